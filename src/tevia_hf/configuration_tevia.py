@@ -1,0 +1,122 @@
+"""What a TeViA network is made of: two encoders, a guided decoder, and how text and vision are aligned."""
+
+from typing import Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+
+
+@strict
+class TeViAConfig(PreTrainedConfig):
+    r"""Settings of a [`TeViAForSegmentation`]; every value the authors published is one call away: `TeViAConfig.published()`.
+
+    Args:
+        backbone_config (`dict` or `PreTrainedConfig`, *optional*):
+            Any vision model whose feature maps reach the strides 4, 8, 16 and 32. Default: ConvNeXt-Tiny.
+        text_config (`dict` or `PreTrainedConfig`, *optional*):
+            Any text encoder; its weights stay frozen. Default: BERT base, the shape of CXR-BERT. `None` where `use_text=False`.
+        use_text (`bool`, defaults to `True`):
+            `False` builds the vision-only network: no text encoder, no cross-attention, no prototypes.
+        decoder_channels (`list[int]`, *optional*):
+            Four widths of the decoder at strides 32, 16, 8 and 4, reached by 1x1 convolutions; each of the first three a
+            multiple of `cross_attention_heads`. Default: the backbone's own channels (published).
+        head_channels (`int`, defaults to 24):
+            Channels of the full-resolution features from which the mask is read.
+        cross_attention_heads (`int`, defaults to 4):
+            Heads of the image-to-text attention; the image self-attention has one (published).
+        max_text_length (`int`, defaults to 64):
+            Longest sentence in tokens. Published: 24.
+        text_projection (`str`, defaults to `"per_token"`):
+            `"per_token"`: a linear map per token, padding masked. `"token_mixing"`: the authors' convolution over
+            exactly `max_text_length` positions, padding attended to.
+        text_token_lengths (`list[int]`, *optional*):
+            Tokens left at each of the three scales by `"token_mixing"`. Published: 24, 12, 9.
+        text_scale_init (`float`, defaults to 0.01):
+            Start of the learned factor with which the text's contribution is added.
+        text_dropout (`float`, defaults to 0.1):
+            Share of training sentences replaced by the learned null text, so that the model also works without text.
+        foreground_representation (`str`, defaults to `"channel"`):
+            What the text is aligned to and prototypes are made of. `"channel"`: the average of a scale's features over the
+            true foreground, one entry a channel. `"head_grid"`: the authors' flattened grid of the head's features.
+        alignment_loss_weight (`float`, defaults to 0.1):
+            Factor of the alignment loss (paper's lambda).
+        cross_entropy_loss_weight (`float`, defaults to 1.0):
+            Factor of the cross-entropy beside the Dice loss. Published code: 0, as it cancelled out there.
+        prototype_momentum (`float`, defaults to 0.99):
+            The share of the old prototype in a momentum step.
+        num_labels (`int`, defaults to 1):
+            1: a lesion mask by sigmoid. More: classes by softmax, 0 is background.
+    """
+
+    model_type = "tevia"
+    sub_configs_defaults = {
+        "backbone_config": SubConfigSpec(config_class=AutoConfig, model_type="convnext"),
+        "text_config": SubConfigSpec(config_class=AutoConfig, model_type="bert", optional=True),
+    }
+    # Unannotated on purpose: an instance attribute would be written to config.json.
+    keys_to_ignore_at_inference = ["segmentation_loss", "alignment_loss", "text_embeddings", "visual_embeddings"]
+
+    backbone_config: dict | PreTrainedConfig | None = None
+    text_config: dict | PreTrainedConfig | None = None
+    use_text: bool = True
+    decoder_channels: list[int] | tuple[int, ...] | None = None
+    head_channels: int = 24
+    cross_attention_heads: int = 4
+    max_text_length: int = 64
+    text_projection: Literal["per_token", "token_mixing"] = "per_token"
+    text_token_lengths: list[int] | tuple[int, ...] | None = None
+    text_scale_init: float | int = 0.01
+    text_dropout: float | int = 0.1
+    foreground_representation: Literal["channel", "head_grid"] = "channel"
+    alignment_loss_weight: float | int = 0.1
+    cross_entropy_loss_weight: float | int = 1.0
+    prototype_momentum: float | int = 0.99
+
+    def __post_init__(self, **kwargs):
+        if self.id2label is None:
+            kwargs.setdefault("num_labels", 1)
+        if not self.use_text:
+            self.text_config = None
+        elif self.text_config is None:
+            self.text_config = {"model_type": "bert"}
+        super().__post_init__(**kwargs)
+
+    @classmethod
+    def published(cls, **kwargs) -> "TeViAConfig":
+        """The authors' setting (ConvNeXt-Tiny, CXR-BERT's shape, 24 tokens); keyword arguments override single values."""
+        published = {
+            "max_text_length": 24,
+            "text_projection": "token_mixing",
+            "text_token_lengths": [24, 12, 9],
+            "text_dropout": 0.0,
+            "foreground_representation": "head_grid",
+            "alignment_loss_weight": 0.1,
+            "cross_entropy_loss_weight": 0.0,
+            "prototype_momentum": 0.99,
+        }
+        return cls(**{**published, **kwargs})
+
+    def validate_architecture(self):
+        """Checks what must hold between fields; part of the `@strict` validation on construction and on save."""
+        if self.text_projection == "token_mixing" and len(self.text_token_lengths or ()) != 3:
+            raise ValueError(
+                f"`text_projection='token_mixing'` needs three `text_token_lengths`, got {self.text_token_lengths}: "
+                "give e.g. [24, 12, 9], or use `text_projection='per_token'`."
+            )
+        if self.decoder_channels is not None and len(self.decoder_channels) != 4:
+            raise ValueError(
+                f"`decoder_channels` needs four widths (strides 32, 16, 8, 4), got {self.decoder_channels}."
+            )
+        for name in ("text_dropout", "prototype_momentum"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"`{name}` is a share between 0 and 1, got {getattr(self, name)}.")
+        positions = getattr(self.text_config, "max_position_embeddings", None)
+        if positions is not None and self.max_text_length > positions:
+            raise ValueError(
+                f"`max_text_length={self.max_text_length}` exceeds the {positions} positions of the text encoder: "
+                f"lower it to at most {positions}."
+            )
+
+
+__all__ = ["TeViAConfig"]

@@ -1,0 +1,149 @@
+"""What a decoder is made of: text projection, the two attentions, upsampling, one block of them, the head."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .configuration_tevia import TeViAConfig
+
+LEAKY_SLOPE = 0.01
+
+
+def sinusoidal_positions(length: int, channels: int, like: torch.Tensor) -> torch.Tensor:
+    """Sines on even and cosines on odd channels (base 10000), `(length, channels)` in the dtype and place of `like`."""
+    position = torch.arange(length, device=like.device, dtype=torch.float32).unsqueeze(1)
+    even = torch.arange(0, channels, 2, device=like.device, dtype=torch.float32)
+    angles = position * 10000.0 ** (-even / channels)  # (length, ceil(channels / 2))
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[:, :channels].to(like.dtype)
+
+
+class TeViATextProjection(nn.Module):
+    """Text features brought to one scale's channels, `(batch, tokens, channels)`, times a learned prompt.
+
+    With `text_projection="token_mixing"` a convolution over the token axis comes first, as published.
+    """
+
+    def __init__(self, config: TeViAConfig, scale: int, channels: int):
+        super().__init__()
+        tokens, self.mix = config.max_text_length, None
+        if config.text_projection == "token_mixing":
+            tokens = config.text_token_lengths[scale]
+            self.mix = nn.Conv1d(config.max_text_length, tokens, kernel_size=1)
+        self.linear = nn.Linear(config.text_config.hidden_size, channels)
+        self.prompt = nn.Parameter(torch.zeros(tokens, channels))
+
+    def forward(self, text_features: torch.Tensor) -> torch.Tensor:
+        if self.mix is not None:
+            text_features = F.gelu(self.mix(text_features))  # (batch, tokens, dim)
+        text = F.leaky_relu(self.linear(text_features), LEAKY_SLOPE)  # (batch, tokens, channels)
+        return text * (1 + self.prompt[: text.shape[1]])
+
+
+class TeViAImageSelfAttention(nn.Module):
+    """Every place of the image looks at every other; the prototype's gate says which channels count in the comparison."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.attention = nn.MultiheadAttention(channels, num_heads=1, batch_first=True)
+        self.output_norm = nn.LayerNorm(channels)
+
+    def forward(self, x: torch.Tensor, positions: torch.Tensor, gate: torch.Tensor | None) -> torch.Tensor:
+        value = self.norm(x)  # (batch, height * width, channels)
+        query = value + positions
+        if gate is not None:
+            query = query * gate.to(query.dtype)
+        attended, _ = self.attention(query, query, value, need_weights=False)
+        return x + self.output_norm(attended)
+
+
+class TeViATextCrossAttention(nn.Module):
+    """Every place of the image looks at the sentence; what it finds is added in a learned, at first small, measure."""
+
+    def __init__(self, config: TeViAConfig, channels: int):
+        super().__init__()
+        self.scale_init = config.text_scale_init
+        self.norm = nn.LayerNorm(channels)
+        self.attention = nn.MultiheadAttention(channels, config.cross_attention_heads, batch_first=True)
+        self.output_norm = nn.LayerNorm(channels)
+        self.scale = nn.Parameter(torch.tensor(float(self.scale_init)))
+
+    def forward(
+        self, x: torch.Tensor, positions: torch.Tensor, text: torch.Tensor, padding: torch.Tensor | None
+    ) -> torch.Tensor:
+        query = self.norm(x) + positions  # (batch, height * width, channels)
+        key = text + sinusoidal_positions(*text.shape[1:], like=text)  # (batch, tokens, channels)
+        attended, _ = self.attention(query, key, text, key_padding_mask=padding, need_weights=False)
+        return x + self.scale * self.output_norm(attended)
+
+
+class TeViAUpsampling(nn.Module):
+    """Doubles a map's sides and joins the backbone's map of that size."""
+
+    def __init__(self, channels: int, skip_channels: int):
+        super().__init__()
+        self.upsample = nn.ConvTranspose2d(channels, skip_channels, kernel_size=2, stride=2, bias=False)
+        self.conv1 = nn.Conv2d(2 * skip_channels, skip_channels, kernel_size=3, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(skip_channels)
+        self.conv2 = nn.Conv2d(skip_channels, skip_channels, kernel_size=3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(skip_channels)
+
+    def forward(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
+        x = torch.cat([self.upsample(x), skip], dim=1)  # (batch, 2 * skip_channels, 2 * height, 2 * width)
+        x = F.leaky_relu(self.norm1(self.conv1(x)), LEAKY_SLOPE)
+        return F.leaky_relu(self.norm2(self.conv2(x)), LEAKY_SLOPE)
+
+
+class TeViADecoderBlock(nn.Module):
+    """One scale of the decoder: image self-attention, cross-attention to the text, upsampling."""
+
+    def __init__(self, config: TeViAConfig, scale: int, channels: int, skip_channels: int):
+        super().__init__()
+        self.self_attention = TeViAImageSelfAttention(channels)
+        if config.use_text:
+            self.text_projection = TeViATextProjection(config, scale, channels)
+            self.cross_attention = TeViATextCrossAttention(config, channels)
+        self.upsampling = TeViAUpsampling(channels, skip_channels)
+
+    def forward(self, features, skip, text_features=None, padding=None, gate=None):
+        """Returns the next scale's map, this scale's guided map, and its projected text (`None` without text)."""
+        x = features.flatten(2).transpose(1, 2)  # (batch, height * width, channels), row-major
+        positions = sinusoidal_positions(*x.shape[1:], like=x)
+        x = self.self_attention(x, positions, gate)
+        text = None
+        if text_features is not None:
+            text = self.text_projection(text_features)  # (batch, tokens, channels)
+            x = self.cross_attention(x, positions, text, padding)
+        guided = x.transpose(1, 2).unflatten(2, features.shape[2:])  # (batch, channels, height, width)
+        return self.upsampling(guided, skip), guided, text
+
+
+class TeViASegmentationHead(nn.Module):
+    """Sub-pixel upsampling from stride 4 to full resolution, then one logit map a label."""
+
+    def __init__(self, config: TeViAConfig, channels: int):
+        super().__init__()
+        self.expand = nn.Conv2d(channels, config.head_channels * 16, kernel_size=3, padding=1)
+        self.classifier = nn.Conv2d(config.head_channels, config.num_labels, kernel_size=1)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits `(batch, num_labels, height, width)` and the head features they are read from."""
+        x = F.pixel_shuffle(self.expand(x), 4)  # (batch, head_channels, height, width)
+        features = F.avg_pool2d(F.pad(x, (3, 0, 3, 0)), kernel_size=4, stride=1)
+        return self.classifier(features), features
+
+
+def subpixel_constant(weight: torch.Tensor) -> torch.Tensor:
+    """ICNR: the 16 sub-pixels of a channel start equal, so that pixel shuffle starts free of checkerboards."""
+    return weight[::16].repeat_interleave(16, dim=0)
+
+
+def mean_token(text: torch.Tensor, padding: torch.Tensor | None) -> torch.Tensor:
+    """Mean over the tokens that are not padding, `(batch, channels)` float32."""
+    if padding is None:
+        return text.float().mean(1)
+    weights = (~padding).unsqueeze(-1).float()  # (batch, tokens, 1)
+    return (text.float() * weights).sum(1) / weights.sum(1)
+
+
+__all__ = ["TeViADecoderBlock", "TeViASegmentationHead", "mean_token", "subpixel_constant"]

@@ -1,0 +1,157 @@
+"""The authors' Lightning checkpoints as `TeViAForSegmentation`."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedConfig
+
+from ..configuration_tevia import TeViAConfig
+from ..modeling_tevia import TeViAForSegmentation
+
+# Authors' name -> ours, by prefix; the first match counts. None: the tensor has no part in the mask.
+KEY_MAP: tuple[tuple[str, str | None], ...] = (
+    (r"encoder\.project_head\.", None),  # contrastive pre-training
+    (r"text_encoder\.project_head\.", None),
+    (r"conv[123]\.", None),  # made for an auxiliary loss that is never computed
+    (r"text_encoder\.model\.(bert\.)?pooler\.", None),
+    (r"text_encoder\.model\.(bert\.)?embeddings\.position_ids$", None),
+    (r"text_encoder\.model\.cls(_projection_head)?\.", None),  # CXR-BERT's masked-language and projection heads
+    (r"text_encoder\.model\.bert\.", "model.text_encoder.model."),
+    (r"text_encoder\.model\.", "model.text_encoder.model."),
+    (r"encoder\.model\.", "model.backbone.model."),
+    (r"decoder1\.conv_block\.", "decode_head.expand."),
+    (r"out\.conv\.conv\.", "decode_head.classifier."),
+    (r"decoder16\.", "model.decoder.0."),
+    (r"decoder8\.", "model.decoder.1."),
+    (r"decoder4\.", "model.decoder.2."),
+)
+# Within a decoder block.
+BLOCK_KEY_MAP: tuple[tuple[str, str], ...] = (
+    ("guide_layer.norm1.", "self_attention.norm."),
+    ("guide_layer.self_attn.", "self_attention.attention."),
+    ("guide_layer.self_attn_norm.", "self_attention.output_norm."),
+    ("guide_layer.text_project.0.", "text_projection.mix."),
+    ("guide_layer.text_project.2.", "text_projection.linear."),
+    ("guide_layer.prompt", "text_projection.prompt"),
+    ("guide_layer.norm2.", "cross_attention.norm."),
+    ("guide_layer.cross_attn.", "cross_attention.attention."),
+    ("guide_layer.cross_attn_norm.", "cross_attention.output_norm."),
+    ("guide_layer.scale", "cross_attention.scale"),
+    ("decoder.transp_conv.conv.", "upsampling.upsample."),
+    ("decoder.conv_block.conv1.conv.", "upsampling.conv1."),
+    ("decoder.conv_block.conv2.conv.", "upsampling.conv2."),
+    ("decoder.conv_block.norm1.", "upsampling.norm1."),
+    ("decoder.conv_block.norm2.", "upsampling.norm2."),
+)
+# Ours alone: the published code has no null text and does not save its prototypes.
+FRESH_KEYS = re.compile(r"model\.(null_text$|prototype_memory\.)")
+
+
+@dataclass
+class ConversionReport:
+    """What became of each tensor: `converted` names, `dropped` authors' names, `fresh` names that only ours has."""
+
+    converted: list[str]
+    dropped: list[str]
+    fresh: list[str]
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.converted)} tensors converted, {len(self.dropped)} without counterpart dropped:"]
+        lines += [f"  - {name}" for name in self.dropped]
+        lines += [f"{len(self.fresh)} only in the new model, at their initial value:"]
+        return "\n".join(lines + [f"  - {name}" for name in self.fresh])
+
+
+def convert_lightning_checkpoint(
+    checkpoint: str | Path | dict[str, Any],
+    backbone_config: PreTrainedConfig | dict,
+    text_config: PreTrainedConfig | dict,
+    **config_kwargs,
+) -> TeViAForSegmentation:
+    """The authors' network with a checkpoint's weights; `model.conversion_report` says what had no counterpart.
+
+    Args:
+        checkpoint: a `.ckpt` file (read with `weights_only=True`) or what it holds.
+        backbone_config, text_config: configs of the two encoders; text as plain BERT, also for CXR-BERT.
+        config_kwargs: changes to `TeViAConfig.published`.
+
+    Raises `ValueError` where the file is no such checkpoint, or its tensors do not fit the configs.
+    """
+    state_dict = read_lightning_state_dict(checkpoint)
+    config = TeViAConfig.published(backbone_config=backbone_config, text_config=text_config, **config_kwargs)
+    model = TeViAForSegmentation(config)
+    converted, dropped = rename_keys(state_dict)
+    fresh = check_against(model, converted)
+    model.load_state_dict(converted, strict=False)
+    model.conversion_report = ConversionReport(sorted(converted), sorted(dropped), fresh)
+    return model.eval()
+
+
+def read_lightning_state_dict(checkpoint: str | Path | dict[str, Any]) -> dict[str, torch.Tensor]:
+    """The tensors behind `model.` in a Lightning checkpoint, without that prefix."""
+    if not isinstance(checkpoint, dict):
+        checkpoint = load_checkpoint_file(Path(checkpoint))
+    tensors = checkpoint.get("state_dict", checkpoint)
+    state_dict = {
+        name.removeprefix("model."): tensor for name, tensor in tensors.items() if isinstance(tensor, torch.Tensor)
+    }
+    if not any(name.startswith("decoder16.guide_layer.") for name in state_dict):
+        raise ValueError(
+            f"This is no checkpoint of the authors' TeViA network: no tensor `model.decoder16.guide_layer.*` among its "
+            f"{len(state_dict)} tensors {sorted(state_dict)[:3]}. Give the `.ckpt` that their training wrote."
+        )
+    return state_dict
+
+
+def load_checkpoint_file(path: Path) -> dict[str, Any]:
+    """The file's content without running any code in it."""
+    if not path.is_file():
+        raise FileNotFoundError(f"No checkpoint at {path}: give the path of the `.ckpt` file.")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(
+            f"{path} cannot be read as plain tensors ({type(error).__name__}): it is damaged, no PyTorch checkpoint, or "
+            "pickles other objects, which are never run. Re-save it as `torch.save({'state_dict': ckpt['state_dict']}, path)` "
+            "where you trust it."
+        ) from error
+
+
+def rename_keys(state_dict: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The same tensors under our names, and the names of those dropped; `ValueError` for a name the table lacks."""
+    converted, dropped, unknown = {}, [], []
+    for name, tensor in state_dict.items():
+        pattern, prefix = next(((p, new) for p, new in KEY_MAP if re.match(p, name)), (None, ""))
+        if pattern is None:
+            unknown.append(name)
+        elif prefix is None:
+            dropped.append(name)
+        else:
+            converted[prefix + rename_in_block(re.sub(f"^{pattern}", "", name))] = tensor
+    if unknown:
+        raise ValueError(f"{len(unknown)} tensors are not of the authors' network, e.g. {unknown[:5]}.")
+    return converted, dropped
+
+
+def rename_in_block(name: str) -> str:
+    old, new = next(((old, new) for old, new in BLOCK_KEY_MAP if name.startswith(old)), ("", ""))
+    return new + name.removeprefix(old)
+
+
+def check_against(model: TeViAForSegmentation, converted: dict[str, torch.Tensor]) -> list[str]:
+    """Names only our model has; `ValueError` unless every other tensor is there in its shape."""
+    own = model.state_dict()
+    fresh = sorted(name for name in own if FRESH_KEYS.match(name))
+    missing = sorted(set(own) - set(converted) - set(fresh))
+    unexpected = sorted(set(converted) - set(own))
+    shapes = [name for name in set(own) & set(converted) if own[name].shape != converted[name].shape]
+    if missing or unexpected or shapes:
+        raise ValueError(
+            "The checkpoint does not fit the given encoder configs. "
+            f"Missing: {missing[:3]} ({len(missing)}); unexpected: {unexpected[:3]} ({len(unexpected)}); other shapes: "
+            f"{[(name, tuple(converted[name].shape), tuple(own[name].shape)) for name in sorted(shapes)[:3]]} ({len(shapes)})."
+        )
+    return fresh

@@ -1,0 +1,315 @@
+"""Image processor of TeViA: pictures and masks in, `pixel_values` and `labels` out, and predictions back to masks."""
+
+import os
+from collections.abc import Sequence
+from typing import Any, Literal, TypedDict
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from huggingface_hub.dataclasses import validate_typed_dict
+from PIL import Image
+from transformers.image_processing_backends import PilBackend
+from transformers.image_processing_utils import BatchFeature
+from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, PILImageResampling
+
+IGNORE_LABEL = 255
+TORCH_MODES = {
+    PILImageResampling.NEAREST: "nearest",
+    PILImageResampling.BILINEAR: "bilinear",
+    PILImageResampling.BICUBIC: "bicubic",
+}
+SERVICE_SETTINGS = ("image_processor_type", "processor_class", "auto_map")
+FLAT_STD = 1e-5  # a channel of one value becomes 0, not amplified rounding noise
+
+
+class TeViAImageProcessorKwargs(TypedDict, total=False):
+    """Settings of `TeViAImageProcessor`; see there."""
+
+    do_resize: bool
+    size: int | list[int] | tuple[int, ...] | dict[str, int]
+    resample: int
+    do_antialias: bool
+    normalization: Literal["zscore", "fixed"]
+    image_mean: float | list[float] | tuple[float, ...]
+    image_std: float | list[float] | tuple[float, ...]
+    num_labels: int
+    swap_axes: bool
+    return_tensors: str | None
+
+
+class TeViAImageProcessor(PilBackend):
+    """`pixel_values` (batch, 3, height, width) float32 and `labels` (batch, height, width) int64 for TeViA.
+
+    Args:
+        do_resize: False keeps the size of the pictures; all pictures of one call must then be of one size.
+        size: `{"height": ..., "width": ...}` of `pixel_values`, in pixels.
+        resample: NEAREST, BILINEAR or BICUBIC, computed on floats and not clipped. Masks are always resized by NEAREST.
+        do_antialias: smooth before shrinking. The published model does not.
+        normalization: `"zscore"` gives each channel of each picture mean 0 and (biased) standard deviation 1, as the
+            published model has it; `"fixed"` gives (x - `image_mean`) / `image_std` with x in [0, 1].
+        num_labels: 1 = lesion or not; more = that many labels, 0 the background. 255 is ignored in both.
+        swap_axes: hand over pictures and masks with rows and columns swapped, as the published code's reader does;
+            post-processing swaps back. `size` is the size after swapping.
+
+    Raises `ValueError` or `TypeError` for settings that do not exist or are not possible.
+    """
+
+    valid_kwargs = TeViAImageProcessorKwargs
+    do_resize = True
+    size = {"height": 224, "width": 224}
+    resample = PILImageResampling.BICUBIC
+    do_antialias = True
+    normalization = "zscore"
+    image_mean = IMAGENET_DEFAULT_MEAN
+    image_std = IMAGENET_DEFAULT_STD
+    num_labels = 1
+    swap_axes = False
+    return_tensors = "pt"
+
+    def __init__(self, **kwargs: Any):
+        settings = {name: value for name, value in kwargs.items() if name not in SERVICE_SETTINGS and value is not None}
+        validate_typed_dict(self.valid_kwargs, settings)
+        super().__init__(**kwargs)
+
+    def preprocess(self, images: Any, segmentation_maps: Any = None, **kwargs: Any) -> BatchFeature:
+        """`pixel_values` (batch, 3, height, width) float32 and, with maps, `labels` (batch, height, width) int64.
+
+        Args:
+            images: a PIL picture, array, tensor or path, a list of these, or a 4-D array or tensor. 1, 3 or 4 channels,
+                first or last: grey is repeated to 3, alpha dropped. 8 bit is divided by 255, floats inside [0, 1] are
+                taken as they are, any other picture is scaled by its own minimum and maximum.
+            segmentation_maps: one mask per picture, of the picture's size; 2-D, or with equal channels.
+                With one label, {0, 255} is read as {0, 1}; beside label 1, and with several labels, 255 means ignore.
+            kwargs: settings of the class, for this call only.
+
+        Raises `ValueError` naming the picture or mask at fault: unreadable file, NaN pixels, other sizes, other values.
+        """
+        return super().preprocess(images, segmentation_maps, **kwargs)
+
+    def post_process_segmentation(
+        self,
+        outputs: Any,
+        target_sizes: Sequence[tuple[int, int]] | torch.Tensor | None = None,
+        threshold: float = 0.5,
+        return_probabilities: bool = False,
+    ) -> list[torch.Tensor]:
+        """One uint8 mask (height, width) per picture; with `return_probabilities`, float32 (num_labels, height, width).
+
+        Args:
+            outputs: what the model returned; `outputs.logits` is (batch, num_labels, H, W).
+            target_sizes: (height, width) of each original picture, in pixels; None keeps the size of the logits.
+                Probabilities are resized bilinearly before threshold (one label) or argmax (several).
+
+        Raises `ValueError` when the count of target sizes is not that of the batch.
+        """
+        logits = outputs.logits.float()
+        probabilities = logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)
+        if self.swap_axes:
+            probabilities = probabilities.transpose(-1, -2)
+        maps = _resize_each(probabilities, target_sizes)
+        if return_probabilities:
+            return maps
+        return [(p[0] > threshold if len(p) == 1 else p.argmax(dim=0)).to(torch.uint8) for p in maps]
+
+    def process_image(self, image: Any, index: int = 0, **kwargs: Any) -> torch.Tensor:
+        """One picture as float32 (1 or 3, height, width) in [0, 1], before resizing; `index` is for error messages."""
+        name = _name("image", image, index)
+        pixels = _channels_first(_as_array(image, name), name)
+        if np.issubdtype(pixels.dtype, np.floating) and not np.isfinite(pixels).all():
+            raise ValueError(f"{name} holds NaN or infinite pixels: replace them (numpy.nan_to_num) or leave it out.")
+        return torch.from_numpy(_scale_to_unit(pixels))
+
+    def process_map(self, mask: Any, index: int, num_labels: int, image_size: tuple[int, int]) -> torch.Tensor:
+        """One mask as uint8 (height, width) of labels and 255 = ignore, before resizing."""
+        name = _name("mask", mask, index)
+        labels = _single_channel(_as_array(mask, name, keep_palette=True), name)
+        if labels.shape != image_size:
+            raise ValueError(
+                f"{name} is {labels.shape[0]} x {labels.shape[1]} (height x width) but its image is {image_size[0]} x "
+                f"{image_size[1]}: resize the mask to its image (nearest neighbour), or pair it with the right image."
+            )
+        return torch.from_numpy(_reduce_to_labels(labels, num_labels, name))
+
+    def _preprocess_image_like_inputs(
+        self,
+        images: Any,
+        segmentation_maps: Any,
+        num_labels: int,
+        swap_axes: bool,
+        return_tensors: str | None,
+        **kwargs: Any,
+    ) -> BatchFeature:
+        pixels = [self.process_image(image, index) for index, image in enumerate(_as_list(images, axes=4))]
+        if not pixels:
+            raise ValueError("No images were given: hand over at least one.")
+        sizes = [tuple(image.shape[-2:]) for image in pixels]
+        tensors = {"pixel_values": pixels}
+        if segmentation_maps is not None:
+            maps = _as_list(segmentation_maps, axes=3 if len(pixels) > 1 else 4)
+            if len(maps) != len(pixels):
+                raise ValueError(f"{len(pixels)} images but {len(maps)} segmentation maps: give one map per image.")
+            tensors["labels"] = [self.process_map(m, i, num_labels, sizes[i]) for i, m in enumerate(maps)]
+        if swap_axes:
+            tensors = {key: [t.transpose(-1, -2) for t in values] for key, values in tensors.items()}
+        return BatchFeature(self._preprocess(**tensors, **kwargs), tensor_type=return_tensors)
+
+    def _preprocess(
+        self,
+        pixel_values: list[torch.Tensor],
+        labels: list[torch.Tensor] | None = None,
+        *,
+        do_resize: bool,
+        size: Any,
+        resample: int,
+        do_antialias: bool,
+        normalization: str,
+        image_mean: Any,
+        image_std: Any,
+        **kwargs: Any,
+    ) -> dict[str, torch.Tensor]:
+        if do_resize:
+            target, mode = (size["height"], size["width"]), TORCH_MODES[resample]
+            antialias = do_antialias and mode != "nearest"
+            pixel_values = [_interpolate(image, target, mode, antialias) for image in pixel_values]
+            labels = labels and [_interpolate(mask[None], target, "nearest")[0] for mask in labels]
+        elif len(shapes := {tuple(image.shape[-2:]) for image in pixel_values}) > 1:
+            raise ValueError(
+                f"Images of sizes {sorted(shapes)} make no batch: set do_resize=True or pass them one by one."
+            )
+        if normalization == "zscore":
+            pixel_values = [_zscore(image) for image in pixel_values]
+        batch = torch.stack([image.expand(3, -1, -1) for image in pixel_values])
+        if normalization == "fixed":
+            batch = (batch - _per_channel(image_mean)) / _per_channel(image_std)
+        return {"pixel_values": batch} | ({"labels": torch.stack(labels).long()} if labels else {})
+
+    def _standardize_kwargs(self, **kwargs: Any) -> dict[str, Any]:
+        settings = super()._standardize_kwargs(**kwargs)
+        size = settings["size"]
+        if not (size.get("height") and size.get("width")):
+            raise ValueError(f'size must be {{"height": ..., "width": ...}}, got {dict(size)}.')
+        if settings["resample"] not in TORCH_MODES:
+            choices = ", ".join(f"{int(mode)} ({mode.name})" for mode in TORCH_MODES)
+            raise ValueError(f"resample must be one of {choices}; got {settings['resample']}.")
+        if not 1 <= settings["num_labels"] <= IGNORE_LABEL:
+            raise ValueError(f"num_labels must be 1 to {IGNORE_LABEL}, got {settings['num_labels']}.")
+        return settings
+
+
+def _name(kind: str, item: Any, index: int) -> str:
+    path = item if isinstance(item, (str, os.PathLike)) else getattr(item, "filename", "")
+    return f"{kind} {index} ({path})" if path else f"{kind} {index}"
+
+
+def _as_list(items: Any, axes: int) -> list[Any]:
+    """The items one by one; an array or tensor of `axes` or more axes is a batch."""
+    if isinstance(items, (list, tuple)) or getattr(items, "ndim", 0) >= axes:
+        return list(items)
+    return [items]
+
+
+def _as_array(item: Any, name: str, keep_palette: bool = False) -> np.ndarray:
+    if isinstance(item, (str, os.PathLike, Image.Image)):
+        return _decode(item, name, keep_palette)
+    if isinstance(item, torch.Tensor):
+        item = item.detach().cpu()
+        return (item.float() if item.dtype == torch.bfloat16 else item).numpy()
+    if isinstance(item, np.ndarray):
+        return item
+    raise TypeError(f"{name} is a {type(item).__name__}: give a PIL image, numpy array, torch tensor or path.")
+
+
+def _decode(item: Any, name: str, keep_palette: bool) -> np.ndarray:
+    try:
+        image = item if isinstance(item, Image.Image) else Image.open(item)
+        image.load()
+    except FileNotFoundError:
+        raise
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(
+            f"{name} cannot be read ({error}): the file is corrupt; restore it or leave it out."
+        ) from error
+    if image.mode in ("LA", "La", "RGBa", "RGBX"):
+        return np.asarray(image)[..., : 1 if image.mode[0] == "L" else 3]
+    if image.mode in ("CMYK", "YCbCr", "HSV", "LAB") or (image.mode in ("P", "PA") and not keep_palette):
+        image = image.convert("RGB")
+    return np.asarray(image)  # a palette mask keeps its indices, which are the labels
+
+
+def _channels_first(array: np.ndarray, name: str) -> np.ndarray:
+    """(1 or 3, height, width), alpha dropped."""
+    if array.ndim == 2:
+        array = array[None]
+    elif array.ndim == 3 and array.shape[0] not in (1, 3, 4) and array.shape[-1] in (1, 3, 4):
+        array = np.moveaxis(array, -1, 0)
+    if array.ndim != 3 or array.shape[0] not in (1, 3, 4) or array.size == 0:
+        raise ValueError(
+            f"{name} has shape {array.shape}: give (height, width), (height, width, channels) or (channels, height, "
+            "width) with 1, 3 or 4 channels."
+        )
+    return array[:3]
+
+
+def _scale_to_unit(pixels: np.ndarray) -> np.ndarray:
+    if pixels.dtype == np.uint8:
+        return pixels.astype(np.float32) / 255
+    low, high = pixels.min(), pixels.max()
+    if pixels.dtype == bool or (np.issubdtype(pixels.dtype, np.floating) and low >= 0 and high <= 1):
+        return pixels.astype(np.float32)
+    low, high = float(low), float(high)
+    return ((pixels.astype(np.float64) - low) / ((high - low) or 1.0)).astype(np.float32)
+
+
+def _single_channel(array: np.ndarray, name: str) -> np.ndarray:
+    channels = _channels_first(array, name)
+    if not (channels == channels[:1]).all():
+        raise ValueError(
+            f"{name} has {len(channels)} channels that differ: a coloured mask has no labels; save it as one channel "
+            "of label numbers."
+        )
+    return channels[0]
+
+
+def _reduce_to_labels(mask: np.ndarray, num_labels: int, name: str) -> np.ndarray:
+    if mask.dtype == bool:
+        return mask.astype(np.uint8)
+    values = np.unique(mask)
+    wrong = values[~np.isin(values, [*range(max(num_labels, 2)), IGNORE_LABEL])]
+    if len(wrong):
+        shown = ", ".join(f"{value:g}" for value in wrong[:10]) + (", ..." if len(wrong) > 10 else "")
+        allowed = "0/1, 0/255 or 0/1/255" if num_labels == 1 else f"0 to {num_labels - 1} and 255"
+        fix = "binarise it (mask > 127)" if num_labels == 1 else "map them to labels, or raise num_labels"
+        raise ValueError(f"{name} holds {len(wrong)} values that are no labels ({shown}); allowed: {allowed}: {fix}.")
+    if num_labels == 1 and 1 not in values:
+        return (mask == IGNORE_LABEL).astype(np.uint8)
+    return mask.astype(np.uint8)
+
+
+def _interpolate(image: torch.Tensor, size: tuple[int, int], mode: str, antialias: bool = False) -> torch.Tensor:
+    """(channels, height, width) resized to `size`; bilinear and bicubic with `align_corners=False`."""
+    if tuple(image.shape[-2:]) == tuple(size):
+        return image
+    return F.interpolate(image[None], size=size, mode=mode, antialias=antialias)[0]
+
+
+def _zscore(image: torch.Tensor) -> torch.Tensor:
+    std, mean = torch.std_mean(image, dim=(1, 2), correction=0, keepdim=True)
+    return (image - mean) / std.clamp_min(FLAT_STD)
+
+
+def _per_channel(value: float | Sequence[float]) -> torch.Tensor:
+    return torch.tensor(value, dtype=torch.float32).reshape(-1, 1, 1)
+
+
+def _resize_each(maps: torch.Tensor, sizes: Any) -> list[torch.Tensor]:
+    if sizes is None:
+        return list(maps)
+    if len(sizes) != len(maps):
+        raise ValueError(f"{len(maps)} predictions but {len(sizes)} target sizes: give one (height, width) for each.")
+    return [
+        _interpolate(m, (int(height), int(width)), "bilinear") for m, (height, width) in zip(maps, sizes, strict=True)
+    ]
+
+
+__all__ = ["TeViAImageProcessor"]
