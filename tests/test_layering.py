@@ -1,0 +1,167 @@
+"""Imports point strictly downwards, and the environment holds nothing that breaks the CPU build of torch."""
+
+import ast
+import socket
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+import tevia_hf
+
+SOURCE = Path(tevia_hf.__file__).parent
+LEAVES = {"prompts", "visualization", "metrics", "io"}
+MAY_IMPORT = {
+    "leaf": {"leaf"},
+    "kernel": {"kernel"},
+    "auto": {"leaf", "kernel", "auto"},
+    "data": {"leaf", "data"},
+    "training": {"leaf", "kernel", "auto", "data", "training"},
+    "hub": {"leaf", "kernel", "auto", "data", "training", "hub"},
+    "cli": {"leaf", "kernel", "auto", "data", "training", "hub", "cli"},
+}
+KERNEL_LIBRARIES = {"torch", "transformers", "numpy", "PIL", "huggingface_hub"}
+
+
+def layer_of(module: str) -> str:
+    """Layer of a module named from inside the package: `data.qata` -> `data`, `loss_tevia` -> `kernel`."""
+    head = module.partition(".")[0]
+    if head in LEAVES:
+        return "leaf"
+    if head.endswith("_tevia"):
+        return "kernel"
+    return head if head in MAY_IMPORT else "unknown"
+
+
+def absolute_names(node: ast.AST, package: str) -> list[str]:
+    """Full dotted names that one import statement asks for; other nodes give none."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if not isinstance(node, ast.ImportFrom):
+        return []
+    ancestors = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+    base = ".".join([*ancestors, *filter(None, [node.module])])
+    return [f"{base}.{alias.name}" for alias in node.names]
+
+
+def upward_import(layer: str, name: str) -> str | None:
+    """What is wrong with importing the full dotted name from a module of the layer, or None."""
+    library, _, inner = name.partition(".")
+    if library == "tevia_hf":
+        target = layer_of(inner)
+        allowed = inner == "__version__" or target in MAY_IMPORT[layer]
+        return None if allowed else f"{layer} imports {name} ({target})"
+    if layer == "leaf" and library == "transformers":
+        return f"leaf imports {name}"
+    if layer == "kernel" and library not in KERNEL_LIBRARIES | sys.stdlib_module_names:
+        return f"kernel imports {name}"
+    return None
+
+
+def is_copied_with_the_kernel(node: ast.AST) -> bool:
+    """False for an import of our own that `save_pretrained` would not follow: all but `from .x_tevia import y`."""
+    if not isinstance(node, ast.ImportFrom) or not node.level:
+        return True
+    return node.level == 1 and "." not in (node.module or ".") and str(node.module).endswith("_tevia")
+
+
+def command_line_habit(node: ast.AST) -> str | None:
+    """What a node does that only a command may do: print, or read the command line."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
+        return "print()"
+    if isinstance(node, ast.Attribute) and ast.unparse(node) in {"sys.argv", "sys.stdout"}:
+        return ast.unparse(node)
+    reads_arguments = any(name.partition(".")[0] == "argparse" for name in absolute_names(node, "tevia_hf"))
+    return "argparse" if reads_arguments else None
+
+
+def violations(module: str, code: str, is_package: bool = False) -> list[str]:
+    """Every breach of the layers in the code of a module named from inside the package."""
+    layer = layer_of(module)
+    if layer == "unknown":
+        return [f"{module} belongs to no layer: name it in DESIGN's layers and here"]
+    package = f"tevia_hf.{module}" if is_package else f"tevia_hf.{module}".rpartition(".")[0]
+    found = []
+    for node in ast.walk(ast.parse(code)):
+        found += filter(None, (upward_import(layer, name) for name in absolute_names(node, package)))
+        if layer == "kernel" and not is_copied_with_the_kernel(node):
+            found.append(f"kernel says `{ast.unparse(node)}`, which the hub copy would miss")
+        habit = None if layer == "cli" else command_line_habit(node)
+        found += [f"{layer} uses {habit}"] if habit else []
+    return found
+
+
+def source_modules() -> list[str]:
+    paths = (path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.py"))
+    return sorted(path for path in paths if path != "__init__.py")
+
+
+@pytest.mark.parametrize("path", source_modules())
+def test_imports_point_downwards(path):
+    module = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    code = (SOURCE / path).read_text(encoding="utf-8")
+    assert violations(module, code, is_package=path.endswith("__init__.py")) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "code"),
+    [
+        ("metrics", "import transformers"),
+        ("io.images", "from ..modeling_tevia import TeViAModel"),
+        ("modeling_tevia", "from .metrics import image_metrics"),
+        ("modeling_tevia", "from . import loss_tevia"),
+        ("modeling_tevia", "from .data.features import FEATURES"),
+        ("modeling_tevia", "from tevia_hf.loss_tevia import dice_loss\nimport monai"),
+        ("backbone_tevia", "def late():\n    import timm"),
+        ("data.collate", "from tevia_hf.processing_tevia import TeViAProcessor"),
+        ("data.collate", "from tevia_hf import TeViAProcessor"),
+        ("data.collate", "import tevia_hf"),
+        ("auto", "from .data.registry import load_segmentation_dataset"),
+        ("training.recipe", "from ..hub.convert_lightning import KEY_MAP"),
+        ("training.recipe", "import argparse"),
+        ("hub.convert_lightning", "print('done')"),
+        ("hub.convert_lightning", "import sys\nsys.argv[1:]"),
+        ("hub.convert_lightning", "from ..cli import main"),
+        ("helpers", "import os"),
+    ],
+)
+def test_a_planted_violation_is_caught(module, code):
+    assert violations(module, code)
+
+
+@pytest.mark.parametrize(
+    ("module", "code"),
+    [
+        ("metrics", "import numpy\nfrom monai.metrics import compute_hausdorff_distance"),
+        ("modeling_tevia", "import torch\nfrom transformers import PreTrainedModel\nfrom .loss_tevia import dice_loss"),
+        ("data.qata", "from ..io import read_image\nfrom .features import FEATURES"),
+        ("training.recipe", "from ..auto import register\nfrom ..data import registry\nfrom . import callbacks"),
+        ("hub.convert_lightning", "from .. import __version__\nfrom ..modeling_tevia import TeViAForSegmentation"),
+        ("cli.train", "import argparse\nfrom ..training.recipe import build_trainer\nprint('done')"),
+    ],
+)
+def test_a_downward_import_passes(module, code):
+    assert violations(module, code) == []
+
+
+def test_relative_imports_of_a_package_start_at_itself():
+    assert violations("io", "from .images import read_image", is_package=True) == []
+    assert violations("io", "from ..data import features", is_package=True)
+
+
+@pytest.mark.parametrize("library", ["torchvision", "timm"])
+def test_the_environment_holds_nothing_that_replaces_torch(library):
+    assert find_spec(library) is None, f"{library} breaks the CPU build of torch: type `make clean`, then `make test`"
+
+
+@pytest.mark.parametrize("reach", [socket.create_connection, lambda address: socket.socket().connect(address)])
+@pytest.mark.parametrize("host", ["192.0.2.1", "nowhere.invalid"])
+def test_the_network_is_closed(reach, host):
+    with pytest.raises(RuntimeError, match=f"tried to reach '{host}'"):
+        reach((host, 443))
+
+
+def test_loopback_is_open():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        socket.create_connection(("localhost", server.getsockname()[1]), timeout=5).close()
