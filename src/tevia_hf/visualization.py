@@ -1,0 +1,153 @@
+"""Pictures for people: masks laid over images, and sheets of them."""
+
+import textwrap
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
+
+# Okabe-Ito colours, told apart by colour-blind readers too; the first is that of a lesion.
+LABEL_COLOURS = [(230, 159, 0), (86, 180, 233), (204, 121, 167), (0, 158, 115), (213, 94, 0), (0, 114, 178)]
+REFERENCE_COLOUR = (0, 214, 100)
+FILL_OPACITY = 0.35
+SMALLEST_SIDE = 384
+IGNORE_LABEL = 255
+TILE_HEIGHT, MARGIN, FONT_SIZE, TITLE_SIZE = 280, 14, 15, 22
+PAPER, INK = (250, 250, 248), (40, 40, 44)
+
+
+def overlay(image: Image.Image | np.ndarray, mask: np.ndarray, reference: np.ndarray | None = None) -> Image.Image:
+    """RGB picture: the mask as translucent colour with its outline, the reference as an outline in green.
+
+    Args:
+        image: PIL picture, or array (height, width[, 3]) of any number type; beyond 8 bit its own minimum and maximum
+            become black and white.
+        mask: labels (height, width), one colour for each; 0 and 255 are not drawn.
+        reference: the true labels (height, width); 0 and 255 are not drawn.
+
+    Pictures with a longer side under 384 px are enlarged by a whole factor, so that outlines stay fine lines.
+    Raises `ValueError` when a mask is not of the image's size.
+    """
+    picture = _to_rgb(image)
+    factor = -(-SMALLEST_SIDE // max(picture.size))
+    size = (picture.width * factor, picture.height * factor)
+    masks = {"mask": mask} if reference is None else {"mask": mask, "reference": reference}
+    labels = {name: _fit(np.asarray(array), name, picture, size) for name, array in masks.items()}
+    picture = picture.resize(size, Image.Resampling.BICUBIC)
+    for label in _foreground(labels["mask"]):
+        colour = LABEL_COLOURS[(label - 1) % len(LABEL_COLOURS)]
+        area = _area(labels["mask"], label)
+        picture.paste(colour, mask=area.point(lambda value: int(value * FILL_OPACITY)))
+        picture.paste(colour, mask=_outline(area))
+    for label in _foreground(labels.get("reference")):
+        picture.paste(REFERENCE_COLOUR, mask=_outline(_area(labels["reference"], label)))
+    return picture
+
+
+def contact_sheet(
+    rows: Sequence[Sequence[Image.Image]],
+    captions: Sequence[Sequence[str]] | None = None,
+    title: str | None = None,
+) -> Image.Image:
+    """RGB sheet of pictures in rows, each with its caption wrapped below it, and a title on top.
+
+    Args:
+        rows: pictures of any sizes, scaled into tiles of one size with their aspect kept; rows may differ in length.
+        captions: one text for each picture, in the same rows; None or "" for none.
+
+    Raises `ValueError` when there is no picture, or captions and pictures differ in number.
+    """
+    if not any(rows):
+        raise ValueError("No pictures were given: hand over at least one row with one picture.")
+    tile = _tile_size(rows)
+    texts = _wrapped_captions(rows, captions, tile[0])
+    heights = [tile[1] + _text_height(row) + MARGIN for row in texts]
+    top = MARGIN + (TITLE_SIZE + MARGIN if title else 0)
+    width = max(map(len, rows)) * (tile[0] + MARGIN) + MARGIN
+    title = title and _shorten(title, width - 2 * MARGIN)
+    sheet = Image.new("RGB", (width, top + sum(heights)), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((MARGIN, MARGIN // 2), title or "", fill=INK, font=ImageFont.load_default(TITLE_SIZE))
+    for row, row_texts, height in zip(rows, texts, heights, strict=True):
+        for column, (picture, text) in enumerate(zip(row, row_texts, strict=True)):
+            left = MARGIN + column * (tile[0] + MARGIN)
+            sheet.paste(_scaled(picture, tile), (left, top))
+            draw.multiline_text((left, top + tile[1] + 5), text, fill=INK, font=ImageFont.load_default(FONT_SIZE))
+        top += height
+    return sheet
+
+
+def _to_rgb(image: Image.Image | np.ndarray) -> Image.Image:
+    if isinstance(image, Image.Image) and not image.mode.startswith(("I", "F")):
+        return image.convert("RGB")
+    array = np.asarray(image)
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
+    if array.dtype != np.uint8:
+        low, high = float(array.min()), float(array.max())
+        array = ((array.astype(np.float64) - low) * (255 / ((high - low) or 1.0))).round().astype(np.uint8)
+    return Image.fromarray(array).convert("RGB")
+
+
+def _fit(labels: np.ndarray, name: str, picture: Image.Image, size: tuple[int, int]) -> np.ndarray:
+    """The labels enlarged as the picture is, so that an outline shows which pixels are meant."""
+    if labels.shape != picture.size[::-1]:
+        raise ValueError(
+            f"The {name} has shape {labels.shape} but the image is (height, width) {picture.size[::-1]}: resize the "
+            f"{name} to the image."
+        )
+    return np.asarray(Image.fromarray(labels.astype(np.uint8)).resize(size, Image.Resampling.NEAREST))
+
+
+def _foreground(labels: np.ndarray | None) -> list[int]:
+    return [] if labels is None else [int(label) for label in np.unique(labels) if label not in (0, IGNORE_LABEL)]
+
+
+def _area(labels: np.ndarray, label: int) -> Image.Image:
+    return Image.fromarray(np.where(labels == label, 255, 0).astype(np.uint8))
+
+
+def _outline(area: Image.Image) -> Image.Image:
+    """A line of about 1/200 of the longer side, at least 2 px, just inside the area."""
+    width = 2 * max(2, max(area.size) // 200) + 1
+    padded = Image.new("L", (area.width + 2 * width, area.height + 2 * width))
+    padded.paste(area, (width, width))
+    inner = padded.filter(ImageFilter.MinFilter(width)).crop((width, width, width + area.width, width + area.height))
+    return ImageChops.subtract(area, inner)
+
+
+def _tile_size(rows: Sequence[Sequence[Image.Image]]) -> tuple[int, int]:
+    """Wide enough for the widest aspect at the tile height, but not above twice the height."""
+    aspect = max(picture.width / picture.height for row in rows for picture in row)
+    return round(TILE_HEIGHT * min(max(aspect, 0.75), 2.0)), TILE_HEIGHT
+
+
+def _wrapped_captions(
+    rows: Sequence[Sequence[Image.Image]], captions: Sequence[Sequence[str]] | None, width: int
+) -> list[list[str]]:
+    if captions is None:
+        return [[""] * len(row) for row in rows]
+    if (given := [len(row) for row in rows]) != (written := [len(texts) for texts in captions]):
+        raise ValueError(f"Rows hold {given} pictures but {written} captions: give one caption for each picture.")
+    characters = int(width / ImageFont.load_default(FONT_SIZE).getlength("abcdefghij lmnopqrst") * 20)
+    return [["\n".join(textwrap.wrap(text or "", characters)) for text in texts] for texts in captions]
+
+
+def _text_height(texts: Sequence[str]) -> int:
+    lines = max((text.count("\n") + 1 for text in texts if text), default=0)
+    return lines * (FONT_SIZE + 5) + (8 if lines else 0)
+
+
+def _shorten(title: str, width: int) -> str:
+    font = ImageFont.load_default(TITLE_SIZE)
+    if font.getlength(title) <= width:
+        return title
+    while title and font.getlength(title + "...") > width:
+        title = title[:-1]
+    return title + "..."
+
+
+def _scaled(picture: Image.Image, tile: tuple[int, int]) -> Image.Image:
+    scale = min(tile[0] / picture.width, tile[1] / picture.height)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    return _to_rgb(picture).resize(size, Image.Resampling.LANCZOS)

@@ -1,0 +1,102 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from tevia_hf.io import SUFFIXES, read_image, write_mask
+
+RAMP = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".tiff", ".PNG"])
+@pytest.mark.parametrize(
+    "pixels", [RAMP, RAMP.astype(np.uint16) * 250, np.stack([RAMP, RAMP // 2, RAMP // 3], -1), RAMP > 100], ids=str
+)
+def test_lossless_files_come_back_with_their_pixels_and_type(tmp_path, suffix, pixels):
+    Image.fromarray(pixels).save(tmp_path / f"a{suffix}")
+    array = read_image(tmp_path / f"a{suffix}")
+    assert array.dtype == pixels.dtype
+    np.testing.assert_array_equal(array, pixels)
+
+
+def test_jpeg_is_read(tmp_path):
+    Image.new("L", (8, 6), 100).save(tmp_path / "a.jpg")
+    np.testing.assert_array_equal(read_image(str(tmp_path / "a.jpg")), np.full((6, 8), 100, np.uint8))
+
+
+def test_palette_colours_become_rgb(tmp_path):
+    Image.new("RGB", (4, 4), (255, 0, 0)).convert("P").save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png")[0, 0].tolist() == [255, 0, 0]
+
+
+def test_grey_with_alpha_becomes_grey(tmp_path):
+    Image.new("LA", (4, 4), (90, 10)).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), np.full((4, 4), 90))
+
+
+def test_a_rotation_noted_in_the_file_is_carried_out(tmp_path):
+    image = Image.new("L", (8, 4))
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "a.jpg", exif=exif)
+    assert read_image(tmp_path / "a.jpg").shape == (8, 4)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
+def test_a_truncated_file_is_named_with_what_to_do(tmp_path, suffix):
+    path = tmp_path / f"cut{suffix}"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ValueError, match=rf"cut{suffix}.*corrupt or cut short.*again"):
+        read_image(path)
+
+
+def test_a_file_that_is_no_image_is_named(tmp_path):
+    (tmp_path / "text.png").write_text("not a picture")
+    with pytest.raises(ValueError, match="text.png"):
+        read_image(tmp_path / "text.png")
+
+
+def test_a_file_of_several_pages_is_refused_with_their_number(tmp_path):
+    pages = [Image.fromarray(RAMP), Image.fromarray(RAMP)]
+    pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(ValueError, match="2 pages"):
+        read_image(tmp_path / "stack.tif")
+
+
+def test_an_unknown_suffix_is_refused_with_the_known_ones(tmp_path):
+    with pytest.raises(ValueError, match=rf"'.bmp'.*{', '.join(SUFFIXES)}"):
+        read_image(tmp_path / "a.bmp")
+
+
+def test_a_missing_file_is_said_to_be_missing(tmp_path):
+    with pytest.raises(FileNotFoundError, match="none.png"):
+        read_image(tmp_path / "none.png")
+
+
+@pytest.mark.parametrize(
+    "mask", [RAMP > 100, (RAMP > 100).astype(np.int64), (RAMP > 100).astype(np.uint8) * 255], ids=str
+)
+def test_a_binary_mask_is_written_as_0_and_255(tmp_path, mask):
+    path = write_mask(tmp_path / "new" / "mask.png", mask)
+    np.testing.assert_array_equal(read_image(path), (RAMP > 100) * 255)
+
+
+def test_labels_are_written_as_they_are(tmp_path):
+    labels = np.array([[0, 1], [1, 255]])
+    np.testing.assert_array_equal(read_image(write_mask(tmp_path / "mask.png", labels, num_labels=3)), labels)
+
+
+@pytest.mark.parametrize(
+    ("name", "mask", "num_labels", "message"),
+    [
+        ("mask.jpg", RAMP > 0, 1, "mask.png"),
+        ("mask.png", np.zeros((3, 4, 1), bool), 1, r"\(3, 4, 1\)"),
+        ("mask.png", np.array([[0, 1, 2]]), 1, "num_labels=1"),
+        ("mask.png", np.array([[0, 1, 255]]), 1, "num_labels=1"),
+        ("mask.png", np.array([[0, 3]]), 3, "0 to 2"),
+    ],
+)
+def test_a_mask_that_cannot_be_written_faithfully_is_refused(tmp_path, name, mask, num_labels, message):
+    with pytest.raises(ValueError, match=message):
+        write_mask(tmp_path / name, mask, num_labels)
+    assert not (tmp_path / name).exists()

@@ -1,0 +1,150 @@
+"""Overlays colour the mask and nothing else; sheets hold every picture and caption."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tevia_hf.visualization import LABEL_COLOURS, REFERENCE_COLOUR, contact_sheet, overlay
+
+SIDE = 400
+
+
+def square(start, stop, label=1):
+    mask = np.zeros((SIDE, SIDE), dtype=np.uint8)
+    mask[start:stop, start:stop] = label
+    return mask
+
+
+def grey(value=100):
+    return np.full((SIDE, SIDE), value, dtype=np.uint8)
+
+
+def changed(picture, background=100):
+    return (np.asarray(picture) != background).any(axis=-1)
+
+
+def has_colour(picture, colour):
+    return (np.asarray(picture) == colour).all(axis=-1)
+
+
+def test_only_the_masked_area_is_coloured():
+    picture = overlay(grey(), square(100, 300))
+    assert picture.mode == "RGB" and picture.size == (SIDE, SIDE)
+    assert (changed(picture) == (square(100, 300) > 0)).all()
+
+
+def test_the_fill_is_translucent_and_its_outline_solid():
+    bright, dark = (np.asarray(overlay(grey(value), square(100, 300))) for value in (200, 50))
+    assert (bright[200, 200] > dark[200, 200]).all()
+    for corner in ((100, 100), (100, 200), (299, 299)):
+        assert tuple(bright[corner]) == tuple(dark[corner]) == LABEL_COLOURS[0]
+
+
+def test_the_reference_is_an_outline_in_another_colour():
+    picture = overlay(grey(), square(100, 200), square(150, 350))
+    assert has_colour(picture, REFERENCE_COLOUR)[150, 250]
+    assert not changed(picture)[300, 300]
+    assert REFERENCE_COLOUR not in LABEL_COLOURS
+
+
+def test_a_mask_at_the_border_is_outlined_there():
+    assert has_colour(overlay(grey(), square(0, SIDE)), LABEL_COLOURS[0])[0].all()
+
+
+def test_labels_have_their_own_colours_and_255_none():
+    mask = square(20, 120) + square(150, 250, label=2) + square(300, 380, label=255)
+    picture = overlay(grey(), mask)
+    assert has_colour(picture, LABEL_COLOURS[0])[20, 20] and has_colour(picture, LABEL_COLOURS[1])[150, 150]
+    assert not changed(picture)[300:380, 300:380].any()
+
+
+def test_empty_masks_leave_the_picture_as_it_is():
+    assert not changed(overlay(grey(), square(0, 0), square(0, 0))).any()
+
+
+def test_small_pictures_are_enlarged_by_a_whole_factor():
+    mask = np.zeros((64, 50), dtype=np.uint8)
+    mask[10:20, 5:15] = 6
+    picture = overlay(np.full((64, 50), 100, dtype=np.uint8), mask)
+    assert picture.size == (300, 384)
+    assert (changed(picture) == (np.kron(mask, np.ones((6, 6))) > 0)).all()
+
+
+@pytest.mark.parametrize("scale", [1, 257, 1 / 255])
+def test_deep_and_float_pictures_are_shown_in_their_own_range(scale):
+    ramp = np.tile(np.linspace(0, 255, SIDE).astype(np.uint8), (SIDE, 1))
+    image = ramp * (np.uint16(scale) if scale > 1 else scale)
+    shown = np.asarray(overlay(image, square(0, 0)))[..., 0].astype(int)
+    assert abs(shown - ramp).max() <= 1
+
+
+def test_sixteen_bit_pil_pictures_are_not_saturated():
+    deep = np.tile(np.linspace(0, 60000, SIDE).astype(np.uint16), (SIDE, 1))
+    shown = np.asarray(overlay(Image.fromarray(deep), square(0, 0)))[0, :, 0].astype(int)
+    assert (abs(shown - deep[0] / 60000 * 255) <= 1).all()
+
+
+@pytest.mark.parametrize("name", ["mask", "reference"])
+def test_a_mask_of_another_size_is_refused_with_both_shapes(name):
+    masks = {"mask": square(0, 0), "reference": square(0, 0)} | {name: np.zeros((5, 6), int)}
+    with pytest.raises(ValueError, match=rf"The {name} has shape \(5, 6\) but the image is .*\(400, 400\)"):
+        overlay(grey(), **masks)
+
+
+def test_a_sheet_holds_every_picture_in_its_place():
+    colours = [[(200, 0, 0), (0, 200, 0)], [(0, 0, 200)]]
+    rows = [[Image.new("RGB", (40, 40), colour) for colour in row] for row in colours]
+    sheet = contact_sheet(rows)
+    centres = {colour: np.argwhere(has_colour(sheet, colour)).mean(axis=0) for row in colours for colour in row}
+    red, green, blue = centres.values()
+    assert red[0] == green[0] < blue[0]
+    assert red[1] == blue[1] < green[1]
+
+
+def test_pictures_of_any_sizes_are_scaled_into_one_tile_without_distortion():
+    rows = [[Image.new("RGB", (30, 30), (200, 0, 0)), Image.new("RGB", (900, 450), (0, 200, 0))]]
+    sheet = contact_sheet(rows)
+    spans = [np.ptp(np.argwhere(has_colour(sheet, colour)), axis=0) + 1 for colour in ((200, 0, 0), (0, 200, 0))]
+    assert spans[0][0] == spans[0][1]
+    assert spans[1][1] == pytest.approx(2 * spans[1][0], abs=2)
+    assert spans[0][0] == spans[1][0]
+
+
+def ink_below(sheet, colour):
+    """Dark pixels of the sheet below the last row of a colour."""
+    pixels = np.asarray(sheet)
+    bottom = np.argwhere(has_colour(sheet, colour))[:, 0].max()
+    return np.argwhere((pixels[bottom + 1 :] < 120).all(axis=-1))
+
+
+def test_captions_stand_below_their_picture_and_long_ones_are_wrapped():
+    colour = (200, 0, 0)
+    rows = [[Image.new("RGB", (40, 40), colour)] * 2]
+    bare = contact_sheet(rows)
+    short = contact_sheet(rows, [["lung", ""]])
+    long = contact_sheet(rows, [["lower right lung " * 12, ""]])
+    assert len(ink_below(bare, colour)) == 0 < len(ink_below(short, colour)) < len(ink_below(long, colour))
+    assert bare.height < short.height < long.height
+    second_column = np.argwhere(has_colour(long, colour))[:, 1].max() // 2
+    assert ink_below(long, colour)[:, 1].max() <= second_column
+
+
+def test_the_title_stands_on_top_and_stays_inside():
+    rows = [[Image.new("RGB", (40, 40), (200, 0, 0))]]
+    sheet = contact_sheet(rows, title="with text " * 40)
+    top = np.argwhere(has_colour(sheet, (200, 0, 0)))[:, 0].min()
+    ink = np.argwhere((np.asarray(sheet)[:top] < 120).all(axis=-1))
+    assert len(ink) > 0
+    assert ink[:, 1].max() < sheet.width - 10
+
+
+def test_captions_and_pictures_that_differ_in_number_are_refused():
+    rows = [[Image.new("RGB", (4, 4))] * 2, [Image.new("RGB", (4, 4))]]
+    with pytest.raises(ValueError, match=r"\[2, 1\] pictures but \[2, 2\] captions"):
+        contact_sheet(rows, [["a", "b"], ["c", "d"]])
+
+
+@pytest.mark.parametrize("rows", [[], [[]]])
+def test_a_sheet_without_pictures_is_refused(rows):
+    with pytest.raises(ValueError, match="No pictures were given"):
+        contact_sheet(rows)
