@@ -1,0 +1,65 @@
+"""A list of examples to the model's inputs."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from tevia_hf.data.features import decode_part
+
+SentenceFeatures = Callable[[list[str]], tuple[torch.Tensor, torch.Tensor]]
+
+
+class SegmentationCollator:
+    """Model inputs for a batch of examples, for `Trainer(data_collator=...)`.
+
+    Gives `pixel_values (batch, 3, height, width)`, `input_ids` and `attention_mask (batch, tokens)` and `labels (batch,
+    height, width)`. Examples without the key "text", or "mask", give inputs without sentences, or labels.
+    Trainer needs `remove_unused_columns=False`. With `undecoded(dataset)` a damaged file is reported by id and path.
+
+    Args:
+        processor: Called as `processor(images=..., text=..., segmentation_maps=..., return_tensors="pt")`.
+        sentence_features: The sentences' `(features (batch, tokens, dim), attention_mask (batch, tokens))`; its result
+            goes out as `text_features` and `attention_mask` in place of `input_ids`. No sentence is "" there.
+
+    Raises:
+        ValueError: An image or mask that cannot be decoded (with its id and file), or that the processor refuses (with
+            the ids of the batch).
+    """
+
+    def __init__(
+        self,
+        processor: Any,
+        sentence_features: SentenceFeatures | None = None,
+    ) -> None:
+        self.processor = processor
+        self.sentence_features = sentence_features
+
+    def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        prepared = [_decoded(example) for example in examples]
+        arguments = {"images": _column(prepared, "image"), "segmentation_maps": _column(prepared, "mask")}
+        texts = _column(prepared, "text")
+        if texts is not None and self.sentence_features is None:
+            arguments["text"] = texts
+        inputs = self._process(arguments, [example.get("id") for example in examples])
+        if texts is not None and self.sentence_features is not None:
+            features, attention_mask = self.sentence_features([text or "" for text in texts])
+            inputs.update(text_features=features, attention_mask=attention_mask)
+        return inputs
+
+    def _process(self, arguments: dict[str, Any], ids: list[Any]) -> dict[str, torch.Tensor]:
+        given = {name: value for name, value in arguments.items() if value is not None}
+        try:
+            return dict(self.processor(**given, return_tensors="pt"))
+        except ValueError as error:
+            raise ValueError(f"{error} (in the batch of the examples {ids}, counted from 0)") from error
+
+
+def _decoded(example: Mapping[str, Any]) -> dict[str, Any]:
+    parts = {part: decode_part(example, part) for part in ("image", "mask") if example.get(part) is not None}
+    return {**parts, **{key: example[key] for key in ("text", "id") if key in example}}
+
+
+def _column(prepared: Sequence[Mapping[str, Any]], name: str) -> list[Any] | None:
+    """The batch's entries of one key; None where not every example has it."""
+    return [example[name] for example in prepared] if all(name in example for example in prepared) else None

@@ -1,0 +1,131 @@
+"""The one set of columns every data source yields, and the checks an example passes on its way in."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+from datasets import Features, List, Value
+from datasets.utils import tqdm
+from PIL import Image
+
+from tevia_hf.io import read_image, to_array
+
+SPLITS = ("train", "val", "test")
+FEATURES = Features(
+    {
+        "image": datasets.Image(),
+        "mask": datasets.Image(),
+        "text": Value("string"),
+        "id": Value("string"),
+        "group": Value("string"),  # examples of one group, such as a patient, belong into one split
+        "spacing_mm": List(Value("float32"), length=2),
+    }
+)
+_SHOWN = 10
+
+
+def dataset_from_rows(
+    rows: Sequence[Mapping[str, Any]], source: str = "the data set", without_row: Iterable[str] = ()
+) -> datasets.Dataset:
+    """A `datasets.Dataset` with the columns of `FEATURES`.
+
+    Args:
+        rows: One mapping for each example with `image` and `mask` (a path or a PIL image; None where it is missing) and
+            `id`; `text`, `group` and `spacing_mm` (row, column) may be left out. Paths stay paths: no file is opened.
+        source: What the rows come from, for the error.
+        without_row: Files that were found, but that no row names.
+
+    Raises:
+        ValueError: No rows, rows without image or mask, equal ids, files without row: one error for all of them.
+    """
+    if not rows:
+        raise ValueError(f"{source} has no rows. Check that it is the right one, and that it has at least one example.")
+    problems = [f"row '{row['id']}' has no {part}" for row in rows for part in ("image", "mask") if row[part] is None]
+    problems += [f"row '{name}' appears {times} times" for name, times in _repeated([row["id"] for row in rows])]
+    problems += [f"file '{name}' has no row" for name in without_row]
+    raise_problems(source, problems, "Add what is missing, and take out rows and files that have no partner.")
+    columns = {name: [_plain(row.get(name)) for row in rows] for name in FEATURES}
+    return datasets.Dataset.from_dict(columns, features=FEATURES)
+
+
+def verify_examples(dataset: datasets.Dataset) -> None:
+    """Decodes every image and mask, with a progress bar.
+
+    Raises:
+        ValueError: Names every example whose image or mask is missing, corrupt or cut short, or whose two sizes differ.
+    """
+    found = (_fault(example) for example in tqdm(undecoded(dataset), desc="Checking images and masks"))
+    problems = [fault for fault in found if fault]
+    raise_problems("The data set", problems, "Replace these files, or leave the rows out.", shown=len(problems))
+
+
+def undecoded(dataset: datasets.Dataset) -> datasets.Dataset:
+    """The same data set, its images and masks left as path or bytes for `decode`, whose errors name the file."""
+    return dataset.cast_column("image", datasets.Image(decode=False)).cast_column("mask", datasets.Image(decode=False))
+
+
+def decode(value: Any) -> np.ndarray:
+    """The pixels of an image column's entry: undecoded ({"path", "bytes"}), path, PIL image or array.
+
+    Returns (height, width) or (height, width, channels). Raises ValueError for a file that cannot be read.
+    """
+    if isinstance(value, (str, Path)):
+        return read_image(value)
+    if isinstance(value, Mapping):
+        return read_image(value["path"]) if value["bytes"] is None else _decode_bytes(value["bytes"])
+    return to_array(value) if isinstance(value, Image.Image) else np.asarray(value)
+
+
+def decode_part(example: Mapping[str, Any], part: str) -> np.ndarray:
+    """The pixels of an example's "image" or "mask". Raises ValueError naming the example's id and the file."""
+    try:
+        return decode(example[part])
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{part} of example '{example.get('id')}': {error}") from error
+
+
+def check_choice(what: str, value: str, choices: Iterable[str]) -> None:
+    """Raises ValueError with the choices where `value` is none of them."""
+    if value not in choices:
+        raise ValueError(f"{what} is '{value}'. Choose one of: {', '.join(choices)}.")
+
+
+def raise_problems(source: str, problems: Sequence[str], advice: str, shown: int = _SHOWN) -> None:
+    """Raises one ValueError that counts the problems, lists the first and ends in advice; none without problems."""
+    if not problems:
+        return
+    more = [f"... and {len(problems) - shown} more"] if len(problems) > shown else []
+    listed = "\n  ".join([*problems[:shown], *more])
+    raise ValueError(f"{source}: {len(problems)} problem{'s' if len(problems) > 1 else ''}:\n  {listed}\n{advice}")
+
+
+def _repeated(names: Sequence[str]) -> list[tuple[str, int]]:
+    values, counts = np.unique(np.asarray(names, dtype=str), return_counts=True)
+    return [(str(value), int(count)) for value, count in zip(values, counts, strict=True) if count > 1]
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
+def _decode_bytes(content: bytes) -> np.ndarray:
+    try:
+        return to_array(Image.open(BytesIO(content)))
+    except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
+        raise ValueError(f"embedded picture is corrupt or cut short ({error}). Build the data set again.") from error
+
+
+def _fault(example: Mapping[str, Any]) -> str | None:
+    try:
+        image, mask = decode_part(example, "image"), decode_part(example, "mask")
+    except ValueError as error:
+        return str(error)
+    if image.shape[:2] == mask.shape[:2]:
+        return None
+    sizes = " and ".join(
+        f"{part} {array.shape[0]}x{array.shape[1]}" for part, array in (("image", image), ("mask", mask))
+    )
+    return f"example '{example['id']}': {sizes} (height x width) differ: {example['mask']['path']}"

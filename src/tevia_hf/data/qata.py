@@ -1,0 +1,26 @@
+"""QaTa-COV19-v2: chest X-rays, masks of infected lung, and sentences that say where the infection lies."""
+
+import re
+from pathlib import Path
+
+import datasets
+
+from tevia_hf.data.folder import folder_dataset
+
+
+def qata_dataset(data_dir: str | Path, split: str = "train") -> datasets.Dataset:
+    """The examples of one split, from the folders of Kaggle, LViT or TeViA (see `folder`); `group` is the subject.
+
+    Kaggle's folders come without sentences: put the published tables beside them as `prompt/{train,val,test}.csv`, or
+    `{Train,Val,Test}_text.xlsx`. Validation images lie in the train folder there.
+
+    Raises:
+        ValueError: As `folder_dataset`.
+    """
+    return folder_dataset(data_dir, split, group_of=subject)
+
+
+def subject(example_id: str) -> str:
+    """The subject of a QaTa file: "s11228" of "cxr_s11228-e19964-r1"; another name tells none and stands for itself."""
+    match = re.match(r"cxr_(s\d+)-", example_id)
+    return match[1] if match else example_id

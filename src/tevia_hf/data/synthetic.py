@@ -1,0 +1,216 @@
+"""Chest-film-like pictures in which only the sentence says which lesions are meant.
+
+Every picture holds four lesions of the same look in four of six cells, (left, right) x (upper, middle, lower). One or
+two of them are meant. The sentence names their cells, the mask holds them alone: a model that does not read can at best
+mark all four (per-image Dice about 0.53), and one that reads without looking misses where in its cell a lesion lies.
+"""
+
+from typing import NamedTuple
+
+import datasets
+import numpy as np
+from PIL import Image
+
+from tevia_hf.data.features import SPLITS, check_choice, dataset_from_rows
+from tevia_hf.prompts import REGIONS, SIDES, Area, Side, qata_sentence
+
+DEFAULT_COUNTS = {"train": 800, "val": 100, "test": 200}
+LESIONS_PER_PICTURE = 4
+MINIMUM_SIZE = 32
+_CELLS = tuple((side, row) for side in SIDES for row in range(len(REGIONS)))
+_LESION_RADIUS = (0.045, 0.056)
+_GAP = 0.015  # kept free on both sides of the line between two thirds
+
+
+class _Anatomy(NamedTuple):
+    """One chest; lengths are fractions of the picture's side."""
+
+    midline: float
+    top: float
+    bottom: float
+    inner: float  # from the midline to a lung
+    width: float  # of a lung at its widest
+    rib_spacing: float
+    rib_phase: float
+
+
+class _Lesion(NamedTuple):
+    cell: tuple[Side, int]
+    x: float
+    y: float
+    radius: float
+    angle: float
+
+
+def synthetic_dataset(
+    split: str = "train", size: int = 64, count: int | None = None, seed: int = 0, counterpart: bool = False
+) -> datasets.Dataset:
+    """`count` pictures of `size` x `size` pixels (8-bit grey) with masks (0/255) and sentences, held in memory.
+
+    Args:
+        split: "train", "val" or "test"; equal seeds give different pictures in different splits.
+        count: Number of pictures; default 800, 100 and 200. A longer set begins with the pictures of a shorter one.
+        counterpart: The same pictures and ids, but as many *other* lesions are meant: with these sentences and masks
+            one sees whether a model follows the sentence.
+
+    Raises:
+        ValueError: Unknown split, size below 32, or count below 1.
+    """
+    check_choice("split", split, SPLITS)
+    if size < MINIMUM_SIZE:
+        raise ValueError(f"size is {size}: lesions vanish below {MINIMUM_SIZE} pixels, pass {MINIMUM_SIZE} or more.")
+    count = DEFAULT_COUNTS[split] if count is None else count
+    names = (f"synthetic-{seed}-{split}-{index:05d}" for index in range(count))
+    rngs = (np.random.default_rng([seed, SPLITS.index(split), index]) for index in range(count))
+    return dataset_from_rows(
+        [
+            {"id": name, "group": name, **_example(rng, size, counterpart)}
+            for name, rng in zip(names, rngs, strict=True)
+        ],
+        source=f"the synthetic set with count={count}",
+    )
+
+
+def _example(rng: np.random.Generator, size: int, counterpart: bool) -> dict:
+    anatomy = _draw_anatomy(rng)
+    cells = [_CELLS[index] for index in rng.choice(len(_CELLS), LESIONS_PER_PICTURE, replace=False)]
+    lesions = [_draw_lesion(rng, anatomy, cell) for cell in cells]
+    number = int(rng.integers(1, LESIONS_PER_PICTURE // 2 + 1))
+    meant = lesions[-number:] if counterpart else lesions[:number]
+    x, y = _grid(size)
+    mask = np.max([_coverage(lesion, x, y, size) for lesion in meant], axis=0) >= 0.5
+    return {
+        "image": Image.fromarray(_film(rng, anatomy, lesions, x, y, size)),
+        "mask": Image.fromarray(mask.astype(np.uint8) * 255),
+        "text": _sentence(meant),
+    }
+
+
+def _sentence(meant: list[_Lesion]) -> str:
+    cells = [lesion.cell for lesion in meant]
+    areas = [Area(side, tuple(REGIONS[row] for lung, row in cells if lung == side)) for side in SIDES]
+    return qata_sentence([area for area in areas if area.regions], count=len(meant))
+
+
+def _draw_anatomy(rng: np.random.Generator) -> _Anatomy:
+    return _Anatomy(
+        midline=rng.uniform(0.47, 0.53),
+        top=rng.uniform(0.07, 0.11),
+        bottom=rng.uniform(0.85, 0.90),
+        inner=rng.uniform(0.085, 0.105),
+        width=rng.uniform(0.27, 0.30),
+        rib_spacing=rng.uniform(0.080, 0.095),
+        rib_phase=rng.uniform(0.0, 1.0),
+    )
+
+
+def _draw_lesion(rng: np.random.Generator, anatomy: _Anatomy, cell: tuple[Side, int]) -> _Lesion:
+    """A lesion wholly inside its third of its lung."""
+    side, row = cell
+    radius = rng.uniform(*_LESION_RADIUS)
+    first, last = anatomy.top + 0.04, anatomy.bottom - 0.06
+    third = (last - first) / len(REGIONS)
+    y = first + row * third + rng.uniform(radius + _GAP, third - radius - _GAP)
+    depth = np.asarray((y - 0.25 * radius - anatomy.top) / (anatomy.bottom - anatomy.top))
+    nearest = anatomy.inner + radius + 0.035
+    farthest = anatomy.inner + anatomy.width * float(_widening(depth)) - radius - 0.015
+    lateral = rng.uniform(nearest, max(nearest, farthest))
+    return _Lesion(cell, anatomy.midline + _sign(side) * lateral, y, radius, rng.uniform(0.0, np.pi))
+
+
+def _sign(side: Side) -> int:
+    return 1 if side == "right" else -1
+
+
+def _grid(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """x and y of the pixels' centres, (1, size) and (size, 1)."""
+    centres = (np.arange(size, dtype=np.float32) + 0.5) / size
+    return centres[None, :], centres[:, None]
+
+
+def _step(distance: np.ndarray, softness: float) -> np.ndarray:
+    """0 well below zero, 1 well above, a linear ramp of width 2 x `softness` between."""
+    return np.clip(0.5 + 0.5 * distance / softness, 0.0, 1.0)
+
+
+def _bump(distance: np.ndarray, width: float) -> np.ndarray:
+    return np.exp(-np.square(distance / width))
+
+
+def _widening(depth: np.ndarray) -> np.ndarray:
+    """Width of a lung at relative `depth` below its top: a round apex, then nearly straight."""
+    return np.sqrt(1.0 - np.clip(1.0 - depth, 0.0, 1.0) ** 4)
+
+
+def _coverage(lesion: _Lesion, x: np.ndarray, y: np.ndarray, size: int) -> np.ndarray:
+    """Share of each pixel a lesion covers: a slightly oval disc with a rim one pixel wide."""
+    dx, dy = x - lesion.x, y - lesion.y
+    along = dx * np.cos(lesion.angle) + dy * np.sin(lesion.angle)
+    across = dy * np.cos(lesion.angle) - dx * np.sin(lesion.angle)
+    return _step(lesion.radius - np.hypot(along, across * 1.12), 0.5 / size)
+
+
+def _film(
+    rng: np.random.Generator, anatomy: _Anatomy, lesions: list[_Lesion], x: np.ndarray, y: np.ndarray, size: int
+) -> np.ndarray:
+    """The picture, (size, size) uint8."""
+    lateral = np.abs(x - anatomy.midline)
+    body = _step(y - 0.01 - 1.6 * np.clip(lateral - 0.24, 0.0, None) ** 2, 0.015) * _step(0.475 - lateral, 0.012)
+    lungs = _lungs(anatomy, x, y, lateral)
+    film = body * (0.52 + 0.16 * y - 0.25 * np.clip(lateral - 0.34, 0.0, None))
+    film = film + _mediastinum(anatomy, x, y, lateral)
+    film = film * (1.0 - lungs) + lungs * _aerated(anatomy, x, y, lateral)
+    film = film + body * _bones(anatomy, y, lateral) * (0.45 + 0.55 * lungs)
+    opacity = np.max([_coverage(lesion, x, y, size) for lesion in lesions], axis=0)
+    film = film + opacity * (0.36 + 0.10 * lungs) * (1.0 - film)
+    return _expose(rng, film, size)
+
+
+def _lungs(anatomy: _Anatomy, x: np.ndarray, y: np.ndarray, lateral: np.ndarray) -> np.ndarray:
+    """Share of air in each pixel: two lungs above a domed diaphragm, a heart cut out of the one on the right."""
+    depth = (y - anatomy.top) / (anatomy.bottom - anatomy.top)
+    outer = anatomy.inner + anatomy.width * _widening(depth)
+    diaphragm = anatomy.bottom - 0.05 + 0.9 * np.clip(lateral - anatomy.inner - 0.10, 0.0, None) ** 2
+    inner = anatomy.inner + 0.014 * np.cos(6.0 * depth)
+    air = _step(lateral - inner, 0.012) * _step(outer - lateral, 0.012) * _step(diaphragm - y, 0.012)
+    heart = np.hypot((x - anatomy.midline - 0.03) / 0.095, (y - anatomy.bottom + 0.17) / 0.16)
+    return air * _step(heart - 1.0, 0.10)
+
+
+def _aerated(anatomy: _Anatomy, x: np.ndarray, y: np.ndarray, lateral: np.ndarray) -> np.ndarray:
+    """Brightness of healthy lung: dark, with vessels spreading from the hilum."""
+    hilum_y = 0.5 * (anatomy.top + anatomy.bottom) - 0.03
+    away = np.hypot(lateral - anatomy.inner, 0.7 * (y - hilum_y))
+    angle = np.arctan2(y - hilum_y, lateral - anatomy.inner + 0.02)
+    branches = 0.5 + 0.5 * np.cos(13.0 * angle + 9.0 * away)
+    return 0.15 + 0.05 * y + 0.16 * _bump(away, 0.09) + 0.05 * branches * _bump(away, 0.22)
+
+
+def _mediastinum(anatomy: _Anatomy, x: np.ndarray, y: np.ndarray, lateral: np.ndarray) -> np.ndarray:
+    """Spine with its vertebrae, heart and the dark windpipe, added to soft tissue."""
+    vertebrae = 0.75 + 0.25 * np.cos(2.0 * np.pi * y / 0.062)
+    spine = 0.14 * _bump(lateral, 0.045) * vertebrae
+    heart = 0.10 * _bump(np.hypot((x - anatomy.midline - 0.04) / 1.1, y - anatomy.bottom + 0.18), 0.14)
+    windpipe = 0.20 * _bump(lateral, 0.018) * _step(0.34 - y, 0.05)
+    return spine + heart - windpipe
+
+
+def _bones(anatomy: _Anatomy, y: np.ndarray, lateral: np.ndarray) -> np.ndarray:
+    """Ribs and collar bones, brightness to add."""
+    offset = lateral - 0.17
+    back = np.cos(2.0 * np.pi * ((y - 1.6 * offset**2 + 0.10 * offset) / anatomy.rib_spacing + anatomy.rib_phase))
+    front = np.cos(2.0 * np.pi * ((y - 0.75 * lateral) / (1.5 * anatomy.rib_spacing) - anatomy.rib_phase))
+    cage = _step(lateral - 0.05, 0.03) * _step(0.43 - lateral, 0.02) * _step(y - anatomy.top, 0.03)
+    ribs = cage * (0.11 * _step(back - 0.35, 0.35) + 0.035 * _step(front - 0.5, 0.3))
+    collar = _bump(y - anatomy.top - 0.075 + 0.16 * lateral - 0.25 * offset**2, 0.014)
+    return ribs * _step(anatomy.bottom - 0.02 - y, 0.05) + 0.17 * collar * _step(lateral - 0.04, 0.02)
+
+
+def _expose(rng: np.random.Generator, film: np.ndarray, size: int) -> np.ndarray:
+    """Uneven exposure, grain and an exposure of its own for every film, as 8 bit."""
+    uneven = Image.fromarray(rng.normal(0.0, 0.025, (5, 5)).astype(np.float32)).resize(
+        (size, size), Image.Resampling.BICUBIC
+    )
+    film = film + np.asarray(uneven) + rng.normal(0.0, 0.018, film.shape)
+    film = rng.uniform(0.93, 1.07) * film + rng.uniform(-0.02, 0.04)
+    return np.round(255.0 * np.clip(film, 0.0, 1.0)).astype(np.uint8)

@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+
+from tevia_hf.data.augment import TextAwareAugmentation, augmented
+from tevia_hf.data.synthetic import synthetic_dataset
+from tevia_hf.prompts import flip_sentence
+
+TEXT = "Unilateral pulmonary infection, one infected area, lower left lung."
+FLIPPED_TEXT = "Unilateral pulmonary infection, one infected area, lower right lung."
+ALWAYS_FLIP = TextAwareAugmentation(flip_probability=1.0, zoom_probability=0.0)
+ALWAYS_ZOOM = TextAwareAugmentation(flip_probability=0.0, zoom_probability=1.0)
+
+
+def example(dtype=np.uint8, channels=None, name="a"):
+    """A bright square, which the mask marks, at the lower left of a picture."""
+    image = np.zeros((40, 60), dtype)
+    image[24:32, 12:20] = 200 if np.issubdtype(dtype, np.integer) else 1
+    mask = (image > 0).astype(np.uint8) * 255
+    return {
+        "image": image if channels is None else np.stack([image] * channels, -1),
+        "mask": mask,
+        "text": TEXT,
+        "id": name,
+    }
+
+
+def test_a_flip_mirrors_picture_and_mask_and_rewrites_the_sentence():
+    flipped = ALWAYS_FLIP(example())
+    np.testing.assert_array_equal(flipped["image"], example()["image"][:, ::-1])
+    np.testing.assert_array_equal(flipped["mask"], example()["mask"][:, ::-1])
+    assert (flipped["text"], flipped["id"]) == (FLIPPED_TEXT, "a")
+
+
+def test_with_probability_zero_nothing_changes():
+    unchanged = TextAwareAugmentation(0.0, 0.0)(example())
+    np.testing.assert_array_equal(unchanged["image"], example()["image"])
+    np.testing.assert_array_equal(unchanged["mask"], example()["mask"])
+    assert unchanged["text"] == TEXT
+
+
+def test_zoom_moves_picture_and_mask_together():
+    for name in "abcdefgh":
+        zoomed = ALWAYS_ZOOM(example(name=name))
+        sharp = np.abs(zoomed["image"].astype(int) - 100) > 60
+        np.testing.assert_array_equal((zoomed["image"] > 100)[sharp], (zoomed["mask"] > 0)[sharp])
+    assert not np.array_equal(zoomed["mask"], example()["mask"])
+    assert zoomed["text"] == TEXT
+
+
+def test_zoom_adds_no_new_values_to_a_mask():
+    assert {*np.unique(ALWAYS_ZOOM(example())["mask"])} == {0, 255}
+
+
+def test_zoom_stays_within_its_limits():
+    areas = [np.mean(ALWAYS_ZOOM(example(name=str(name)))["mask"] > 0) for name in range(40)]
+    ratios = np.sqrt(np.array(areas) / np.mean(example()["mask"] > 0))
+    assert 0.85 < ratios.min() < 1.0 < 1.1 < ratios.max() < 1.3
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.bool_])
+@pytest.mark.parametrize("channels", [None, 1, 3])
+def test_shapes_and_types_are_kept(dtype, channels):
+    given = example(dtype, channels)
+    made = TextAwareAugmentation(1.0, 1.0)(given)
+    assert (made["image"].shape, made["image"].dtype) == (given["image"].shape, given["image"].dtype)
+    assert (made["mask"].shape, made["mask"].dtype) == (given["mask"].shape, given["mask"].dtype)
+
+
+def test_the_given_example_is_left_as_it_is():
+    given = example()
+    TextAwareAugmentation(1.0, 1.0)(given)
+    np.testing.assert_array_equal(given["image"], example()["image"])
+    assert given["text"] == TEXT
+
+
+def test_examples_without_text_or_mask_are_flipped_too():
+    assert ALWAYS_FLIP({**example(), "text": None})["text"] is None
+    flipped = ALWAYS_FLIP({"image": example()["image"], "id": "a"})
+    np.testing.assert_array_equal(flipped["image"], example()["image"][:, ::-1])
+
+
+def draws(augmentation, names=range(64)):
+    return [augmentation(example(name=str(name)))["text"] == FLIPPED_TEXT for name in names]
+
+
+def test_flips_come_at_the_asked_rate():
+    assert 0.3 < np.mean(draws(TextAwareAugmentation())) < 0.7
+    assert 0.05 < np.mean(draws(TextAwareAugmentation(flip_probability=0.2))) < 0.35
+
+
+def test_draws_depend_on_seed_epoch_and_id_but_not_on_the_order():
+    augmentation = TextAwareAugmentation()
+    first = draws(augmentation)
+    assert draws(augmentation, reversed(range(64)))[::-1] == first
+    assert draws(TextAwareAugmentation(seed=1)) != first
+    augmentation.set_epoch(1)
+    second = draws(augmentation)
+    assert second != first
+    resumed = TextAwareAugmentation()
+    resumed.set_epoch(1)
+    assert draws(resumed) == second
+
+
+def test_an_augmented_data_set_varies_picture_mask_and_sentence_together_on_every_read():
+    dataset = synthetic_dataset(count=2)
+    flip = TextAwareAugmentation(flip_probability=1.0, zoom_probability=0.0)
+    for given, varied in zip(dataset, augmented(dataset, flip), strict=True):
+        np.testing.assert_array_equal(varied["image"], np.asarray(given["image"])[:, ::-1])
+        np.testing.assert_array_equal(varied["mask"], np.asarray(given["mask"])[:, ::-1])
+        assert varied["text"] == flip_sentence(given["text"]) != given["text"]
+        assert varied["id"] == given["id"]
