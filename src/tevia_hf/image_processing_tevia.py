@@ -14,7 +14,7 @@ from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, PILImageResampling
 
 IGNORE_LABEL = 255
-TORCH_MODES = {
+TORCH_MODES: dict[int, str] = {
     PILImageResampling.NEAREST: "nearest",
     PILImageResampling.BILINEAR: "bilinear",
     PILImageResampling.BICUBIC: "bicubic",
@@ -52,10 +52,11 @@ class TeViAImageProcessor(PilBackend):
         swap_axes: hand over pictures and masks with rows and columns swapped, as the published code's reader does;
             post-processing swaps back. `size` is the size after swapping.
 
-    Raises `ValueError` or `TypeError` for settings that do not exist or are not possible.
+    Raises `TypeError` for a setting that does not exist, and `ValueError` or `StrictDataclassFieldValidationError` for
+    a value that is not possible.
     """
 
-    valid_kwargs = TeViAImageProcessorKwargs
+    valid_kwargs = TeViAImageProcessorKwargs  # type: ignore[assignment]
     do_resize = True
     size = {"height": 224, "width": 224}
     resample = PILImageResampling.BICUBIC
@@ -69,7 +70,7 @@ class TeViAImageProcessor(PilBackend):
 
     def __init__(self, **kwargs: Any):
         settings = {name: value for name, value in kwargs.items() if name not in SERVICE_SETTINGS and value is not None}
-        validate_typed_dict(self.valid_kwargs, settings)
+        validate_typed_dict(self.valid_kwargs, settings)  # type: ignore[type-var]
         super().__init__(**kwargs)
 
     def preprocess(self, images: Any, segmentation_maps: Any = None, **kwargs: Any) -> BatchFeature:
@@ -112,15 +113,15 @@ class TeViAImageProcessor(PilBackend):
             return maps
         return [(p[0] > threshold if len(p) == 1 else p.argmax(dim=0)).to(torch.uint8) for p in maps]
 
-    def process_image(self, image: Any, index: int = 0, **kwargs: Any) -> torch.Tensor:
-        """One picture as float32 (1 or 3, height, width) in [0, 1], before resizing; `index` is for error messages."""
+    def _read_image(self, image: Any, index: int) -> torch.Tensor:
+        """One picture as float32 (1 or 3, height, width) in [0, 1], before resizing."""
         name = _name("image", image, index)
         pixels = _channels_first(_as_array(image, name), name)
         if np.issubdtype(pixels.dtype, np.floating) and not np.isfinite(pixels).all():
             raise ValueError(f"{name} holds NaN or infinite pixels: replace them (numpy.nan_to_num) or leave it out.")
         return torch.from_numpy(_scale_to_unit(pixels))
 
-    def process_map(self, mask: Any, index: int, num_labels: int, image_size: tuple[int, int]) -> torch.Tensor:
+    def _read_map(self, mask: Any, index: int, num_labels: int, image_size: torch.Size) -> torch.Tensor:
         """One mask as uint8 (height, width) of labels and 255 = ignore, before resizing."""
         name = _name("mask", mask, index)
         labels = _single_channel(_as_array(mask, name, keep_palette=True), name)
@@ -131,7 +132,7 @@ class TeViAImageProcessor(PilBackend):
             )
         return torch.from_numpy(_reduce_to_labels(labels, num_labels, name))
 
-    def _preprocess_image_like_inputs(
+    def _preprocess_image_like_inputs(  # type: ignore[override]
         self,
         images: Any,
         segmentation_maps: Any,
@@ -140,25 +141,24 @@ class TeViAImageProcessor(PilBackend):
         return_tensors: str | None,
         **kwargs: Any,
     ) -> BatchFeature:
-        pixels = [self.process_image(image, index) for index, image in enumerate(_as_list(images, axes=4))]
+        pixels = [self._read_image(image, index) for index, image in enumerate(_as_list(images, axes=4))]
         if not pixels:
             raise ValueError("No images were given: hand over at least one.")
-        sizes = [tuple(image.shape[-2:]) for image in pixels]
-        tensors = {"pixel_values": pixels}
+        sizes = [image.shape[-2:] for image in pixels]
+        labels: list[torch.Tensor] = []
         if segmentation_maps is not None:
             maps = _as_list(segmentation_maps, axes=3 if len(pixels) > 1 else 4)
             if len(maps) != len(pixels):
                 raise ValueError(f"{len(pixels)} images but {len(maps)} segmentation maps: give one map per image.")
-            tensors["labels"] = [self.process_map(m, i, num_labels, sizes[i]) for i, m in enumerate(maps)]
+            labels = [self._read_map(m, i, num_labels, sizes[i]) for i, m in enumerate(maps)]
         if swap_axes:
-            tensors = {key: [t.transpose(-1, -2) for t in values] for key, values in tensors.items()}
-        return BatchFeature(self._preprocess(**tensors, **kwargs), tensor_type=return_tensors)
+            pixels, labels = ([t.transpose(-1, -2) for t in tensors] for tensors in (pixels, labels))
+        return BatchFeature(self._to_batch(pixels, labels, **kwargs), tensor_type=return_tensors)
 
-    def _preprocess(
+    def _to_batch(
         self,
         pixel_values: list[torch.Tensor],
-        labels: list[torch.Tensor] | None = None,
-        *,
+        labels: list[torch.Tensor],
         do_resize: bool,
         size: Any,
         resample: int,
@@ -172,7 +172,7 @@ class TeViAImageProcessor(PilBackend):
             target, mode = (size["height"], size["width"]), TORCH_MODES[resample]
             antialias = do_antialias and mode != "nearest"
             pixel_values = [_interpolate(image, target, mode, antialias) for image in pixel_values]
-            labels = labels and [_interpolate(mask[None], target, "nearest")[0] for mask in labels]
+            labels = [_interpolate(mask[None], target, "nearest")[0] for mask in labels]
         elif len(shapes := {tuple(image.shape[-2:]) for image in pixel_values}) > 1:
             raise ValueError(
                 f"Images of sizes {sorted(shapes)} make no batch: set do_resize=True or pass them one by one."
@@ -184,13 +184,13 @@ class TeViAImageProcessor(PilBackend):
             batch = (batch - _per_channel(image_mean)) / _per_channel(image_std)
         return {"pixel_values": batch} | ({"labels": torch.stack(labels).long()} if labels else {})
 
-    def _standardize_kwargs(self, **kwargs: Any) -> dict[str, Any]:
+    def _standardize_kwargs(self, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         settings = super()._standardize_kwargs(**kwargs)
         size = settings["size"]
         if not (size.get("height") and size.get("width")):
             raise ValueError(f'size must be {{"height": ..., "width": ...}}, got {dict(size)}.')
         if settings["resample"] not in TORCH_MODES:
-            choices = ", ".join(f"{int(mode)} ({mode.name})" for mode in TORCH_MODES)
+            choices = ", ".join(f"{int(mode)} ({torch_name})" for mode, torch_name in TORCH_MODES.items())
             raise ValueError(f"resample must be one of {choices}; got {settings['resample']}.")
         if not 1 <= settings["num_labels"] <= IGNORE_LABEL:
             raise ValueError(f"num_labels must be 1 to {IGNORE_LABEL}, got {settings['num_labels']}.")
@@ -263,7 +263,7 @@ def _scale_to_unit(pixels: np.ndarray) -> np.ndarray:
 
 def _single_channel(array: np.ndarray, name: str) -> np.ndarray:
     channels = _channels_first(array, name)
-    if not (channels == channels[:1]).all():
+    if len(channels) > 1 and not (channels == channels[:1]).all():
         raise ValueError(
             f"{name} has {len(channels)} channels that differ: a coloured mask has no labels; save it as one channel "
             "of label numbers."

@@ -89,7 +89,7 @@ class TeViAProcessor(ProcessorMixin):
         """Masks at the original sizes; see `TeViAImageProcessor.post_process_segmentation`."""
         return self.image_processor.post_process_segmentation(outputs, *args, **kwargs)
 
-    def _tokenize(self, texts: list[str | None]) -> dict[str, torch.Tensor]:
+    def _tokenize(self, texts: Sequence[str | None]) -> dict[str, torch.Tensor]:
         for index, text in enumerate(texts):
             if not isinstance(text, (str, type(None))):
                 raise TypeError(f"text {index} is a {type(text).__name__}: give a string, or None for no text.")

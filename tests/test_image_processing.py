@@ -1,0 +1,322 @@
+"""Pictures and masks become model inputs, and predictions masks."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from huggingface_hub.errors import StrictDataclassFieldValidationError
+from PIL import Image
+from transformers import AutoImageProcessor, PreTrainedConfig
+
+from tevia_hf.image_processing_tevia import TeViAImageProcessor
+
+SHARED = Path(__file__).parents[2] / "shared"
+SETTING_ERRORS = (ValueError, TypeError, StrictDataclassFieldValidationError)
+SMALL = {"height": 16, "width": 16}
+
+
+def plain(**settings):
+    """A processor whose pixels are the scaled picture itself."""
+    defaults = {"do_resize": False, "normalization": "fixed", "image_mean": 0.0, "image_std": 1.0}
+    return TeViAImageProcessor(**(defaults | settings))
+
+
+def picture(*shape, seed=0, dtype=np.uint8):
+    return np.random.default_rng(seed).integers(0, 256, shape).astype(dtype)
+
+
+def logits_of(probabilities):
+    return SimpleNamespace(logits=torch.logit(torch.as_tensor(probabilities, dtype=torch.float32)))
+
+
+class ThrowawayConfig(PreTrainedConfig):
+    model_type = "tevia-image-processor-test"
+
+
+@pytest.mark.parametrize(
+    "read", [np.asarray, lambda image: torch.from_numpy(np.array(image)), lambda image: image, "path"]
+)
+def test_every_kind_of_input_gives_the_same_pixels(read, tmp_path):
+    image = Image.fromarray(picture(20, 30, 3))
+    image.save(tmp_path / "a.png")
+    given = tmp_path / "a.png" if read == "path" else read(image)
+    expected = np.asarray(image).transpose(2, 0, 1)[None] / 255
+    for images in (given, [given]):
+        np.testing.assert_allclose(plain()(images).pixel_values.numpy(), expected, atol=1e-6)
+
+
+def test_channels_may_come_first_or_last_and_batches_as_one_array():
+    batch = picture(2, 20, 30, 3)
+    last, first = plain()(batch).pixel_values, plain()(torch.from_numpy(batch).permute(0, 3, 1, 2)).pixel_values
+    assert last.shape == (2, 3, 20, 30)
+    assert torch.equal(last, first)
+
+
+@pytest.mark.parametrize("shape", [(20, 30), (20, 30, 1), (1, 20, 30)])
+def test_grey_is_repeated_to_three_channels(shape):
+    grey = picture(*shape)
+    pixels = plain()(grey).pixel_values[0].numpy()
+    np.testing.assert_allclose(pixels, np.repeat(grey.reshape(1, 20, 30), 3, axis=0) / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA", "PA"])
+def test_alpha_is_dropped(mode):
+    image = Image.fromarray(picture(20, 30)).convert(mode)
+    opaque, seen_through = image.copy(), image.copy()
+    seen_through.putalpha(7)
+    assert torch.equal(plain()(opaque).pixel_values, plain()(seen_through).pixel_values)
+
+
+def test_sixteen_bit_pictures_are_not_saturated():
+    deep = np.array([[0, 16384], [32768, 65535]], dtype=np.uint16)
+    for image in (deep, Image.fromarray(deep), deep.astype(np.int32)):
+        np.testing.assert_allclose(plain()(image).pixel_values[0, 0].numpy(), deep / 65535, atol=1e-6)
+
+
+def test_floats_inside_0_to_1_are_taken_as_they_are_and_others_by_their_own_range():
+    inside, outside = np.array([[0.2, 0.4], [0.6, 0.5]]), np.array([[-1000.0, 0.0], [1000.0, 500.0]])
+    np.testing.assert_allclose(plain()(inside).pixel_values[0, 0].numpy(), inside, atol=1e-6)
+    np.testing.assert_allclose(plain()(outside).pixel_values[0, 0].numpy(), (outside + 1000) / 2000, atol=1e-6)
+
+
+def test_zscore_gives_each_channel_mean_0_and_biased_deviation_1():
+    image = picture(40, 30, 3) // np.array([1, 2, 5], dtype=np.uint8)
+    pixels = TeViAImageProcessor(size=SMALL)(image).pixel_values.double()
+    torch.testing.assert_close(pixels.mean(dim=(2, 3)), torch.zeros(1, 3).double(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(pixels.var(dim=(2, 3), correction=0), torch.ones(1, 3).double(), atol=1e-4, rtol=0)
+
+
+def test_zscore_makes_a_flat_picture_zero():
+    flat = TeViAImageProcessor(size=SMALL)(np.full((30, 50), 77, dtype=np.uint8)).pixel_values
+    assert flat.abs().max() < 0.05
+
+
+def test_fixed_normalization_subtracts_the_mean_and_divides_by_the_deviation():
+    white = np.full((8, 8), 255, dtype=np.uint8)
+    pixels = plain(image_mean=[0.5, 0.4, 0.0], image_std=[0.5, 0.2, 2.0])(white).pixel_values
+    torch.testing.assert_close(pixels[0, :, 3, 3], torch.tensor([1.0, 3.0, 0.5]))
+
+
+def test_antialias_averages_what_plain_resizing_skips():
+    stripes = np.zeros((64, 64), dtype=np.uint8)
+    stripes[:, ::4] = 255
+    smooth, rough = (plain(do_resize=True, size=SMALL, do_antialias=on)(stripes).pixel_values for on in (True, False))
+    assert (smooth[..., 4:12] - 0.25).abs().max() < 0.05
+    assert (rough[..., 4:12] - 0.25).abs().max() > 0.2
+
+
+def test_bicubic_overshoot_is_not_clipped():
+    edge = np.zeros((8, 8), dtype=np.uint8)
+    edge[:, 4:] = 255
+    pixels = plain(do_resize=True, size=SMALL)(edge).pixel_values
+    assert pixels.min() < 0 and pixels.max() > 1
+
+
+def test_swapped_axes_transpose_pictures_and_masks():
+    image, mask = picture(20, 30), (picture(20, 30) > 200).astype(np.uint8)
+    inputs = plain(swap_axes=True)(image, mask)
+    assert torch.equal(inputs.pixel_values, plain()(image.T).pixel_values)
+    assert torch.equal(inputs.labels[0], torch.from_numpy(mask.T).long())
+
+
+def test_post_processing_swaps_the_axes_back():
+    mask = (picture(12, 18, seed=3) > 128).astype(np.uint8)
+    processor = plain(swap_axes=True)
+    labels = processor(picture(12, 18), mask).labels
+    (back,) = processor.post_process_segmentation(logits_of(labels[:, None] * 0.8 + 0.1), target_sizes=[(12, 18)])
+    assert torch.equal(back, torch.from_numpy(mask))
+
+
+def test_masks_are_resized_to_the_nearest_label():
+    mask = np.kron(np.array([[0, 3], [7, 255]]), np.ones((10, 10))).astype(np.uint8)
+    labels = TeViAImageProcessor(size=SMALL, num_labels=8)(picture(20, 20), mask).labels
+    assert labels.shape == (1, 16, 16) and labels.dtype == torch.int64
+    assert torch.equal(labels[0], torch.from_numpy(np.kron([[0, 3], [7, 255]], np.ones((8, 8)))).long())
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([False, True], [0, 1]),
+        ([0, 1], [0, 1]),
+        ([0, 255], [0, 1]),
+        ([255, 255], [1, 1]),
+        ([0.0, 1.0], [0, 1]),
+        ([0, 1, 255], [0, 1, 255]),
+        ([1, 255], [1, 255]),
+        ([0, 0], [0, 0]),
+    ],
+)
+def test_binary_masks_are_reduced_to_0_1_and_ignore(values, expected):
+    mask = np.array([values])
+    assert plain()(np.zeros(mask.shape), mask).labels[0].tolist() == [expected]
+
+
+def test_masks_of_three_equal_channels_are_reduced_and_of_different_channels_refused():
+    mask = np.repeat((picture(6, 7, 1) > 99).astype(np.uint8) * 255, 3, axis=2)
+    assert plain()(picture(6, 7), mask).labels[0].tolist() == (mask[..., 0] // 255).tolist()
+    mask[0, 0] = [0, 255, 0]
+    with pytest.raises(ValueError, match="mask 0 has 3 channels that differ.*save it as one channel"):
+        plain()(picture(6, 7), mask)
+
+
+def test_a_palette_mask_keeps_its_indices():
+    indices = picture(6, 7) % 3
+    mask = Image.fromarray(indices, mode="L")
+    mask.putpalette([0, 0, 0, 255, 0, 0, 0, 0, 255])
+    assert mask.mode == "P"
+    assert plain(num_labels=3)(picture(6, 7), mask).labels[0].tolist() == indices.tolist()
+
+
+def test_masks_come_as_a_list_or_as_one_array():
+    images, masks = picture(3, 6, 7, 3), (picture(3, 6, 7) > 99).astype(np.uint8)
+    for given in (masks, list(masks), torch.from_numpy(masks), masks[:, None]):
+        assert torch.equal(plain()(images, given).labels, torch.from_numpy(masks).long())
+
+
+@pytest.mark.parametrize(
+    ("num_labels", "values", "message"),
+    [
+        (1, [0, 128, 254], r"mask 1 holds 2 values that are no labels \(128, 254\).*binarise it \(mask > 127\)"),
+        (1, [0, 0.5, 1], r"mask 1 holds 1 values that are no labels \(0.5\)"),
+        (3, [0, 2, 3], r"\(3\); allowed: 0 to 2 and 255: map them to labels, or raise num_labels"),
+        (1, [-1, 0, 1], r"\(-1\)"),
+        (1, [np.nan, 0, 1], r"\(nan\)"),
+    ],
+)
+def test_values_that_are_no_labels_are_refused(num_labels, values, message):
+    masks = [np.zeros((1, 3)), np.array([values])]
+    with pytest.raises(ValueError, match=message):
+        plain(num_labels=num_labels)([np.zeros((1, 3))] * 2, masks)
+
+
+def test_a_mask_of_another_size_is_refused_with_both_sizes():
+    with pytest.raises(ValueError, match="mask 0 is 7 x 6 .* its image is 6 x 7"):
+        plain()(picture(6, 7), np.zeros((7, 6)))
+
+
+def test_counts_that_differ_are_refused_with_both_counts():
+    with pytest.raises(ValueError, match="2 images but 1 segmentation maps"):
+        plain()([picture(6, 7)] * 2, [np.zeros((6, 7))])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_pixels_that_are_not_finite_are_refused_with_the_index(value):
+    bad = np.full((6, 7), 0.5)
+    bad[2, 3] = value
+    with pytest.raises(ValueError, match="image 1 holds NaN or infinite pixels"):
+        plain()([np.full((6, 7), 0.5), bad])
+
+
+def test_a_truncated_file_is_refused_by_name(tmp_path):
+    path = tmp_path / "half.png"
+    Image.fromarray(picture(64, 64)).save(path)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"image 0 \(.*half.png\) cannot be read .*corrupt"):
+        plain()(path)
+    with pytest.raises(ValueError, match=r"image 0 \(.*half.png\) cannot be read"):
+        plain()(Image.open(path))
+    with pytest.raises(ValueError, match=r"mask 0 \(.*half.png\) cannot be read"):
+        plain()(picture(64, 64), path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="absent.png"):
+        plain()(tmp_path / "absent.png")
+
+
+@pytest.mark.parametrize(
+    ("images", "error", "message"),
+    [
+        (np.zeros((5, 6, 7)), ValueError, r"image 0 has shape \(5, 6, 7\)"),
+        ([np.zeros((6, 7)), np.zeros(3)], ValueError, r"image 1 has shape \(3,\)"),
+        ([3], TypeError, "image 0 is a int: give a PIL image"),
+        ([], ValueError, "No images were given"),
+        ([np.zeros((6, 7)), np.zeros((7, 6))], ValueError, r"\[\(6, 7\), \(7, 6\)\] make no batch"),
+    ],
+)
+def test_what_is_no_batch_of_pictures_is_refused(images, error, message):
+    with pytest.raises(error, match=message):
+        plain()(images)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"size": {"shortest_edge": 9}}, 'size must be {"height"'),
+        ({"resample": 1}, "resample must be one of"),
+        ({"num_labels": 0}, "num_labels must be 1 to 255, got 0"),
+        ({"normalization": "zscores"}, "normalization"),
+        ({"swapaxes": True}, "swapaxes"),
+    ],
+)
+def test_settings_that_do_not_exist_are_refused_at_construction_and_at_call(settings, message):
+    with pytest.raises(SETTING_ERRORS, match=message):
+        TeViAImageProcessor(**settings)
+    with pytest.raises(SETTING_ERRORS, match=message):
+        TeViAImageProcessor()(picture(6, 7), **settings)
+
+
+def test_probabilities_are_resized_bilinearly_and_then_thresholded():
+    outputs = logits_of([[[[0.1, 0.9]]]])
+    (probabilities,) = TeViAImageProcessor().post_process_segmentation(
+        outputs, target_sizes=torch.tensor([[2, 4]]), return_probabilities=True
+    )
+    torch.testing.assert_close(probabilities, torch.tensor([[[0.1, 0.3, 0.7, 0.9]] * 2]))
+    for threshold, row in ((0.5, [0, 0, 1, 1]), (0.2, [0, 1, 1, 1])):
+        (mask,) = TeViAImageProcessor().post_process_segmentation(outputs, [(2, 4)], threshold=threshold)
+        assert mask.dtype == torch.uint8 and mask.tolist() == [row, row]
+
+
+def test_several_labels_become_the_most_probable_one():
+    outputs = SimpleNamespace(logits=torch.tensor([[[[2.0, 0.0]], [[0.0, 0.0]], [[1.0, 5.0]]]]))
+    processor = TeViAImageProcessor(num_labels=3)
+    assert processor.post_process_segmentation(outputs)[0].tolist() == [[0, 2]]
+    (probabilities,) = processor.post_process_segmentation(outputs, return_probabilities=True)
+    torch.testing.assert_close(probabilities.sum(dim=0), torch.ones(1, 2))
+
+
+def test_counts_of_predictions_and_target_sizes_that_differ_are_refused():
+    with pytest.raises(ValueError, match="1 predictions but 2 target sizes"):
+        TeViAImageProcessor().post_process_segmentation(logits_of([[[[0.5]]]]), [(1, 1), (2, 2)])
+
+
+def test_settings_survive_save_and_load(tmp_path):
+    settings = {"size": SMALL, "do_antialias": False, "swap_axes": True, "num_labels": 3, "normalization": "fixed"}
+    processor = TeViAImageProcessor(**settings)
+    processor.save_pretrained(tmp_path)
+    loaded = TeViAImageProcessor.from_pretrained(tmp_path)
+    assert loaded.to_dict() == processor.to_dict()
+    assert {name: getattr(loaded, name) for name in settings} == settings
+    AutoImageProcessor.register(ThrowawayConfig, image_processor_classes={"pil": TeViAImageProcessor}, exist_ok=True)
+    automatic = AutoImageProcessor.from_pretrained(tmp_path)
+    assert type(automatic) is TeViAImageProcessor
+    assert torch.equal(automatic(picture(20, 30)).pixel_values, processor(picture(20, 30)).pixel_values)
+
+
+def test_settings_of_a_call_do_not_stay():
+    processor = TeViAImageProcessor(size=SMALL)
+    assert processor(picture(20, 30), size={"height": 8, "width": 4}).pixel_values.shape == (1, 3, 8, 4)
+    assert processor(picture(20, 30), return_tensors="np")["pixel_values"].shape == (1, 3, 16, 16)
+
+
+@pytest.mark.skipif(
+    not (SHARED / "reference/pixels_expected.npz").exists(),
+    reason="reference pictures are licensed and not part of the repository",
+)
+@pytest.mark.parametrize(
+    ("name", "image", "mask"),
+    [
+        ("qata", "qata/Train/Images/covid_0001.jpg", "qata/Train/GTs/mask_covid_0001.png"),
+        ("busi", "busi/malignant/malignant (20).png", "busi/malignant/malignant (20)_mask.png"),
+    ],
+)
+def test_pixels_equal_those_of_the_published_reader(name, image, mask):
+    expected = np.load(SHARED / "reference/pixels_expected.npz")
+    processor = TeViAImageProcessor(swap_axes=True, do_antialias=False, normalization="zscore")
+    inputs = processor(SHARED / "data" / image, SHARED / "data" / mask)
+    error = np.abs(inputs.pixel_values[0].numpy() - expected[f"{name}_pixels"].astype(np.float32))
+    assert error.max() < 2e-3  # the reference is stored in float16
+    assert (inputs.labels.numpy() == expected[f"{name}_mask"]).all()

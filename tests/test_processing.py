@@ -1,0 +1,186 @@
+"""Pictures, sentences and masks become the inputs of the model."""
+
+import json
+import warnings
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoImageProcessor, AutoProcessor, BertConfig, BertTokenizer, PreTrainedConfig
+
+from tevia_hf.image_processing_tevia import TeViAImageProcessor
+from tevia_hf.processing_tevia import TeViAProcessor
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "upper", "lower", "left", "right", "lung", "and", "infection"]
+VOCABULARY = {word: index for index, word in enumerate(WORDS)}
+SHORT, LONG = "upper left lung", "upper left lung and lower right lung and infection"
+
+
+class ThrowawayConfig(PreTrainedConfig):
+    model_type = "tevia-processor-test"
+
+
+def small_tokenizer(limit=8):
+    return BertTokenizer(vocab=dict(VOCABULARY), do_lower_case=True, model_max_length=limit)
+
+
+@pytest.fixture
+def processor():
+    image_processor = TeViAImageProcessor(size={"height": 16, "width": 16})
+    return TeViAProcessor(image_processor, small_tokenizer())
+
+
+@pytest.fixture
+def images():
+    return list(np.random.default_rng(0).integers(0, 256, (3, 20, 30), dtype=np.uint8))
+
+
+@pytest.fixture
+def text_encoder(tmp_path):
+    folder = tmp_path / "text"
+    BertConfig(vocab_size=len(WORDS)).save_pretrained(folder)
+    small_tokenizer(512).save_pretrained(folder)
+    return folder
+
+
+def test_inputs_are_those_of_the_model(processor, images):
+    masks = [image > 99 for image in images]
+    inputs = processor(images, [SHORT, "lung", None], masks)
+    assert set(inputs) == {"pixel_values", "input_ids", "attention_mask", "labels"}
+    assert set(processor.model_input_names) == {"pixel_values", "input_ids", "attention_mask"}
+    assert inputs.pixel_values.shape == (3, 3, 16, 16)
+    assert inputs.labels.shape == (3, 16, 16)
+    assert inputs.input_ids.shape == inputs.attention_mask.shape == (3, 5)
+    assert {type(tensor) for tensor in inputs.values()} == {torch.Tensor}
+
+
+def test_sentences_are_padded_to_the_longest_of_the_batch(processor):
+    inputs = processor(text=[SHORT, "lung"])
+    assert [[WORDS[token] for token in row] for row in inputs.input_ids] == [
+        ["[CLS]", "upper", "left", "lung", "[SEP]"],
+        ["[CLS]", "lung", "[SEP]", "[PAD]", "[PAD]"],
+    ]
+    assert inputs.attention_mask.tolist() == [[1] * 5, [1, 1, 1, 0, 0]]
+
+
+@pytest.mark.parametrize("nothing", [None, "", "  "])
+def test_a_missing_sentence_is_a_row_of_zero_attention(processor, images, nothing):
+    inputs = processor(images, [SHORT, nothing, "lung"])
+    assert inputs.attention_mask.sum(dim=1).tolist() == [5, 0, 3]
+    assert processor(images, [nothing] * 3).attention_mask.sum() == 0
+
+
+def test_without_text_there_are_no_tokens(processor, images):
+    assert set(processor(images)) == {"pixel_values"}
+
+
+def test_one_image_takes_one_string(processor, images):
+    assert processor(images[0], SHORT).input_ids.tolist() == processor(text=[SHORT]).input_ids.tolist()
+
+
+def test_long_text_is_truncated_with_a_warning_that_quotes_it(processor):
+    with pytest.warns(UserWarning) as caught:
+        inputs = processor(text=["lung", LONG, LONG])
+    assert [str(warning.message) for warning in caught] == [
+        f"Text of 11 tokens truncated to the limit of 8: {LONG!r}. Shorten it, or raise tokenizer.model_max_length as "
+        "far as the text encoder allows."
+    ]
+    assert caught[0].filename == __file__
+    assert inputs.input_ids.shape == (3, 8)
+    assert [WORDS[token] for token in inputs.input_ids[1]] == ["[CLS]", *LONG.split()[:6], "[SEP]"]
+
+
+def test_text_of_the_longest_length_is_not_truncated(processor):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert processor(text=" ".join(["lung"] * 6)).attention_mask.tolist() == [[1] * 8]
+
+
+@pytest.mark.parametrize(("text", "count"), [(SHORT, 1), ([SHORT] * 2, 2), ([], 0)])
+def test_counts_of_images_and_texts_that_differ_are_refused(processor, images, text, count):
+    with pytest.raises(ValueError, match=f"3 images but {count} texts: give one text per image"):
+        processor(images, text)
+
+
+def test_text_that_is_no_string_is_refused_with_its_index(processor, images):
+    with pytest.raises(TypeError, match="text 1 is a float: give a string, or None for no text"):
+        processor(images, [SHORT, float("nan"), SHORT])
+
+
+def test_a_call_needs_images_or_text_and_masks_need_images(processor, images):
+    with pytest.raises(ValueError, match="Give `images`, `text` or both"):
+        processor()
+    with pytest.raises(ValueError, match="`segmentation_maps` need their `images`"):
+        processor(text=SHORT, segmentation_maps=images[0] > 99)
+
+
+def test_image_settings_may_be_given_for_one_call(processor, images):
+    assert processor(images, size={"height": 8, "width": 4}).pixel_values.shape == (3, 3, 8, 4)
+    with pytest.raises(TypeError, match="sise"):
+        processor(images, sise=8)
+
+
+def test_numpy_arrays_are_returned_on_request(processor, images):
+    inputs = processor(images, [SHORT] * 3, return_tensors="np")
+    assert {type(array) for array in inputs.values()} == {np.ndarray}
+
+
+def test_post_processing_gives_masks_at_the_original_size(processor):
+    outputs = SimpleNamespace(logits=torch.tensor([[[[-9.0, 9.0]]]]))
+    (mask,) = processor.post_process_segmentation(outputs, target_sizes=[(2, 4)])
+    assert mask.tolist() == [[0, 0, 1, 1]] * 2
+    (probabilities,) = processor.post_process_segmentation(outputs, [(2, 4)], return_probabilities=True)
+    assert probabilities.shape == (1, 2, 4)
+
+
+def test_processors_survive_save_and_load(processor, images, tmp_path):
+    AutoImageProcessor.register(ThrowawayConfig, image_processor_classes={"pil": TeViAImageProcessor}, exist_ok=True)
+    AutoProcessor.register(ThrowawayConfig, TeViAProcessor, exist_ok=True)
+    processor.save_pretrained(tmp_path)
+    expected = processor(images, [SHORT, "lung", None])
+    for loader in (TeViAProcessor, AutoProcessor):
+        loaded = loader.from_pretrained(tmp_path)
+        assert type(loaded) is TeViAProcessor
+        assert loaded.to_dict() == processor.to_dict()
+        assert loaded.tokenizer.model_max_length == 8
+        inputs = loaded(images, [SHORT, "lung", None])
+        assert all(torch.equal(inputs[name], expected[name]) for name in expected)
+
+
+def test_from_encoders_takes_pixels_from_vision_and_words_from_text(text_encoder, tmp_path):
+    vision = tmp_path / "vision"
+    TeViAImageProcessor(image_mean=[0.1, 0.2, 0.3], image_std=[0.5, 0.5, 0.5]).save_pretrained(vision)
+    processor = TeViAProcessor.from_encoders(vision, text_encoder, max_text_length=5, num_labels=3, image_std=0.25)
+    assert processor.image_processor.image_mean == (0.1, 0.2, 0.3)
+    assert processor.image_processor.image_std == 0.25
+    assert processor.image_processor.num_labels == 3
+    assert processor.tokenizer.model_max_length == 5
+    assert processor(text=SHORT).input_ids.tolist() == [[2, 5, 7, 9, 3]]
+
+
+def test_from_encoders_works_for_an_encoder_without_an_image_processor(text_encoder, tmp_path):
+    processor = TeViAProcessor.from_encoders(tmp_path, text_encoder)
+    assert processor.image_processor.to_dict() == TeViAImageProcessor().to_dict()
+    assert processor.tokenizer.model_max_length == 64
+
+
+@pytest.mark.parametrize(
+    ("model_type", "tokenizer_settings"), [("cxr-bert", {}), ("bert", {"tokenizer_class": "CXRBertTokenizer"})]
+)
+def test_cxr_bert_is_read_as_bert_without_remote_code(model_type, tokenizer_settings, tmp_path):
+    remote = {"auto_map": {"AutoConfig": "remote.Config", "AutoTokenizer": ["remote.Tokenizer", None]}}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type} | remote))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(tokenizer_settings | remote))
+    (tmp_path / "vocab.txt").write_text("\n".join(WORDS))
+    processor = TeViAProcessor.from_encoders(tmp_path, tmp_path, max_text_length=7)
+    assert type(processor.tokenizer) is BertTokenizer
+    assert processor.tokenizer.model_max_length == 7
+    assert processor(text=SHORT).input_ids.tolist() == [[2, 5, 7, 9, 3]]
+
+
+def test_a_picture_file_and_its_sentence_go_straight_in(processor, tmp_path):
+    Image.new("L", (30, 20), 90).save(tmp_path / "a.png")
+    inputs = processor(tmp_path / "a.png", SHORT)
+    assert inputs.pixel_values.shape == (1, 3, 16, 16) and inputs.input_ids.shape == (1, 5)
