@@ -18,3 +18,5 @@ AutoModel.register(TeViAConfig, TeViAModel, exist_ok=True)
 AutoModelForSemanticSegmentation.register(TeViAConfig, TeViAForSegmentation, exist_ok=True)
 AutoImageProcessor.register(TeViAConfig, image_processor_classes={"pil": TeViAImageProcessor}, exist_ok=True)
 AutoProcessor.register(TeViAConfig, TeViAProcessor, exist_ok=True)
+
+__all__ = ["TeViAConfig", "TeViAForSegmentation", "TeViAImageProcessor", "TeViAModel", "TeViAProcessor"]

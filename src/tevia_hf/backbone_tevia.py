@@ -1,4 +1,4 @@
-"""The two encoders behind one face each: four feature maps from any vision model, token features from any text model."""
+"""The two encoders behind one face each: four maps from any vision model, token features from any text model."""
 
 import inspect
 
@@ -19,7 +19,7 @@ PROBE_SIZE = 64
 
 
 class TeViABackbone(nn.Module):
-    """Four feature maps, fine to coarse, at strides 4, 8, 16 and 32: the last hidden state that a vision model has at each.
+    """Four feature maps, fine to coarse, at strides 4, 8, 16 and 32: a vision model's last hidden state at each.
 
     Hidden states are the raw stage outputs, without the norm that transformers' backbone classes add (as published).
     Which of them to take, and their channels, is found by a dry run on the meta device, because configs are not
@@ -57,7 +57,7 @@ def spatial_hidden_states(model: PreTrainedModel, pixel_values: torch.Tensor) ->
 
 
 def probe_stages(config: PreTrainedConfig) -> tuple[list[int], list[int], set[str]]:
-    """Indices and channels of the four maps among a model's hidden states, and the names of parameters none depends on."""
+    """Indices and channels of the four maps among the hidden states; names of parameters that none depends on."""
     with torch.device("meta"):
         model = AutoModel.from_config(config).train()
         maps = spatial_hidden_states(model, torch.zeros(2, getattr(config, "num_channels", 3), PROBE_SIZE, PROBE_SIZE))

@@ -9,18 +9,19 @@ from transformers.configuration_utils import SubConfigSpec
 
 @strict
 class TeViAConfig(PreTrainedConfig):
-    r"""Settings of a [`TeViAForSegmentation`]; every value the authors published is one call away: `TeViAConfig.published()`.
+    r"""Settings of a [`TeViAForSegmentation`]; `TeViAConfig.published()` holds every value as the authors have it.
 
     Args:
         backbone_config (`dict` or `PreTrainedConfig`, *optional*):
             Any vision model whose feature maps reach the strides 4, 8, 16 and 32. Default: ConvNeXt-Tiny.
         text_config (`dict` or `PreTrainedConfig`, *optional*):
-            Any text encoder; its weights stay frozen. Default: BERT base, the shape of CXR-BERT. `None` where `use_text=False`.
+            Any text encoder; its weights stay frozen. Default: BERT base, the shape of CXR-BERT. `None` where
+            `use_text=False`.
         use_text (`bool`, defaults to `True`):
             `False` builds the vision-only network: no text encoder, no cross-attention, no prototypes.
         decoder_channels (`list[int]`, *optional*):
-            Four widths of the decoder at strides 32, 16, 8 and 4, reached by 1x1 convolutions; each of the first three a
-            multiple of `cross_attention_heads`. Default: the backbone's own channels (published).
+            Four widths of the decoder at strides 32, 16, 8 and 4, reached by 1x1 convolutions; each of the first three
+            a multiple of `cross_attention_heads`. Default: the backbone's own channels (published).
         head_channels (`int`, defaults to 24):
             Channels of the full-resolution features from which the mask is read.
         cross_attention_heads (`int`, defaults to 4):
@@ -37,8 +38,8 @@ class TeViAConfig(PreTrainedConfig):
         text_dropout (`float`, defaults to 0.1):
             Share of training sentences replaced by the learned null text, so that the model also works without text.
         foreground_representation (`str`, defaults to `"channel"`):
-            What the text is aligned to and prototypes are made of. `"channel"`: the average of a scale's features over the
-            true foreground, one entry a channel. `"head_grid"`: the authors' flattened grid of the head's features.
+            What the text is aligned to and prototypes are made of. `"channel"`: the average of a scale's features over
+            the true foreground, one entry a channel. `"head_grid"`: the authors' flattened grid of the head's features.
         alignment_loss_weight (`float`, defaults to 0.1):
             Factor of the alignment loss (paper's lambda).
         cross_entropy_loss_weight (`float`, defaults to 1.0):
@@ -84,7 +85,7 @@ class TeViAConfig(PreTrainedConfig):
 
     @classmethod
     def published(cls, **kwargs) -> "TeViAConfig":
-        """The authors' setting (ConvNeXt-Tiny, CXR-BERT's shape, 24 tokens); keyword arguments override single values."""
+        """The authors' setting (ConvNeXt-Tiny, CXR-BERT's shape, 24 tokens); keywords go over single values."""
         published = {
             "max_text_length": 24,
             "text_projection": "token_mixing",

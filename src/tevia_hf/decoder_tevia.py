@@ -40,7 +40,7 @@ class TeViATextProjection(nn.Module):
 
 
 class TeViAImageSelfAttention(nn.Module):
-    """Every place of the image looks at every other; the prototype's gate says which channels count in the comparison."""
+    """Every place of the image looks at every other; the prototype's gate says which channels count in comparing."""
 
     def __init__(self, channels: int):
         super().__init__()

@@ -150,7 +150,7 @@ class TeViAModel(TeViAPreTrainedModel):
             )
 
     def encode_text(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Features of the frozen text encoder, `(batch, tokens, dim)`; compute them once a sentence, hand them to `forward`.
+        """Features of the frozen text encoder, `(batch, tokens, dim)`; computed once a sentence, handed to `forward`.
 
         With `text_projection="token_mixing"` the tokens are padded to `max_text_length` first.
         """
@@ -199,7 +199,7 @@ class TeViAModel(TeViAPreTrainedModel):
         text_features: torch.FloatTensor | None = None,
         return_dict: bool | None = True,
     ) -> TeViAModelOutput | tuple:
-        """`pixel_values (batch, 3, height, width)` with sides that are multiples of 32; text as in `TeViAForSegmentation`."""
+        """`pixel_values (batch, 3, height, width)`, its sides multiples of 32; text as in `TeViAForSegmentation`."""
         # 1. Four maps of the image, coarse to fine.
         maps = self.backbone(pixel_values.to(self.dtype))[::-1]
         maps = [lateral(m) for lateral, m in zip(self.laterals, maps, strict=True)]

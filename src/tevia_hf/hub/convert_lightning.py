@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedConfig
 
-from ..configuration_tevia import TeViAConfig
-from ..modeling_tevia import TeViAForSegmentation
+from ..auto import TeViAConfig, TeViAForSegmentation, TeViAProcessor
 
 # Authors' name -> ours, by prefix; the first match counts. None: the tensor has no part in the mask.
 KEY_MAP: tuple[tuple[str, str | None], ...] = (
@@ -90,6 +89,19 @@ def convert_lightning_checkpoint(
     return model.eval()
 
 
+def published_processor(vision: str | Path, text: str | Path) -> TeViAProcessor:
+    """The authors' pixels and tokens: 224 px bicubic without antialias, z-score, x and y swapped; 24 tokens."""
+    return TeViAProcessor.from_encoders(
+        vision,
+        text,
+        max_text_length=24,
+        size={"height": 224, "width": 224},
+        do_antialias=False,
+        normalization="zscore",
+        swap_axes=True,
+    )
+
+
 def read_lightning_state_dict(checkpoint: str | Path | dict[str, Any]) -> dict[str, torch.Tensor]:
     """The tensors behind `model.` in a Lightning checkpoint, without that prefix."""
     if not isinstance(checkpoint, dict):
@@ -114,9 +126,9 @@ def load_checkpoint_file(path: Path) -> dict[str, Any]:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(
-            f"{path} cannot be read as plain tensors ({type(error).__name__}): it is damaged, no PyTorch checkpoint, or "
-            "pickles other objects, which are never run. Re-save it as `torch.save({'state_dict': ckpt['state_dict']}, path)` "
-            "where you trust it."
+            f"{path} cannot be read as plain tensors ({type(error).__name__}): it is damaged, no PyTorch checkpoint, "
+            "or pickles other objects, which are never run. Where you trust it, load it once yourself and save "
+            "`{'state_dict': checkpoint['state_dict']}`."
         ) from error
 
 
@@ -150,8 +162,8 @@ def check_against(model: TeViAForSegmentation, converted: dict[str, torch.Tensor
     shapes = [name for name in set(own) & set(converted) if own[name].shape != converted[name].shape]
     if missing or unexpected or shapes:
         raise ValueError(
-            "The checkpoint does not fit the given encoder configs. "
-            f"Missing: {missing[:3]} ({len(missing)}); unexpected: {unexpected[:3]} ({len(unexpected)}); other shapes: "
-            f"{[(name, tuple(converted[name].shape), tuple(own[name].shape)) for name in sorted(shapes)[:3]]} ({len(shapes)})."
+            "The checkpoint does not fit the given encoder configs: use those of the encoders it was trained with. "
+            f"Missing: {missing[:3]} ({len(missing)}); unexpected: {unexpected[:3]} ({len(unexpected)}); "
+            f"of another shape: {sorted(shapes)[:3]} ({len(shapes)})."
         )
     return fresh

@@ -1,0 +1,21 @@
+"""Train on made-up pictures in a few minutes, and see that the model reads its sentence."""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output-dir", default="outputs/demo", help="folder to write to (default: %(default)s)")
+    parser.add_argument("--epochs", type=float, default=None, help="train for so many epochs instead")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--overwrite", action="store_true", help="delete what the folder holds")
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..training.demo import NUM_TRAIN_EPOCHS, run_demo
+    from ..training.recipe import claim_output_dir
+
+    claim_output_dir(Path(args.output_dir), overwrite=args.overwrite)
+    result = run_demo(args.output_dir, args.epochs or NUM_TRAIN_EPOCHS, args.seed)
+    print(f"\n{result.table()}\n\nThe model is in {result.model_dir}; look at {result.sheet_path}.")
+    return 0

@@ -1,0 +1,41 @@
+"""Measure a model with correct, shuffled and no text; writes evaluation.json and a per-image evaluation.csv."""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="name or folder of a TeViA model")
+    parser.add_argument("--dataset", default="synthetic", help="a data set by name (default: %(default)s)")
+    parser.add_argument("--data-dir", help="folder of the data set")
+    parser.add_argument("--split", default="test", help="train, val or test (default: %(default)s)")
+    parser.add_argument("--max-samples", type=int, help="so many images, drawn by the seed")
+    parser.add_argument("--text", default="correct,shuffled,none", help="kinds of text (default: %(default)s)")
+    parser.add_argument("--threshold", type=float, default=0.5)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output-dir", required=True, help="folder to write to")
+    parser.add_argument("--overwrite", action="store_true", help="delete what the folder holds")
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..auto import TeViAForSegmentation, TeViAProcessor
+    from ..data.registry import load_segmentation_dataset
+    from ..training.evaluation import evaluate_model
+    from ..training.recipe import claim_output_dir, sample
+
+    claim_output_dir(Path(args.output_dir), overwrite=args.overwrite)
+    dataset = sample(load_segmentation_dataset(args.dataset, args.data_dir, args.split), args.max_samples, args.seed)
+    report = evaluate_model(
+        TeViAForSegmentation.from_pretrained(args.model),
+        TeViAProcessor.from_pretrained(args.model),
+        dataset,
+        tuple(args.text.split(",")),
+        args.threshold,
+        args.batch_size,
+        args.seed,
+    )
+    report.settings.update(model=args.model, dataset=args.dataset, split=args.split)
+    report.save(args.output_dir)
+    print(f"\n{report.table()}\n\n{len(dataset)} images; the figures are in {args.output_dir}.")
+    return 0

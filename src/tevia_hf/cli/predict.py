@@ -1,0 +1,35 @@
+"""Write masks and overlay pictures for image files, with one sentence for all or a table of sentences."""
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="name or folder of a TeViA model")
+    parser.add_argument("images", nargs="+", help="image files or folders of them")
+    sentences = parser.add_mutually_exclusive_group()
+    sentences.add_argument("--text", default="", help="the sentence for every image (default: none)")
+    sentences.add_argument("--sentences", help="CSV or xlsx with the columns Image, Description")
+    parser.add_argument("--threshold", type=float, default=0.5)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--output-dir", required=True, help="folder to write to")
+    parser.add_argument("--overwrite", action="store_true", help="delete what the folder holds")
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..auto import TeViAForSegmentation, TeViAProcessor
+    from ..training.prediction import list_images, predict, sentences_from_table
+    from ..training.recipe import claim_output_dir
+
+    images = list_images(args.images)
+    texts = sentences_from_table(args.sentences, images) if args.sentences else [args.text] * len(images)
+    model = TeViAForSegmentation.from_pretrained(args.model)
+    processor = TeViAProcessor.from_pretrained(args.model)
+    claim_output_dir(Path(args.output_dir), overwrite=args.overwrite)
+    table = predict(model, processor, images, texts, args.output_dir, args.threshold, args.batch_size)
+    failures = table[table["error"] != ""]
+    for error in failures["error"]:
+        print(error, file=sys.stderr)
+    print(f"\n{len(table) - len(failures)} of {len(table)} masks are in {args.output_dir}.")
+    return 1 if len(failures) else 0

@@ -1,0 +1,18 @@
+"""Train what a YAML recipe describes; `--name value` words go over its fields."""
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", help="YAML file")
+    parser.add_argument("overrides", nargs=argparse.REMAINDER, help="e.g. --learning_rate 1e-4 --resume")
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..training.recipe import train_from_recipe
+
+    trainer = train_from_recipe(args.recipe, args.overrides)
+    best = trainer.state.best_metric
+    print(f"\nThe model is in {trainer.args.output_dir}" + (f"; best validation Dice {best:.3f}." if best else "."))
+    trainer.end()
+    return 0

@@ -1,0 +1,133 @@
+"""The fields of a training recipe, and how a YAML file and command-line words become them."""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+from transformers import HfArgumentParser, TrainingArguments
+
+
+@dataclass
+class ModelArguments:
+    """Which encoders are joined, or which TeViA model is trained further."""
+
+    model_name_or_path: str | None = field(
+        default=None, metadata={"help": "A whole TeViA model to train further; leaves the two encoders out."}
+    )
+    vision_model: str | None = field(default=None, metadata={"help": "Name or folder of the vision model."})
+    text_model: str | None = field(default=None, metadata={"help": "Name or folder of the text encoder."})
+    config: dict | str | None = field(
+        default=None, metadata={"help": "Fields of TeViAConfig that differ from its defaults."}
+    )
+    image_processor: dict | str | None = field(
+        default=None, metadata={"help": "Fields of TeViAImageProcessor that differ from its defaults."}
+    )
+
+    def __post_init__(self):
+        self.config = as_mapping(self.config)
+        self.image_processor = as_mapping(self.image_processor)
+        if self.model_name_or_path is None and None in (self.vision_model, self.text_model):
+            raise ValueError(
+                "The recipe names no model: give `vision_model` and `text_model` (the vision-only network too takes a "
+                "`text_model`, for its tokenizer; it has `use_text: false` under `config`), or `model_name_or_path`."
+            )
+
+
+@dataclass
+class DataArguments:
+    """Which pictures are shown, how many of them, and how they are varied."""
+
+    dataset: str = field(default="synthetic", metadata={"help": "A name that load_segmentation_dataset knows."})
+    data_dir: str | None = field(default=None, metadata={"help": "Folder of the data set."})
+    train_split: str = "train"
+    eval_split: str = "val"
+    max_train_samples: int | None = field(default=None, metadata={"help": "Train on so many, drawn by `seed`."})
+    max_eval_samples: int | None = field(default=None, metadata={"help": "Validate on so many, drawn by `seed`."})
+    flip_probability: float = field(default=0.5, metadata={"help": "Share of left-right flips; the sentence follows."})
+    zoom_probability: float = field(default=0.1, metadata={"help": "Share of zooms by 0.95 to 1.2 (published)."})
+
+
+@dataclass
+class TeViATrainingArguments(TrainingArguments):
+    """`transformers.TrainingArguments` with TeViA's schedule, and defaults that select on validation Dice."""
+
+    output_dir: str | None = None
+    learning_rate: float = 3e-4
+    backbone_learning_rate: float | None = field(
+        default=None, metadata={"help": "Rate of the pre-trained vision model; default: `learning_rate`."}
+    )
+    prototype_warmup_epochs: int = field(
+        default=1,
+        metadata={"help": "Epochs before the one over which prototypes are averaged (published: 20)."},
+    )
+    early_stopping_patience: int | None = field(
+        default=None, metadata={"help": "Evaluations without a better Dice, counted once prototypes are active."}
+    )
+    resume: bool = field(default=False, metadata={"help": "Go on from the last checkpoint in `output_dir`."})
+    overwrite: bool = field(default=False, metadata={"help": "Delete the run that `output_dir` holds."})
+    lr_scheduler_type: str = "cosine"
+    eval_strategy: str = "epoch"
+    save_strategy: str = "epoch"
+    save_total_limit: int | None = 2
+    load_best_model_at_end: bool = True
+    metric_for_best_model: str | None = "dice"
+    logging_steps: float = 20
+    remove_unused_columns: bool = False  # the collator reads the data set's own columns
+    restore_callback_states_from_checkpoint: bool = True
+
+    def __post_init__(self):
+        if not self.output_dir:
+            raise ValueError("The recipe names no `output_dir`: say where the run is written.")
+        super().__post_init__()
+
+
+@dataclass
+class Recipe:
+    """A whole run: its three parts, and the fields that were said rather than left at their default."""
+
+    model: ModelArguments
+    data: DataArguments
+    training: TeViATrainingArguments
+    said: dict
+
+    def save(self, folder: Path) -> None:
+        """Writes `recipe.yaml`, from which the run can be repeated."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "recipe.yaml").write_text(yaml.safe_dump(self.said, sort_keys=False), encoding="utf-8")
+
+
+def parse_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """A YAML file's fields, with `--name value` words put over them.
+
+    Raises `ValueError` for a missing file, a file that is no mapping, or fields that do not exist.
+    """
+    parser = HfArgumentParser((ModelArguments, DataArguments, TeViATrainingArguments))
+    values = read_yaml(Path(recipe))
+    defaults = vars(parser.parse_args([]))
+    if unknown := sorted(set(values) - set(defaults)):
+        meant = {name: difflib.get_close_matches(name, defaults, n=1) for name in unknown}
+        hints = [f"{name} (did you mean {close[0]}?)" if close else name for name, close in meant.items()]
+        raise ValueError(f"{recipe} has fields that no recipe has: {', '.join(hints)}.")
+    parser.set_defaults(**values)
+    chosen = vars(parser.parse_args(list(overrides)))
+    said = {name: value for name, value in chosen.items() if name in values or value != defaults[name]}
+    return Recipe(*parser.parse_dict(said), said=said)
+
+
+def read_yaml(path: Path) -> dict:
+    if not path.is_file():
+        raise ValueError(f"No recipe at {path}: give the path of a YAML file.")
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} is no recipe: it must hold `name: value` lines.")
+    return values
+
+
+def as_mapping(value: dict | str | None) -> dict:
+    """A mapping as it is, or from YAML or JSON text as the command line hands it over."""
+    mapping = yaml.safe_load(value) if isinstance(value, str) else value or {}
+    if not isinstance(mapping, dict):
+        raise ValueError(f"Expected a mapping such as {{use_text: false}}, got {value!r}.")
+    return mapping

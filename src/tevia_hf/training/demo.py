@@ -1,0 +1,174 @@
+"""The whole way in a few minutes and without downloads: train on `synthetic`, measure, save, reload, look."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset
+from PIL import Image
+from transformers import BertConfig, BertTokenizer, ConvNextConfig, set_seed
+
+from ..auto import TeViAConfig, TeViAForSegmentation, TeViAImageProcessor, TeViAProcessor
+from ..data.augment import TextAwareAugmentation
+from ..data.features import decode_part, undecoded
+from ..data.registry import load_segmentation_dataset
+from ..metrics import segmentation_metrics
+from ..visualization import contact_sheet, overlay
+from .arguments import TeViATrainingArguments
+from .evaluation import read_reference, score_table
+from .prediction import predict_masks
+from .recipe import build_trainer
+
+IMAGE_SIZE = 64
+SHEET_SIZE = 256
+SHEET_ROWS = 4
+NUM_TRAIN_EPOCHS = 12
+WORDS = (
+    "[PAD] [UNK] [CLS] [SEP] [MASK] bilateral unilateral pulmonary infection infected area areas one two three four "
+    "upper middle lower all left right lung and , ."
+).split()
+
+
+@dataclass
+class DemoResult:
+    """Scores by row of the table, the saved model's folder and the picture to look at."""
+
+    scores: dict[str, dict[str, float]]
+    model_dir: Path
+    sheet_path: Path
+
+    def table(self) -> str:
+        return score_table(self.scores)
+
+
+def run_demo(output_dir: str | Path, num_train_epochs: float = NUM_TRAIN_EPOCHS, seed: int = 0) -> DemoResult:
+    """Trains a vision-only and a text-guided twin on pictures in which only the sentence says which lesions are meant.
+
+    Writes the text-guided model to `output_dir/model`, reloads it from there for every figure, and draws
+    `output_dir/overlays.png`.
+    """
+    output_dir = Path(output_dir)
+    for use_text in (False, True):
+        train_twin(output_dir, use_text, num_train_epochs, seed)
+    model_dir = output_dir / "model"
+    processor = TeViAProcessor.from_pretrained(model_dir)
+    twins = {
+        "vision": TeViAForSegmentation.from_pretrained(output_dir / "vision-only"),
+        "text": TeViAForSegmentation.from_pretrained(model_dir),
+    }
+    scores = measure(twins, processor, seed)
+    sheet_path = output_dir / "overlays.png"
+    draw_sheet(twins, processor, seed).save(sheet_path)
+    return DemoResult(scores, model_dir, sheet_path)
+
+
+def train_twin(output_dir: Path, use_text: bool, num_train_epochs: float, seed: int) -> None:
+    """Trains one of the twins and saves it with its processor; they differ in `use_text` alone."""
+    set_seed(seed)
+    folder = output_dir / ("model" if use_text else "vision-only")
+    args = TeViATrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=num_train_epochs,
+        per_device_train_batch_size=16,
+        per_device_eval_batch_size=64,
+        learning_rate=2e-3,
+        weight_decay=0.01,
+        prototype_warmup_epochs=2,
+        warmup_steps=50,
+        eval_strategy="no",
+        save_strategy="no",
+        load_best_model_at_end=False,
+        logging_strategy="no",
+        seed=seed,
+    )
+    trainer = build_trainer(
+        TeViAForSegmentation(demo_config(use_text)),
+        demo_processor(),
+        args,
+        load_segmentation_dataset("synthetic", split="train", size=IMAGE_SIZE, seed=seed),
+        augmentation=TextAwareAugmentation(zoom_probability=0.0, seed=seed),
+    )
+    trainer.train()
+    trainer.save_model()
+
+
+def demo_config(use_text: bool) -> TeViAConfig:
+    """A small ConvNeXt beside a two-layer BERT, both random; the BERT stays so."""
+    text_config = BertConfig(
+        vocab_size=len(WORDS),
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=128,
+        max_position_embeddings=64,
+    )
+    backbone_config = ConvNextConfig(depths=[1, 1, 1, 1], hidden_sizes=[24, 48, 96, 128], drop_path_rate=0.0)
+    return TeViAConfig(backbone_config=backbone_config, text_config=text_config, use_text=use_text, max_text_length=32)
+
+
+def demo_processor() -> TeViAProcessor:
+    """A processor whose tokenizer knows the words of QaTa's grammar."""
+    vocabulary = {word: index for index, word in enumerate(WORDS)}
+    tokenizer = BertTokenizer(vocab=vocabulary, do_lower_case=True, model_max_length=32)
+    return TeViAProcessor(TeViAImageProcessor(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE}), tokenizer)
+
+
+def measure(
+    twins: dict[str, TeViAForSegmentation], processor: TeViAProcessor, seed: int
+) -> dict[str, dict[str, float]]:
+    """The table: each twin with the sentence, with the sentence of other lesions, with none."""
+    meant = load_segmentation_dataset("synthetic", split="test", size=IMAGE_SIZE, seed=seed)
+    others = load_segmentation_dataset("synthetic", split="test", size=IMAGE_SIZE, seed=seed, counterpart=True)
+    targets = {"meant": references(processor, meant), "other": references(processor, others)}
+    masks = {
+        "vision": predict_masks(twins["vision"], processor, with_texts(meant, meant["text"])),
+        "correct": predict_masks(twins["text"], processor, with_texts(meant, meant["text"])),
+        "wrong": predict_masks(twins["text"], processor, with_texts(meant, others["text"])),
+        "none": predict_masks(twins["text"], processor, with_texts(meant, [""] * len(meant))),
+    }
+    rows = {
+        "vision-only twin": ("vision", "meant"),
+        "with its sentence": ("correct", "meant"),
+        "with the sentence of other lesions": ("wrong", "meant"),
+        "the same masks against those other lesions": ("wrong", "other"),
+        "without a sentence": ("none", "meant"),
+    }
+    return {name: segmentation_metrics(masks[mask], targets[target]) for name, (mask, target) in rows.items()}
+
+
+def with_texts(dataset: Dataset, texts) -> list[dict]:
+    return [{**example, "text": text} for example, text in zip(undecoded(dataset), texts, strict=True)]
+
+
+def references(processor: TeViAProcessor, dataset: Dataset) -> list[np.ndarray]:
+    return [read_reference(processor, example) for example in undecoded(dataset)]
+
+
+def draw_sheet(twins: dict[str, TeViAForSegmentation], processor: TeViAProcessor, seed: int) -> Image.Image:
+    """A row a test picture: the film, then what is marked without text, with the sentence, with another one."""
+    options = {"split": "test", "size": SHEET_SIZE, "count": SHEET_ROWS, "seed": seed}
+    meant = load_segmentation_dataset("synthetic", **options)
+    others = load_segmentation_dataset("synthetic", counterpart=True, **options)
+    films = [decode_part(example, "image") for example in undecoded(meant)]
+    columns: list[tuple[list[str], list[np.ndarray | None], list[np.ndarray | None]]] = [
+        (["the film"] * SHEET_ROWS, [None] * SHEET_ROWS, [None] * SHEET_ROWS)
+    ]
+    columns.append(
+        (
+            ["vision-only"] * SHEET_ROWS,
+            list(predict_masks(twins["vision"], processor, with_texts(meant, meant["text"]))),
+            list(references(processor, meant)),
+        )
+    )
+    for dataset in (meant, others):
+        masks = predict_masks(twins["text"], processor, with_texts(meant, dataset["text"]))
+        columns.append((list(dataset["text"]), list(masks), list(references(processor, dataset))))
+    pictures = [
+        [
+            Image.fromarray(film) if masks[row] is None else overlay(film, masks[row], truth[row])
+            for _, masks, truth in columns
+        ]
+        for row, film in enumerate(films)
+    ]
+    captions = [[texts[row] for texts, _, _ in columns] for row in range(SHEET_ROWS)]
+    return contact_sheet(pictures, captions, title="The sentence says which lesions are meant (outline: the truth)")

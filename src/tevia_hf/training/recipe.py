@@ -1,0 +1,189 @@
+"""From a recipe to a trained model: a stock `transformers.Trainer` with TeViA's collator, callback and metrics."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import Trainer, TrainerCallback, set_seed
+
+from ..auto import TeViAConfig, TeViAForSegmentation, TeViAProcessor
+from ..data.augment import TextAwareAugmentation, augmented
+from ..data.collate import SegmentationCollator
+from ..data.features import undecoded, verify_examples
+from ..data.registry import load_segmentation_dataset
+from ..prompts import flip_sentence
+from .arguments import DataArguments, ModelArguments, TeViATrainingArguments, parse_recipe
+from .callbacks import AugmentationEpochCallback, MomentumPrototypeCallback, PrototypeAwareEarlyStopping
+from .evaluation import compute_metrics, labels_from_logits
+from .sentence_features import SentenceFeatureCache
+
+
+def train_from_recipe(recipe_path: str | Path, overrides: Sequence[str] = ()) -> Trainer:
+    """Trains what a YAML recipe describes; model, processor and the complete recipe end up in its `output_dir`.
+
+    Args:
+        recipe_path: a YAML file; its fields are those of `ModelArguments`, `DataArguments`, `TeViATrainingArguments`.
+        overrides: words `--name value` that go over the file.
+
+    Every image and mask is decoded once before the first step, so that a damaged file costs no training time.
+    """
+    recipe = parse_recipe(recipe_path, overrides)
+    arguments, folder = recipe.training, Path(recipe.training.output_dir)
+    if arguments.process_index == 0:
+        claim_output_dir(folder, arguments.resume, arguments.overwrite)
+    checkpoint = last_complete_checkpoint(folder) if arguments.resume else None
+    set_seed(arguments.seed)
+    model, processor = load_model_and_processor(recipe.model)
+    train_dataset, eval_dataset = load_splits(recipe.data, arguments.seed)
+    augmentation = TextAwareAugmentation(
+        recipe.data.flip_probability, recipe.data.zoom_probability, seed=arguments.seed
+    )
+    trainer = build_trainer(model, processor, arguments, train_dataset, eval_dataset, augmentation)
+    if trainer.is_world_process_zero():
+        recipe.save(folder)
+    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.save_model()
+    return trainer
+
+
+def build_trainer(
+    model: TeViAForSegmentation,
+    processor: TeViAProcessor,
+    args: TeViATrainingArguments,
+    train_dataset: Dataset,
+    eval_dataset: Dataset | None = None,
+    augmentation: TextAwareAugmentation | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> Trainer:
+    """A stock `Trainer` for TeViA: text features cached per sentence, prototypes kept, both Dice definitions measured.
+
+    Args:
+        train_dataset, eval_dataset: as `load_segmentation_dataset` gives them.
+        augmentation: of the training pictures only.
+        callbacks: in addition to those that `training_callbacks` lists.
+    """
+    sentences = None
+    if model.config.use_text:
+        sentences = SentenceFeatureCache(model, processor)
+        sentences.fill(all_sentences(train_dataset, eval_dataset))
+    return Trainer(
+        model=model,
+        args=args,
+        train_dataset=augmented(train_dataset, augmentation) if augmentation else undecoded(train_dataset),
+        eval_dataset=undecoded(eval_dataset) if eval_dataset is not None else None,
+        data_collator=SegmentationCollator(processor, sentence_features=sentences),
+        processing_class=processor,
+        compute_metrics=compute_metrics,
+        preprocess_logits_for_metrics=labels_from_logits,
+        callbacks=[*training_callbacks(args, augmentation), *callbacks],
+        optimizers=(build_optimizer(model, args), None),
+    )
+
+
+def training_callbacks(
+    args: TeViATrainingArguments, augmentation: TextAwareAugmentation | None
+) -> list[TrainerCallback]:
+    """The prototype callback; early stopping and the augmentation's epochs where there are any."""
+    callbacks: list[TrainerCallback] = [MomentumPrototypeCallback(args.prototype_warmup_epochs)]
+    if augmentation is not None:
+        callbacks.append(AugmentationEpochCallback(augmentation))
+    if args.early_stopping_patience is not None:
+        patience, warmup_epochs = args.early_stopping_patience, args.prototype_warmup_epochs
+        callbacks.append(PrototypeAwareEarlyStopping(patience, warmup_epochs=warmup_epochs))
+    return callbacks
+
+
+def all_sentences(*datasets: Dataset | None) -> set[str]:
+    """Every sentence that can be shown: those of the data sets and their left-right flips."""
+    own = {text for dataset in datasets if dataset is not None for text in dataset["text"] if text}
+    return own | {flip_sentence(text) for text in own}
+
+
+def build_optimizer(model: TeViAForSegmentation, args: TeViATrainingArguments) -> torch.optim.Optimizer:
+    """AdamW with a rate of its own for the vision model, and weight decay for matrices and kernels only."""
+    rates = {True: args.backbone_learning_rate or args.learning_rate, False: args.learning_rate}
+    groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((name.startswith("model.backbone."), parameter.ndim > 1), []).append(parameter)
+    settings = [
+        {"params": parameters, "lr": rates[in_backbone], "weight_decay": args.weight_decay if decays else 0.0}
+        for (in_backbone, decays), parameters in groups.items()
+    ]
+    return torch.optim.AdamW(settings, betas=(args.adam_beta1, args.adam_beta2), eps=args.adam_epsilon)
+
+
+def load_model_and_processor(arguments: ModelArguments) -> tuple[TeViAForSegmentation, TeViAProcessor]:
+    """A model to train further, or a new one of two encoders, with the processor that fits it."""
+    if arguments.model_name_or_path:
+        name = arguments.model_name_or_path
+        return TeViAForSegmentation.from_pretrained(name), TeViAProcessor.from_pretrained(name)
+    settings = TeViAConfig(**arguments.config)
+    model = TeViAForSegmentation.from_vision_text_pretrained(
+        arguments.vision_model, arguments.text_model if settings.use_text else None, **arguments.config
+    )
+    processor = TeViAProcessor.from_encoders(
+        arguments.vision_model,
+        arguments.text_model,
+        max_text_length=settings.max_text_length,
+        num_labels=settings.num_labels,
+        **arguments.image_processor,
+    )
+    return model, processor
+
+
+def load_splits(arguments: DataArguments, seed: int) -> tuple[Dataset, Dataset]:
+    """Training and validation examples, every file of them decoded once."""
+    limits = {arguments.train_split: arguments.max_train_samples, arguments.eval_split: arguments.max_eval_samples}
+    splits = []
+    for split, limit in limits.items():
+        dataset = load_segmentation_dataset(arguments.dataset, arguments.data_dir, split)
+        splits.append(sample(dataset, limit, seed))
+        verify_examples(splits[-1])
+    return splits[0], splits[1]
+
+
+def sample(dataset: Dataset, limit: int | None, seed: int) -> Dataset:
+    """`limit` examples drawn without replacement; all of them where no limit is set."""
+    if limit is None or limit >= len(dataset):
+        return dataset
+    chosen = np.random.default_rng(seed).permutation(len(dataset))[:limit]
+    return dataset.select(sorted(chosen.tolist()))
+
+
+def claim_output_dir(folder: Path, resume: bool = False, overwrite: bool = False) -> None:
+    """Makes sure that no earlier run is lost.
+
+    Raises `ValueError` where the folder holds files and neither `resume` nor `overwrite` is said, or where both are.
+    """
+    if resume and overwrite:
+        raise ValueError("Say either `resume` or `overwrite`, not both.")
+    held = folder.is_dir() and any(folder.iterdir())
+    if held and not (resume or overwrite):
+        raise ValueError(f"{folder} already holds files: name another folder, or say `overwrite` or `resume`.")
+    if held and overwrite:
+        shutil.rmtree(folder)
+
+
+def last_complete_checkpoint(folder: Path) -> str:
+    """The newest checkpoint that was written to its end, so that a run killed while saving still goes on.
+
+    Raises `ValueError` where there is none.
+    """
+    # The trainer's state is the last file of a checkpoint to be written.
+    complete = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json") if is_json(path)]
+    if not complete:
+        raise ValueError(f"{folder} holds no complete checkpoint to resume from: leave `resume` out to start anew.")
+    return str(max(complete, key=lambda path: int(path.name.rpartition("-")[2])))
+
+
+def is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return True
