@@ -71,6 +71,9 @@ class TeViAPrototypeMemory(nn.Module):
         momentum: share of the old prototype in `momentum_step`.
     """
 
+    count: torch.Tensor
+    active: torch.Tensor
+
     def __init__(self, channels: Sequence[int], momentum: float = 0.99):
         super().__init__()
         self.momentum = momentum

@@ -41,10 +41,10 @@ class TeViAModelOutput(ModelOutput):
         has_text: `(batch,)` bool, False where the null text stood in.
     """
 
-    last_hidden_state: torch.FloatTensor | None = None
-    guided_features: tuple[torch.FloatTensor, ...] | None = None
-    text_embeddings: tuple[torch.FloatTensor, ...] | None = None
-    has_text: torch.BoolTensor | None = None
+    last_hidden_state: torch.Tensor | None = None
+    guided_features: tuple[torch.Tensor, ...] | None = None
+    text_embeddings: tuple[torch.Tensor, ...] | None = None
+    has_text: torch.Tensor | None = None
 
 
 @dataclass
@@ -60,19 +60,19 @@ class TeViASegmentationOutput(ModelOutput):
         visual_embeddings: likewise, of the true foreground; a zero vector where a sample has none.
     """
 
-    loss: torch.FloatTensor | None = None
-    segmentation_loss: torch.FloatTensor | None = None
-    alignment_loss: torch.FloatTensor | None = None
-    logits: torch.FloatTensor | None = None
-    text_embeddings: tuple[torch.FloatTensor, ...] | None = None
-    visual_embeddings: tuple[torch.FloatTensor, ...] | None = None
+    loss: torch.Tensor | None = None
+    segmentation_loss: torch.Tensor | None = None
+    alignment_loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    text_embeddings: tuple[torch.Tensor, ...] | None = None
+    visual_embeddings: tuple[torch.Tensor, ...] | None = None
 
 
 class TeViAPreTrainedModel(PreTrainedModel):
     config: TeViAConfig
     base_model_prefix = "model"
     main_input_name = "pixel_values"
-    input_modalities = ("image", "text")
+    input_modalities = ["image", "text"]
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False
     _supports_sdpa = True
@@ -193,10 +193,10 @@ class TeViAModel(TeViAPreTrainedModel):
 
     def forward(
         self,
-        pixel_values: torch.FloatTensor,
-        input_ids: torch.LongTensor | None = None,
-        attention_mask: torch.LongTensor | None = None,
-        text_features: torch.FloatTensor | None = None,
+        pixel_values: torch.Tensor,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        text_features: torch.Tensor | None = None,
         return_dict: bool | None = True,
     ) -> TeViAModelOutput | tuple:
         """`pixel_values (batch, 3, height, width)`, its sides multiples of 32; text as in `TeViAForSegmentation`."""
@@ -270,11 +270,11 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
 
     def forward(
         self,
-        pixel_values: torch.FloatTensor,
-        input_ids: torch.LongTensor | None = None,
-        attention_mask: torch.LongTensor | None = None,
-        text_features: torch.FloatTensor | None = None,
-        labels: torch.LongTensor | None = None,
+        pixel_values: torch.Tensor,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        text_features: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
         return_dict: bool | None = True,
     ) -> TeViASegmentationOutput | tuple:
         """Mask logits, and the losses where `labels` are given.

@@ -29,8 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for verb in VERBS:
         module = import_module(f"{__package__}.{verb}")
-        summary = module.__doc__.strip().splitlines()[0]
-        verb_parser = verbs.add_parser(verb, help=summary, description=module.__doc__)
+        verb_parser = verbs.add_parser(verb, help=module.__doc__, description=module.__doc__)
         module.add_arguments(verb_parser)
         verb_parser.set_defaults(run=module.run)
     return parser

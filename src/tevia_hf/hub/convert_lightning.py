@@ -85,7 +85,8 @@ def convert_lightning_checkpoint(
     converted, dropped = rename_keys(state_dict)
     fresh = check_against(model, converted)
     model.load_state_dict(converted, strict=False)
-    model.conversion_report = ConversionReport(sorted(converted), sorted(dropped), fresh)
+    report = ConversionReport(sorted(converted), sorted(dropped), fresh)
+    model.conversion_report = report  # type: ignore[assignment]  # torch types every attribute as tensor or module
     return model.eval()
 
 

@@ -13,11 +13,11 @@ from transformers import HfArgumentParser, TrainingArguments
 class ModelArguments:
     """Which encoders are joined, or which TeViA model is trained further."""
 
-    model_name_or_path: str | None = field(
-        default=None, metadata={"help": "A whole TeViA model to train further; leaves the two encoders out."}
+    model_name_or_path: str = field(
+        default="", metadata={"help": "A whole TeViA model to train further; leaves the two encoders out."}
     )
-    vision_model: str | None = field(default=None, metadata={"help": "Name or folder of the vision model."})
-    text_model: str | None = field(default=None, metadata={"help": "Name or folder of the text encoder."})
+    vision_model: str = field(default="", metadata={"help": "Name or folder of the vision model."})
+    text_model: str = field(default="", metadata={"help": "Name or folder of the text encoder."})
     config: dict | str | None = field(
         default=None, metadata={"help": "Fields of TeViAConfig that differ from its defaults."}
     )
@@ -26,9 +26,7 @@ class ModelArguments:
     )
 
     def __post_init__(self):
-        self.config = as_mapping(self.config)
-        self.image_processor = as_mapping(self.image_processor)
-        if self.model_name_or_path is None and None in (self.vision_model, self.text_model):
+        if not (self.model_name_or_path or (self.vision_model and self.text_model)):
             raise ValueError(
                 "The recipe names no model: give `vision_model` and `text_model` (the vision-only network too takes a "
                 "`text_model`, for its tokenizer; it has `use_text: false` under `config`), or `model_name_or_path`."
@@ -53,7 +51,7 @@ class DataArguments:
 class TeViATrainingArguments(TrainingArguments):
     """`transformers.TrainingArguments` with TeViA's schedule, and defaults that select on validation Dice."""
 
-    output_dir: str | None = None
+    output_dir: str = ""
     learning_rate: float = 3e-4
     backbone_learning_rate: float | None = field(
         default=None, metadata={"help": "Rate of the pre-trained vision model; default: `learning_rate`."}
@@ -103,7 +101,7 @@ def parse_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
     Raises `ValueError` for a missing file, a file that is no mapping, or fields that do not exist.
     """
-    parser = HfArgumentParser((ModelArguments, DataArguments, TeViATrainingArguments))
+    parser = HfArgumentParser([ModelArguments, DataArguments, TeViATrainingArguments])  # type: ignore[list-item]
     values = read_yaml(Path(recipe))
     defaults = vars(parser.parse_args([]))
     if unknown := sorted(set(values) - set(defaults)):
@@ -113,7 +111,8 @@ def parse_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     parser.set_defaults(**values)
     chosen = vars(parser.parse_args(list(overrides)))
     said = {name: value for name, value in chosen.items() if name in values or value != defaults[name]}
-    return Recipe(*parser.parse_dict(said), said=said)
+    model, data, training = parser.parse_dict(said)
+    return Recipe(model, data, training, said)
 
 
 def read_yaml(path: Path) -> dict:

@@ -91,7 +91,7 @@ class PrototypeAwareEarlyStopping(EarlyStoppingCallback):
         super().__init__(early_stopping_patience, early_stopping_threshold)
         self.warmup_epochs = warmup_epochs
 
-    def on_evaluate(self, args, state, control, metrics, **kwargs):
+    def on_evaluate(self, args, state, control, metrics, **kwargs):  # type: ignore[override]  # as its parent does
         if state.epoch > self.warmup_epochs + 1:
             super().on_evaluate(args, state, control, metrics, **kwargs)
 

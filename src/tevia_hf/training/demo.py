@@ -146,29 +146,18 @@ def references(processor: TeViAProcessor, dataset: Dataset) -> list[np.ndarray]:
 
 def draw_sheet(twins: dict[str, TeViAForSegmentation], processor: TeViAProcessor, seed: int) -> Image.Image:
     """A row a test picture: the film, then what is marked without text, with the sentence, with another one."""
-    options = {"split": "test", "size": SHEET_SIZE, "count": SHEET_ROWS, "seed": seed}
-    meant = load_segmentation_dataset("synthetic", **options)
-    others = load_segmentation_dataset("synthetic", counterpart=True, **options)
-    films = [decode_part(example, "image") for example in undecoded(meant)]
-    columns: list[tuple[list[str], list[np.ndarray | None], list[np.ndarray | None]]] = [
-        (["the film"] * SHEET_ROWS, [None] * SHEET_ROWS, [None] * SHEET_ROWS)
-    ]
-    columns.append(
-        (
-            ["vision-only"] * SHEET_ROWS,
-            list(predict_masks(twins["vision"], processor, with_texts(meant, meant["text"]))),
-            list(references(processor, meant)),
+    meant, others = (
+        load_segmentation_dataset(
+            "synthetic", None, "test", size=SHEET_SIZE, count=SHEET_ROWS, seed=seed, counterpart=c
         )
+        for c in (False, True)
     )
-    for dataset in (meant, others):
-        masks = predict_masks(twins["text"], processor, with_texts(meant, dataset["text"]))
-        columns.append((list(dataset["text"]), list(masks), list(references(processor, dataset))))
-    pictures = [
-        [
-            Image.fromarray(film) if masks[row] is None else overlay(film, masks[row], truth[row])
-            for _, masks, truth in columns
-        ]
-        for row, film in enumerate(films)
-    ]
-    captions = [[texts[row] for texts, _, _ in columns] for row in range(SHEET_ROWS)]
-    return contact_sheet(pictures, captions, title="The sentence says which lesions are meant (outline: the truth)")
+    films = [decode_part(example, "image") for example in undecoded(meant)]
+    rows, captions = [[Image.fromarray(film)] for film in films], [["the film"] for _ in films]
+    for twin, dataset in (("vision", meant), ("text", meant), ("text", others)):
+        masks = predict_masks(twins[twin], processor, with_texts(meant, dataset["text"]))
+        truths = references(processor, dataset)
+        for index, (film, mask, truth) in enumerate(zip(films, masks, truths, strict=True)):
+            rows[index].append(overlay(film, mask, truth))
+            captions[index].append("vision-only twin" if twin == "vision" else dataset["text"][index])
+    return contact_sheet(rows, captions, title="The sentence says which lesions are meant (outline: the truth)")

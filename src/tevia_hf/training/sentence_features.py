@@ -1,6 +1,6 @@
 """The frozen text encoder, run once a distinct sentence."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -37,7 +37,7 @@ class SentenceFeatureCache:
                 attention_mask[index, : len(row)] = 1
         return features, attention_mask
 
-    def fill(self, sentences: Sequence[str]) -> None:
+    def fill(self, sentences: Iterable[str]) -> None:
         """Encodes the sentences that are new."""
         new = sorted({sentence for sentence in sentences if sentence.strip()} - self.features.keys())
         for start in range(0, len(new), self.batch_size):
