@@ -75,9 +75,9 @@ def closed_network() -> Iterator[None]:
 def built_tiny_model():
     """Built once a session; tests take a copy through `tiny_model`."""
     import torch
+    from tiny import tiny_config
 
     from tevia_hf import TeViAForSegmentation
-    from tiny import tiny_config
 
     torch.manual_seed(0)
     return TeViAForSegmentation(tiny_config())

@@ -15,7 +15,8 @@ from transformers import (
 )
 
 STRIDES = (4, 8, 16, 32)
-PROBE_SIZE = 64
+PROBE_SIZE = 224  # where a config names no size of its own; windows of 7 at stride 32 need it
+BATCH_NORM_MOMENTUM = 0.1
 
 
 class TeViABackbone(nn.Module):
@@ -32,6 +33,10 @@ class TeViABackbone(nn.Module):
         super().__init__()
         self.model = AutoModel.from_config(config)
         self.stages, self.channels, self._unused = probe_stages(config)
+        self.adapt()
+
+    def adapt(self) -> None:
+        mend_batch_norm_momentum(self.model)
         self.freeze_unused()
 
     def freeze_unused(self) -> None:
@@ -42,7 +47,7 @@ class TeViABackbone(nn.Module):
     def load_pretrained(self, name_or_path: str, **kwargs) -> None:
         """Replaces the random weights by those of a checkpoint of the same architecture."""
         self.model = AutoModel.from_pretrained(name_or_path, config=self.model.config, **kwargs)
-        self.freeze_unused()
+        self.adapt()
 
     def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
         hidden_states = spatial_hidden_states(self.model, pixel_values)
@@ -56,12 +61,24 @@ def spatial_hidden_states(model: PreTrainedModel, pixel_values: torch.Tensor) ->
     return tuple(hidden_states or ())
 
 
+def mend_batch_norm_momentum(model: nn.Module) -> None:
+    """Makes running statistics an average over many batches again.
+
+    MobileNetV1, MobileNetV2 and EfficientNet of transformers (5.23) hand TensorFlow's decay, 0.99 and more, to torch as
+    `momentum`, where it is the share of the *newest* batch: in training they would keep the last batch's statistics.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d) and (module.momentum or 0) > 0.5:
+            module.momentum = BATCH_NORM_MOMENTUM
+
+
 def probe_stages(config: PreTrainedConfig) -> tuple[list[int], list[int], set[str]]:
     """Indices and channels of the four maps among the hidden states; names of parameters that none depends on."""
+    size = probe_size(config)
     with torch.device("meta"):
         model = AutoModel.from_config(config).train()
-        maps = spatial_hidden_states(model, torch.zeros(2, getattr(config, "num_channels", 3), PROBE_SIZE, PROBE_SIZE))
-    last = {PROBE_SIZE // m.shape[-1]: index for index, m in enumerate(maps) if m.ndim == 4}
+        maps = spatial_hidden_states(model, torch.zeros(2, getattr(config, "num_channels", 3), size, size))
+    last = {size // m.shape[-1]: index for index, m in enumerate(maps) if m.ndim == 4}
     if missing := [stride for stride in STRIDES if stride not in last]:
         raise ValueError(
             f"`{config.model_type}` has no feature map at stride {missing}, only at {sorted(last)}; TeViA needs "
@@ -73,6 +90,12 @@ def probe_stages(config: PreTrainedConfig) -> tuple[list[int], list[int], set[st
     gradients = torch.autograd.grad(total, parameters, allow_unused=True)
     unused = {name for name, gradient in zip(names, gradients, strict=True) if gradient is None}
     return stages, [maps[stage].shape[1] for stage in stages], unused
+
+
+def probe_size(config: PreTrainedConfig) -> int:
+    """Side of the dry run's image: the size the model was made for (fixed in some), else 224."""
+    size = getattr(config, "image_size", None)
+    return size if isinstance(size, int) and size % STRIDES[-1] == 0 else PROBE_SIZE
 
 
 class TeViATextEncoder(nn.Module):

@@ -98,6 +98,10 @@ class TeViAConfig(PreTrainedConfig):
         }
         return cls(**{**published, **kwargs})
 
+    def to_diff_dict(self) -> dict:
+        # PreTrainedConfig leaves two labels out, as its own default; ours is one.
+        return {**super().to_diff_dict(), "id2label": self.id2label, "label2id": self.label2id}
+
     def validate_architecture(self):
         """Checks what must hold between fields; part of the `@strict` validation on construction and on save."""
         if self.text_projection == "token_mixing" and len(self.text_token_lengths or ()) != 3:
@@ -109,6 +113,8 @@ class TeViAConfig(PreTrainedConfig):
             raise ValueError(
                 f"`decoder_channels` needs four widths (strides 32, 16, 8, 4), got {self.decoder_channels}."
             )
+        if not self.id2label:
+            raise ValueError("`num_labels` is 1 (lesion or not) or more, got 0.")
         for name in ("text_dropout", "prototype_momentum"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` is a share between 0 and 1, got {getattr(self, name)}.")

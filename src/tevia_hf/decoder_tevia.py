@@ -3,6 +3,7 @@
 import torch
 import torch.nn.functional as F
 from torch import nn
+from transformers import initialization as init
 
 from .configuration_tevia import TeViAConfig
 
@@ -118,12 +119,24 @@ class TeViADecoderBlock(nn.Module):
         return self.upsampling(guided, skip), guided, text
 
 
+class TeViASubpixelConv(nn.Conv2d):
+    """A convolution before pixel shuffle that starts as ICNR: the 16 sub-pixels of a channel begin equal.
+
+    A class of its own, as transformers initialises no module of ours that holds no parameter itself (5.23).
+    """
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        init.copy_(self.weight, self.weight[::16].repeat_interleave(16, dim=0))
+
+
 class TeViASegmentationHead(nn.Module):
     """Sub-pixel upsampling from stride 4 to full resolution, then one logit map a label."""
 
     def __init__(self, config: TeViAConfig, channels: int):
         super().__init__()
-        self.expand = nn.Conv2d(channels, config.head_channels * 16, kernel_size=3, padding=1)
+        self.expand = TeViASubpixelConv(channels, config.head_channels * 16, kernel_size=3, padding=1)
         self.classifier = nn.Conv2d(config.head_channels, config.num_labels, kernel_size=1)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -131,11 +144,6 @@ class TeViASegmentationHead(nn.Module):
         x = F.pixel_shuffle(self.expand(x), 4)  # (batch, head_channels, height, width)
         features = F.avg_pool2d(F.pad(x, (3, 0, 3, 0)), kernel_size=4, stride=1)
         return self.classifier(features), features
-
-
-def subpixel_constant(weight: torch.Tensor) -> torch.Tensor:
-    """ICNR: the 16 sub-pixels of a channel start equal, so that pixel shuffle starts free of checkerboards."""
-    return weight[::16].repeat_interleave(16, dim=0)
 
 
 def mean_token(text: torch.Tensor, padding: torch.Tensor | None) -> torch.Tensor:
@@ -146,4 +154,4 @@ def mean_token(text: torch.Tensor, padding: torch.Tensor | None) -> torch.Tensor
     return (text.float() * weights).sum(1) / weights.sum(1)
 
 
-__all__ = ["TeViADecoderBlock", "TeViASegmentationHead", "mean_token", "subpixel_constant"]
+__all__ = ["TeViADecoderBlock", "TeViASegmentationHead", "mean_token"]

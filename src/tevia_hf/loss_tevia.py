@@ -21,11 +21,24 @@ def segmentation_loss(logits: torch.Tensor, labels: torch.Tensor, cross_entropy_
     return dice + cross_entropy_weight * cross_entropy_loss(logits, labels)
 
 
+def check_labels(labels: torch.Tensor, logits: torch.Tensor) -> None:
+    """Raises `ValueError` where labels do not have the logits' batch and size, or hold values that are no labels."""
+    batch, channels, height, width = logits.shape
+    if labels.shape != (batch, height, width):
+        raise ValueError(f"For these images `labels` must be {(batch, height, width)}, not {tuple(labels.shape)}.")
+    highest = max(channels, 2) - 1
+    if not torch.compiler.is_compiling() and ((labels < 0) | ((labels > highest) & (labels != IGNORE_INDEX))).any():
+        raise ValueError(
+            f"`labels` hold {labels.unique().tolist()[:10]}; with `num_labels={channels}` they may be 0 to {highest}, "
+            f"and {IGNORE_INDEX} (ignored): map them, or build the model with more labels."
+        )
+
+
 def soft_dice_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """One minus the soft Dice of each image and foreground class, averaged (published: smooth 1e-5 above and below)."""
     counted = (labels != IGNORE_INDEX).unsqueeze(1)  # (batch, 1, height, width)
     probabilities = foreground_probabilities(logits.float()) * counted  # (batch, classes, height, width)
-    targets = foreground_targets(labels, probabilities.shape[1]) * counted
+    targets = foreground_targets(labels, probabilities.shape[1])
     intersection = (probabilities * targets).sum((2, 3))  # (batch, classes)
     total = probabilities.sum((2, 3)) + targets.sum((2, 3))
     return (1 - (2 * intersection + DICE_SMOOTH) / (total + DICE_SMOOTH)).mean()
@@ -35,8 +48,7 @@ def cross_entropy_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tens
     """Binary or multi-class cross-entropy per counted pixel; 0 where no pixel counts."""
     counted = labels != IGNORE_INDEX
     if logits.shape[1] == 1:
-        targets = torch.where(counted, labels, 0).float()
-        losses = F.binary_cross_entropy_with_logits(logits[:, 0].float(), targets, reduction="none")
+        losses = F.binary_cross_entropy_with_logits(logits[:, 0].float(), labels.float(), reduction="none")
     else:
         losses = F.cross_entropy(logits.float(), labels, ignore_index=IGNORE_INDEX, reduction="none")
     return (losses * counted).sum() / counted.sum().clamp(min=1)
@@ -53,4 +65,4 @@ def foreground_targets(labels: torch.Tensor, classes: int) -> torch.Tensor:
     return (labels.unsqueeze(1) == values).float()
 
 
-__all__ = ["IGNORE_INDEX", "segmentation_loss", "soft_dice_loss", "cross_entropy_loss"]
+__all__ = ["IGNORE_INDEX", "check_labels", "segmentation_loss", "soft_dice_loss", "cross_entropy_loss"]

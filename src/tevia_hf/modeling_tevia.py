@@ -25,9 +25,8 @@ from .decoder_tevia import (
     TeViATextCrossAttention,
     TeViATextProjection,
     mean_token,
-    subpixel_constant,
 )
-from .loss_tevia import segmentation_loss
+from .loss_tevia import check_labels, segmentation_loss
 
 
 @dataclass
@@ -103,8 +102,6 @@ class TeViAPreTrainedModel(PreTrainedModel):
             init.constant_(module.scale, module.scale_init)
         elif isinstance(module, TeViAPrototypeMemory):
             module.reset()
-        elif isinstance(module, TeViASegmentationHead):
-            init.copy_(module.expand.weight, subpixel_constant(module.expand.weight))
         elif isinstance(module, TeViAModel) and module.null_text is not None:
             init.normal_(module.null_text, std=0.02)
         else:
@@ -120,6 +117,7 @@ class TeViAModel(TeViAPreTrainedModel):
         channels = self.backbone.channels[::-1]
         widths = list(config.decoder_channels or channels)
         self.widths = widths
+        self.check_channels()
         self.laterals = nn.ModuleList(
             nn.Conv2d(channel, width, kernel_size=1) if config.decoder_channels else nn.Identity()
             for channel, width in zip(channels, widths, strict=True)
@@ -132,12 +130,11 @@ class TeViAModel(TeViAPreTrainedModel):
             self.text_encoder = TeViATextEncoder(config.text_config)
             self.null_text = nn.Parameter(torch.zeros(config.text_config.hidden_size))
             self.prototype_memory = TeViAPrototypeMemory(widths[:3], config.prototype_momentum)
-        self.check_channels()
         self.post_init()
 
     def check_channels(self) -> None:
         heads, guided = self.config.cross_attention_heads, self.widths[:3]
-        if any(width % heads for width in guided):
+        if self.config.use_text and any(width % heads for width in guided):
             raise ValueError(
                 f"The decoder's widths {guided} must be multiples of {heads} attention heads: set `decoder_channels`, "
                 f"e.g. {[max(width // heads, 1) * heads for width in self.widths]}."
@@ -173,6 +170,8 @@ class TeViAModel(TeViAPreTrainedModel):
         Returns `text_features (batch, tokens, dim)`, `padding (batch, tokens)` True where masked, `has_text (batch,)`.
         """
         mixing = self.config.text_projection == "token_mixing"
+        if text_features is not None and text_features.shape[0] != batch:
+            raise ValueError(f"{batch} images but {text_features.shape[0]} texts: give one text an image.")
         if text_features is None:
             tokens = self.config.max_text_length if mixing else 1
             text_features = self.null_text.expand(batch, tokens, -1)
@@ -209,7 +208,7 @@ class TeViAModel(TeViAPreTrainedModel):
         if self.config.use_text:
             if text_features is None and input_ids is not None:
                 text_features = self.encode_text(input_ids, attention_mask)
-            text_features, padding, has_text = self.prepare_text(text_features, attention_mask, len(pixel_values))
+            text_features, padding, has_text = self.prepare_text(text_features, attention_mask, pixel_values.shape[0])
         else:
             text_features = None
 
@@ -287,7 +286,7 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
             labels: `(batch, height, width)` integers; 255 is ignored.
         """
         # 1. Encoders and decoder, on sides padded to multiples of 32.
-        height, width = self.check_inputs(pixel_values, labels)
+        height, width = self.check_image(pixel_values)
         pixel_values = pad_to_stride(pixel_values)
         outputs = self.model(pixel_values, input_ids, attention_mask, text_features)
 
@@ -298,6 +297,7 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
         # 3. Losses: the mask's, and the distance between the text and the true foreground.
         loss = mask_loss = text_loss = visual_embeddings = None
         if labels is not None:
+            check_labels(labels, logits)
             loss = mask_loss = segmentation_loss(logits, labels, self.config.cross_entropy_loss_weight)
         if labels is not None and self.config.use_text:
             visual_embeddings = self.embed_foreground(outputs.guided_features, head_features, labels)
@@ -313,16 +313,14 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
             return tuple(head_grid_representation(head_features, foreground, *grid) for grid in HEAD_GRIDS)
         return tuple(channel_representation(features, foreground) for features in guided_features)
 
-    def check_inputs(self, pixel_values: torch.Tensor, labels: torch.Tensor | None) -> tuple[int, int]:
-        """The image's height and width; `ValueError` where it is too small or labels do not match it."""
+    def check_image(self, pixel_values: torch.Tensor) -> tuple[int, int]:
+        """The image's height and width; `ValueError` where it is too small."""
         height, width = pixel_values.shape[-2:]
         if min(height, width) < STRIDES[-1]:
             raise ValueError(
                 f"The image is {height}x{width}, smaller than the network's stride of {STRIDES[-1]}: "
                 f"resize or pad it to at least {STRIDES[-1]} pixels a side."
             )
-        if labels is not None and labels.shape[-2:] != (height, width):
-            raise ValueError(f"The image is {height}x{width}, its labels {tuple(labels.shape[-2:])}: they must agree.")
         return height, width
 
 

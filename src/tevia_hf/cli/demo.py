@@ -17,5 +17,6 @@ def run(args: argparse.Namespace) -> int:
 
     claim_output_dir(Path(args.output_dir), overwrite=args.overwrite)
     result = run_demo(args.output_dir, args.epochs or NUM_TRAIN_EPOCHS, args.seed)
-    print(f"\n{result.table()}\n\nThe model is in {result.model_dir}; look at {result.sheet_path}.")
+    print(f"\n{result.table()}\n\nBoth twins trained in {result.train_seconds:.0f} s.")
+    print(f"The model is in {result.model_dir}; look at {result.sheet_path}.")
     return 0

@@ -107,7 +107,7 @@ def read_lightning_state_dict(checkpoint: str | Path | dict[str, Any]) -> dict[s
     """The tensors behind `model.` in a Lightning checkpoint, without that prefix."""
     if not isinstance(checkpoint, dict):
         checkpoint = load_checkpoint_file(Path(checkpoint))
-    tensors = checkpoint.get("state_dict", checkpoint)
+    tensors = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, dict) else {}
     state_dict = {
         name.removeprefix("model."): tensor for name, tensor in tensors.items() if isinstance(tensor, torch.Tensor)
     }
@@ -160,11 +160,16 @@ def check_against(model: TeViAForSegmentation, converted: dict[str, torch.Tensor
     fresh = sorted(name for name in own if FRESH_KEYS.match(name))
     missing = sorted(set(own) - set(converted) - set(fresh))
     unexpected = sorted(set(converted) - set(own))
-    shapes = [name for name in set(own) & set(converted) if own[name].shape != converted[name].shape]
+    common = sorted(set(own) & set(converted))
+    shapes = [
+        f"{name}: {tuple(converted[name].shape)} in the checkpoint, {tuple(own[name].shape)} in the network"
+        for name in common
+        if own[name].shape != converted[name].shape
+    ]
     if missing or unexpected or shapes:
         raise ValueError(
             "The checkpoint does not fit the given encoder configs: use those of the encoders it was trained with. "
             f"Missing: {missing[:3]} ({len(missing)}); unexpected: {unexpected[:3]} ({len(unexpected)}); "
-            f"of another shape: {sorted(shapes)[:3]} ({len(shapes)})."
+            f"of another shape: {shapes[:3]} ({len(shapes)})."
         )
     return fresh

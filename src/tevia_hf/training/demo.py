@@ -1,5 +1,7 @@
 """The whole way in a few minutes and without downloads: train on `synthetic`, measure, save, reload, look."""
 
+import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,25 +33,32 @@ WORDS = (
 
 @dataclass
 class DemoResult:
-    """Scores by row of the table, the saved model's folder and the picture to look at."""
+    """Scores by row of the table, the saved model's folder, the picture to look at, seconds of training."""
 
     scores: dict[str, dict[str, float]]
     model_dir: Path
     sheet_path: Path
+    train_seconds: float
 
     def table(self) -> str:
         return score_table(self.scores)
+
+    def save(self, path: Path) -> None:
+        content = {"scores": self.scores, "train_seconds": round(self.train_seconds, 1)}
+        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def run_demo(output_dir: str | Path, num_train_epochs: float = NUM_TRAIN_EPOCHS, seed: int = 0) -> DemoResult:
     """Trains a vision-only and a text-guided twin on pictures in which only the sentence says which lesions are meant.
 
-    Writes the text-guided model to `output_dir/model`, reloads it from there for every figure, and draws
-    `output_dir/overlays.png`.
+    Writes the text-guided model to `output_dir/model`, reloads it from there for every figure, draws
+    `output_dir/overlays.png` and writes `output_dir/scores.json`.
     """
     output_dir = Path(output_dir)
+    start = time.perf_counter()
     for use_text in (False, True):
         train_twin(output_dir, use_text, num_train_epochs, seed)
+    train_seconds = time.perf_counter() - start
     model_dir = output_dir / "model"
     processor = TeViAProcessor.from_pretrained(model_dir)
     twins = {
@@ -59,7 +68,9 @@ def run_demo(output_dir: str | Path, num_train_epochs: float = NUM_TRAIN_EPOCHS,
     scores = measure(twins, processor, seed)
     sheet_path = output_dir / "overlays.png"
     draw_sheet(twins, processor, seed).save(sheet_path)
-    return DemoResult(scores, model_dir, sheet_path)
+    result = DemoResult(scores, model_dir, sheet_path, train_seconds)
+    result.save(output_dir / "scores.json")
+    return result
 
 
 def train_twin(output_dir: Path, use_text: bool, num_train_epochs: float, seed: int) -> None:

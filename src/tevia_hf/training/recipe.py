@@ -45,8 +45,10 @@ def train_from_recipe(recipe_path: str | Path, overrides: Sequence[str] = ()) ->
     trainer = build_trainer(model, processor, arguments, train_dataset, eval_dataset, augmentation)
     if trainer.is_world_process_zero():
         recipe.save(folder)
-    trainer.train(resume_from_checkpoint=checkpoint)
+    result = trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model()
+    trainer.save_state()
+    trainer.save_metrics("train", result.metrics)
     return trainer
 
 

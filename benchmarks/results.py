@@ -1,0 +1,96 @@
+"""Writes docs/results.md from what runs left on disk: no figure in it is typed by hand.
+
+    python benchmarks/results.py --demo outputs/demo --text outputs/qata --vision outputs/qata-vision
+
+The last two are output folders of `tevia train`, each with the folder `evaluation` that `tevia evaluate` wrote.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+import yaml
+
+from tevia_hf import convert_lightning_checkpoint
+from tevia_hf.training.evaluation import score_table
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from references.reference_case import MANIFEST, expected, reference_inputs, reference_state_dict  # noqa: E402
+
+TEMPLATE = (Path(__file__).parent / "results_template.md").read_text(encoding="utf-8")
+
+
+def reference_table() -> str:
+    """Largest differences between the converted network and the authors' figures."""
+    weights = {f"model.{name}": torch.from_numpy(values) for name, values in reference_state_dict().items()}
+    vision, text = ({"model_type": kind, **MANIFEST[f"{part}_config"]} for kind, part in PARTS)
+    network = convert_lightning_checkpoint({"state_dict": weights}, vision, text)
+    case, theirs = reference_inputs(), {name: torch.from_numpy(values) for name, values in expected().items()}
+    memory, prototypes = network.prototype_memory, [torch.from_numpy(prototype) for prototype in case.prototypes]
+    pixels, ids, mask, labels = (torch.from_numpy(array) for array in case[:4])
+    with torch.no_grad():
+        plain = network(pixels, ids, mask, labels=labels)
+        memory.assign(prototypes)
+        guided = network(pixels, ids, mask, labels=labels)
+        memory.momentum_step([vectors.mean(0) for vectors in guided.visual_embeddings])
+    units = {name: [F.normalize(v, dim=-1) for v in plain[f"{name}_embeddings"]] for name in ("text", "visual")}
+    rows = {
+        "logits": [(plain.logits, theirs["probabilities"].logit())],
+        "logits, prototypes active": [(guided.logits, theirs["probabilities_with_prototype"].logit())],
+        "text vectors": [(units["text"][scale], theirs[f"text_mean_{scale}"]) for scale in range(3)],
+        "visual vectors": [(units["visual"][scale], theirs[f"visual_mean_{scale}"]) for scale in range(3)],
+        "alignment loss": [(plain.alignment_loss, theirs["alignment_loss"])],
+        "Dice loss": [(plain.segmentation_loss, theirs["dice_loss"])],
+        "momentum step": [(memory.prototypes[scale], theirs[f"prototype_after_{scale}"]) for scale in range(3)],
+    }
+    lines = [f"| {name} | {max(float((a - b).abs().max()) for a, b in pairs):.1e} |" for name, pairs in rows.items()]
+    return "\n".join(["| quantity | largest difference |", "|---|---|", *lines])
+
+
+PARTS = (("convnext", "vision"), ("bert", "text"))
+
+
+def evaluation_table(text_run: Path, vision_run: Path) -> str:
+    """Validation scores of both twins, from their `evaluation.json`."""
+    scores = {"vision-only twin": read_json(vision_run / "evaluation/evaluation.json")["scores"]["no text branch"]}
+    for mode, row in read_json(text_run / "evaluation/evaluation.json")["scores"].items():
+        scores[f"with text: {mode}"] = row
+    return score_table(scores)
+
+
+def run_facts(folder: Path) -> str:
+    """What a run was: its recipe without paths, and how long it took."""
+    recipe = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
+    facts = {name: value for name, value in recipe.items() if not isinstance(value, str)}
+    minutes = read_json(folder / "train_results.json")["train_runtime"] / 60
+    return f"{minutes:.0f} minutes; {json.dumps(facts)}"
+
+
+def read_json(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("demo", "text", "vision"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    args = parser.parse_args()
+    demo = read_json(args.demo / "scores.json")
+    page = TEMPLATE.format(
+        reference=reference_table(),
+        demo=score_table(demo["scores"]),
+        demo_seconds=round(demo["train_seconds"]),
+        qata=evaluation_table(args.text, args.vision),
+        text_facts=run_facts(args.text),
+        vision_facts=run_facts(args.vision),
+    )
+    (ROOT / "docs/results.md").write_text(page, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

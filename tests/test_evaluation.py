@@ -1,0 +1,204 @@
+"""Scores with correct, shuffled and no text, at the images' own size; and the Trainer's own metrics."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from tiny import tiny_config, tiny_processor
+from transformers import EvalPrediction
+
+from tevia_hf import TeViAForSegmentation, TeViASegmentationOutput, evaluate_model, segmentation_metrics
+from tevia_hf.data.features import dataset_from_rows
+from tevia_hf.metrics import image_metrics
+from tevia_hf.training.evaluation import (
+    SCORE_NAMES,
+    TEXT_MODES,
+    compute_metrics,
+    labels_from_logits,
+    read_reference,
+    shuffled_sentences,
+)
+from tevia_hf.training.prediction import predict_masks
+
+SIZES = [(40, 56), (64, 32), (48, 48), (33, 70)]
+TEXTS = ["left lung", "right lung", "upper left lung", "lower right lung"]
+
+
+def picture(index: int) -> dict:
+    rng = np.random.default_rng(index)
+    size = SIZES[index]
+    return {
+        "id": f"film-{index}",
+        "group": f"patient-{index // 2}",
+        "text": TEXTS[index],
+        "image": Image.fromarray(rng.integers(0, 255, size, dtype=np.uint8)),
+        "mask": Image.fromarray((rng.random(size) < 0.4).astype(np.uint8) * 255),
+    }
+
+
+@pytest.fixture(scope="module")
+def examples():
+    return dataset_from_rows([picture(index) for index in range(4)])
+
+
+@pytest.fixture(scope="module")
+def model():
+    """Reads its text loudly, and marks about half of the pixels."""
+    torch.manual_seed(0)
+    model = TeViAForSegmentation(tiny_config(text_scale_init=1.0))
+    torch.nn.init.zeros_(model.decode_head.classifier.bias)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def report(model, examples):
+    return evaluate_model(model, tiny_processor(), examples, batch_size=3, seed=5)
+
+
+def test_each_kind_of_text_has_its_scores(report):
+    assert list(report.scores) == ["correct", "shuffled", "none"]
+    assert all(set(row) == set(SCORE_NAMES) for row in report.scores.values())
+    assert len({row["dice"] for row in report.scores.values()}) == 3
+
+
+def test_each_image_has_a_row_for_each_kind_of_text(report, examples):
+    assert list(report.images.columns) == ["id", "group", "text_mode", "text", "dice", "iou"]
+    for mode, rows in report.images.groupby("text_mode"):
+        assert list(rows["id"]) == list(examples["id"]) and list(rows["group"]) == list(examples["group"])
+        assert rows["dice"].mean() == pytest.approx(report.scores[mode]["dice"])
+
+
+def test_correct_text_is_the_images_own_shuffled_anothers_and_none_is_empty(report, examples):
+    texts = {mode: list(rows["text"]) for mode, rows in report.images.groupby("text_mode")}
+    assert texts["correct"] == TEXTS and texts["none"] == [""] * 4
+    assert sorted(texts["shuffled"]) == sorted(TEXTS)
+    assert all(own != other for own, other in zip(TEXTS, texts["shuffled"], strict=True))
+
+
+def test_scores_are_of_masks_at_the_images_own_size(report, model, examples):
+    masks = predict_masks(model, tiny_processor(), list(examples))
+    references = [np.asarray(example["mask"]) // 255 for example in examples]
+    assert [mask.shape for mask in masks] == SIZES
+    assert report.scores["correct"] == segmentation_metrics(masks, references)
+    dice = [image_metrics(mask, reference)["dice"] for mask, reference in zip(masks, references, strict=True)]
+    assert list(report.images["dice"][:4]) == dice and min(dice) > 0
+
+
+def test_only_the_kinds_asked_for_are_measured(model, examples):
+    report = evaluate_model(model, tiny_processor(), examples, text_modes=("none",))
+    assert list(report.scores) == ["none"] and len(report.images) == 4
+
+
+def test_an_unknown_kind_of_text_is_refused_with_the_choices(model, examples):
+    with pytest.raises(
+        ValueError, match=r"Unknown text modes \['wrong'\]: choose of \['correct', 'shuffled', 'none'\]"
+    ):
+        evaluate_model(model, tiny_processor(), examples, text_modes=("correct", "wrong"))
+
+
+def test_a_vision_only_network_has_one_row(examples):
+    report = evaluate_model(TeViAForSegmentation(tiny_config(use_text=False)), tiny_processor(), examples)
+    assert list(report.scores) == ["no text branch"] and len(report.images) == 4
+
+
+def test_the_threshold_is_on_the_probability(model, examples):
+    low, high = (evaluate_model(model, tiny_processor(), examples, ("correct",), threshold=t) for t in (0.0, 1.0))
+    everything = [np.ones(size, dtype=np.uint8) for size in SIZES]
+    references = [np.asarray(example["mask"]) // 255 for example in examples]
+    assert low.scores["correct"] == segmentation_metrics(everything, references)
+    assert high.scores["correct"]["dice"] == 0
+
+
+def test_a_report_is_written_as_json_and_csv(report, tmp_path):
+    report.save(tmp_path / "new" / "folder")
+    content = json.loads((tmp_path / "new" / "folder" / "evaluation.json").read_text(encoding="utf-8"))
+    assert content["scores"] == report.scores
+    assert content["settings"] == {"images": 4, "threshold": 0.5, "seed": 5}
+    table = pd.read_csv(tmp_path / "new" / "folder" / "evaluation.csv", keep_default_na=False)
+    pd.testing.assert_frame_equal(table, report.images)
+
+
+def test_the_table_shows_every_score(report):
+    lines = report.table().splitlines()
+    assert lines[0] == "| text | dice | iou | dice_pooled | iou_pooled |" and len(lines) == 5
+    assert lines[2].startswith(f"| correct | {report.scores['correct']['dice']:.3f} |")
+
+
+@pytest.mark.parametrize("count", [2, 3, 20])
+def test_shuffling_leaves_no_sentence_at_its_place(count):
+    texts = [str(index) for index in range(count)]
+    for seed in range(5):
+        shuffled = shuffled_sentences(texts, seed)
+        assert sorted(shuffled) == sorted(texts) and all(a != b for a, b in zip(texts, shuffled, strict=True))
+
+
+def test_shuffling_is_drawn_by_its_seed():
+    texts = [str(index) for index in range(20)]
+    shuffle = TEXT_MODES["shuffled"]
+    assert shuffle(texts, 1) == shuffle(texts, 1) != shuffle(texts, 2)
+
+
+def test_evaluation_leaves_a_training_model_in_training(model, examples):
+    model.train()
+    evaluate_model(model, tiny_processor(), examples, ("none",))
+    assert model.training
+    model.eval()
+
+
+# References
+
+
+@pytest.mark.parametrize("swap_axes", [False, True])
+def test_references_keep_the_images_own_axes_and_size(examples, swap_axes):
+    for example in examples:
+        reference = read_reference(tiny_processor(swap_axes=swap_axes), example)
+        assert np.array_equal(reference, np.asarray(example["mask"]) // 255)
+
+
+def test_a_reference_that_is_no_mask_is_refused(examples):
+    example = {**examples[0], "mask": np.arange(40 * 56, dtype=np.uint8).reshape(40, 56) % 7}
+    with pytest.raises(ValueError, match="2, 3"):
+        read_reference(tiny_processor(), example)
+
+
+@pytest.mark.parametrize("swap_axes", [False, True])
+def test_a_perfect_network_scores_one_whatever_the_axes(examples, swap_axes):
+    class Perfect(torch.nn.Module):
+        """Answers with the network's own picture of the mask."""
+
+        config = tiny_config(use_text=False)
+        device = torch.device("cpu")
+
+        def forward(self, pixel_values, **text):
+            return TeViASegmentationOutput(logits=pixel_values[:, :1])
+
+    processor = tiny_processor(64, swap_axes=swap_axes)
+    halves = np.zeros((64, 64), dtype=np.uint8)
+    halves[:20] = 255  # not symmetric under transposition
+    row = {"id": "a", "image": Image.fromarray(halves), "mask": Image.fromarray(halves), "text": ""}
+    report = evaluate_model(Perfect(), processor, dataset_from_rows([row]))
+    assert report.scores["no text branch"]["dice"] == 1
+
+
+# The Trainer's metrics
+
+
+def test_the_trainers_metrics_are_the_packages():
+    rng = np.random.default_rng(0)
+    predictions, labels = rng.integers(0, 2, (3, 8, 8)).astype(np.uint8), rng.choice([0, 1, 255], (3, 8, 8))
+    scores = compute_metrics(EvalPrediction(predictions, labels))
+    assert scores == segmentation_metrics(list(predictions), list(labels)) and set(scores) == set(SCORE_NAMES)
+
+
+def test_one_label_is_predicted_where_its_logit_is_positive():
+    logits = torch.tensor([[[[-1.0, 0.5], [2.0, -0.1]]]])
+    labels = labels_from_logits(logits, torch.zeros(1, 2, 2))
+    assert labels.tolist() == [[[0, 1], [1, 0]]] and labels.dtype == torch.uint8
+
+
+def test_of_several_labels_the_largest_logit_is_predicted():
+    logits = torch.tensor([[0.1, 5.0], [0.3, 2.0], [0.2, 9.0]]).view(1, 3, 1, 2)
+    assert labels_from_logits(logits, torch.zeros(1, 1, 2)).tolist() == [[[1, 2]]]

@@ -1,0 +1,303 @@
+"""The network takes any image with a sentence, without one, or beside samples that have none."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny import tiny_config, tiny_processor
+
+from tevia_hf import TeViAForSegmentation, TeViASegmentationOutput
+
+MIXING = {"text_projection": "token_mixing", "text_token_lengths": [24, 12, 9]}
+SENTENCES = [
+    "upper left lung",
+    "bilateral pulmonary infection, two infected areas, upper left lung and lower right lung.",
+]
+
+
+def build(**settings):
+    torch.manual_seed(0)
+    return TeViAForSegmentation(tiny_config(**settings))
+
+
+def loud(model):
+    """With the text's share raised from its small start, so that what the text does is seen."""
+    for block in model.model.decoder:
+        torch.nn.init.constant_(block.cross_attention.scale, 0.5)
+        torch.nn.init.normal_(block.text_projection.prompt)
+    return model.eval()
+
+
+def images(batch=2, height=64, width=64, seed=0):
+    return torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def discs(batch=2, height=64, width=64):
+    labels = torch.zeros(batch, height, width, dtype=torch.long)
+    labels[:, height // 4 : height // 2, width // 4 : width // 2] = 1
+    return labels
+
+
+@pytest.fixture(scope="module")
+def text():
+    """Two sentences of different lengths: `input_ids` and `attention_mask`, `(2, tokens)`."""
+    tokens = tiny_processor()(text=SENTENCES)
+    assert not tokens.attention_mask[0].all() and tokens.attention_mask[1].all()
+    return {"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask}
+
+
+@pytest.fixture
+def model(tiny_model):
+    return loud(tiny_model)
+
+
+def assert_same(actual, expected):
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
+
+
+def assert_differ(first, second):
+    assert (first - second).abs().max() > 1e-3
+
+
+# Images and labels
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (33, 32), (37, 101), (64, 96), (128, 32)])
+def test_logits_have_the_size_of_the_image(model, text, height, width):
+    output = model(images(2, height, width), **text, labels=discs(2, height, width))
+    assert output.logits.shape == (2, 1, height, width)
+    assert output.loss.isfinite() and all(vector.any() for vector in output.visual_embeddings)
+
+
+def test_an_image_is_padded_right_and_below_to_multiples_of_32(model, text):
+    pixel_values = images(2, 40, 70)
+    padded = model(F.pad(pixel_values, (0, 26, 0, 24)), **text).logits
+    assert_same(model(pixel_values, **text).logits, padded[..., :40, :70])
+
+
+def test_padding_is_no_foreground_of_the_labels(model, text):
+    pixel_values, labels = images(2, 40, 70), discs(2, 40, 70)
+    padded = model(F.pad(pixel_values, (0, 26, 0, 24)), **text, labels=F.pad(labels, (0, 26, 0, 24)))
+    assert_same(model(pixel_values, **text, labels=labels).visual_embeddings, padded.visual_embeddings)
+
+
+@pytest.mark.parametrize(("height", "width"), [(31, 64), (64, 16)])
+def test_an_image_smaller_than_the_stride_is_refused(model, height, width):
+    with pytest.raises(ValueError, match=f"{height}x{width}, smaller than.*at least 32 pixels a side"):
+        model(images(1, height, width))
+
+
+def test_labels_of_another_size_are_refused_with_both_sizes(model):
+    with pytest.raises(ValueError, match=r"must be \(2, 64, 64\), not \(2, 32, 64\)"):
+        model(images(), labels=discs(2, 32, 64))
+
+
+@pytest.mark.parametrize("num_labels", [1, 3])
+def test_losses_come_with_labels_only(text, num_labels):
+    model = build(num_labels=num_labels, alignment_loss_weight=0.5).eval()
+    output = model(images(), **text, labels=discs())
+    assert output.logits.shape == (2, num_labels, 64, 64)
+    assert_same(output.loss, output.segmentation_loss + 0.5 * output.alignment_loss)
+    without = model(images(), **text)
+    assert_same(without.logits, output.logits)
+    assert not without.keys() & {"loss", "segmentation_loss", "alignment_loss", "visual_embeddings"}
+
+
+def test_ignored_pixels_count_neither_as_mask_nor_as_foreground(model, text):
+    labels, ignoring = discs(), discs()
+    labels[:, 40:50], ignoring[:, 40:50] = 0, 255
+    own, theirs = (model(images(), **text, labels=target) for target in (ignoring, labels))
+    assert_same(own.alignment_loss, theirs.alignment_loss)
+    assert_differ(own.segmentation_loss, theirs.segmentation_loss)
+
+
+# Sentences
+
+
+@pytest.mark.parametrize("settings", [{}, MIXING], ids=["per_token", "token_mixing"])
+def test_a_batch_equals_its_samples_one_by_one(settings, text):
+    model = loud(build(**settings))
+    together = model(images(), **text)
+    for index in range(2):
+        tokens = int(text["attention_mask"][index].sum())
+        alone = model(images()[index : index + 1], text["input_ids"][index : index + 1, :tokens])
+        assert_same(alone.logits, together.logits[index : index + 1])
+        assert_same(alone.text_embeddings[0], together.text_embeddings[0][index : index + 1])
+
+
+def test_the_sentence_matters(model, text):
+    swapped = {name: tensor.flip(0) for name, tensor in text.items()}
+    assert_differ(model(images(), **text).logits, model(images(), **swapped).logits)
+
+
+@pytest.mark.parametrize("settings", [{}, MIXING], ids=["per_token", "token_mixing"])
+def test_no_text_an_empty_mask_and_a_dropped_text_are_one(settings, text):
+    model = loud(build(**settings))
+    without = model(images()).logits
+    empty = {**text, "attention_mask": torch.zeros_like(text["attention_mask"])}
+    assert_same(model(images(), **empty).logits, without)
+    assert_differ(model(images(), **text).logits, without)
+    model.config.text_dropout = 1.0
+    assert_same(model.train()(images(), **text).logits, copy.deepcopy(model)(images()).logits)
+    assert_differ(model.eval()(images(), **text).logits, without)  # dropped in training only
+
+
+def test_one_of_a_batch_may_have_no_text(model, text):
+    mask = text["attention_mask"] * torch.tensor([[0], [1]])
+    output = model(images(), text["input_ids"], mask, labels=discs())
+    assert_same(output.logits[:1], model(images()[:1]).logits)
+    alone = model(images()[1:], text["input_ids"][1:], labels=discs(1))
+    assert_same(output.logits[1:], alone.logits)
+    assert_same(output.alignment_loss, alone.alignment_loss)
+
+
+def test_the_null_text_is_aligned_to_nothing(model):
+    assert not model.model(images()).has_text.any()
+    assert model(images(), labels=discs()).alignment_loss == 0
+
+
+def test_text_dropout_takes_the_configured_share(model, text):
+    features, share = model.encode_text(**text)[:1].expand(4000, -1, -1), 0.3
+    model.config.text_dropout = share
+    _, _, has_text = model.model.train().prepare_text(features, None, 4000)
+    assert abs(1 - has_text.float().mean() - share) < 0.05
+
+
+@pytest.mark.parametrize("settings", [{}, MIXING], ids=["per_token", "token_mixing"])
+def test_features_of_sentences_stand_in_for_their_tokens(settings, text):
+    model = loud(build(**settings))
+    features = model.encode_text(**text)
+    output = model(images(), text_features=features, attention_mask=text["attention_mask"])
+    assert torch.equal(output.logits, model(images(), **text).logits)
+
+
+def test_padding_is_not_attended_to_per_token(model, text):
+    ids = F.pad(text["input_ids"], (0, 3), value=9)
+    mask = F.pad(text["attention_mask"], (0, 3))
+    output, expected = model(images(), ids, mask), model(images(), **text)
+    assert_same(output.logits, expected.logits)
+    assert_same(output.text_embeddings[2], expected.text_embeddings[2])
+
+
+def test_token_mixing_pads_to_its_length_by_itself(text):
+    model = loud(build(**MIXING))
+    missing = 24 - text["input_ids"].shape[1]
+    padded = {name: F.pad(tensor, (0, missing)) for name, tensor in text.items()}
+    assert missing > 0 and model.encode_text(**text).shape == (2, 24, 8)
+    assert torch.equal(model(images(), **text).logits, model(images(), **padded).logits)
+    assert [vector.shape[1] for vector in model(images(), **text).text_embeddings] == [16, 8, 8]
+
+
+def test_too_many_tokens_are_refused_with_both_counts(model):
+    with pytest.raises(ValueError, match="25 tokens, `max_text_length` is 24: truncate"):
+        model(images(), torch.ones(2, 25, dtype=torch.long))
+
+
+def test_a_vision_only_network_has_no_text_branch(text):
+    model = build(use_text=False).eval()
+    assert model.prototype_memory is None and not any("text" in name for name in model.state_dict())
+    output = model(images(), **text, labels=discs())
+    assert_same(output.logits, model(images()).logits)
+    assert output.loss == output.segmentation_loss and output.alignment_loss is None
+
+
+# Training
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, MIXING, {"num_labels": 3}, {"use_text": False}, {"decoder_channels": [16, 8, 8, 4]}],
+    ids=lambda settings: next(iter(settings), "defaults"),
+)
+def test_every_trainable_parameter_gets_a_gradient_and_no_frozen_one(settings, text):
+    model = build(text_dropout=0.0, **settings).train()
+    mask = text["attention_mask"] * torch.tensor([[1], [0]])
+    model(images(), text["input_ids"], mask, labels=discs()).loss.backward()
+    reached = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    assert reached == {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    frozen = {name for name, _ in model.named_parameters()} - reached
+    assert all("text_encoder" in name or "backbone.model.layernorm" in name for name in frozen)
+
+
+def test_alignment_moves_the_text_projection_never_the_image(model, text):
+    model(images(), **text, labels=discs()).alignment_loss.backward()
+    moved = {n for n, parameter in model.named_parameters() if parameter.grad is not None and parameter.grad.any()}
+    assert moved and all(".text_projection." in name for name in moved)
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "inference"])
+def test_active_prototypes_change_the_logits_in_training_and_inference_alike(model, text, training):
+    model.config.text_dropout = 0.0
+    model.train(training)
+    before = model(images(), **text).logits
+    model.prototype_memory.collect([3 * images(1, 1, width)[0, 0, 0] for width in (16, 8, 8)])
+    assert torch.equal(model(images(), **text).logits, before)  # collected, not yet active
+    model.prototype_memory.activate()
+    assert not torch.allclose(model(images(), **text).logits, before, atol=1e-6)
+
+
+def test_sub_pixels_start_equal_and_prompts_at_zero():
+    model = build()
+    expand, block = model.decode_head.expand.weight, model.model.decoder[0]
+    groups = expand.view(8, 16, *expand.shape[1:])
+    assert torch.equal(groups, groups[:, :1].expand_as(groups)) and not torch.equal(groups[0], groups[1])
+    assert not block.text_projection.prompt.any() and model.model.null_text.any()
+    assert block.cross_attention.scale == torch.tensor(0.01)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"foreground_representation": "head_grid"},
+            r"decoder widths \[768, 384, 192\], not \[16, 8, 8\]: use 'channel'",
+        ),
+        (
+            {"cross_attention_heads": 3},
+            r"\[16, 8, 8\] must be multiples of 3.*set `decoder_channels`, e.g. \[15, 6, 6, 6\]",
+        ),
+    ],
+)
+def test_widths_that_do_not_fit_are_refused_with_some_that_do(settings, message):
+    with pytest.raises(ValueError, match=message):
+        build(**settings)
+
+
+# Outputs
+
+
+def test_a_tuple_holds_the_outputs_in_their_order(model, text):
+    output = model(images(), **text, labels=discs())
+    values = model(images(), **text, labels=discs(), return_dict=False)
+    assert isinstance(output, TeViASegmentationOutput) and isinstance(values, tuple) and len(values) == 6
+    assert_same(values[0], output.loss)
+    assert_same(values[3], output.logits)
+
+
+def test_the_body_alone_is_the_decoder_without_a_head(model, text):
+    output = model.model(images(), **text)
+    assert output.last_hidden_state.shape == (2, 8, 16, 16) and output.has_text.all()
+    assert [tuple(m.shape[1:]) for m in output.guided_features] == [(16, 2, 2), (8, 4, 4), (8, 8, 8)]
+    assert torch.equal(model.decode_head(output.last_hidden_state)[0], model(images(), **text).logits)
+
+
+class LogitsOnly(torch.nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixel_values, input_ids, attention_mask):
+        return self.model(pixel_values, input_ids, attention_mask).logits
+
+
+def test_an_exported_model_takes_other_batches_and_lengths(model, text):
+    dynamic = torch.export.Dim.DYNAMIC
+    shapes = {
+        "pixel_values": {0: dynamic},
+        "input_ids": {0: dynamic, 1: dynamic},
+        "attention_mask": {0: dynamic, 1: dynamic},
+    }
+    exported = torch.export.export(LogitsOnly(model), (images(), *text.values()), dynamic_shapes=shapes).module()
+    ids = torch.randint(5, 20, (3, 9))
+    assert_same(exported(images(3), ids, torch.ones_like(ids)), model(images(3), ids).logits)

@@ -1,0 +1,219 @@
+"""Masks for image files: their sizes, their axes, their sentences, and what happens to files that are no images."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from tiny import tiny_config, tiny_processor
+
+from tevia_hf import TeViAForSegmentation, predict
+from tevia_hf.io import read_image
+from tevia_hf.training.prediction import list_images, predict_masks, sentences_from_table
+
+SIZES = {"a.png": (40, 56), "b.png": (64, 32), "c.tif": (33, 70)}
+TEXTS = ["left lung", "", "upper right lung"]
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    model = TeViAForSegmentation(tiny_config(text_scale_init=1.0))
+    torch.nn.init.zeros_(model.decode_head.classifier.bias)
+    return model.eval()
+
+
+@pytest.fixture
+def images(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name, size in SIZES.items():
+        Image.fromarray(rng.integers(0, 255, size, dtype=np.uint8)).save(folder / name)
+    return [folder / name for name in SIZES]
+
+
+@pytest.fixture
+def examples(images):
+    return [{"image": path, "text": text, "id": path.stem} for path, text in zip(images, TEXTS, strict=True)]
+
+
+# Masks in memory
+
+
+def test_masks_have_the_images_own_sizes(model, examples):
+    masks = predict_masks(model, tiny_processor(), examples)
+    assert [mask.shape for mask in masks] == list(SIZES.values())
+    assert all(mask.dtype == np.uint8 and set(np.unique(mask)) == {0, 1} for mask in masks)
+
+
+def test_the_batch_size_does_not_change_masks(model, examples):
+    single, pairs, together = (predict_masks(model, tiny_processor(), examples, batch_size=size) for size in (1, 2, 8))
+    for one, two, three in zip(single, pairs, together, strict=True):
+        assert np.mean(one != three) < 0.002 and np.mean(two != three) < 0.002  # rounding on the threshold
+
+
+def test_the_sentence_counts(model, examples):
+    others = [{**example, "text": "lower left lung"} for example in examples]
+    for mask, other in zip(*(predict_masks(model, tiny_processor(), e) for e in (examples, others)), strict=True):
+        assert np.mean(mask != other) > 0.002
+
+
+def test_pictures_in_memory_give_the_masks_of_their_files(model, examples):
+    decoded = [{**example, "image": Image.open(example["image"])} for example in examples]
+    for one, other in zip(*(predict_masks(model, tiny_processor(), e) for e in (examples, decoded)), strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_a_processor_that_swaps_axes_gives_masks_in_the_images_own(model, images):
+    pixels = [read_image(path) for path in images]
+    plain = predict_masks(model, tiny_processor(), [{"image": p.T.copy(), "text": "left"} for p in pixels])
+    swapped = predict_masks(model, tiny_processor(swap_axes=True), [{"image": p, "text": "left"} for p in pixels])
+    for one, other, image in zip(plain, swapped, pixels, strict=True):
+        assert other.shape == image.shape and np.array_equal(one.T, other)
+
+
+def test_prediction_leaves_no_gradients_and_a_training_model_in_training(model, examples):
+    model.train()
+    predict_masks(model, tiny_processor(), examples)
+    assert model.training and all(parameter.grad is None for parameter in model.parameters())
+    model.eval()
+
+
+def test_prediction_is_without_dropout_even_for_a_model_in_training(model, examples):
+    expected = predict_masks(model, tiny_processor(), examples)
+    masks = predict_masks(model.train(), tiny_processor(), examples)
+    assert all(np.array_equal(one, other) for one, other in zip(masks, expected, strict=True))
+    model.eval()
+
+
+@pytest.mark.parametrize("projection", ["per_token", "token_mixing"])
+def test_pictures_without_any_sentence_are_predicted(projection, examples):
+    config = tiny_config(text_projection=projection, text_token_lengths=[24, 12, 9])
+    without = [{**example, "text": ""} for example in examples]
+    assert len(predict_masks(TeViAForSegmentation(config), tiny_processor(), without)) == 3
+
+
+def test_several_labels_are_told_apart(examples):
+    torch.manual_seed(0)
+    model = TeViAForSegmentation(tiny_config(num_labels=3))
+    torch.nn.init.zeros_(model.decode_head.classifier.bias)
+    masks = predict_masks(model, tiny_processor(num_labels=3), examples)
+    assert len(set().union(*(np.unique(mask) for mask in masks))) > 1 and max(mask.max() for mask in masks) <= 2
+
+
+# Masks as files
+
+
+def test_masks_overlays_and_the_table_are_written(model, images, examples, tmp_path):
+    table = predict(model, tiny_processor(), images, TEXTS, tmp_path / "out")
+    masks = predict_masks(model, tiny_processor(), examples)
+    for (_, row), path, text, mask in zip(table.iterrows(), images, TEXTS, masks, strict=True):
+        assert (row["image"], row["text"], row["error"]) == (str(path), text, "")
+        assert np.array_equal(read_image(row["mask"]), mask * 255)
+        assert row["foreground"] == pytest.approx(mask.mean())
+        with Image.open(row["overlay"]) as overlay:
+            assert overlay.width * mask.shape[0] == overlay.height * mask.shape[1]
+    names = {f"{stem}{suffix}" for stem in "abc" for suffix in (".png", "_overlay.png")}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {*names, "predictions.csv"}
+    written = pd.read_csv(tmp_path / "out" / "predictions.csv", keep_default_na=False)
+    pd.testing.assert_frame_equal(written, table, check_dtype=False)
+
+
+def test_a_corrupt_file_costs_its_own_row_only(model, images, tmp_path):
+    images[1].write_bytes(images[1].read_bytes()[:200])
+    table = predict(model, tiny_processor(), images, TEXTS, tmp_path / "out")
+    assert "b.png: not readable as an image" in table["error"][1]
+    assert table["mask"][1] == "" and np.isnan(table["foreground"][1])
+    assert list(table["error"][[0, 2]]) == ["", ""]
+    assert [(tmp_path / "out" / f"{stem}.png").exists() for stem in "abc"] == [True, False, True]
+
+
+def test_missing_and_foreign_files_are_said_in_the_table(model, images, tmp_path):
+    (tmp_path / "notes.txt").write_text("no image")
+    images[:2] = [tmp_path / "notes.txt", tmp_path / "none.png"]
+    table = predict(model, tiny_processor(), images, TEXTS, tmp_path / "out")
+    assert "cannot be read. Supported: .png" in table["error"][0] and "no such file" in table["error"][1]
+    assert (tmp_path / "out" / "c.png").exists()
+
+
+def test_a_file_whose_pixels_cannot_be_used_costs_its_own_row_only(model, images, tmp_path):
+    Image.fromarray(np.full((40, 40), np.nan, dtype=np.float32)).save(images[2])
+    table = predict(model, tiny_processor(), images, TEXTS, tmp_path / "out")
+    assert list(table["error"][:2]) == ["", ""] and "NaN" in table["error"][2]
+    assert (tmp_path / "out" / "a.png").exists()
+
+
+def test_the_table_is_written_when_no_file_can_be_read(model, tmp_path):
+    table = predict(model, tiny_processor(), [tmp_path / "none.png"], [""], tmp_path / "out")
+    assert "no such file" in table["error"][0] and (tmp_path / "out" / "predictions.csv").exists()
+
+
+def test_images_that_would_overwrite_each_others_masks_are_refused(model, images, tmp_path):
+    twin = tmp_path / "a.jpg"
+    with pytest.raises(ValueError, match=r"share the names \['a'\] and so their output"):
+        predict(model, tiny_processor(), [*images, twin], [*TEXTS, ""], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_as_many_texts_as_images_are_needed(model, images, tmp_path):
+    with pytest.raises(ValueError, match="3 images but 1 texts: give one text an image, '' for none"):
+        predict(model, tiny_processor(), images, [""], tmp_path / "out")
+
+
+# Lists of images
+
+
+def test_folders_give_their_images_in_order_and_files_themselves(images, tmp_path):
+    (images[0].parent / "notes.txt").touch()
+    (images[0].parent / "deeper").mkdir()
+    assert list_images([images[2], images[0].parent]) == [images[2], *images]
+
+
+def test_a_folder_without_images_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"No image at .*: give image files, or folders with \.png, \.jpg"):
+        list_images([tmp_path])
+
+
+def test_a_path_that_does_not_exist_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"No image at .*none\.png"):
+        list_images([tmp_path / "none.png"])
+
+
+# Tables of sentences
+
+
+@pytest.fixture
+def table_of(tmp_path):
+    def table_of(rows, name="sentences.csv"):
+        table = pd.DataFrame(rows, columns=["Image", "Description"])
+        path = tmp_path / name
+        table.to_excel(path, index=False) if path.suffix == ".xlsx" else table.to_csv(path, index=False)
+        return path
+
+    return table_of
+
+
+@pytest.mark.parametrize("name", ["sentences.csv", "sentences.xlsx"])
+def test_sentences_are_found_by_the_images_name_in_any_order(images, table_of, name):
+    path = table_of([("c.png", TEXTS[2]), ("mask_a.png", TEXTS[0]), ("b", None)], name)
+    assert sentences_from_table(path, images) == TEXTS
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([("a.png", "x"), ("b.png", "y")], "'c' has no row"),
+        ([("a.png", "x"), ("b.png", "y"), ("c.png", "z"), ("a.jpg", "x")], "'a' has several rows"),
+        ([("a.png", "x"), ("b.png", "y"), ("c.png", "z"), ("d.png", "x")], "row 'd' has no image"),
+    ],
+    ids=["missing", "duplicate", "left over"],
+)
+def test_a_table_that_does_not_fit_the_images_is_refused(images, table_of, rows, message):
+    with pytest.raises(ValueError, match=f"1 problem:\n  {message}\nEach image needs one row"):
+        sentences_from_table(table_of(rows), images)
+
+
+def test_every_problem_of_a_table_is_said_at_once(images, table_of):
+    with pytest.raises(ValueError, match="3 problems:\n  'b' has no row\n  'c' has no row\n  'a' has several rows"):
+        sentences_from_table(table_of([("a.png", "x"), ("a.png", "y")]), images)

@@ -1,0 +1,275 @@
+"""Reading a recipe, claiming its folder, finding its checkpoint, and what its optimiser is given."""
+
+import pytest
+import torch
+import yaml
+from tiny import tiny_config
+
+from tevia_hf import TeViAForSegmentation
+from tevia_hf.data.synthetic import synthetic_dataset
+from tevia_hf.training.arguments import DataArguments, TeViATrainingArguments, as_mapping, parse_recipe
+from tevia_hf.training.recipe import (
+    build_optimizer,
+    claim_output_dir,
+    last_complete_checkpoint,
+    load_splits,
+    sample,
+)
+
+RECIPE = """\
+vision_model: some/vision
+text_model: some/text
+output_dir: outputs/run
+learning_rate: 3e-4
+backbone_learning_rate: 1.0e-5
+num_train_epochs: 7
+max_train_samples: 12
+use_cpu: true
+config: {text_dropout: 0.2}
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes text, or values as YAML, to a recipe file."""
+
+    def write(content, **values):
+        path = tmp_path / "recipe.yaml"
+        path.write_text(content + yaml.safe_dump(values) if values else content, encoding="utf-8")
+        return path
+
+    return write
+
+
+def test_numbers_and_mappings_are_read_as_what_they_are(write):
+    recipe = parse_recipe(write(RECIPE))
+    assert recipe.training.learning_rate == 3e-4  # which YAML takes for a word
+    assert recipe.training.backbone_learning_rate == 1e-5
+    assert recipe.training.num_train_epochs == 7 and recipe.training.use_cpu is True
+    assert recipe.data.max_train_samples == 12
+    assert recipe.model.config == {"text_dropout": 0.2}
+
+
+def test_what_a_recipe_leaves_out_has_its_default(write):
+    recipe = parse_recipe(write(RECIPE))
+    assert recipe.data == DataArguments(max_train_samples=12)
+    assert recipe.training.metric_for_best_model == "dice" and recipe.training.greater_is_better
+    assert recipe.training.remove_unused_columns is False
+
+
+def test_words_of_the_command_line_go_over_the_file(write):
+    words = "--learning_rate 1e-3 --text_model other/text --resume --max_train_samples 5 --seed 4".split()
+    recipe = parse_recipe(write(RECIPE), words)
+    assert recipe.training.learning_rate == 1e-3 and recipe.training.resume and recipe.training.seed == 4
+    assert recipe.model.text_model == "other/text" and recipe.model.vision_model == "some/vision"
+    assert recipe.data.max_train_samples == 5 and recipe.training.num_train_epochs == 7
+
+
+def test_a_mapping_may_come_from_the_command_line(write):
+    recipe = parse_recipe(write(RECIPE), ["--config", "{use_text: false}"])
+    assert as_mapping(recipe.model.config) == {"use_text": False}
+
+
+def test_a_value_that_is_no_mapping_is_refused():
+    assert as_mapping(None) == {}
+    with pytest.raises(ValueError, match="Expected a mapping such as .*'vision'"):
+        as_mapping("vision")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (RECIPE + "learning_rat: 1\n", r"learning_rat \(did you mean learning_rate\?\)"),
+        (RECIPE + "xyzzy: 1\n", r"fields that no recipe has: xyzzy\."),
+        ("- vision_model\n", "it must hold `name: value` lines"),
+        ("", "it must hold `name: value` lines"),
+        (RECIPE.replace("output_dir: outputs/run\n", ""), "names no `output_dir`"),
+        (RECIPE.replace("text_model: some/text\n", ""), "names no model: give `vision_model` and `text_model`"),
+    ],
+    ids=["misspelt", "unknown", "list", "empty", "no output_dir", "no model"],
+)
+def test_a_recipe_that_cannot_be_used_says_why(write, content, message):
+    with pytest.raises(ValueError, match=message):
+        parse_recipe(write(content))
+
+
+def test_a_missing_recipe_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"No recipe at .*none\.yaml"):
+        parse_recipe(tmp_path / "none.yaml")
+
+
+def test_a_model_to_train_further_needs_no_encoders(write):
+    recipe = parse_recipe(write("model_name_or_path: my/model\noutput_dir: run\nuse_cpu: true\n"))
+    assert recipe.model.model_name_or_path == "my/model"
+
+
+def test_a_saved_recipe_gives_the_same_run_again(write, tmp_path):
+    words = "--learning_rate 1e-3 --save_strategy no --eval_strategy no --load_best_model_at_end false".split()
+    words += ["--config", "{use_text: false}", "--lr_scheduler_type", "linear", "--optim", "sgd", "--seed", "4"]
+    recipe = parse_recipe(write(RECIPE), words)
+    recipe.save(tmp_path / "run")
+    again = parse_recipe(tmp_path / "run" / "recipe.yaml")
+    assert again.said == recipe.said and again.model == recipe.model and again.data == recipe.data
+    ours, theirs = recipe.training.to_dict(), again.training.to_dict()
+    assert ours == theirs and theirs["learning_rate"] == 1e-3 and theirs["save_strategy"] == "no"
+
+
+def test_a_saved_recipe_holds_what_was_said_and_no_defaults(write, tmp_path):
+    parse_recipe(write(RECIPE), ["--seed", "4"]).save(tmp_path / "run")
+    saved = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text(encoding="utf-8"))
+    assert saved.keys() == {*yaml.safe_load(RECIPE), "seed"}
+
+
+# The folder of a run
+
+
+@pytest.fixture
+def used(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "model.safetensors").touch()
+    return folder
+
+
+@pytest.mark.parametrize("name", ["new", "empty"])
+def test_a_new_or_empty_folder_is_free(tmp_path, name):
+    (tmp_path / "empty").mkdir()
+    claim_output_dir(tmp_path / name)
+    claim_output_dir(tmp_path / name, overwrite=True)
+
+
+def test_a_used_folder_is_refused_and_kept(used):
+    with pytest.raises(ValueError, match="run already holds files: name another folder, or say `overwrite`"):
+        claim_output_dir(used)
+    assert list(used.iterdir())
+
+
+def test_overwrite_deletes_the_earlier_run(used):
+    claim_output_dir(used, overwrite=True)
+    assert not used.exists()
+
+
+def test_resume_keeps_the_earlier_run(used):
+    claim_output_dir(used, resume=True)
+    assert list(used.iterdir())
+
+
+def test_resume_and_overwrite_contradict_each_other(used):
+    with pytest.raises(ValueError, match="not both"):
+        claim_output_dir(used, resume=True, overwrite=True)
+    assert list(used.iterdir())
+
+
+def checkpoint(folder, step: int, state: str | None):
+    path = folder / f"checkpoint-{step}"
+    path.mkdir(parents=True)
+    (path / "model.safetensors").touch()
+    if state is not None:
+        (path / "trainer_state.json").write_text(state, encoding="utf-8")
+    return str(path)
+
+
+def test_the_newest_complete_checkpoint_is_found(tmp_path):
+    checkpoint(tmp_path, 9, "{}")
+    newest = checkpoint(tmp_path, 10, "{}")
+    checkpoint(tmp_path, 11, None)
+    checkpoint(tmp_path, 12, '{"epoch": 1.')
+    checkpoint(tmp_path, 13, "")
+    assert last_complete_checkpoint(tmp_path) == newest
+
+
+def test_nothing_to_resume_from_is_said(tmp_path):
+    checkpoint(tmp_path, 3, None)
+    with pytest.raises(ValueError, match="no complete checkpoint to resume from: leave `resume` out"):
+        last_complete_checkpoint(tmp_path)
+
+
+# The optimiser
+
+
+def training_arguments(tmp_path, **settings):
+    settings = {"learning_rate": 1e-3, "weight_decay": 0.05, **settings}
+    return TeViATrainingArguments(output_dir=str(tmp_path), use_cpu=True, **settings)
+
+
+@pytest.fixture(params=[True, False], ids=["text", "vision-only"])
+def model(request):
+    return TeViAForSegmentation(tiny_config(use_text=request.param))
+
+
+@pytest.fixture
+def settings_of(model, tmp_path):
+    """Name of each parameter -> rate and decay."""
+
+    def settings_of(**settings):
+        names = {id(parameter): name for name, parameter in model.named_parameters()}
+        groups = build_optimizer(model, training_arguments(tmp_path, **settings)).param_groups
+        return [(names[id(p)], (group["lr"], group["weight_decay"])) for group in groups for p in group["params"]]
+
+    return settings_of
+
+
+def test_every_trainable_parameter_is_optimised_once_and_no_frozen_one(model, settings_of):
+    optimised = [name for name, _ in settings_of()]
+    assert sorted(optimised) == sorted(name for name, p in model.named_parameters() if p.requires_grad)
+    assert not any("text_encoder" in name for name in optimised)
+
+
+def test_the_backbone_has_a_rate_of_its_own(settings_of):
+    for name, (rate, _) in settings_of(backbone_learning_rate=1e-5):
+        assert rate == (1e-5 if ".backbone." in name else 1e-3), name
+
+
+def test_without_a_rate_of_its_own_the_backbone_has_everybodys(settings_of):
+    assert {rate for _, (rate, _) in settings_of()} == {1e-3}
+
+
+def test_a_backbone_rate_of_zero_is_zero(settings_of):
+    assert all(rate == 0 for name, (rate, _) in settings_of(backbone_learning_rate=0.0) if ".backbone." in name)
+
+
+def test_norms_and_biases_do_not_decay_and_matrices_do(settings_of):
+    decays = {name: decay for name, (_, decay) in settings_of()}
+    assert not any(decay for name, decay in decays.items() if name.endswith(".bias") or "norm" in name)
+    weights = ["model.decoder.0.upsampling.conv1.weight", "decode_head.classifier.weight"]
+    assert all(decays[name] == 0.05 for name in weights)
+    assert {name for name, decay in decays.items() if decay} < {n for n in decays if "norm" not in n}
+
+
+def test_the_optimiser_has_the_recipes_betas_and_epsilon(model, tmp_path):
+    args = training_arguments(tmp_path, adam_beta1=0.8, adam_beta2=0.95, adam_epsilon=1e-7)
+    optimizer = build_optimizer(model, args)
+    assert isinstance(optimizer, torch.optim.AdamW)
+    assert optimizer.defaults["betas"] == (0.8, 0.95) and optimizer.defaults["eps"] == 1e-7
+
+
+# Samples
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return synthetic_dataset(size=32, count=20)
+
+
+def test_a_sample_is_drawn_by_its_seed(pictures):
+    first, again, other = (sample(pictures, 6, seed)["id"] for seed in (1, 1, 2))
+    assert list(first) == list(again) != list(other)
+    assert len(set(first)) == 6 and set(first) <= set(pictures["id"])
+
+
+@pytest.mark.parametrize("limit", [None, 20, 99])
+def test_no_limit_or_a_large_one_keeps_every_example(pictures, limit):
+    assert list(sample(pictures, limit, 0)["id"]) == list(pictures["id"])
+
+
+def test_each_split_has_its_own_limit():
+    arguments = DataArguments(max_train_samples=5, max_eval_samples=3)
+    train, held_out = load_splits(arguments, seed=0)
+    assert len(train) == 5 and len(held_out) == 3
+    assert all("-train-" in name for name in train["id"]) and all("-val-" in name for name in held_out["id"])
+
+
+def test_training_and_validating_on_one_split_is_possible():
+    arguments = DataArguments(train_split="val", eval_split="val", max_train_samples=5, max_eval_samples=3)
+    train, held_out = load_splits(arguments, seed=0)
+    assert len(train) == 5 and len(held_out) == 3
