@@ -301,3 +301,13 @@ def test_an_exported_model_takes_other_batches_and_lengths(model, text):
     exported = torch.export.export(LogitsOnly(model), (images(), *text.values()), dynamic_shapes=shapes).module()
     ids = torch.randint(5, 20, (3, 9))
     assert_same(exported(images(3), ids, torch.ones_like(ids)), model(images(3), ids).logits)
+
+
+def test_decoder_channels_bring_large_backbone_maps_to_unit_variance():
+    model = TeViAForSegmentation(tiny_config(decoder_channels=[16, 8, 4, 8])).train()
+    lateral = model.model.laterals[0]
+    maps = lateral(100 + 50 * torch.randn(4, 16, 8, 8))  # (batch, width, height, width)
+    assert maps.shape == (4, 16, 8, 8)
+    torch.testing.assert_close(maps.var((0, 2, 3)), torch.ones(16), atol=0.02, rtol=0)
+    assert model.model.widths == [16, 8, 4, 8]
+    assert model(torch.randn(2, 3, 64, 64)).logits.shape == (2, 1, 64, 64)

@@ -20,8 +20,9 @@ class TeViAConfig(PreTrainedConfig):
         use_text (`bool`, defaults to `True`):
             `False` builds the vision-only network: no text encoder, no cross-attention, no prototypes.
         decoder_channels (`list[int]`, *optional*):
-            Four widths of the decoder at strides 32, 16, 8 and 4, reached by 1x1 convolutions; each of the first three
-            a multiple of `cross_attention_heads`. Default: the backbone's own channels (published).
+            Four widths of the decoder at strides 32, 16, 8 and 4, reached by 1x1 convolutions and batch norm; each of
+            the first three a multiple of `cross_attention_heads`. Default: the backbone's own maps as they are
+            (published). Recommended where these are large or uneven, as MobileNet's are.
         head_channels (`int`, defaults to 24):
             Channels of the full-resolution features from which the mask is read.
         cross_attention_heads (`int`, defaults to 4):

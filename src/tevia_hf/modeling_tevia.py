@@ -21,6 +21,7 @@ from .backbone_tevia import STRIDES, TeViABackbone, TeViATextEncoder, load_text_
 from .configuration_tevia import TeViAConfig
 from .decoder_tevia import (
     TeViADecoderBlock,
+    TeViALateral,
     TeViASegmentationHead,
     TeViATextCrossAttention,
     TeViATextProjection,
@@ -119,7 +120,7 @@ class TeViAModel(TeViAPreTrainedModel):
         self.widths = widths
         self.check_channels()
         self.laterals = nn.ModuleList(
-            nn.Conv2d(channel, width, kernel_size=1) if config.decoder_channels else nn.Identity()
+            TeViALateral(channel, width) if config.decoder_channels else nn.Identity()
             for channel, width in zip(channels, widths, strict=True)
         )
         self.decoder = nn.ModuleList(

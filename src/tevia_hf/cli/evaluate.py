@@ -24,11 +24,13 @@ def run(args: argparse.Namespace) -> int:
     from ..training.evaluation import evaluate_model
     from ..training.recipe import claim_output_dir, sample
 
-    claim_output_dir(Path(args.output_dir), overwrite=args.overwrite)
     dataset = sample(load_segmentation_dataset(args.dataset, args.data_dir, args.split), args.max_samples, args.seed)
+    model = TeViAForSegmentation.from_pretrained(args.model)
+    processor = TeViAProcessor.from_pretrained(args.model)
+    claim_output_dir(Path(args.output_dir), overwrite=args.overwrite)
     report = evaluate_model(
-        TeViAForSegmentation.from_pretrained(args.model),
-        TeViAProcessor.from_pretrained(args.model),
+        model,
+        processor,
         dataset,
         tuple(args.text.split(",")),
         args.threshold,

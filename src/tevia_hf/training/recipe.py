@@ -33,12 +33,12 @@ def train_from_recipe(recipe_path: str | Path, overrides: Sequence[str] = ()) ->
     """
     recipe = parse_recipe(recipe_path, overrides)
     arguments, folder = recipe.training, Path(recipe.training.output_dir)
-    if arguments.process_index == 0:
-        claim_output_dir(folder, arguments.resume, arguments.overwrite)
     checkpoint = last_complete_checkpoint(folder) if arguments.resume else None
     set_seed(arguments.seed)
     model, processor = load_model_and_processor(recipe.model)
     train_dataset, eval_dataset = load_splits(recipe.data, arguments.seed)
+    if arguments.process_index == 0:  # only now, so that a mistake in the recipe deletes nothing
+        claim_output_dir(folder, arguments.resume, arguments.overwrite)
     augmentation = TextAwareAugmentation(
         recipe.data.flip_probability, recipe.data.zoom_probability, seed=arguments.seed
     )

@@ -1,0 +1,272 @@
+"""The command `tevia`: every verb from its words to its files, its exit codes, and what it says of bad input."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from PIL import Image
+from references.reference_case import MANIFEST, reference_state_dict
+from safetensors.torch import load_file
+from tiny import tiny_processor, tiny_tokenizer, tiny_vision_config
+from transformers import BertConfig, ConvNextConfig, ConvNextModel
+
+from tevia_hf import TeViAForSegmentation, TeViAProcessor
+from tevia_hf.cli.main import VERBS, main
+from tevia_hf.data import synthetic
+from tevia_hf.io import read_image
+
+
+@pytest.fixture(scope="module")
+def model_dir(built_tiny_model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    built_tiny_model.save_pretrained(folder)
+    tiny_processor().save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    """`images/`, `masks/` and a table of two pictures a split."""
+    folder = tmp_path_factory.mktemp("data")
+    rows = []
+    for split in ("train", "val", "test"):
+        for example in synthetic.synthetic_dataset(split, size=32, count=2):
+            name = f"{example['id']}.png"
+            for part in ("image", "mask"):
+                path = folder / f"{part}s" / name
+                path.parent.mkdir(exist_ok=True)
+                example[part].save(path)
+            rows.append({"Image": name, "Description": example["text"], "split": split})
+    pd.DataFrame(rows).to_csv(folder / "table.csv", index=False)
+    return str(folder)
+
+
+@pytest.fixture
+def films(data_dir):
+    return sorted((Path(data_dir) / "images").glob("*test*"))
+
+
+@pytest.fixture
+def recipe(model_dir, data_dir, tmp_path):
+    values = {
+        "model_name_or_path": model_dir,
+        "dataset": "folder",
+        "data_dir": data_dir,
+        "output_dir": str(tmp_path / "run"),
+        "num_train_epochs": 1,
+        "learning_rate": "1e-3",
+        "use_cpu": True,
+        "disable_tqdm": True,
+    }
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def used(out):
+    """A folder that holds an earlier result."""
+    out.mkdir()
+    (out / "earlier.txt").touch()
+    return out
+
+
+# What the verbs do
+
+
+def test_demo_trains_measures_and_draws(out, monkeypatch, capsys):
+    monkeypatch.setattr(synthetic, "DEFAULT_COUNTS", {"train": 16, "val": 2, "test": 4})
+    assert main(["demo", "--output-dir", str(out), "--epochs", "1"]) == 0
+    model, processor = (
+        TeViAForSegmentation.from_pretrained(out / "model"),
+        TeViAProcessor.from_pretrained(out / "model"),
+    )
+    assert model.config.use_text and processor.image_processor.size["height"] == 64
+    with Image.open(out / "overlays.png") as sheet:
+        assert min(sheet.size) > 500
+    printed = capsys.readouterr().out
+    rows = [line for line in printed.splitlines() if line.startswith("| ")]
+    assert len(rows) == 6 and "vision-only twin" in printed and "overlays.png" in printed
+
+
+def test_train_trains_a_recipe_with_the_words_put_over_it(recipe, model_dir, tmp_path, capsys):
+    assert main(["train", recipe, "--learning_rate", "1e-2", "--output_dir", str(tmp_path / "other")]) == 0
+    before, after = (load_file(Path(folder) / "model.safetensors") for folder in (model_dir, tmp_path / "other"))
+    assert not torch.equal(before["decode_head.classifier.weight"], after["decode_head.classifier.weight"])
+    saved = yaml.safe_load((tmp_path / "other" / "recipe.yaml").read_text(encoding="utf-8"))
+    assert saved["learning_rate"] == 1e-2 and not (tmp_path / "run").exists()
+    assert f"The model is in {tmp_path / 'other'}" in capsys.readouterr().out
+
+
+def test_train_goes_on_where_it_stopped_when_told_to(recipe, tmp_path):
+    assert main(["train", recipe]) == 0
+    assert main(["train", recipe]) == 2
+    assert main(["train", recipe, "--resume", "--num_train_epochs", "2"]) == 0
+    assert (tmp_path / "run" / "checkpoint-2").exists() and (tmp_path / "run" / "checkpoint-1").exists()
+
+
+def test_evaluate_prints_and_writes_the_scores(model_dir, data_dir, out, capsys):
+    words = ["evaluate", model_dir, "--dataset", "folder", "--data-dir", data_dir, "--output-dir", str(out)]
+    assert main([*words, "--text", "correct,none", "--threshold", "0.4"]) == 0
+    content = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))
+    assert list(content["scores"]) == ["correct", "none"]
+    expected = {"images": 2, "threshold": 0.4, "seed": 0, "model": model_dir, "dataset": "folder", "split": "test"}
+    assert content["settings"] == expected
+    assert len(pd.read_csv(out / "evaluation.csv")) == 4
+    printed = capsys.readouterr().out
+    assert f"| none | {content['scores']['none']['dice']:.3f} |" in printed and "2 images" in printed
+
+
+def test_evaluate_needs_no_data_of_ones_own(model_dir, out, monkeypatch):
+    monkeypatch.setattr(synthetic, "DEFAULT_COUNTS", {"train": 2, "val": 2, "test": 6})
+    assert main(["evaluate", model_dir, "--max-samples", "3", "--output-dir", str(out)]) == 0
+    assert len(pd.read_csv(out / "evaluation.csv")) == 3 * 3
+
+
+def test_predict_writes_masks_and_overlays_for_a_folder(model_dir, films, tmp_path, out, capsys):
+    rows = [{"Image": path.name, "Description": "left lung"} for path in films]
+    pd.DataFrame(rows).to_csv(tmp_path / "sentences.csv", index=False)
+    words = [str(path) for path in films]
+    assert (
+        main(["predict", model_dir, *words, "--sentences", f"{tmp_path}/sentences.csv", "--output-dir", str(out)]) == 0
+    )
+    table = pd.read_csv(out / "predictions.csv")
+    assert list(table["text"]) == ["left lung"] * 2
+    for path in films:
+        mask = read_image(out / path.name)
+        assert mask.shape == (32, 32) and set(np.unique(mask)) <= {0, 255}
+        assert (out / f"{path.stem}_overlay.png").exists()
+    assert f"2 of 2 masks are in {out}" in capsys.readouterr().out
+
+
+def test_predict_takes_one_sentence_for_all_or_none(model_dir, films, tmp_path):
+    for words, text in ((["--text", "left lung"], "left lung"), ([], "")):
+        folder = tmp_path / f"out{len(words)}"
+        assert main(["predict", model_dir, str(films[0].parent), *words, "--output-dir", str(folder)]) == 0
+        table = pd.read_csv(folder / "predictions.csv", keep_default_na=False)
+        assert len(table) == 6 and set(table["text"]) == {text}
+
+
+def test_predict_reports_a_damaged_file_and_still_writes_the_others(model_dir, films, tmp_path, out, capsys):
+    (tmp_path / "damaged.png").write_bytes(films[0].read_bytes()[:100])
+    words = [str(tmp_path / "damaged.png"), str(films[0])]
+    assert main(["predict", model_dir, *words, "--output-dir", str(out)]) == 1
+    printed = capsys.readouterr()
+    assert "damaged.png: not readable as an image" in printed.err and "1 of 2 masks" in printed.out
+    assert (out / films[0].name).exists()
+
+
+def test_convert_makes_a_model_and_processor_of_a_lightning_file(tmp_path, out, capsys):
+    ConvNextConfig(**MANIFEST["vision_config"]).save_pretrained(tmp_path / "vision")
+    BertConfig(**MANIFEST["text_config"]).save_pretrained(tmp_path / "text")
+    tiny_tokenizer().save_pretrained(tmp_path / "text")
+    weights = {f"model.{name}": torch.from_numpy(values) for name, values in reference_state_dict().items()}
+    torch.save({"state_dict": weights}, tmp_path / "best.ckpt")
+    words = ["convert", str(tmp_path / "best.ckpt"), "--vision", f"{tmp_path}/vision", "--text", f"{tmp_path}/text"]
+    assert main([*words, "--output-dir", str(out)]) == 0
+    saved = load_file(out / "model.safetensors")
+    assert torch.equal(saved["decode_head.classifier.weight"], weights["model.out.conv.conv.weight"])
+    assert TeViAProcessor.from_pretrained(out).image_processor.swap_axes
+    assert "209 tensors converted, 16 without counterpart dropped" in capsys.readouterr().out
+
+
+# Bad input
+
+
+@pytest.fixture
+def words_for(recipe, model_dir, data_dir, films, tmp_path):
+    """The words of a verb that would work, but for its output folder."""
+    torch.save({"state_dict": {"fc.weight": torch.zeros(2)}}, tmp_path / "other.ckpt")
+    return {
+        "demo": ["demo", "--epochs", "1", "--output-dir"],
+        "train": ["train", recipe, "--output_dir"],
+        "evaluate": ["evaluate", model_dir, "--dataset", "folder", "--data-dir", data_dir, "--output-dir"],
+        "predict": ["predict", model_dir, str(films[0]), "--output-dir"],
+    }
+
+
+def refused(words, capsys, message: str) -> None:
+    """Exit code 2 and one message without a traceback, which `--debug` gives."""
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert f"tevia {words[0]}: " in said and message in said and "Traceback" not in said
+    with pytest.raises((ValueError, OSError)):
+        main(["--debug", *words])
+
+
+@pytest.mark.parametrize("verb", ["demo", "train", "evaluate", "predict"])
+def test_a_used_output_folder_is_refused(verb, words_for, used, capsys):
+    refused([*words_for[verb], str(used)], capsys, f"{used} already holds files: name another folder")
+    assert (used / "earlier.txt").exists()
+
+
+@pytest.mark.parametrize("verb", ["train", "evaluate", "predict"])
+def test_overwrite_replaces_what_the_folder_holds(verb, words_for, used):
+    assert main([*words_for[verb], str(used), "--overwrite"]) == 0
+    assert not (used / "earlier.txt").exists() and list(used.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["evaluate", "{model}", "--dataset", "folder", "--data-dir", "/none"], "/none: no images of the split"),
+        (["evaluate", "{model}", "--text", "correct,wrong"], "Unknown text modes ['wrong']"),
+        (["evaluate", "/none", "--dataset", "folder", "--data-dir", "{data}"], "/none"),
+        (["evaluate", "{vision}", "--dataset", "folder", "--data-dir", "{data}"], "no TeViA model but 'convnext'"),
+        (["predict", "{vision}", "{data}/images"], "no TeViA model but 'convnext'"),
+        (["predict", "{model}", "/none.png"], "No image at /none.png"),
+        (["predict", "{model}", "{data}/images", "--sentences", "{data}/none.csv"], "none.csv"),
+        (["convert", "/none.ckpt", "--vision", "{vision}", "--text", "{model}"], "No checkpoint at /none.ckpt"),
+        (["convert", "{other}", "--vision", "{vision}", "--text", "{text}"], "no checkpoint of the authors'"),
+    ],
+)
+def test_bad_input_is_said_and_overwrites_nothing(
+    words, message, words_for, model_dir, data_dir, tmp_path, used, capsys, monkeypatch
+):
+    monkeypatch.setattr(synthetic, "DEFAULT_COUNTS", {"train": 2, "val": 2, "test": 2})
+    ConvNextModel(tiny_vision_config()).save_pretrained(tmp_path / "vision")
+    BertConfig().save_pretrained(tmp_path / "text")
+    places = {"model": model_dir, "data": data_dir, "vision": tmp_path / "vision", "text": tmp_path / "text"}
+    given = [word.format(**places, other=tmp_path / "other.ckpt") for word in words]
+    refused([*given, "--output-dir", str(used), "--overwrite"], capsys, message)
+    assert (used / "earlier.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("learning_rat: 1", "did you mean learning_rate?"), ("output_dir: [", "recipe.yaml"), ("- a", "is no recipe")],
+    ids=["misspelt", "no YAML", "a list"],
+)
+def test_a_recipe_that_cannot_be_read_is_said(content, message, recipe, capsys):
+    Path(recipe).write_text(content, encoding="utf-8")
+    refused(["train", recipe], capsys, message)
+
+
+@pytest.mark.parametrize("words", [[], ["trian"], ["train"], ["evaluate", "model"], ["predict", "model", "a.png"]])
+def test_missing_or_unknown_words_end_with_2_and_the_usage(words, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
+    assert "usage: tevia" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(verb, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main([verb, "--help"])
+    assert f"usage: tevia {verb}" in capsys.readouterr().out
+
+
+def test_help_comes_without_loading_torch():
+    code = "import sys; from tevia_hf.cli.main import build_parser; build_parser(); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
