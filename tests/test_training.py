@@ -205,15 +205,17 @@ def test_a_killed_run_that_is_resumed_ends_like_the_unbroken_one(
     assert from_step % STEPS_PER_EPOCH and not (killed / "model.safetensors").exists()
     run = tmp_path / "run"
     shutil.copytree(killed, run)
-    for step in range(from_step + SAVE_STEPS, KILLED_AT, SAVE_STEPS):
+    for checkpoint in run.glob("checkpoint-*"):
+        step = int(checkpoint.name.rpartition("-")[2])
         if step == half_written:
-            os.truncate(run / f"checkpoint-{step}" / "trainer_state.json", 100)
-        else:
-            shutil.rmtree(run / f"checkpoint-{step}")
+            os.truncate(checkpoint / "trainer_state.json", 100)
+        elif step != from_step:
+            shutil.rmtree(checkpoint)
     resumed = train("--resume", output_dir=str(run))
     assert resumed.state.global_step == EPOCHS * STEPS_PER_EPOCH
     assert resumed.model.prototype_memory.is_active
     assert not differing(weights(run), weights(folder_of(unbroken)))
+    assert not (run / f"checkpoint-{SAVE_STEPS}").exists()  # it went on and did not begin anew
 
 
 # Models

@@ -19,24 +19,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..auto import TeViAForSegmentation, TeViAProcessor
     from ..data.registry import load_segmentation_dataset
-    from ..training.evaluation import evaluate_model
+    from ..training.evaluation import check_text_modes, evaluate_model
+    from ..training.prediction import load_trained
     from ..training.recipe import claim_output_dir, sample
 
+    text_modes = tuple(args.text.split(","))
+    check_text_modes(text_modes)
+    model, processor = load_trained(args.model)
     dataset = sample(load_segmentation_dataset(args.dataset, args.data_dir, args.split), args.max_samples, args.seed)
-    model = TeViAForSegmentation.from_pretrained(args.model)
-    processor = TeViAProcessor.from_pretrained(args.model)
     claim_output_dir(Path(args.output_dir), overwrite=args.overwrite)
-    report = evaluate_model(
-        model,
-        processor,
-        dataset,
-        tuple(args.text.split(",")),
-        args.threshold,
-        args.batch_size,
-        args.seed,
-    )
+    report = evaluate_model(model, processor, dataset, text_modes, args.threshold, args.batch_size, args.seed)
     report.settings.update(model=args.model, dataset=args.dataset, split=args.split)
     report.save(args.output_dir)
     print(f"\n{report.table()}\n\n{len(dataset)} images; the figures are in {args.output_dir}.")

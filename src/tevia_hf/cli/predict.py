@@ -18,14 +18,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..auto import TeViAForSegmentation, TeViAProcessor
-    from ..training.prediction import list_images, predict, sentences_from_table
+    from ..training.prediction import list_images, load_trained, predict, sentences_from_table
     from ..training.recipe import claim_output_dir
 
     images = list_images(args.images)
     texts = sentences_from_table(args.sentences, images) if args.sentences else [args.text] * len(images)
-    model = TeViAForSegmentation.from_pretrained(args.model)
-    processor = TeViAProcessor.from_pretrained(args.model)
+    model, processor = load_trained(args.model)
     claim_output_dir(Path(args.output_dir), overwrite=args.overwrite)
     table = predict(model, processor, images, texts, args.output_dir, args.threshold, args.batch_size)
     failures = table[table["error"] != ""]

@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
@@ -96,18 +97,27 @@ class Recipe:
         (folder / "recipe.yaml").write_text(yaml.safe_dump(self.said, sort_keys=False), encoding="utf-8")
 
 
+class RecipeParser(HfArgumentParser):
+    """Raises instead of printing every option and leaving the program."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message)
+
+
 def parse_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """A YAML file's fields, with `--name value` words put over them.
 
     Raises `ValueError` for a missing file, a file that is no mapping, or fields that do not exist.
     """
-    parser = HfArgumentParser([ModelArguments, DataArguments, TeViATrainingArguments])  # type: ignore[list-item]
+    parser = RecipeParser([ModelArguments, DataArguments, TeViATrainingArguments])  # type: ignore[list-item]
     values = read_yaml(Path(recipe))
     defaults = vars(parser.parse_args([]))
     if unknown := sorted(set(values) - set(defaults)):
         meant = {name: difflib.get_close_matches(name, defaults, n=1) for name in unknown}
         hints = [f"{name} (did you mean {close[0]}?)" if close else name for name, close in meant.items()]
         raise ValueError(f"{recipe} has fields that no recipe has: {', '.join(hints)}.")
+    # YAML reads a bare `no`, as in `save_strategy: no`, as False.
+    values = {k: "no" if v is False and isinstance(defaults[k], str) else v for k, v in values.items()}
     parser.set_defaults(**values)
     chosen = vars(parser.parse_args(list(overrides)))
     said = {name: value for name, value in chosen.items() if name in values or value != defaults[name]}
@@ -118,7 +128,10 @@ def parse_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 def read_yaml(path: Path) -> dict:
     if not path.is_file():
         raise ValueError(f"No recipe at {path}: give the path of a YAML file.")
-    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is no YAML: {error}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path} is no recipe: it must hold `name: value` lines.")
     return values

@@ -30,12 +30,17 @@ class MomentumPrototypeCallback(TrainerCallback):
         self.sums: list[torch.Tensor] | None = None
 
     def on_train_begin(self, args, state, control, model=None, **kwargs):
+        self.detach()  # a run that ended in an error left its hook behind
         if model.prototype_memory is not None:
             self.hook = model.register_forward_hook(self.observe)
 
     def on_train_end(self, args, state, control, **kwargs):
+        self.detach()
+
+    def detach(self) -> None:
         if self.hook is not None:
             self.hook.remove()
+        self.hook = self.sums = None
 
     def observe(self, model, inputs, outputs) -> None:
         """Adds one forward pass: a row of sums a scale, the number of samples with foreground as its last entry."""

@@ -15,6 +15,7 @@ from transformers import EvalPrediction
 from ..data.features import decode_part, undecoded
 from ..metrics import image_metrics, segmentation_metrics
 from .prediction import predict_masks
+from .sentence_features import SentenceFeatureCache
 
 SCORE_NAMES = ("dice", "iou", "dice_pooled", "iou_pooled")
 
@@ -97,21 +98,27 @@ def evaluate_model(
         threshold: on the lesion's probability, for models with one label.
         seed: of the shuffling.
     """
-    if unknown := [mode for mode in text_modes if mode not in TEXT_MODES]:
-        raise ValueError(f"Unknown text modes {unknown}: choose of {list(TEXT_MODES)}.")
+    check_text_modes(text_modes)
     modes = (
         {mode: TEXT_MODES[mode] for mode in text_modes} if model.config.use_text else {"no text branch": no_sentences}
     )
+    sentences = SentenceFeatureCache(model, processor) if model.config.use_text else None
     references = [read_reference(processor, example) for example in undecoded(dataset)]
     scores, rows = {}, []
     for mode, choose in modes.items():
         texts = choose(list(dataset["text"]), seed)
         examples = [{**example, "text": text} for example, text in zip(undecoded(dataset), texts, strict=True)]
-        predictions = predict_masks(model, processor, examples, threshold, batch_size, description=f"text: {mode}")
+        predictions = predict_masks(model, processor, examples, threshold, batch_size, f"text: {mode}", sentences)
         scores[mode] = segmentation_metrics(predictions, references)
         rows += image_rows(dataset, mode, texts, predictions, references)
     settings = {"images": len(dataset), "threshold": threshold, "seed": seed}
     return EvaluationReport(settings, scores, pd.DataFrame(rows))
+
+
+def check_text_modes(text_modes: tuple[str, ...]) -> None:
+    """Raises `ValueError` for kinds of text that do not exist."""
+    if unknown := [mode for mode in text_modes if mode not in TEXT_MODES]:
+        raise ValueError(f"Unknown text modes {unknown}: choose of {list(TEXT_MODES)}.")
 
 
 def read_reference(processor, example: dict) -> np.ndarray:

@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 import torch
 from datasets.utils import tqdm
+from transformers import PreTrainedConfig
 
+from ..auto import TeViAConfig, TeViAForSegmentation, TeViAProcessor
 from ..data.collate import SegmentationCollator
 from ..data.features import decode_part, raise_problems
 from ..data.folder import example_id, read_table
@@ -24,7 +26,8 @@ def predict_masks(
     examples: Sequence[Mapping[str, Any]],
     threshold: float = 0.5,
     batch_size: int = 16,
-    description: str = "Predicting",
+    description: str | None = "Predicting",
+    sentences: SentenceFeatureCache | None = None,
 ) -> list[np.ndarray]:
     """A label map uint8 `(height, width)` for each example, at its image's own size.
 
@@ -32,13 +35,16 @@ def predict_masks(
         model, processor: a `TeViAForSegmentation` and its `TeViAProcessor`.
         examples: mappings with "image" (path, picture, array or undecoded column entry) and "text" ("" for none).
         threshold: on the lesion's probability, for models with one label.
+        description: of the progress bar; `None` shows none.
+        sentences: a cache to go on with.
     """
     was_training = model.training
     model.eval()
-    cache = SentenceFeatureCache(model, processor) if model.config.use_text else None
-    collator = SegmentationCollator(processor, sentence_features=cache)
+    if sentences is None and model.config.use_text:
+        sentences = SentenceFeatureCache(model, processor)
+    collator = SegmentationCollator(processor, sentence_features=sentences)
     masks: list[np.ndarray] = []
-    for start in tqdm(range(0, len(examples), batch_size), desc=description):
+    for start in tqdm(range(0, len(examples), batch_size), desc=description, disable=description is None):
         batch = [load_input(example) for example in examples[start : start + batch_size]]
         inputs = {name: tensor.to(model.device) for name, tensor in collator(batch).items()}
         sizes = [example["image"].shape[:2] for example in batch]
@@ -46,6 +52,17 @@ def predict_masks(
         masks += [label_map.cpu().numpy() for label_map in maps]
     model.train(was_training)
     return masks
+
+
+def load_trained(name: str) -> tuple[TeViAForSegmentation, TeViAProcessor]:
+    """A TeViA model and its processor, by name or folder.
+
+    Raises `ValueError` for another kind of model, of which `from_pretrained` would make a TeViA with random weights.
+    """
+    config, _ = PreTrainedConfig.get_config_dict(name)
+    if (kind := config.get("model_type")) != TeViAConfig.model_type:
+        raise ValueError(f"{name} is no TeViA model but '{kind}': give one that `tevia train` or `convert` wrote.")
+    return TeViAForSegmentation.from_pretrained(name), TeViAProcessor.from_pretrained(name)
 
 
 def load_input(example: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,32 +79,45 @@ def predict(
     threshold: float = 0.5,
     batch_size: int = 16,
 ) -> pd.DataFrame:
-    """Writes a mask `NAME.png` and a picture `NAME_overlay.png` for each image file, and says what became of it.
+    """Writes a mask `NAME.png` and a picture `overlays/NAME.png` for each image file, and says what became of it.
 
     Args:
         images, texts: one sentence an image, "" for none.
-        output_dir: folder to write to; the table goes there too, as `predictions.csv`.
+        output_dir: folder to write to, batch by batch; the table goes there too, as `predictions.csv`.
 
     Returns one row a file: `image, text, mask, overlay, foreground` (share of the picture) and `error`, empty where
     all went well. A file that cannot be read costs its own row only. Raises `ValueError` where counts differ or two
     images would be written to one name.
     """
-    names = output_names(images, texts)
-    rows = []
-    readable = []
-    for path, text, name in zip(images, texts, names, strict=True):
-        row = {"image": str(path), "text": text, "mask": "", "overlay": "", "foreground": float("nan"), "error": ""}
-        try:
-            readable.append((row, {"image": read_image(path), "text": text, "id": name}))
-        except (ValueError, OSError) as error:
-            row["error"] = str(error)
-        rows.append(row)
-    masks = predict_masks(model, processor, [example for _, example in readable], threshold, batch_size)
-    for (row, example), mask in zip(readable, masks, strict=True):
-        row.update(write_prediction(Path(output_dir), example, mask, model.config.num_labels))
+    names, folder = output_names(images, texts), Path(output_dir)
+    (folder / "overlays").mkdir(parents=True, exist_ok=True)
+    rows = [
+        {"image": str(path), "text": text, "mask": "", "overlay": "", "foreground": float("nan"), "error": ""}
+        for path, text in zip(images, texts, strict=True)
+    ]
+    sentences = SentenceFeatureCache(model, processor) if model.config.use_text else None
+    for start in tqdm(range(0, len(rows), batch_size), desc="Predicting"):
+        batch = rows[start : start + batch_size]
+        examples = [read_or_report(row, processor) for row in batch]
+        readable = [example for example in examples if example is not None]
+        masks = iter(predict_masks(model, processor, readable, threshold, batch_size, None, sentences))
+        for row, example, name in zip(batch, examples, names[start:], strict=False):
+            if example is not None:
+                row.update(write_prediction(folder, name, example["image"], next(masks), model.config.num_labels))
     table = pd.DataFrame(rows)
-    table.to_csv(Path(output_dir) / "predictions.csv", index=False)
+    table.to_csv(folder / "predictions.csv", index=False)
     return table
+
+
+def read_or_report(row: dict[str, Any], processor) -> dict[str, Any] | None:
+    """The row's image and text; `None`, and the reason in the row, where the image cannot be used."""
+    try:
+        image = read_image(row["image"])
+        processor.image_processor(image)  # refuses here what would cost the whole batch there, such as NaN pixels
+    except (ValueError, OSError) as error:
+        row["error"] = str(error)
+        return None
+    return {"image": image, "text": row["text"], "id": row["image"]}
 
 
 def output_names(images: Sequence[str | Path], texts: Sequence[str]) -> list[str]:
@@ -132,8 +162,8 @@ def sentences_from_table(table_path: str | Path, images: Sequence[str | Path]) -
     return [sentences[name] or "" for name in wanted]
 
 
-def write_prediction(folder: Path, example: Mapping[str, Any], mask: np.ndarray, num_labels: int) -> dict[str, Any]:
-    mask_path = write_mask(folder / f"{example['id']}.png", mask, num_labels)
-    overlay_path = folder / f"{example['id']}_overlay.png"
-    overlay(example["image"], mask).save(overlay_path)
+def write_prediction(folder: Path, name: str, image: np.ndarray, mask: np.ndarray, num_labels: int) -> dict[str, Any]:
+    mask_path = write_mask(folder / f"{name}.png", mask, num_labels)
+    overlay_path = folder / "overlays" / f"{name}.png"
+    overlay(image, mask).save(overlay_path)
     return {"mask": str(mask_path), "overlay": str(overlay_path), "foreground": float((mask > 0).mean())}

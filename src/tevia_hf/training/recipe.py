@@ -19,7 +19,11 @@ from ..prompts import flip_sentence
 from .arguments import DataArguments, ModelArguments, TeViATrainingArguments, as_mapping, parse_recipe
 from .callbacks import AugmentationEpochCallback, MomentumPrototypeCallback, PrototypeAwareEarlyStopping
 from .evaluation import compute_metrics, labels_from_logits
+from .prediction import load_trained
 from .sentence_features import SentenceFeatureCache
+
+# Of these an output folder holds at least one, from its first minute on.
+OUTPUT_PATTERNS = ("recipe.yaml", "overlays*", "evaluation.json", "config.json", "checkpoint-*", "vision-only", "model")
 
 
 def train_from_recipe(recipe_path: str | Path, overrides: Sequence[str] = ()) -> Trainer:
@@ -37,7 +41,7 @@ def train_from_recipe(recipe_path: str | Path, overrides: Sequence[str] = ()) ->
     set_seed(arguments.seed)
     model, processor = load_model_and_processor(recipe.model)
     train_dataset, eval_dataset = load_splits(recipe.data, arguments.seed)
-    if arguments.process_index == 0:  # only now, so that a mistake in the recipe deletes nothing
+    if arguments.process_index == 0:  # only now, so that a recipe that cannot be used overwrites nothing
         claim_output_dir(folder, arguments.resume, arguments.overwrite)
     augmentation = TextAwareAugmentation(
         recipe.data.flip_probability, recipe.data.zoom_probability, seed=arguments.seed
@@ -109,7 +113,8 @@ def all_sentences(*datasets: Dataset | None) -> set[str]:
 
 def build_optimizer(model: TeViAForSegmentation, args: TeViATrainingArguments) -> torch.optim.Optimizer:
     """AdamW with a rate of its own for the vision model, and weight decay for matrices and kernels only."""
-    rates = {True: args.backbone_learning_rate or args.learning_rate, False: args.learning_rate}
+    own = args.backbone_learning_rate
+    rates = {True: args.learning_rate if own is None else own, False: args.learning_rate}
     groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -124,8 +129,7 @@ def build_optimizer(model: TeViAForSegmentation, args: TeViATrainingArguments) -
 def load_model_and_processor(arguments: ModelArguments) -> tuple[TeViAForSegmentation, TeViAProcessor]:
     """A model to train further, or a new one of two encoders, with the processor that fits it."""
     if arguments.model_name_or_path:
-        name = arguments.model_name_or_path
-        return TeViAForSegmentation.from_pretrained(name), TeViAProcessor.from_pretrained(name)
+        return load_trained(arguments.model_name_or_path)
     fields = as_mapping(arguments.config)
     settings = TeViAConfig(**fields)
     model = TeViAForSegmentation.from_vision_text_pretrained(
@@ -143,9 +147,12 @@ def load_model_and_processor(arguments: ModelArguments) -> tuple[TeViAForSegment
 
 def load_splits(arguments: DataArguments, seed: int) -> tuple[Dataset, Dataset]:
     """Training and validation examples, every file of them decoded once."""
-    limits = {arguments.train_split: arguments.max_train_samples, arguments.eval_split: arguments.max_eval_samples}
+    limits = (
+        (arguments.train_split, arguments.max_train_samples),
+        (arguments.eval_split, arguments.max_eval_samples),
+    )
     splits = []
-    for split, limit in limits.items():
+    for split, limit in limits:
         dataset = load_segmentation_dataset(arguments.dataset, arguments.data_dir, split)
         splits.append(sample(dataset, limit, seed))
         verify_examples(splits[-1])
@@ -163,7 +170,8 @@ def sample(dataset: Dataset, limit: int | None, seed: int) -> Dataset:
 def claim_output_dir(folder: Path, resume: bool = False, overwrite: bool = False) -> None:
     """Makes sure that no earlier run is lost.
 
-    Raises `ValueError` where the folder holds files and neither `resume` nor `overwrite` is said, or where both are.
+    Raises `ValueError` where the folder holds files and neither `resume` nor `overwrite` is said, or where both are,
+    or where `overwrite` is said of a folder that is no output of this package.
     """
     if resume and overwrite:
         raise ValueError("Say either `resume` or `overwrite`, not both.")
@@ -171,6 +179,10 @@ def claim_output_dir(folder: Path, resume: bool = False, overwrite: bool = False
     if held and not (resume or overwrite):
         raise ValueError(f"{folder} already holds files: name another folder, or say `overwrite` or `resume`.")
     if held and overwrite:
+        if not any(any(folder.glob(pattern)) for pattern in OUTPUT_PATTERNS):
+            raise ValueError(
+                f"{folder} does not look like an output of tevia, so `overwrite` leaves it: empty it yourself."
+            )
         shutil.rmtree(folder)
 
 

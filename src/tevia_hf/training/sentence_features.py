@@ -20,6 +20,8 @@ class SentenceFeatureCache:
     def __init__(self, model, processor, batch_size: int = 64):
         self.model, self.processor, self.batch_size = model, processor, batch_size
         self.features: dict[str, torch.Tensor] = {}
+        # The authors' token mixing attends to padding, so that there the padded positions belong to the sentence.
+        self.keeps_padding = model.config.text_projection == "token_mixing"
 
     def __call__(self, sentences: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """Features `(batch, tokens, dim)` and attention mask `(batch, tokens)`, as long as the longest; on the CPU.
@@ -28,7 +30,8 @@ class SentenceFeatureCache:
         """
         self.fill(sentences)
         rows = [self.features.get(sentence) for sentence in sentences]
-        length = max([1] + [len(row) for row in rows if row is not None])
+        shortest = self.model.config.max_text_length if self.keeps_padding else 1
+        length = max([shortest] + [len(row) for row in rows if row is not None])
         features = torch.zeros(len(rows), length, self.model.config.text_config.hidden_size)
         attention_mask = torch.zeros(len(rows), length, dtype=torch.long)
         for index, row in enumerate(rows):
@@ -46,7 +49,5 @@ class SentenceFeatureCache:
     def encode(self, sentences: Sequence[str]) -> None:
         tokens = self.processor(text=list(sentences)).to(self.model.device)
         encoded = self.model.encode_text(**tokens).float().cpu()  # (batch, tokens, dim)
-        # The authors' token mixing attends to padding, so that there the padded positions belong to the sentence.
-        keep_padding = self.model.config.text_projection == "token_mixing"
         for sentence, row, mask in zip(sentences, encoded, tokens["attention_mask"].cpu(), strict=True):
-            self.features[sentence] = row if keep_padding else row[F.pad(mask, (0, len(row) - len(mask))).bool()]
+            self.features[sentence] = row if self.keeps_padding else row[F.pad(mask, (0, len(row) - len(mask))).bool()]
