@@ -79,6 +79,7 @@ def used(out):
     """A folder that holds an earlier result."""
     out.mkdir()
     (out / "earlier.txt").touch()
+    (out / "recipe.yaml").touch()
     return out
 
 
@@ -146,7 +147,7 @@ def test_predict_writes_masks_and_overlays_for_a_folder(model_dir, films, tmp_pa
     for path in films:
         mask = read_image(out / path.name)
         assert mask.shape == (32, 32) and set(np.unique(mask)) <= {0, 255}
-        assert (out / f"{path.stem}_overlay.png").exists()
+        assert (out / "overlays" / path.name).exists()
     assert f"2 of 2 masks are in {out}" in capsys.readouterr().out
 
 

@@ -243,7 +243,9 @@ def test_sub_pixels_start_equal_and_prompts_at_zero():
     groups = expand.view(8, 16, *expand.shape[1:])
     assert torch.equal(groups, groups[:, :1].expand_as(groups)) and not torch.equal(groups[0], groups[1])
     assert not block.text_projection.prompt.any() and model.model.null_text.any()
-    assert block.cross_attention.scale == torch.tensor(0.01)
+    assert block.cross_attention.scale == 1
+    quiet = build(text_scale_init=0.01).model.decoder[0]
+    assert quiet.cross_attention.scale == torch.tensor(0.01)
 
 
 @pytest.mark.parametrize(

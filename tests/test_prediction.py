@@ -114,8 +114,9 @@ def test_masks_overlays_and_the_table_are_written(model, images, examples, tmp_p
         assert row["foreground"] == pytest.approx(mask.mean())
         with Image.open(row["overlay"]) as overlay:
             assert overlay.width * mask.shape[0] == overlay.height * mask.shape[1]
-    names = {f"{stem}{suffix}" for stem in "abc" for suffix in (".png", "_overlay.png")}
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {*names, "predictions.csv"}
+    names = {"a.png", "b.png", "c.png"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {*names, "overlays", "predictions.csv"}
+    assert {path.name for path in (tmp_path / "out" / "overlays").iterdir()} == names
     written = pd.read_csv(tmp_path / "out" / "predictions.csv", keep_default_na=False)
     pd.testing.assert_frame_equal(written, table, check_dtype=False)
 

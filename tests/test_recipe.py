@@ -127,7 +127,7 @@ def test_a_saved_recipe_holds_what_was_said_and_no_defaults(write, tmp_path):
 def used(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
-    (folder / "model.safetensors").touch()
+    (folder / "recipe.yaml").touch()
     return folder
 
 
@@ -147,6 +147,13 @@ def test_a_used_folder_is_refused_and_kept(used):
 def test_overwrite_deletes_the_earlier_run(used):
     claim_output_dir(used, overwrite=True)
     assert not used.exists()
+
+
+def test_overwrite_leaves_a_folder_that_is_no_output(tmp_path):
+    (tmp_path / "thesis.docx").touch()
+    with pytest.raises(ValueError, match="does not look like an output of tevia"):
+        claim_output_dir(tmp_path, overwrite=True)
+    assert (tmp_path / "thesis.docx").exists()
 
 
 def test_resume_keeps_the_earlier_run(used):

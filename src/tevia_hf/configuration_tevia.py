@@ -34,8 +34,9 @@ class TeViAConfig(PreTrainedConfig):
             exactly `max_text_length` positions, padding attended to.
         text_token_lengths (`list[int]`, *optional*):
             Tokens left at each of the three scales by `"token_mixing"`. Published: 24, 12, 9.
-        text_scale_init (`float`, defaults to 0.01):
-            Start of the learned factor with which the text's contribution is added.
+        text_scale_init (`float`, defaults to 1.0):
+            Start of the learned factor with which the text's contribution is added. Published: 0.01, from which it
+            grows by about a learning rate a step, too slow for short runs (see docs/results.md).
         text_dropout (`float`, defaults to 0.1):
             Share of training sentences replaced by the learned null text, so that the model also works without text.
         foreground_representation (`str`, defaults to `"channel"`):
@@ -68,7 +69,7 @@ class TeViAConfig(PreTrainedConfig):
     max_text_length: int = 64
     text_projection: Literal["per_token", "token_mixing"] = "per_token"
     text_token_lengths: list[int] | tuple[int, ...] | None = None
-    text_scale_init: float | int = 0.01
+    text_scale_init: float | int = 1.0
     text_dropout: float | int = 0.1
     foreground_representation: Literal["channel", "head_grid"] = "channel"
     alignment_loss_weight: float | int = 0.1
@@ -91,6 +92,7 @@ class TeViAConfig(PreTrainedConfig):
             "max_text_length": 24,
             "text_projection": "token_mixing",
             "text_token_lengths": [24, 12, 9],
+            "text_scale_init": 0.01,
             "text_dropout": 0.0,
             "foreground_representation": "head_grid",
             "alignment_loss_weight": 0.1,

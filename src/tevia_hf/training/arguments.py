@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
+import torch
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
@@ -79,6 +80,7 @@ class TeViATrainingArguments(TrainingArguments):
     def __post_init__(self):
         if not self.output_dir:
             raise ValueError("The recipe names no `output_dir`: say where the run is written.")
+        self.dataloader_pin_memory &= torch.cuda.is_available()  # without a GPU it only warns
         super().__post_init__()
 
 
