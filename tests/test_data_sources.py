@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from tiny import tiny_processor
 
 from tevia_hf.data.features import FEATURES, dataset_from_rows, undecoded, verify_examples
 from tevia_hf.data.folder import example_id, folder_dataset
@@ -240,8 +241,8 @@ def test_spacing_is_kept_and_may_be_unknown():
 
 def test_verification_passes_over_a_sound_data_set(tmp_path):
     tevia(tmp_path)
-    verify_examples(qata_dataset(tmp_path))
-    verify_examples(load_segmentation_dataset("synthetic", count=2))
+    verify_examples(qata_dataset(tmp_path), tiny_processor())
+    verify_examples(load_segmentation_dataset("synthetic", count=2), tiny_processor())
 
 
 def test_loading_opens_no_picture_and_verification_names_all_bad_ones(tmp_path):
@@ -254,10 +255,18 @@ def test_loading_opens_no_picture_and_verification_names_all_bad_ones(tmp_path):
     Image.fromarray(np.zeros((8, 10), np.uint8)).save(tmp_path / "masks" / "mask_covid_12.png")
     dataset = folder_dataset(tmp_path)
     with pytest.raises(ValueError, match="13 problems") as caught:
-        verify_examples(dataset)
+        verify_examples(dataset, tiny_processor())
     assert all(f"example '{name}'" in str(caught.value) for name in names[:13])
-    assert "image 8x12 and mask 8x10" in str(caught.value)
+    assert "mask_covid_12.png" in str(caught.value) and "8 x 10" in str(caught.value)
     assert "covid_13" not in str(caught.value)
+
+
+def test_verification_names_a_mask_whose_values_are_no_labels(tmp_path):
+    tevia(tmp_path)
+    mask = tmp_path / "Train" / "GTs" / "mask_covid_1.png"
+    Image.fromarray(np.full((8, 12), 100, np.uint8)).save(mask)
+    with pytest.raises(ValueError, match=r"1 problem:\n.*covid_1.*mask_covid_1\.png.*100"):
+        verify_examples(qata_dataset(tmp_path), tiny_processor())
 
 
 def test_a_file_removed_after_loading_is_named(tmp_path):
@@ -265,4 +274,4 @@ def test_a_file_removed_after_loading_is_named(tmp_path):
     dataset = qata_dataset(tmp_path)
     missing_mask(tmp_path)
     with pytest.raises(ValueError, match="mask of example 'covid_1'.*no such file"):
-        verify_examples(dataset)
+        verify_examples(dataset, tiny_processor())

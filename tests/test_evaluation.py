@@ -11,14 +11,13 @@ from tiny import tiny_config, tiny_processor
 from transformers import EvalPrediction
 
 from tevia_hf import TeViAForSegmentation, TeViASegmentationOutput, evaluate_model, segmentation_metrics
-from tevia_hf.data.features import dataset_from_rows
+from tevia_hf.data.features import dataset_from_rows, reference_labels
 from tevia_hf.metrics import image_metrics
 from tevia_hf.training.evaluation import (
     SCORE_NAMES,
     TEXT_MODES,
     compute_metrics,
     labels_from_logits,
-    read_reference,
     shuffled_sentences,
 )
 from tevia_hf.training.prediction import predict_masks
@@ -154,14 +153,14 @@ def test_evaluation_leaves_a_training_model_in_training(model, examples):
 @pytest.mark.parametrize("swap_axes", [False, True])
 def test_references_keep_the_images_own_axes_and_size(examples, swap_axes):
     for example in examples:
-        reference = read_reference(tiny_processor(swap_axes=swap_axes), example)
+        reference = reference_labels(example, tiny_processor(swap_axes=swap_axes))
         assert np.array_equal(reference, np.asarray(example["mask"]) // 255)
 
 
 def test_a_reference_that_is_no_mask_is_refused(examples):
     example = {**examples[0], "mask": np.arange(40 * 56, dtype=np.uint8).reshape(40, 56) % 7}
     with pytest.raises(ValueError, match="2, 3"):
-        read_reference(tiny_processor(), example)
+        reference_labels(example, tiny_processor())
 
 
 @pytest.mark.parametrize("swap_axes", [False, True])

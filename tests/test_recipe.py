@@ -3,7 +3,7 @@
 import pytest
 import torch
 import yaml
-from tiny import tiny_config
+from tiny import tiny_config, tiny_processor
 
 from tevia_hf import TeViAForSegmentation
 from tevia_hf.data.synthetic import synthetic_dataset
@@ -271,12 +271,12 @@ def test_no_limit_or_a_large_one_keeps_every_example(pictures, limit):
 
 def test_each_split_has_its_own_limit():
     arguments = DataArguments(max_train_samples=5, max_eval_samples=3)
-    train, held_out = load_splits(arguments, seed=0)
+    train, held_out = load_splits(arguments, 0, tiny_processor())
     assert len(train) == 5 and len(held_out) == 3
     assert all("-train-" in name for name in train["id"]) and all("-val-" in name for name in held_out["id"])
 
 
 def test_training_and_validating_on_one_split_is_possible():
     arguments = DataArguments(train_split="val", eval_split="val", max_train_samples=5, max_eval_samples=3)
-    train, held_out = load_splits(arguments, seed=0)
+    train, held_out = load_splits(arguments, 0, tiny_processor())
     assert len(train) == 5 and len(held_out) == 3

@@ -51,15 +51,30 @@ def dataset_from_rows(
     return datasets.Dataset.from_dict(columns, features=FEATURES)
 
 
-def verify_examples(dataset: datasets.Dataset) -> None:
-    """Decodes every image and mask, with a progress bar.
+def verify_examples(dataset: datasets.Dataset, processor: Any) -> None:
+    """Reads every image and mask as training will, with a progress bar, so that no bad file costs a run later.
 
     Raises:
-        ValueError: Names every example whose image or mask is missing, corrupt or cut short, or whose two sizes differ.
+        ValueError: Names every example whose image or mask is missing, corrupt, cut short or of other values than the
+            processor takes, or whose two sizes differ.
     """
-    found = (_fault(example) for example in tqdm(undecoded(dataset), desc="Checking images and masks"))
+    found = (_fault(example, processor) for example in tqdm(undecoded(dataset), desc="Checking images and masks"))
     problems = [fault for fault in found if fault]
     raise_problems("The data set", problems, "Replace these files, or leave the rows out.", shown=len(problems))
+
+
+def reference_labels(example: Mapping[str, Any], processor: Any) -> np.ndarray:
+    """An example's true labels (height, width) at the image's own size, read and checked as in training.
+
+    Raises ValueError naming the example and its mask where the processor refuses them.
+    """
+    image, mask = decode_part(example, "image"), decode_part(example, "mask")
+    try:
+        inputs = processor.image_processor(image, mask, do_resize=False, swap_axes=False)
+    except ValueError as error:
+        path = example["mask"].get("path") if isinstance(example["mask"], Mapping) else None
+        raise ValueError(f"example '{example.get('id')}'{f' ({path})' if path else ''}: {error}") from error
+    return inputs["labels"][0].numpy()
 
 
 def undecoded(dataset: datasets.Dataset) -> datasets.Dataset:
@@ -118,14 +133,9 @@ def _decode_bytes(content: bytes) -> np.ndarray:
         raise ValueError(f"embedded picture is corrupt or cut short ({error}). Build the data set again.") from error
 
 
-def _fault(example: Mapping[str, Any]) -> str | None:
+def _fault(example: Mapping[str, Any], processor: Any) -> str | None:
     try:
-        image, mask = decode_part(example, "image"), decode_part(example, "mask")
+        reference_labels(example, processor)
     except ValueError as error:
         return str(error)
-    if image.shape[:2] == mask.shape[:2]:
-        return None
-    sizes = " and ".join(
-        f"{part} {array.shape[0]}x{array.shape[1]}" for part, array in (("image", image), ("mask", mask))
-    )
-    return f"example '{example['id']}': {sizes} (height x width) differ: {example['mask']['path']}"
+    return None

@@ -12,12 +12,12 @@ from transformers import BertConfig, BertTokenizer, ConvNextConfig, set_seed
 
 from ..auto import TeViAConfig, TeViAForSegmentation, TeViAImageProcessor, TeViAProcessor
 from ..data.augment import TextAwareAugmentation
-from ..data.features import decode_part, undecoded
+from ..data.features import decode_part, reference_labels, undecoded
 from ..data.registry import load_segmentation_dataset
 from ..metrics import segmentation_metrics
 from ..visualization import contact_sheet, overlay
 from .arguments import TeViATrainingArguments
-from .evaluation import read_reference, score_table
+from .evaluation import score_table
 from .prediction import predict_masks
 from .recipe import build_trainer
 
@@ -152,7 +152,7 @@ def with_texts(dataset: Dataset, texts) -> list[dict]:
 
 
 def references(processor: TeViAProcessor, dataset: Dataset) -> list[np.ndarray]:
-    return [read_reference(processor, example) for example in undecoded(dataset)]
+    return [reference_labels(example, processor) for example in undecoded(dataset)]
 
 
 def draw_sheet(twins: dict[str, TeViAForSegmentation], processor: TeViAProcessor, seed: int) -> Image.Image:

@@ -12,7 +12,7 @@ import torch
 from datasets import Dataset
 from transformers import EvalPrediction
 
-from ..data.features import decode_part, undecoded
+from ..data.features import reference_labels, undecoded
 from ..metrics import image_metrics, segmentation_metrics
 from .prediction import predict_masks
 from .sentence_features import SentenceFeatureCache
@@ -103,7 +103,7 @@ def evaluate_model(
         {mode: TEXT_MODES[mode] for mode in text_modes} if model.config.use_text else {"no text branch": no_sentences}
     )
     sentences = SentenceFeatureCache(model, processor) if model.config.use_text else None
-    references = [read_reference(processor, example) for example in undecoded(dataset)]
+    references = [reference_labels(example, processor) for example in undecoded(dataset)]
     scores, rows = {}, []
     for mode, choose in modes.items():
         texts = choose(list(dataset["text"]), seed)
@@ -119,13 +119,6 @@ def check_text_modes(text_modes: tuple[str, ...]) -> None:
     """Raises `ValueError` for kinds of text that do not exist."""
     if unknown := [mode for mode in text_modes if mode not in TEXT_MODES]:
         raise ValueError(f"Unknown text modes {unknown}: choose of {list(TEXT_MODES)}.")
-
-
-def read_reference(processor, example: dict) -> np.ndarray:
-    """The true labels `(height, width)` at the image's own size, checked as in training."""
-    image, mask = decode_part(example, "image"), decode_part(example, "mask")
-    inputs = processor.image_processor(image, mask, do_resize=False, swap_axes=False)
-    return inputs["labels"][0].numpy()
 
 
 def image_rows(dataset: Dataset, mode: str, texts: list[str], predictions: list, references: list) -> list[dict]:

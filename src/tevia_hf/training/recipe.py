@@ -33,14 +33,14 @@ def train_from_recipe(recipe_path: str | Path, overrides: Sequence[str] = ()) ->
         recipe_path: a YAML file; its fields are those of `ModelArguments`, `DataArguments`, `TeViATrainingArguments`.
         overrides: words `--name value` that go over the file.
 
-    Every image and mask is decoded once before the first step, so that a damaged file costs no training time.
+    Every image and mask is read once before the first step, so that a bad file costs no training time.
     """
     recipe = parse_recipe(recipe_path, overrides)
     arguments, folder = recipe.training, Path(recipe.training.output_dir)
     checkpoint = last_complete_checkpoint(folder) if arguments.resume else None
     set_seed(arguments.seed)
     model, processor = load_model_and_processor(recipe.model)
-    train_dataset, eval_dataset = load_splits(recipe.data, arguments.seed)
+    train_dataset, eval_dataset = load_splits(recipe.data, arguments.seed, processor)
     if arguments.process_index == 0:  # only now, so that a recipe that cannot be used overwrites nothing
         claim_output_dir(folder, arguments.resume, arguments.overwrite)
     augmentation = TextAwareAugmentation(
@@ -145,8 +145,8 @@ def load_model_and_processor(arguments: ModelArguments) -> tuple[TeViAForSegment
     return model, processor
 
 
-def load_splits(arguments: DataArguments, seed: int) -> tuple[Dataset, Dataset]:
-    """Training and validation examples, every file of them decoded once."""
+def load_splits(arguments: DataArguments, seed: int, processor: TeViAProcessor) -> tuple[Dataset, Dataset]:
+    """Training and validation examples, every file of them read once."""
     limits = (
         (arguments.train_split, arguments.max_train_samples),
         (arguments.eval_split, arguments.max_eval_samples),
@@ -155,7 +155,7 @@ def load_splits(arguments: DataArguments, seed: int) -> tuple[Dataset, Dataset]:
     for split, limit in limits:
         dataset = load_segmentation_dataset(arguments.dataset, arguments.data_dir, split)
         splits.append(sample(dataset, limit, seed))
-        verify_examples(splits[-1])
+        verify_examples(splits[-1], processor)
     return splits[0], splits[1]
 
 
