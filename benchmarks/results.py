@@ -1,8 +1,10 @@
 """Writes docs/results.md from what runs left on disk: no figure in it is typed by hand.
 
-    python benchmarks/results.py --demo outputs/demo --text outputs/qata --vision outputs/qata-vision
+    python benchmarks/results.py --demo outputs/demo --text outputs/qata --vision outputs/qata-vision \\
+        --trials "what was changed=outputs/trial" ...
 
-The last two are output folders of `tevia train`, each with the folder `evaluation` that `tevia evaluate` wrote.
+All but the first are output folders of `tevia train`; `--text` and `--vision` also hold the folder `evaluation` that
+`tevia evaluate` wrote.
 """
 
 import argparse
@@ -22,6 +24,8 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from references.reference_case import MANIFEST, expected, reference_inputs, reference_state_dict  # noqa: E402
 
+PATH_FIELDS = ("vision_model", "text_model", "data_dir", "output_dir")
+PARTS = (("convnext", "vision"), ("bert", "text"))
 TEMPLATE = (Path(__file__).parent / "results_template.md").read_text(encoding="utf-8")
 
 
@@ -52,9 +56,6 @@ def reference_table() -> str:
     return "\n".join(["| quantity | largest difference |", "|---|---|", *lines])
 
 
-PARTS = (("convnext", "vision"), ("bert", "text"))
-
-
 def evaluation_table(text_run: Path, vision_run: Path) -> str:
     """Validation scores of both twins, from their `evaluation.json`."""
     scores = {"vision-only twin": read_json(vision_run / "evaluation/evaluation.json")["scores"]["no text branch"]}
@@ -66,9 +67,21 @@ def evaluation_table(text_run: Path, vision_run: Path) -> str:
 def run_facts(folder: Path) -> str:
     """What a run was: its recipe without paths, and how long it took."""
     recipe = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
-    facts = {name: value for name, value in recipe.items() if not isinstance(value, str)}
+    facts = {name: value for name, value in recipe.items() if name not in PATH_FIELDS}
     minutes = read_json(folder / "train_results.json")["train_runtime"] / 60
     return f"{minutes:.0f} minutes; {json.dumps(facts)}"
+
+
+def trial_table(trials: list[str]) -> str:
+    """Validation Dice of short runs after each epoch, at the size the network sees, and pooled after the last."""
+    lines = ["| run | dice after each epoch | dice_pooled |", "|---|---|---|"]
+    for label, folder in (trial.split("=") for trial in trials):
+        states = Path(folder).glob("checkpoint-*/trainer_state.json")
+        last = max(states, key=lambda path: read_json(path)["global_step"])
+        rows = [row for row in read_json(last)["log_history"] if "eval_dice" in row]
+        epochs = " ".join(f"{row['eval_dice']:.3f}" for row in rows)
+        lines.append(f"| {label} | {epochs} | {rows[-1]['eval_dice_pooled']:.3f} |")
+    return "\n".join(lines)
 
 
 def read_json(path: Path) -> dict:
@@ -79,6 +92,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("demo", "text", "vision"):
         parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--trials", nargs="*", default=[], metavar="LABEL=FOLDER")
     args = parser.parse_args()
     demo = read_json(args.demo / "scores.json")
     page = TEMPLATE.format(
@@ -88,6 +102,7 @@ def main() -> None:
         qata=evaluation_table(args.text, args.vision),
         text_facts=run_facts(args.text),
         vision_facts=run_facts(args.vision),
+        trials=trial_table(args.trials),
     )
     (ROOT / "docs/results.md").write_text(page, encoding="utf-8")
 

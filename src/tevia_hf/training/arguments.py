@@ -123,6 +123,7 @@ def parse_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     parser.set_defaults(**values)
     chosen = vars(parser.parse_args(list(overrides)))
     said = {name: value for name, value in chosen.items() if name in values or value != defaults[name]}
+    said |= {name: as_mapping(said[name]) for name in ("config", "image_processor") if name in said}
     model, data, training = parser.parse_dict(said)
     return Recipe(model, data, training, said)
 
