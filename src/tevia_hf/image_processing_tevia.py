@@ -44,8 +44,10 @@ class TeViAImageProcessor(PilBackend):
     Args:
         do_resize: False keeps the size of the pictures; all pictures of one call must then be of one size.
         size: `{"height": ..., "width": ...}` of `pixel_values`, in pixels.
-        resample: NEAREST, BILINEAR or BICUBIC, computed on floats and not clipped. Masks are always resized by NEAREST.
-        do_antialias: smooth before shrinking. The published model does not.
+        resample: NEAREST, BILINEAR or BICUBIC, computed on floats and not clipped. Masks are resized by their
+            nearest pixel.
+        do_antialias: smooth before shrinking. The published model does not; with `False` masks too are resized as there,
+            by torch's `nearest`, which takes the upper left pixel and so moves a mask up to half a pixel.
         normalization: `"zscore"` gives each channel of each picture mean 0 and (biased) standard deviation 1, as the
             published model has it; `"fixed"` gives (x - `image_mean`) / `image_std` with x in [0, 1].
         num_labels: 1 = lesion or not; more = that many labels, 0 the background. 255 is ignored in both.
@@ -172,7 +174,9 @@ class TeViAImageProcessor(PilBackend):
             target, mode = (size["height"], size["width"]), TORCH_MODES[resample]
             antialias = do_antialias and mode != "nearest"
             pixel_values = [_interpolate(image, target, mode, antialias) for image in pixel_values]
-            labels = [_interpolate(mask[None], target, "nearest")[0] for mask in labels]
+            labels = [
+                _interpolate(mask[None], target, "nearest-exact" if do_antialias else "nearest")[0] for mask in labels
+            ]
         elif len(shapes := {tuple(image.shape[-2:]) for image in pixel_values}) > 1:
             raise ValueError(
                 f"Images of sizes {sorted(shapes)} make no batch: set do_resize=True or pass them one by one."

@@ -82,7 +82,7 @@ def train_twin(output_dir: Path, use_text: bool, num_train_epochs: float, seed: 
         num_train_epochs=num_train_epochs,
         per_device_train_batch_size=16,
         per_device_eval_batch_size=64,
-        learning_rate=2e-3,
+        learning_rate=1e-3,
         weight_decay=0.01,
         prototype_warmup_epochs=2,
         warmup_steps=50,
@@ -114,7 +114,13 @@ def demo_config(use_text: bool) -> TeViAConfig:
         max_position_embeddings=64,
     )
     backbone_config = ConvNextConfig(depths=[1, 1, 1, 1], hidden_sizes=[24, 48, 96, 128], drop_path_rate=0.0)
-    return TeViAConfig(backbone_config=backbone_config, text_config=text_config, use_text=use_text, max_text_length=32)
+    return TeViAConfig(
+        backbone_config=backbone_config,
+        text_config=text_config,
+        use_text=use_text,
+        decoder_channels=[96, 64, 48, 24],
+        max_text_length=32,
+    )
 
 
 def demo_processor() -> TeViAProcessor:
