@@ -245,8 +245,19 @@ def test_a_copy_has_its_own_prototypes(model):
     assert not torch.equal(model.prototype_memory.prototypes[0], twin.prototype_memory.prototypes[0])
 
 
-def test_casting_a_whole_model_casts_prototypes_but_neither_count_nor_flag(model):
+def test_casting_a_whole_model_leaves_its_prototypes_alone(model):
+    before = [prototype.clone() for prototype in model.prototype_memory.prototypes]
     memory = model.to(torch.bfloat16).prototype_memory
-    assert {prototype.dtype for prototype in memory.prototypes} == {torch.bfloat16}
-    assert memory.count.dtype == torch.long and memory.is_active
-    assert memory.gate(0).min() == 1 and memory.gate(0).max() <= 2
+    assert all(torch.equal(old, new) for old, new in zip(before, memory.prototypes, strict=True))
+    assert memory.is_active and model.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float64])
+def test_prototypes_keep_their_own_type_when_the_model_is_cast(kind):
+    memory = TeViAPrototypeMemory([4, 2], momentum=0.99)
+    memory.assign([torch.full((4,), 1.0), torch.full((2,), 1.0)])
+    memory.to(kind)
+    assert {p.dtype for p in memory.prototypes} == {torch.float32}
+    assert memory.count.dtype == torch.long and memory.active.dtype == torch.bool
+    memory.momentum_step([torch.full((4,), 1.1), torch.full((2,), 1.1)])
+    torch.testing.assert_close(memory.prototypes[0], torch.full((4,), 1.001))

@@ -12,6 +12,7 @@ from transformers import (
     BertForMaskedLM,
     BertModel,
     ConvNextConfig,
+    ConvNextModel,
     DistilBertConfig,
     MobileNetV2Config,
     ResNetConfig,
@@ -216,3 +217,13 @@ def test_without_a_text_encoder_the_vision_only_network_is_assembled(vision_fold
         model.model.backbone.model.state_dict()["embeddings.patch_embeddings.weight"],
         load_file(vision_folder / "model.safetensors")["embeddings.patch_embeddings.weight"],
     )
+
+
+def test_encoders_saved_in_half_precision_are_joined_in_single(tmp_path):
+    ConvNextModel(tiny_vision_config()).to(torch.bfloat16).save_pretrained(tmp_path / "vision")
+    BertModel(tiny_text_config()).to(torch.bfloat16).save_pretrained(tmp_path / "text")
+    model = TeViAForSegmentation.from_vision_text_pretrained(
+        str(tmp_path / "vision"), str(tmp_path / "text"), max_text_length=24
+    )
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert model(torch.randn(1, 3, 32, 32)).logits.dtype == torch.float32

@@ -79,7 +79,7 @@ def used(out):
     """A folder that holds an earlier result."""
     out.mkdir()
     (out / "earlier.txt").touch()
-    (out / "recipe.yaml").touch()
+    (out / ".tevia-output").touch()
     return out
 
 

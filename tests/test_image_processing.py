@@ -320,3 +320,23 @@ def test_pixels_equal_those_of_the_published_reader(name, image, mask):
     error = np.abs(inputs.pixel_values[0].numpy() - expected[f"{name}_pixels"].astype(np.float32))
     assert error.max() < 2e-3  # the reference is stored in float16
     assert (inputs.labels.numpy() == expected[f"{name}_mask"]).all()
+
+
+def test_masks_and_pictures_are_shrunk_on_one_grid():
+    columns = np.arange(64) >= 32
+    step = np.broadcast_to(columns, (64, 64)).astype(np.uint8)
+    for start in range(
+        1, 63
+    ):  # an edge anywhere lies at the same place in the picture and in the mask, to half a pixel
+        step = np.broadcast_to(np.arange(64) >= start, (64, 64))
+        inputs = plain(size=SMALL, normalization="fixed", image_mean=0.0, image_std=1.0)(
+            step.astype(np.uint8) * 255, step
+        )
+        assert abs(inputs.pixel_values[0, 0, 0].sum() - inputs.labels[0, 0].sum()) <= 0.51
+
+
+def test_a_rotation_noted_in_the_file_is_carried_out(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.zeros((20, 30), np.uint8)).save(tmp_path / "rotated.jpg", exif=exif)
+    assert plain(do_resize=False)(tmp_path / "rotated.jpg").pixel_values.shape[-2:] == (30, 20)

@@ -100,3 +100,11 @@ def test_a_mask_that_cannot_be_written_faithfully_is_refused(tmp_path, name, mas
     with pytest.raises(ValueError, match=message):
         write_mask(tmp_path / name, mask, num_labels)
     assert not (tmp_path / name).exists()
+
+
+def test_a_palette_mask_keeps_its_labels_on_request(tmp_path):
+    mask = Image.fromarray(np.array([[0, 1], [2, 1]], np.uint8), mode="P")
+    mask.putpalette([0, 0, 0, 200, 10, 10, 10, 200, 10])
+    mask.save(tmp_path / "mask.png")
+    assert read_image(tmp_path / "mask.png", keep_palette=True).tolist() == [[0, 1], [2, 1]]
+    assert read_image(tmp_path / "mask.png").shape == (2, 2, 3)

@@ -218,3 +218,10 @@ def test_a_table_that_does_not_fit_the_images_is_refused(images, table_of, rows,
 def test_every_problem_of_a_table_is_said_at_once(images, table_of):
     with pytest.raises(ValueError, match="3 problems:\n  'b' has no row\n  'c' has no row\n  'a' has several rows"):
         sentences_from_table(table_of([("a.png", "x"), ("a.png", "y")]), images)
+
+
+def test_predict_never_writes_over_its_images(model, images):
+    before = images[0].read_bytes()
+    with pytest.raises(ValueError, match="holds the images themselves"):
+        predict(model, tiny_processor(), images, TEXTS, images[0].parent)
+    assert images[0].read_bytes() == before

@@ -8,10 +8,9 @@ from tiny import tiny_config, tiny_processor
 from tevia_hf import TeViAForSegmentation
 from tevia_hf.data.synthetic import synthetic_dataset
 from tevia_hf.training.arguments import DataArguments, TeViATrainingArguments, as_mapping, parse_recipe
+from tevia_hf.training.output_dir import claim_output_dir, last_complete_checkpoint
 from tevia_hf.training.recipe import (
     build_optimizer,
-    claim_output_dir,
-    last_complete_checkpoint,
     load_splits,
     sample,
 )
@@ -105,7 +104,7 @@ def test_a_model_to_train_further_needs_no_encoders(write):
 
 def test_a_saved_recipe_gives_the_same_run_again(write, tmp_path):
     words = "--learning_rate 1e-3 --save_strategy no --eval_strategy no --load_best_model_at_end false".split()
-    words += ["--config", "{use_text: false}", "--lr_scheduler_type", "linear", "--optim", "sgd", "--seed", "4"]
+    words += ["--config", "{use_text: false}", "--lr_scheduler_type", "linear", "--adam_beta2", "0.9", "--seed", "4"]
     recipe = parse_recipe(write(RECIPE), words)
     recipe.save(tmp_path / "run")
     again = parse_recipe(tmp_path / "run" / "recipe.yaml")
@@ -127,7 +126,8 @@ def test_a_saved_recipe_holds_what_was_said_and_no_defaults(write, tmp_path):
 def used(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
-    (folder / "recipe.yaml").touch()
+    claim_output_dir(folder)
+    (folder / "model.safetensors").touch()
     return folder
 
 
@@ -146,12 +146,19 @@ def test_a_used_folder_is_refused_and_kept(used):
 
 def test_overwrite_deletes_the_earlier_run(used):
     claim_output_dir(used, overwrite=True)
-    assert not used.exists()
+    assert not (used / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("where", [".", "model.safetensors"])
+def test_overwrite_never_deletes_an_input(used, where):
+    with pytest.raises(ValueError, match="would delete .*run"):
+        claim_output_dir(used, overwrite=True, inputs=[None, "org/name", used / where])
+    assert (used / "model.safetensors").exists()
 
 
 def test_overwrite_leaves_a_folder_that_is_no_output(tmp_path):
     (tmp_path / "thesis.docx").touch()
-    with pytest.raises(ValueError, match="does not look like an output of tevia"):
+    with pytest.raises(ValueError, match="is no output of tevia"):
         claim_output_dir(tmp_path, overwrite=True)
     assert (tmp_path / "thesis.docx").exists()
 
@@ -280,3 +287,21 @@ def test_training_and_validating_on_one_split_is_possible():
     arguments = DataArguments(train_split="val", eval_split="val", max_train_samples=5, max_eval_samples=3)
     train, held_out = load_splits(arguments, 0, tiny_processor())
     assert len(train) == 5 and len(held_out) == 3
+
+
+def test_a_saved_recipe_says_nothing_of_an_earlier_run(write, tmp_path):
+    parse_recipe(write(RECIPE), ["--overwrite"]).save(tmp_path / "out")
+    assert "overwrite" not in (tmp_path / "out" / "recipe.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--model_name_or_path", "org/model"], "brings its own config"),
+        (["--optim", "sgd"], "`optim` is .*sgd"),
+        (["--dataloader_persistent_workers", "true", "--dataloader_num_workers", "1"], "repeat one epoch"),
+    ],
+)
+def test_settings_that_would_be_passed_over_are_refused(write, words, message):
+    with pytest.raises(ValueError, match=message):
+        parse_recipe(write(RECIPE), words)

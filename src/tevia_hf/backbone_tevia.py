@@ -1,5 +1,6 @@
 """The two encoders behind one face each: four maps from any vision model, token features from any text model."""
 
+import copy
 import inspect
 
 import torch
@@ -46,6 +47,7 @@ class TeViABackbone(nn.Module):
 
     def load_pretrained(self, name_or_path: str, **kwargs) -> None:
         """Replaces the random weights by those of a checkpoint of the same architecture."""
+        kwargs = {"dtype": torch.float32, **kwargs}
         self.model = AutoModel.from_pretrained(name_or_path, config=self.model.config, **kwargs)
         self.adapt()
 
@@ -76,8 +78,11 @@ def probe_stages(config: PreTrainedConfig) -> tuple[list[int], list[int], set[st
     """Indices and channels of the four maps among the hidden states; names of parameters that none depends on."""
     size = probe_size(config)
     with torch.device("meta"):
-        model = AutoModel.from_config(config).train()
-        maps = spatial_hidden_states(model, torch.zeros(2, getattr(config, "num_channels", 3), size, size))
+        model = AutoModel.from_config(
+            copy.deepcopy(config), dtype=torch.float32
+        ).train()  # the call writes to the config
+        image = torch.zeros(2, getattr(config, "num_channels", 3), size, size, dtype=torch.float32)
+        maps = spatial_hidden_states(model, image)
     last = {size // m.shape[-1]: index for index, m in enumerate(maps) if m.ndim == 4}
     if missing := [stride for stride in STRIDES if stride not in last]:
         raise ValueError(
@@ -110,7 +115,7 @@ class TeViATextEncoder(nn.Module):
     def load_pretrained(self, name_or_path: str, **kwargs) -> None:
         """Replaces the random weights by those of a checkpoint of the same architecture."""
         model_class = type(self.model)
-        kwargs = {**without_pooler(model_class), **kwargs}
+        kwargs = {"dtype": torch.float32, **without_pooler(model_class), **kwargs}
         self.model = model_class.from_pretrained(name_or_path, config=self.model.config, **kwargs)
         self.requires_grad_(False)
 

@@ -70,7 +70,7 @@ class TeViAImageSelfAttention(nn.Module):
 
 
 class TeViATextCrossAttention(nn.Module):
-    """Every place of the image looks at the sentence; what it finds is added in a learned, at first small, measure."""
+    """Every place of the image looks at the sentence; what it finds is added in a learned measure."""
 
     def __init__(self, config: TeViAConfig, channels: int):
         super().__init__()

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from huggingface_hub.dataclasses import validate_typed_dict
-from PIL import Image
+from PIL import Image, ImageOps
 from transformers.image_processing_backends import PilBackend
 from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, PILImageResampling
@@ -46,8 +46,8 @@ class TeViAImageProcessor(PilBackend):
         size: `{"height": ..., "width": ...}` of `pixel_values`, in pixels.
         resample: NEAREST, BILINEAR or BICUBIC, computed on floats and not clipped. Masks are resized by their
             nearest pixel.
-        do_antialias: smooth before shrinking. The published model does not; with `False` masks too are resized as there,
-            by torch's `nearest`, which takes the upper left pixel and so moves a mask up to half a pixel.
+        do_antialias: smooth before shrinking. The published model does not; with `False` masks too are resized as
+            there, by torch's `nearest`, which takes the upper left pixel and so moves a mask up to half a pixel.
         normalization: `"zscore"` gives each channel of each picture mean 0 and (biased) standard deviation 1, as the
             published model has it; `"fixed"` gives (x - `image_mean`) / `image_std` with x in [0, 1].
         num_labels: 1 = lesion or not; more = that many labels, 0 the background. 255 is ignored in both.
@@ -226,8 +226,7 @@ def _as_array(item: Any, name: str, keep_palette: bool = False) -> np.ndarray:
 
 def _decode(item: Any, name: str, keep_palette: bool) -> np.ndarray:
     try:
-        image = item if isinstance(item, Image.Image) else Image.open(item)
-        image.load()
+        image = ImageOps.exif_transpose(item if isinstance(item, Image.Image) else Image.open(item))
     except FileNotFoundError:
         raise
     except (OSError, SyntaxError, ValueError) as error:

@@ -253,6 +253,7 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
         config_kwargs.setdefault("use_text", text is not None)
         text_config = load_text_config(text) if text is not None else None
         vision_config = AutoConfig.from_pretrained(vision)
+        vision_config.dtype = None  # not the type the encoder was saved in: one type for the whole model
         model = cls(TeViAConfig(backbone_config=vision_config, text_config=text_config, **config_kwargs))
         model.model.backbone.load_pretrained(vision)
         if model.config.use_text:
@@ -283,7 +284,8 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
             pixel_values: `(batch, 3, height, width)`; any size and aspect of at least 32 pixels a side.
             input_ids: `(batch, tokens)`; left out, the learned null text stands in.
             attention_mask: `(batch, tokens)`; a row without a single 1 is a sample without text.
-            text_features: `(batch, tokens, dim)`, what `encode_text` gave, instead of `input_ids`.
+            text_features: `(batch, tokens, dim)`, what `encode_text` gave, instead of `input_ids`; hand over the
+                `attention_mask` with it, or padding counts as text.
             labels: `(batch, height, width)` integers; 255 is ignored.
         """
         # 1. Encoders and decoder, on sides padded to multiples of 32.

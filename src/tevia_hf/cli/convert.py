@@ -1,7 +1,6 @@
 """Turn a Lightning checkpoint of the authors' network into a model and processor for `from_pretrained`."""
 
 import argparse
-from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,12 +16,12 @@ def run(args: argparse.Namespace) -> int:
 
     from ..backbone_tevia import load_text_config
     from ..hub.convert_lightning import convert_lightning_checkpoint, published_processor
-    from ..training.recipe import claim_output_dir
+    from ..training.output_dir import claim_output_dir
 
     vision_config, text_config = AutoConfig.from_pretrained(args.vision), load_text_config(args.text)
     model = convert_lightning_checkpoint(args.checkpoint, vision_config, text_config)
     processor = published_processor(args.vision, args.text)
-    claim_output_dir(Path(args.output_dir), overwrite=args.overwrite)
+    claim_output_dir(args.output_dir, overwrite=args.overwrite, inputs=[args.checkpoint, args.vision, args.text])
     model.save_pretrained(args.output_dir)
     processor.save_pretrained(args.output_dir)
     print(f"{model.conversion_report}\n\nModel and processor are in {args.output_dir}.")

@@ -1,7 +1,6 @@
 """Train on made-up pictures in a few minutes, and see that the model reads its sentence."""
 
 import argparse
-from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,9 +12,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..training.demo import NUM_TRAIN_EPOCHS, run_demo
-    from ..training.recipe import claim_output_dir
+    from ..training.output_dir import claim_output_dir
 
-    claim_output_dir(Path(args.output_dir), overwrite=args.overwrite)
+    claim_output_dir(args.output_dir, overwrite=args.overwrite)
     result = run_demo(args.output_dir, args.epochs or NUM_TRAIN_EPOCHS, args.seed)
     print(f"\n{result.table()}\n\nBoth twins trained in {result.train_seconds:.0f} s.")
     print(f"The model is in {result.model_dir}; look at {result.sheet_path}.")

@@ -1,7 +1,6 @@
 """Measure a model with correct, shuffled and no text; writes evaluation.json and a per-image evaluation.csv."""
 
 import argparse
-from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,14 +20,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from ..data.registry import load_segmentation_dataset
     from ..training.evaluation import check_text_modes, evaluate_model
+    from ..training.output_dir import claim_output_dir
     from ..training.prediction import load_trained
-    from ..training.recipe import claim_output_dir, sample
+    from ..training.recipe import sample
 
     text_modes = tuple(args.text.split(","))
     check_text_modes(text_modes)
     model, processor = load_trained(args.model)
     dataset = sample(load_segmentation_dataset(args.dataset, args.data_dir, args.split), args.max_samples, args.seed)
-    claim_output_dir(Path(args.output_dir), overwrite=args.overwrite)
+    claim_output_dir(args.output_dir, overwrite=args.overwrite, inputs=[args.model, args.data_dir])
     report = evaluate_model(model, processor, dataset, text_modes, args.threshold, args.batch_size, args.seed)
     report.settings.update(model=args.model, dataset=args.dataset, split=args.split)
     report.save(args.output_dir)

@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,13 +17,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from ..training.output_dir import claim_output_dir
     from ..training.prediction import list_images, load_trained, predict, sentences_from_table
-    from ..training.recipe import claim_output_dir
 
     images = list_images(args.images)
     texts = sentences_from_table(args.sentences, images) if args.sentences else [args.text] * len(images)
     model, processor = load_trained(args.model)
-    claim_output_dir(Path(args.output_dir), overwrite=args.overwrite)
+    claim_output_dir(args.output_dir, overwrite=args.overwrite, inputs=[args.model, *images, args.sentences])
     table = predict(model, processor, images, texts, args.output_dir, args.threshold, args.batch_size)
     failures = table[table["error"] != ""]
     for error in failures["error"]:

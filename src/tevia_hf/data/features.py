@@ -82,22 +82,23 @@ def undecoded(dataset: datasets.Dataset) -> datasets.Dataset:
     return dataset.cast_column("image", datasets.Image(decode=False)).cast_column("mask", datasets.Image(decode=False))
 
 
-def decode(value: Any) -> np.ndarray:
+def decode(value: Any, keep_palette: bool = False) -> np.ndarray:
     """The pixels of an image column's entry: undecoded ({"path", "bytes"}), path, PIL image or array.
 
     Returns (height, width) or (height, width, channels). Raises ValueError for a file that cannot be read.
     """
     if isinstance(value, (str, Path)):
-        return read_image(value)
+        return read_image(value, keep_palette)
     if isinstance(value, Mapping):
-        return read_image(value["path"]) if value["bytes"] is None else _decode_bytes(value["bytes"])
-    return to_array(value) if isinstance(value, Image.Image) else np.asarray(value)
+        content, path = value["bytes"], value["path"]
+        return read_image(path, keep_palette) if content is None else _decode_bytes(content, keep_palette)
+    return to_array(value, keep_palette) if isinstance(value, Image.Image) else np.asarray(value)
 
 
 def decode_part(example: Mapping[str, Any], part: str) -> np.ndarray:
     """The pixels of an example's "image" or "mask". Raises ValueError naming the example's id and the file."""
     try:
-        return decode(example[part])
+        return decode(example[part], keep_palette=part == "mask")
     except (ValueError, OSError) as error:
         raise ValueError(f"{part} of example '{example.get('id')}': {error}") from error
 
@@ -126,9 +127,9 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _decode_bytes(content: bytes) -> np.ndarray:
+def _decode_bytes(content: bytes, keep_palette: bool) -> np.ndarray:
     try:
-        return to_array(Image.open(BytesIO(content)))
+        return to_array(Image.open(BytesIO(content)), keep_palette)
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
         raise ValueError(f"embedded picture is corrupt or cut short ({error}). Build the data set again.") from error
 

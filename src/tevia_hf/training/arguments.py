@@ -28,6 +28,10 @@ class ModelArguments:
     )
 
     def __post_init__(self):
+        if self.model_name_or_path and (self.config or self.image_processor):
+            raise ValueError(
+                "`model_name_or_path` brings its own config and pixels: leave out `config`, `image_processor`."
+            )
         if not (self.model_name_or_path or (self.vision_model and self.text_model)):
             raise ValueError(
                 "The recipe names no model: give `vision_model` and `text_model` (the vision-only network too takes a "
@@ -80,6 +84,10 @@ class TeViATrainingArguments(TrainingArguments):
     def __post_init__(self):
         if not self.output_dir:
             raise ValueError("The recipe names no `output_dir`: say where the run is written.")
+        if self.optim not in ("adamw_torch", "adamw_torch_fused"):
+            raise ValueError(f"`optim` is {self.optim}, but the recipe's optimiser is AdamW: leave the field out.")
+        if self.dataloader_persistent_workers:
+            raise ValueError("`dataloader_persistent_workers` would repeat one epoch's augmentation: leave it out.")
         self.dataloader_pin_memory &= torch.cuda.is_available()  # without a GPU it only warns
         super().__post_init__()
 
@@ -94,9 +102,10 @@ class Recipe:
     said: dict
 
     def save(self, folder: Path) -> None:
-        """Writes `recipe.yaml`, from which the run can be repeated."""
+        """Writes `recipe.yaml`, from which the run can be repeated; what was said of an earlier run is left out."""
+        said = {name: value for name, value in self.said.items() if name not in ("overwrite", "resume")}
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "recipe.yaml").write_text(yaml.safe_dump(self.said, sort_keys=False), encoding="utf-8")
+        (folder / "recipe.yaml").write_text(yaml.safe_dump(said, sort_keys=False), encoding="utf-8")
 
 
 class RecipeParser(HfArgumentParser):

@@ -5,6 +5,9 @@ import math
 import torch
 import torch.distributed
 from transformers import EarlyStoppingCallback, TrainerCallback
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
 
 
 class MomentumPrototypeCallback(TrainerCallback):
@@ -30,6 +33,12 @@ class MomentumPrototypeCallback(TrainerCallback):
         self.sums: list[torch.Tensor] | None = None
 
     def on_train_begin(self, args, state, control, model=None, **kwargs):
+        memory = model.prototype_memory
+        if memory is not None and not memory.is_active and state.num_train_epochs <= self.warmup_epochs + 1:
+            logger.warning(
+                f"{state.num_train_epochs} epochs end before prototypes act, which they do from epoch "
+                f"{self.warmup_epochs + 2} on: train longer or lower `prototype_warmup_epochs`."
+            )
         self.detach()  # a run that ended in an error left its hook behind
         if model.prototype_memory is not None:
             self.hook = model.register_forward_hook(self.observe)
@@ -63,9 +72,9 @@ class MomentumPrototypeCallback(TrainerCallback):
         if sums is None:  # this rank saw no labels; the others still wait for its share
             sums = [torch.cat([torch.zeros_like(p), p.new_zeros(1)]) for p in memory.prototypes]
         sums = [reduce_over_ranks(row) for row in sums]
-        samples = int(sums[0][-1])
+        samples = int(min(row[-1] for row in sums))
         if samples > 0:
-            self.commit(memory, math.ceil(state.epoch) - 1, [row[:-1] / samples for row in sums], samples)
+            self.commit(memory, math.ceil(state.epoch) - 1, [row[:-1] / row[-1] for row in sums], samples)
 
     def commit(self, memory, epoch: int, means: list[torch.Tensor], samples: int) -> None:
         if memory.is_active:

@@ -1,5 +1,6 @@
 """Masks from a model: for examples in memory, or for files on disk."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,8 @@ def predict(
     images would be written to one name.
     """
     names, folder = output_names(images, texts), Path(output_dir)
+    if folder.resolve() in {Path(path).resolve().parent for path in images}:
+        raise ValueError(f"{folder} holds the images themselves, and masks would replace them: name another folder.")
     (folder / "overlays").mkdir(parents=True, exist_ok=True)
     rows = [
         {"image": str(path), "text": text, "mask": "", "overlay": "", "foreground": float("nan"), "error": ""}
@@ -152,9 +155,9 @@ def sentences_from_table(table_path: str | Path, images: Sequence[str | Path]) -
     table = read_table(Path(table_path))
     ids = [example_id(name) for name in table["Image"]]
     wanted = [example_id(Path(image).name) for image in images]
-    problems = [f"'{name}' has no row" for name in wanted if name not in set(ids)]
-    problems += [f"'{name}' has several rows" for name in sorted({name for name in ids if ids.count(name) > 1})]
-    problems += [f"row '{name}' has no image" for name in ids if name not in set(wanted)]
+    problems = [f"'{name}' has no row" for name in sorted(set(wanted) - set(ids))]
+    problems += [f"'{name}' has several rows" for name, times in sorted(Counter(ids).items()) if times > 1]
+    problems += [f"row '{name}' has no image" for name in sorted(set(ids) - set(wanted))]
     raise_problems(
         str(table_path), problems, "Each image needs one row; leave Description empty for an image without text."
     )

@@ -1,7 +1,5 @@
 """From a recipe to a trained model: a stock `transformers.Trainer` with TeViA's collator, callback and metrics."""
 
-import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,11 +17,9 @@ from ..prompts import flip_sentence
 from .arguments import DataArguments, ModelArguments, TeViATrainingArguments, as_mapping, parse_recipe
 from .callbacks import AugmentationEpochCallback, MomentumPrototypeCallback, PrototypeAwareEarlyStopping
 from .evaluation import compute_metrics, labels_from_logits
+from .output_dir import claim_output_dir, last_complete_checkpoint
 from .prediction import load_trained
 from .sentence_features import SentenceFeatureCache
-
-# Of these an output folder holds at least one, from its first minute on.
-OUTPUT_PATTERNS = ("recipe.yaml", "overlays*", "evaluation.json", "config.json", "checkpoint-*", "vision-only", "model")
 
 
 def train_from_recipe(recipe_path: str | Path, overrides: Sequence[str] = ()) -> Trainer:
@@ -42,7 +38,8 @@ def train_from_recipe(recipe_path: str | Path, overrides: Sequence[str] = ()) ->
     model, processor = load_model_and_processor(recipe.model)
     train_dataset, eval_dataset = load_splits(recipe.data, arguments.seed, processor)
     if arguments.process_index == 0:  # only now, so that a recipe that cannot be used overwrites nothing
-        claim_output_dir(folder, arguments.resume, arguments.overwrite)
+        inputs = [recipe.model.model_name_or_path, recipe.data.data_dir]
+        claim_output_dir(folder, arguments.resume, arguments.overwrite, inputs)
     augmentation = TextAwareAugmentation(
         recipe.data.flip_probability, recipe.data.zoom_probability, seed=arguments.seed
     )
@@ -165,42 +162,3 @@ def sample(dataset: Dataset, limit: int | None, seed: int) -> Dataset:
         return dataset
     chosen = np.random.default_rng(seed).permutation(len(dataset))[:limit]
     return dataset.select(sorted(chosen.tolist()))
-
-
-def claim_output_dir(folder: Path, resume: bool = False, overwrite: bool = False) -> None:
-    """Makes sure that no earlier run is lost.
-
-    Raises `ValueError` where the folder holds files and neither `resume` nor `overwrite` is said, or where both are,
-    or where `overwrite` is said of a folder that is no output of this package.
-    """
-    if resume and overwrite:
-        raise ValueError("Say either `resume` or `overwrite`, not both.")
-    held = folder.is_dir() and any(folder.iterdir())
-    if held and not (resume or overwrite):
-        raise ValueError(f"{folder} already holds files: name another folder, or say `overwrite` or `resume`.")
-    if held and overwrite:
-        if not any(any(folder.glob(pattern)) for pattern in OUTPUT_PATTERNS):
-            raise ValueError(
-                f"{folder} does not look like an output of tevia, so `overwrite` leaves it: empty it yourself."
-            )
-        shutil.rmtree(folder)
-
-
-def last_complete_checkpoint(folder: Path) -> str:
-    """The newest checkpoint that was written to its end, so that a run killed while saving still goes on.
-
-    Raises `ValueError` where there is none.
-    """
-    # The trainer's state is the last file of a checkpoint to be written.
-    complete = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json") if is_json(path)]
-    if not complete:
-        raise ValueError(f"{folder} holds no complete checkpoint to resume from: leave `resume` out to start anew.")
-    return str(max(complete, key=lambda path: int(path.name.rpartition("-")[2])))
-
-
-def is_json(path: Path) -> bool:
-    try:
-        json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        return False
-    return True

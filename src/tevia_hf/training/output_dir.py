@@ -1,0 +1,68 @@
+"""Output folders: made, refused, replaced; and what an interrupted run left in one."""
+
+import json
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+MARKER = ".tevia-output"
+
+
+def claim_output_dir(
+    folder: str | Path, resume: bool = False, overwrite: bool = False, inputs: Iterable[str | Path | None] = ()
+) -> None:
+    """Makes the folder, marked as an output of this package, without ever losing anything else.
+
+    Args:
+        resume: the folder's content is gone on with.
+        overwrite: the folder's content is deleted, if an earlier output.
+        inputs: paths or names that the work reads, and that must not lie in the folder.
+
+    Raises `ValueError` where the folder holds files and neither is said, or both are; where `overwrite` is said of a
+    folder that is no output of this package, or that holds an input.
+    """
+    folder = Path(folder)
+    if resume and overwrite:
+        raise ValueError("Say either `resume` or `overwrite`, not both.")
+    held = folder.is_dir() and any(folder.iterdir())
+    if held and not (resume or overwrite):
+        raise ValueError(
+            f"{folder} already holds files: name another folder, or say `overwrite` or, of a run, `resume`."
+        )
+    if held and overwrite:
+        delete_output(folder, inputs)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MARKER).touch()
+
+
+def delete_output(folder: Path, inputs: Iterable[str | Path | None]) -> None:
+    if not (folder / MARKER).exists():
+        raise ValueError(f"{folder} is no output of tevia, so `overwrite` leaves it: empty it yourself.")
+    whole = folder.resolve()
+    if inside := [
+        str(path) for path in inputs if path and whole in (Path(path).resolve(), *Path(path).resolve().parents)
+    ]:
+        raise ValueError(
+            f"`overwrite` would delete {inside[0]}, which is read here: name another folder than {folder}."
+        )
+    shutil.rmtree(folder)
+
+
+def last_complete_checkpoint(folder: Path) -> str:
+    """The newest checkpoint that was written to its end, so that a run killed while saving still goes on.
+
+    Raises `ValueError` where there is none.
+    """
+    # The trainer's state is the last file of a checkpoint to be written.
+    complete = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json") if is_json(path)]
+    if not complete:
+        raise ValueError(f"{folder} holds no complete checkpoint to resume from: leave `resume` out to start anew.")
+    return str(max(complete, key=lambda path: int(path.name.rpartition("-")[2])))
+
+
+def is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return True
