@@ -1,4 +1,4 @@
-"""Writes docs/results.md from what runs left on disk: no figure in it is typed by hand.
+"""Writes docs/results.md from what runs left on disk: every measured figure comes from there.
 
     python benchmarks/results.py --demo outputs/demo --text outputs/qata --vision outputs/qata-vision \\
         --trials "what was changed=outputs/trial" ...
@@ -12,11 +12,12 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 import yaml
 
-from tevia_hf import convert_lightning_checkpoint
+from tevia_hf import TeViAImageProcessor, TeViAPrototypeMemory, convert_lightning_checkpoint
 from tevia_hf.training.evaluation import score_table
 
 ROOT = Path(__file__).parents[1]
@@ -25,11 +26,15 @@ sys.path.insert(0, str(ROOT / "tests"))
 from references.reference_case import MANIFEST, expected, reference_inputs, reference_state_dict  # noqa: E402
 
 PATH_FIELDS = ("vision_model", "text_model", "data_dir", "output_dir")
+PICTURES = (
+    ("qata", "qata/Train/Images/covid_0001.jpg", "qata/Train/GTs/mask_covid_0001.png"),
+    ("busi", "busi/malignant/malignant (20).png", "busi/malignant/malignant (20)_mask.png"),
+)
 PARTS = (("convnext", "vision"), ("bert", "text"))
 TEMPLATE = (Path(__file__).parent / "results_template.md").read_text(encoding="utf-8")
 
 
-def reference_table() -> str:
+def reference_table(pictures: Path | None) -> str:
     """Largest differences between the converted network and the authors' figures."""
     weights = {f"model.{name}": torch.from_numpy(values) for name, values in reference_state_dict().items()}
     vision, text = ({"model_type": kind, **MANIFEST[f"{part}_config"]} for kind, part in PARTS)
@@ -52,8 +57,28 @@ def reference_table() -> str:
         "Dice loss": [(plain.segmentation_loss, theirs["dice_loss"])],
         "momentum step": [(memory.prototypes[scale], theirs[f"prototype_after_{scale}"]) for scale in range(3)],
     }
+    fresh = TeViAPrototypeMemory([len(prototype) for prototype in prototypes])
+    fresh.collect([vectors.mean(0) for vectors in plain.visual_embeddings], samples=len(pixels))
+    rows["warm-up step"] = [(fresh.prototypes[0], theirs["collected_0"])]
+    for name, pairs in picture_pairs(pictures).items():
+        rows[name] = pairs
     lines = [f"| {name} | {max(float((a - b).abs().max()) for a, b in pairs):.1e} |" for name, pairs in rows.items()]
     return "\n".join(["| quantity | largest difference |", "|---|---|", *lines])
+
+
+def picture_pairs(folder: Path | None) -> dict[str, list[tuple[torch.Tensor, torch.Tensor]]]:
+    """Our pixels and masks beside those of the authors' reader (stored in float16), of pictures that stay elsewhere."""
+    if folder is None:
+        return {}
+    theirs = np.load(folder / "reference/pixels_expected.npz")
+    processor = TeViAImageProcessor(swap_axes=True, do_antialias=False, normalization="zscore")
+    pairs: dict[str, list] = {"pixels of two pictures": [], "their masks": []}
+    for name, image, mask in PICTURES:
+        inputs = processor(folder / "data" / image, folder / "data" / mask)
+        pixels = torch.from_numpy(theirs[f"{name}_pixels"].astype(np.float32))
+        pairs["pixels of two pictures"].append((inputs["pixel_values"][0], pixels))
+        pairs["their masks"].append((inputs["labels"], torch.from_numpy(theirs[f"{name}_mask"]).long()))
+    return pairs
 
 
 def evaluation_table(text_run: Path, vision_run: Path) -> str:
@@ -93,10 +118,11 @@ def main() -> None:
     for name in ("demo", "text", "vision"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--trials", nargs="*", default=[], metavar="LABEL=FOLDER")
+    parser.add_argument("--pictures", type=Path, help="folder with reference/pixels_expected.npz and data/")
     args = parser.parse_args()
     demo = read_json(args.demo / "scores.json")
     page = TEMPLATE.format(
-        reference=reference_table(),
+        reference=reference_table(args.pictures),
         demo=score_table(demo["scores"]),
         demo_seconds=round(demo["train_seconds"]),
         qata=evaluation_table(args.text, args.vision),

@@ -1,5 +1,6 @@
 """Pictures and masks become model inputs, and predictions masks."""
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +13,7 @@ from transformers import AutoImageProcessor, PreTrainedConfig
 
 from tevia_hf.image_processing_tevia import TeViAImageProcessor
 
-SHARED = Path(__file__).parents[2] / "shared"
+PICTURES = Path(os.environ.get("TEVIA_REFERENCE_PICTURES", "unset"))
 SETTING_ERRORS = (ValueError, TypeError, StrictDataclassFieldValidationError)
 SMALL = {"height": 16, "width": 16}
 
@@ -303,8 +304,8 @@ def test_settings_of_a_call_do_not_stay():
 
 
 @pytest.mark.skipif(
-    not (SHARED / "reference/pixels_expected.npz").exists(),
-    reason="reference pictures are licensed and not part of the repository",
+    not (PICTURES / "reference/pixels_expected.npz").exists(),
+    reason="the pictures' licences keep them out of the repository: name their folder in TEVIA_REFERENCE_PICTURES",
 )
 @pytest.mark.parametrize(
     ("name", "image", "mask"),
@@ -314,9 +315,9 @@ def test_settings_of_a_call_do_not_stay():
     ],
 )
 def test_pixels_equal_those_of_the_published_reader(name, image, mask):
-    expected = np.load(SHARED / "reference/pixels_expected.npz")
+    expected = np.load(PICTURES / "reference/pixels_expected.npz")
     processor = TeViAImageProcessor(swap_axes=True, do_antialias=False, normalization="zscore")
-    inputs = processor(SHARED / "data" / image, SHARED / "data" / mask)
+    inputs = processor(PICTURES / "data" / image, PICTURES / "data" / mask)
     error = np.abs(inputs.pixel_values[0].numpy() - expected[f"{name}_pixels"].astype(np.float32))
     assert error.max() < 2e-3  # the reference is stored in float16
     assert (inputs.labels.numpy() == expected[f"{name}_mask"]).all()

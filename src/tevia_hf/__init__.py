@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from .modeling_tevia import TeViASegmentationOutput as TeViASegmentationOutput
     from .processing_tevia import TeViAProcessor as TeViAProcessor
     from .training.callbacks import MomentumPrototypeCallback as MomentumPrototypeCallback
+    from .training.demo import run_demo as run_demo
     from .training.evaluation import evaluate_model as evaluate_model
     from .training.prediction import predict as predict
     from .training.recipe import build_trainer as build_trainer
+    from .training.recipe import train_from_recipe as train_from_recipe
 
 __version__ = "0.1.0"
 
@@ -41,7 +43,9 @@ _MODULE_OF = {
     "evaluate_model": "training.evaluation",
     "load_segmentation_dataset": "data.registry",
     "predict": "training.prediction",
+    "run_demo": "training.demo",
     "segmentation_metrics": "metrics",
+    "train_from_recipe": "training.recipe",
 }
 
 __all__ = ["__version__", *_MODULE_OF]
