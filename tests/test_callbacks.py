@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -296,3 +297,21 @@ def test_early_stopping_is_rebuilt_from_its_state_with_its_warm_up():
 def test_there_is_no_early_stopping_unless_asked_for(examples, tmp_path, tiny_model):
     trainer = build_trainer(tiny_model, tiny_processor(), arguments(tmp_path), examples)
     assert not any(isinstance(c, PrototypeAwareEarlyStopping) for c in trainer.callback_handler.callbacks)
+
+
+def test_each_scale_is_averaged_over_the_samples_that_it_sees(tiny_model):
+    callback, memory = MomentumPrototypeCallback(warmup_epochs=0), tiny_model.prototype_memory
+    callback.sums = [
+        torch.cat([torch.full_like(prototype, 6.0), torch.tensor([count])])
+        for prototype, count in zip(memory.prototypes, (3.0, 2.0, 1.0), strict=True)
+    ]
+    callback.on_step_end(None, SimpleNamespace(epoch=0.5), None, model=tiny_model)
+    assert [float(prototype.unique()) for prototype in memory.prototypes] == [2.0, 3.0, 6.0]
+
+
+def test_a_run_too_short_for_its_prototypes_says_so(tiny_model, caplog):
+    state = SimpleNamespace(num_train_epochs=2)
+    callback = MomentumPrototypeCallback(warmup_epochs=1)
+    callback.on_train_begin(None, state, None, model=tiny_model)
+    callback.detach()
+    assert "2 epochs end before prototypes act" in caplog.text
