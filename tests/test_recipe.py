@@ -1,11 +1,13 @@
 """Reading a recipe, claiming its folder, finding its checkpoint, and what its optimiser is given."""
 
+from pathlib import Path
+
 import pytest
 import torch
 import yaml
 from tiny import tiny_config, tiny_processor
 
-from tevia_hf import TeViAForSegmentation
+from tevia_hf import TeViAConfig, TeViAForSegmentation, TeViAImageProcessor
 from tevia_hf.data.synthetic import synthetic_dataset
 from tevia_hf.training.arguments import DataArguments, TeViATrainingArguments, as_mapping, parse_recipe
 from tevia_hf.training.output_dir import claim_output_dir, last_complete_checkpoint
@@ -15,6 +17,7 @@ from tevia_hf.training.recipe import (
     sample,
 )
 
+SHIPPED = sorted((Path(__file__).parents[1] / "hub_configs").glob("*/recipe.yaml"))
 RECIPE = """\
 vision_model: some/vision
 text_model: some/text
@@ -305,3 +308,10 @@ def test_a_saved_recipe_says_nothing_of_an_earlier_run(write, tmp_path):
 def test_settings_that_would_be_passed_over_are_refused(write, words, message):
     with pytest.raises(ValueError, match=message):
         parse_recipe(write(RECIPE), words)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.parent.name)
+def test_every_shipped_recipe_is_read(path):
+    recipe = parse_recipe(path)
+    TeViAConfig(**recipe.model.config)
+    TeViAImageProcessor(**recipe.model.image_processor)
