@@ -1,10 +1,10 @@
-"""Writes docs/results.md from what runs left on disk: every measured figure comes from there.
+"""Writes docs/results.md from what runs left on disk: every table in it comes from there.
 
     python benchmarks/results.py --demo outputs/demo --text outputs/qata --vision outputs/qata-vision \\
         --trials "what was changed=outputs/trial" ...
 
 All but the first are output folders of `tevia train`; `--text` and `--vision` also hold the folder `evaluation` that
-`tevia evaluate` wrote.
+`tevia evaluate` wrote, and `held_out` of `benchmarks/held_out.py`.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from tevia_hf.training.evaluation import score_table
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from references.reference_case import MANIFEST, expected, reference_inputs, reference_state_dict  # noqa: E402
+from references.reference_case import MANIFEST, expected, reference_inputs, reference_state_dict  # noqa: E402  # needs the path above
 
 PATH_FIELDS = ("vision_model", "text_model", "data_dir", "output_dir")
 PICTURES = (
@@ -81,10 +81,10 @@ def picture_pairs(folder: Path | None) -> dict[str, list[tuple[torch.Tensor, tor
     return pairs
 
 
-def evaluation_table(text_run: Path, vision_run: Path) -> str:
-    """Validation scores of both twins, from their `evaluation.json`."""
-    scores = {"vision-only twin": read_json(vision_run / "evaluation/evaluation.json")["scores"]["no text branch"]}
-    for mode, row in read_json(text_run / "evaluation/evaluation.json")["scores"].items():
+def evaluation_table(text_run: Path, vision_run: Path, folder: str) -> str:
+    """Validation scores of both twins, from the `evaluation.json` in a folder of each run."""
+    scores = {"vision-only twin": read_json(vision_run / folder / "evaluation.json")["scores"]["no text branch"]}
+    for mode, row in read_json(text_run / folder / "evaluation.json")["scores"].items():
         scores[f"with text: {mode}"] = row
     return score_table(scores)
 
@@ -125,7 +125,9 @@ def main() -> None:
         reference=reference_table(args.pictures),
         demo=score_table(demo["scores"]),
         demo_seconds=round(demo["train_seconds"]),
-        qata=evaluation_table(args.text, args.vision),
+        qata=evaluation_table(args.text, args.vision, "evaluation"),
+        held_out=evaluation_table(args.text, args.vision, "held_out"),
+        held_out_images=read_json(args.text / "held_out/evaluation.json")["settings"]["images"],
         text_facts=run_facts(args.text),
         vision_facts=run_facts(args.vision),
         trials=trial_table(args.trials),

@@ -7,7 +7,7 @@ from huggingface_hub.errors import StrictDataclassError
 from tiny import tiny_config, tiny_text_config, tiny_vision_config
 from transformers import AutoConfig, BertConfig, ConvNextConfig
 
-import tevia_hf.auto  # noqa: F401
+import tevia_hf.auto  # noqa: F401  # imported for its registration
 from tevia_hf import TeViAConfig
 
 WHERE_IT_WAS_READ = "_name_or_path"

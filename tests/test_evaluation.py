@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from tiny import tiny_config, tiny_processor
+from tiny import tiny_config, tiny_processor, tiny_reader
 from transformers import EvalPrediction
 
 from tevia_hf import TeViAForSegmentation, TeViASegmentationOutput, evaluate_model, segmentation_metrics
@@ -45,11 +45,7 @@ def examples():
 
 @pytest.fixture(scope="module")
 def model():
-    """Reads its text loudly, and marks about half of the pixels."""
-    torch.manual_seed(0)
-    model = TeViAForSegmentation(tiny_config(text_scale_init=1.0))
-    torch.nn.init.zeros_(model.decode_head.classifier.bias)
-    return model.eval()
+    return tiny_reader()
 
 
 @pytest.fixture(scope="module")

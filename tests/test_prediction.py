@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from tiny import tiny_config, tiny_processor
+from tiny import tiny_config, tiny_processor, tiny_reader
 
 from tevia_hf import TeViAForSegmentation, predict
 from tevia_hf.io import read_image
@@ -17,10 +17,7 @@ TEXTS = ["left lung", "", "upper right lung"]
 
 @pytest.fixture(scope="module")
 def model():
-    torch.manual_seed(0)
-    model = TeViAForSegmentation(tiny_config(text_scale_init=1.0))
-    torch.nn.init.zeros_(model.decode_head.classifier.bias)
-    return model.eval()
+    return tiny_reader()
 
 
 @pytest.fixture

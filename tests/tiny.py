@@ -1,8 +1,9 @@
 """A TeViA small enough to build in a moment, by construction and without files."""
 
+import torch
 from transformers import BertConfig, BertTokenizer, ConvNextConfig
 
-from tevia_hf import TeViAConfig, TeViAImageProcessor, TeViAProcessor
+from tevia_hf import TeViAConfig, TeViAForSegmentation, TeViAImageProcessor, TeViAProcessor
 
 WORDS = (
     "[PAD] [UNK] [CLS] [SEP] [MASK] bilateral unilateral pulmonary infection , . one two three four infected area "
@@ -44,3 +45,11 @@ def tiny_tokenizer(limit: int = 24) -> BertTokenizer:
 def tiny_processor(size: int = 32, **kwargs) -> TeViAProcessor:
     image_processor = TeViAImageProcessor(size={"height": size, "width": size}, **kwargs)
     return TeViAProcessor(image_processor, tiny_tokenizer())
+
+
+def tiny_reader() -> TeViAForSegmentation:
+    """A model whose masks depend on the text and cover about half of the pixels."""
+    torch.manual_seed(0)
+    model = TeViAForSegmentation(tiny_config())
+    torch.nn.init.zeros_(model.decode_head.classifier.bias)
+    return model.eval()

@@ -37,9 +37,8 @@ def head_grid_representation(
     """
     masked = head_features.detach().float() * foreground  # (batch, head_channels, height, width)
     grid = F.interpolate(masked, size=(side, side), mode="bilinear")  # (batch, head_channels, side, side)
-    mixed = F.interpolate(
-        grid.permute(0, 2, 3, 1), size=(side, channels), mode="bilinear"
-    )  # (batch, side, side, channels)
+    rows = grid.permute(0, 2, 3, 1)  # (batch, side, side, head_channels)
+    mixed = F.interpolate(rows, size=(side, channels), mode="bilinear")  # (batch, side, side, channels)
     return mixed.permute(0, 3, 1, 2).flatten(1)
 
 

@@ -78,9 +78,8 @@ def probe_stages(config: PreTrainedConfig) -> tuple[list[int], list[int], set[st
     """Indices and channels of the four maps among the hidden states; names of parameters that none depends on."""
     size = probe_size(config)
     with torch.device("meta"):
-        model = AutoModel.from_config(
-            copy.deepcopy(config), dtype=torch.float32
-        ).train()  # the call writes to the config
+        # A copy, because the call writes the dtype into the config.
+        model = AutoModel.from_config(copy.deepcopy(config), dtype=torch.float32).train()
         image = torch.zeros(2, getattr(config, "num_channels", 3), size, size, dtype=torch.float32)
         maps = spatial_hidden_states(model, image)
     last = {size // m.shape[-1]: index for index, m in enumerate(maps) if m.ndim == 4}

@@ -81,7 +81,6 @@ def train_twin(output_dir: Path, use_text: bool, num_train_epochs: float, seed: 
         output_dir=str(folder),
         num_train_epochs=num_train_epochs,
         per_device_train_batch_size=16,
-        per_device_eval_batch_size=64,
         learning_rate=1e-3,
         weight_decay=0.01,
         prototype_warmup_epochs=2,
