@@ -23,7 +23,8 @@ from transformers import (
 )
 
 from tevia_hf import TeViAForSegmentation
-from tevia_hf.backbone_tevia import TeViABackbone, TeViATextEncoder, load_text_config
+from tevia_hf.backbone_tevia import TeViABackbone
+from tevia_hf.text_encoder_tevia import TeViATextEncoder, load_text_config
 
 SWIN = {"embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 1, 1]}
 VISION = {

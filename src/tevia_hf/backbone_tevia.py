@@ -1,39 +1,41 @@
-"""The two encoders behind one face each: four maps from any vision model, token features from any text model."""
+"""The vision model behind one face: four maps, whether it builds a pyramid itself or knows a single scale."""
 
-import copy
-import inspect
+import math
+from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from torch import nn
-from transformers import (
-    MODEL_FOR_TEXT_ENCODING_MAPPING,
-    MODEL_MAPPING,
-    AutoConfig,
-    AutoModel,
-    BertConfig,
-    PreTrainedConfig,
-    PreTrainedModel,
-)
+from transformers import PreTrainedConfig
 
-STRIDES = (4, 8, 16, 32)
-PROBE_SIZE = 224  # where a config names no size of its own; windows of 7 at stride 32 need it
+from .encoder_loading_tevia import load_encoder
+from .vision_layout_tevia import STRIDES, build_vision_model, nearest, probe_layout, spatial_maps
+
 BATCH_NORM_MOMENTUM = 0.1
 
 
 class TeViABackbone(nn.Module):
-    """Four feature maps, fine to coarse, at strides 4, 8, 16 and 32: a vision model's last hidden state at each.
+    """Four feature maps of a vision model, fine to coarse, at strides 4, 8, 16 and 32.
 
-    Hidden states are the raw stage outputs, without the norm that transformers' backbone classes add (as published).
-    Which of them to take, and their channels, is found by a dry run on the meta device, because configs are not
-    reliable about it. Parameters that reach none of the four maps (final norms, poolers) are frozen.
+    A four-stage model gives the raw output of its stages, without the norm that transformers' backbone classes add (as
+    published). A single-scale one gives its last hidden state, from which a [`TeViAFeaturePyramid`] is made; its
+    pictures are resized a little where its patches are not 8, 16 or 32 pixels wide. Which maps there are, and their
+    channels, is found by a dry run on the meta device, because configs are not reliable about it. Parameters that reach
+    none of the four maps (final norms, poolers) are frozen.
 
-    Raises `ValueError` where the model has no spatial map at one of the four strides.
+    Raises `ValueError` where the model takes no pictures or has no spatial maps, and for pictures beyond the size of a
+    model that knows only one.
     """
 
     def __init__(self, config: PreTrainedConfig):
         super().__init__()
-        self.model = AutoModel.from_config(config)
-        self.stages, self.channels, self._unused = probe_stages(config)
+        self.layout = probe_layout(config)
+        self.channels = self.layout.channels
+        self.model = build_vision_model(config)
+        self.pyramid = None
+        if self.layout.patch is not None:
+            self.pyramid = TeViAFeaturePyramid(self.channels, self.layout.stride)
+        self.is_frozen = False
         self.adapt()
 
     def adapt(self) -> None:
@@ -41,26 +43,93 @@ class TeViABackbone(nn.Module):
         self.freeze_unused()
 
     def freeze_unused(self) -> None:
+        """Gradients for exactly the parameters that are trained."""
         for name, parameter in self.model.named_parameters():
-            if name in self._unused:
+            if self.is_frozen or name in self.layout.unused:
                 parameter.requires_grad_(False)
+
+    def freeze(self) -> None:
+        """Fixes the vision model: no gradients, batch statistics and dropout as in evaluation. A pyramid learns on."""
+        self.is_frozen = True
+        self.freeze_unused()
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "TeViABackbone":
+        super().train(mode)
+        self.model.train(mode and not self.is_frozen)
+        return self
 
     def load_pretrained(self, name_or_path: str, **kwargs) -> None:
         """Replaces the random weights by those of a checkpoint of the same architecture."""
-        kwargs = {"dtype": torch.float32, **kwargs}
-        self.model = AutoModel.from_pretrained(name_or_path, config=self.model.config, **kwargs)
+        self.model = load_encoder(self.model, name_or_path, optional=self.layout.unused, **kwargs)
         self.adapt()
 
     def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        hidden_states = spatial_hidden_states(self.model, pixel_values)
-        return tuple(hidden_states[stage] for stage in self.stages)
+        """Maps `(batch, channels, height / stride, width / stride)` of `(batch, 3, height, width)`, multiples of 32."""
+        height, width = pixel_values.shape[-2:]
+        maps = spatial_maps(self.model, self.fit(pixel_values), self.layout.channels_last)
+        maps = [maps[stage] for stage in self.layout.stages]
+        if self.pyramid is not None:
+            maps = self.pyramid(maps[0])
+        return tuple(m[..., : height // s, : width // s] for m, s in zip(maps, STRIDES, strict=True))
+
+    def fit(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Pads to the least size the model takes; resizes so that patches fall on the grid of the stride."""
+        height, width = pixel_values.shape[-2:]
+        self.check_size(height, width)
+        least, patch, stride = self.layout.min_size, self.layout.patch, self.layout.stride
+        if min(height, width) < least:
+            pixel_values = F.pad(pixel_values, (0, max(least - width, 0), 0, max(least - height, 0)))
+        if patch == stride:
+            return pixel_values
+        size = (pixel_values.shape[-2] // stride * patch, pixel_values.shape[-1] // stride * patch)
+        return F.interpolate(pixel_values, size=size, mode="bicubic", align_corners=False)
+
+    def check_size(self, height: int, width: int) -> None:
+        side, family = self.layout.max_size, self.model.config.model_type
+        if side is not None and max(height, width) > side:
+            raise ValueError(
+                f"The picture, padded to multiples of 32, is {height}x{width}; this `{family}` lacks windows and "
+                f"positions for more than {side}x{side}. Resize it (the processor does with `size={{'height': {side}, "
+                f"'width': {side}}}`), or choose a family of any size, e.g. `{nearest(family)}`."
+            )
 
 
-def spatial_hidden_states(model: PreTrainedModel, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """All hidden states of a vision model as maps `(batch, channels, height, width)`."""
-    outputs = model(pixel_values, output_hidden_states=True)
-    hidden_states = getattr(outputs, "reshaped_hidden_states", None) or outputs.hidden_states
-    return tuple(hidden_states or ())
+class TeViAChannelNorm(nn.LayerNorm):
+    """Layer norm over the channels of a map `(batch, channels, height, width)`, place by place."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class TeViAFeaturePyramid(nn.ModuleList):
+    """Four maps at strides 4 to 32 from the single map of a plain transformer.
+
+    Each is made from that map alone, by transposed convolutions, as it is, or by max pooling (the simple feature
+    pyramid of ViTDet, Li et al. 2022, section 3), then projected and normalised.
+
+    Args:
+        channels: of the four maps, fine to coarse; the last is the model's own width.
+        stride: of the model's map.
+    """
+
+    def __init__(self, channels: list[int], stride: int):
+        super().__init__(
+            pyramid_branch(channels[-1], width, steps=int(math.log2(stride / target)))
+            for width, target in zip(channels, STRIDES, strict=True)
+        )
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        return [branch(x) for branch in self]
+
+
+def pyramid_branch(channels: int, width: int, steps: int) -> nn.Sequential:
+    """Doubles a map's sides `steps` times (halves them where negative) and brings it to `width` channels."""
+    layers: list[nn.Module] = [nn.MaxPool2d(2) for _ in range(-steps)]
+    widths = [max(channels // 2**step, width) for step in range(steps + 1)] or [channels]
+    for before, after in pairwise(widths):
+        layers += [nn.ConvTranspose2d(before, after, kernel_size=2, stride=2), TeViAChannelNorm(after), nn.GELU()]
+    return nn.Sequential(*layers, nn.Conv2d(widths[-1], width, kernel_size=1, bias=False), TeViAChannelNorm(width))
 
 
 def mend_batch_norm_momentum(model: nn.Module) -> None:
@@ -74,81 +143,4 @@ def mend_batch_norm_momentum(model: nn.Module) -> None:
             module.momentum = BATCH_NORM_MOMENTUM
 
 
-def probe_stages(config: PreTrainedConfig) -> tuple[list[int], list[int], set[str]]:
-    """Indices and channels of the four maps among the hidden states; names of parameters that none depends on."""
-    size = probe_size(config)
-    with torch.device("meta"):
-        # A copy, because the call writes the dtype into the config.
-        model = AutoModel.from_config(copy.deepcopy(config), dtype=torch.float32).train()
-        image = torch.zeros(2, getattr(config, "num_channels", 3), size, size, dtype=torch.float32)
-        maps = spatial_hidden_states(model, image)
-    last = {size // m.shape[-1]: index for index, m in enumerate(maps) if m.ndim == 4}
-    if missing := [stride for stride in STRIDES if stride not in last]:
-        raise ValueError(
-            f"`{config.model_type}` has no feature map at stride {missing}, only at {sorted(last)}; TeViA needs "
-            f"{list(STRIDES)}: choose a four-stage model such as convnext, swin, resnet or mobilenet_v2."
-        )
-    stages = [last[stride] for stride in STRIDES]
-    names, parameters = zip(*model.named_parameters(), strict=True)
-    total = sum(maps[stage].sum() for stage in stages)
-    gradients = torch.autograd.grad(total, parameters, allow_unused=True)
-    unused = {name for name, gradient in zip(names, gradients, strict=True) if gradient is None}
-    return stages, [maps[stage].shape[1] for stage in stages], unused
-
-
-def probe_size(config: PreTrainedConfig) -> int:
-    """Side of the dry run's image: the size the model was made for (fixed in some), else 224."""
-    size = getattr(config, "image_size", None)
-    return size if isinstance(size, int) and size % STRIDES[-1] == 0 else PROBE_SIZE
-
-
-class TeViATextEncoder(nn.Module):
-    """Token features of a frozen text model: no gradients, no dropout, whatever `.train()` says."""
-
-    def __init__(self, config: PreTrainedConfig):
-        super().__init__()
-        model_class = text_model_class(config)
-        self.model = model_class._from_config(config, **without_pooler(model_class))
-        self.requires_grad_(False)
-
-    def load_pretrained(self, name_or_path: str, **kwargs) -> None:
-        """Replaces the random weights by those of a checkpoint of the same architecture."""
-        model_class = type(self.model)
-        kwargs = {"dtype": torch.float32, **without_pooler(model_class), **kwargs}
-        self.model = model_class.from_pretrained(name_or_path, config=self.model.config, **kwargs)
-        self.requires_grad_(False)
-
-    def train(self, mode: bool = True) -> "TeViATextEncoder":
-        return super().train(False)
-
-    @torch.no_grad()
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
-        self.eval()
-        return self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-
-
-def text_model_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
-    """The transformers class that encodes text for a config (for T5 the encoder half)."""
-    for mapping in (MODEL_FOR_TEXT_ENCODING_MAPPING, MODEL_MAPPING):
-        if type(config) in mapping:
-            return mapping[type(config)]
-    raise ValueError(
-        f"`{config.model_type}` is no text encoder that transformers knows: choose e.g. a bert or roberta."
-    )
-
-
-def without_pooler(model_class: type[PreTrainedModel]) -> dict[str, bool]:
-    accepts = inspect.signature(model_class.__init__).parameters
-    return {"add_pooling_layer": False} if "add_pooling_layer" in accepts else {}
-
-
-def load_text_config(name_or_path: str, **kwargs) -> PreTrainedConfig:
-    """The config of a text encoder; CXR-BERT's becomes that of the plain BERT it is, without its remote code."""
-    values, _ = PreTrainedConfig.get_config_dict(name_or_path, **kwargs)
-    if values.get("model_type") == "cxr-bert":
-        dropped = ("model_type", "auto_map", "architectures", "projection_size")
-        return BertConfig.from_dict({key: value for key, value in values.items() if key not in dropped})
-    return AutoConfig.from_pretrained(name_or_path, **kwargs)
-
-
-__all__ = ["TeViABackbone", "TeViATextEncoder", "load_text_config"]
+__all__ = ["TeViABackbone", "TeViAFeaturePyramid"]

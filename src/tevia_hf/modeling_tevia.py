@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import AutoConfig, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
@@ -17,7 +17,7 @@ from .alignment_tevia import (
     foreground_mask,
     head_grid_representation,
 )
-from .backbone_tevia import STRIDES, TeViABackbone, TeViATextEncoder, load_text_config
+from .backbone_tevia import TeViABackbone
 from .configuration_tevia import TeViAConfig
 from .decoder_tevia import (
     TeViADecoderBlock,
@@ -28,6 +28,8 @@ from .decoder_tevia import (
     mean_token,
 )
 from .loss_tevia import check_labels, segmentation_loss
+from .text_encoder_tevia import TeViATextEncoder, load_text_config
+from .vision_layout_tevia import STRIDES, load_vision_config
 
 
 @dataclass
@@ -252,7 +254,7 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
         """
         config_kwargs.setdefault("use_text", text is not None)
         text_config = load_text_config(text) if text is not None else None
-        vision_config = AutoConfig.from_pretrained(vision)
+        vision_config = load_vision_config(vision)
         vision_config.dtype = None  # not the type the encoder was saved in: one type for the whole model
         model = cls(TeViAConfig(backbone_config=vision_config, text_config=text_config, **config_kwargs))
         model.model.backbone.load_pretrained(vision)

@@ -38,7 +38,8 @@ class TeViAProcessor(ProcessorMixin):
 
         Args:
             vision: folder or hub name; its `image_mean` and `image_std`, where it has them, are taken over.
-            text: folder or hub name of the text encoder; CXR-BERT is read without remote code.
+            text: folder or hub name of the text encoder; CXR-BERT is read without remote code. Sentences are padded
+                on the right, with the end-of-text token where the tokenizer has none for padding.
             max_text_length: longer texts are truncated, in tokens.
             image_kwargs: settings of `TeViAImageProcessor`.
         """
@@ -116,11 +117,16 @@ class TeViAProcessor(ProcessorMixin):
 
 
 def _pixel_statistics(vision: str | os.PathLike) -> dict[str, Any]:
+    """Mean and standard deviation of the pixels the vision model was trained on; empty where its files name none."""
     try:
         settings, _ = TeViAImageProcessor.get_image_processor_dict(vision)
-    except OSError:  # an encoder without an image processor
-        return {}
-    return {name: settings[name] for name in ("image_mean", "image_std") if settings.get(name)}
+    except OSError:  # no image processor: timm keeps its statistics in the model's config
+        config, _ = PreTrainedConfig.get_config_dict(vision)
+        timm = config.get("pretrained_cfg") or {}
+        settings = {"image_mean": timm.get("mean"), "image_std": timm.get("std")}
+    if settings.get("do_normalize") is False:
+        return {"image_mean": [0.0] * 3, "image_std": [1.0] * 3}
+    return {name: list(settings[name]) for name in ("image_mean", "image_std") if settings.get(name)}
 
 
 def _load_tokenizer(text: str | os.PathLike, max_text_length: int) -> Any:
@@ -128,7 +134,11 @@ def _load_tokenizer(text: str | os.PathLike, max_text_length: int) -> Any:
     tokenizer_class = get_tokenizer_config(text).get("tokenizer_class") or ""
     is_cxr_bert = config.get("model_type") == "cxr-bert" or "CXRBert" in tokenizer_class
     loader = BertTokenizer if is_cxr_bert else AutoTokenizer
-    return loader.from_pretrained(text, model_max_length=max_text_length)
+    # On the right, as the decoder counts a sentence's tokens from its start.
+    tokenizer = loader.from_pretrained(text, model_max_length=max_text_length, padding_side="right")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
 
 
 __all__ = ["TeViAProcessor"]

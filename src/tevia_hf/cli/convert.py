@@ -12,13 +12,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from transformers import AutoConfig
 
-    from ..backbone_tevia import load_text_config
     from ..hub.convert_lightning import convert_lightning_checkpoint, published_processor
+    from ..text_encoder_tevia import load_text_config
     from ..training.output_dir import claim_output_dir
+    from ..vision_layout_tevia import load_vision_config
 
-    vision_config, text_config = AutoConfig.from_pretrained(args.vision), load_text_config(args.text)
+    vision_config, text_config = load_vision_config(args.vision), load_text_config(args.text)
     model = convert_lightning_checkpoint(args.checkpoint, vision_config, text_config)
     processor = published_processor(args.vision, args.text)
     claim_output_dir(args.output_dir, overwrite=args.overwrite, inputs=[args.checkpoint, args.vision, args.text])

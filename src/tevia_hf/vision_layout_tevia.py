@@ -1,0 +1,196 @@
+"""Where a vision model's four maps are: found by a dry run, as configs are not reliable about it."""
+
+import copy
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import MODEL_FOR_BACKBONE_MAPPING, MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
+
+from .encoder_loading_tevia import build_encoder, load_half_config, model_class, nearest_family
+
+STRIDES = (4, 8, 16, 32)
+PROBE_SIZE = 224  # where a config names no size of its own, or one that 32 does not divide
+MAX_PREFIX_TOKENS = 16  # class and register tokens; more than these are no prefix (YOLOS has 100 at the end)
+
+PYRAMID_FAMILIES = tuple(
+    "convnext convnextv2 dinov3_convnext resnet bit swin swinv2 pvt_v2 focalnet hgnet_v2 hiera segformer mobilenet_v1 "
+    "mobilenet_v2 efficientnet".split()
+)
+SINGLE_SCALE_FAMILIES = tuple(
+    "vit dinov2 dinov2_with_registers dinov3_vit beit siglip_vision_model clip_vision_model".split()
+)
+VISION_FAMILIES = PYRAMID_FAMILIES + SINGLE_SCALE_FAMILIES
+
+# What a model needs to hear to take any size and to show its stages as they end; who does not know a word ignores it.
+FORWARD_OPTIONS = {
+    "output_hidden_states": True,
+    "interpolate_pos_encoding": True,
+    # Swin: stage outputs before the downsampling that ends them, and windows at maps smaller than one.
+    "output_hidden_states_before_downsampling": True,
+    "always_partition": True,
+}
+# Their models do not pass the option above on to the encoder (transformers 5.23).
+SHOWN_AFTER_DOWNSAMPLING = ("swinv2", "focalnet")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the dry run found.
+
+    Args:
+        stages: which of the model's maps are taken, fine to coarse; of a single-scale model the one.
+        channels: of the four maps that the backbone gives, fine to coarse.
+        unused: names of parameters that none of the taken maps depends on.
+        min_size, max_size: sides of the least and the greatest picture the model takes; `None`: any.
+        patch, stride: of a single-scale model, its patch in pixels and the stride its map is taken for.
+        channels_last: the model's maps are `(batch, height, width, channels)`.
+    """
+
+    stages: list[int]
+    channels: list[int]
+    unused: frozenset[str]
+    min_size: int = STRIDES[-1]
+    max_size: int | None = None
+    patch: int | None = None
+    stride: int | None = None
+    channels_last: bool = False
+
+
+def build_vision_model(config: PreTrainedConfig, **kwargs) -> PreTrainedModel:
+    """A vision model with random weights; `ValueError` where the config is of no such model."""
+    family, found = config.model_type, model_class(config, (MODEL_MAPPING, MODEL_FOR_BACKBONE_MAPPING))
+    if found is None:
+        raise ValueError(f"`{family}` has no model class in transformers: choose e.g. `{nearest(family)}`.")
+    if found.main_input_name != "pixel_values":
+        raise ValueError(
+            f"`{family}` takes `{found.main_input_name}`, not pictures, and cannot be the vision model: choose a "
+            "convnext, swin or vit, or the `vision_config` of a pair such as CLIP."
+        )
+    return build_encoder(found, config, **kwargs)
+
+
+def nearest(family: str) -> str:
+    return nearest_family(family, [name for name in VISION_FAMILIES if name != family])
+
+
+def probe_layout(config: PreTrainedConfig) -> Layout:
+    """Finds the four maps by a dry run on the meta device, which computes shapes only.
+
+    Raises `ValueError` where there is no map at one of the four strides and no single map to make them from.
+    """
+    size = probe_size(config)
+    with torch.device("meta"):
+        # A copy, because the call writes the dtype into the config.
+        model = build_vision_model(copy.deepcopy(config), dtype=torch.float32).train()
+        maps = dry_run(model, size)
+        channels_last = all(m.shape[1] == m.shape[2] != m.shape[3] for m in maps)
+        if channels_last:
+            maps = [m.permute(0, 3, 1, 2) for m in maps]
+        min_size, max_size = size_range(model, size)
+    stages, channels, single = find_stages(config.model_type, maps, size)
+    unused = unused_parameters(model, [maps[stage] for stage in stages])
+    return Layout(stages, channels, unused, min_size, max_size, *single, channels_last)
+
+
+def find_stages(family: str, maps: list[torch.Tensor], size: int) -> tuple[list[int], list[int], tuple]:
+    """Which maps are taken, the four channels, and of a single-scale model its patch and stride."""
+    last = {size // m.shape[-1]: index for index, m in enumerate(maps)}
+    if len(last) == 1:
+        (patch, stage), width = *last.items(), maps[-1].shape[1]
+        stride = min(STRIDES, key=lambda stride: abs(math.log2(stride / patch)))
+        return [stage], [width // 8, width // 4, width // 2, width], (patch, stride)
+    if missing := [stride for stride in STRIDES if stride not in last]:
+        raise ValueError(
+            f"`{family}` has no feature map at stride {missing}, only at {sorted(last)}; TeViA needs {list(STRIDES)}, "
+            f"or a model of one scale: choose e.g. `{nearest(family)}`."
+        )
+    stages = [last[stride] for stride in STRIDES]
+    return stages, [maps[stage].shape[1] for stage in stages], (None, None)
+
+
+def probe_size(config: PreTrainedConfig) -> int:
+    """Side of the dry run's image: the size the model was made for (fixed in some), else 224."""
+    size = getattr(config, "image_size", None)
+    size = size[0] if isinstance(size, (list, tuple)) else size
+    return size if isinstance(size, int) and size % STRIDES[-1] == 0 else PROBE_SIZE
+
+
+def dry_run(model: PreTrainedModel, size: int) -> list[torch.Tensor]:
+    family = model.config.model_type
+    try:
+        return spatial_maps(model, blank(model, size, size))
+    except Exception as error:
+        raise ValueError(
+            f"`{family}` gives no spatial maps for a picture alone: {error} Choose e.g. `{nearest(family)}`."
+        ) from error
+
+
+def size_range(model: PreTrainedModel, size: int) -> tuple[int, int | None]:
+    """Sides of the least picture that the model takes, and of the greatest, `None` where there is no limit."""
+    sides = [STRIDES[-1] * 2**step for step in range(8)]
+    least = next((side for side in sides if side < size and runs(model, side, side)), size)
+    return least, None if runs(model, 2 * size, size) else size
+
+
+def runs(model: PreTrainedModel, height: int, width: int) -> bool:
+    try:
+        spatial_maps(model, blank(model, height, width))
+    except Exception:  # each family fails in its own way
+        return False
+    return True
+
+
+def blank(model: PreTrainedModel, height: int, width: int) -> torch.Tensor:
+    return torch.zeros(2, getattr(model.config, "num_channels", 3), height, width, dtype=torch.float32)
+
+
+def unused_parameters(model: nn.Module, maps: list[torch.Tensor]) -> frozenset[str]:
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    gradients = torch.autograd.grad(sum(m.sum() for m in maps), parameters, allow_unused=True)
+    return frozenset(name for name, gradient in zip(names, gradients, strict=True) if gradient is None)
+
+
+def spatial_maps(model: PreTrainedModel, pixel_values: torch.Tensor, channels_last: bool = False) -> list[torch.Tensor]:
+    """The maps `(batch, channels, height, width)` a vision model shows: its hidden states, or its last one's tokens."""
+    if model.config.model_type in SHOWN_AFTER_DOWNSAMPLING:
+        return maps_before_downsampling(model, pixel_values)
+    outputs = model(pixel_values, **FORWARD_OPTIONS)
+    states = getattr(outputs, "reshaped_hidden_states", None) or outputs.hidden_states or ()
+    maps = [state for state in states if torch.is_tensor(state) and state.ndim == 4]
+    if channels_last:
+        maps = [m.permute(0, 3, 1, 2) for m in maps]
+    return maps or [token_map(model, outputs.last_hidden_state, *pixel_values.shape[-2:])]
+
+
+def maps_before_downsampling(model: PreTrainedModel, pixel_values: torch.Tensor) -> list[torch.Tensor]:
+    """The stages' outputs as they end, before the downsampling that leads to the next stage."""
+    tokens, size = model.embeddings(pixel_values)
+    maps = []
+    for stage in getattr(model.encoder, "stages", None) or model.encoder.layers:
+        tokens, before, sizes = stage(tokens, size)[:3]
+        maps.append(before.transpose(1, 2).unflatten(2, size))
+        size = sizes[-2:]
+    return maps
+
+
+def token_map(model: PreTrainedModel, tokens: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """The tokens `(batch, prefix + patches, channels)` of the patches, laid out as the picture."""
+    patch = getattr(model.config, "patch_size", None)
+    if patch is None:
+        raise ValueError("It gives tokens, and its config no `patch_size` to lay them out by.")
+    patch = patch if isinstance(patch, int) else patch[0]
+    rows, columns = height // patch, width // patch
+    prefix = tokens.shape[1] - rows * columns
+    if not 0 <= prefix <= MAX_PREFIX_TOKENS:
+        raise ValueError(f"It gives {tokens.shape[1]} tokens for {rows}x{columns} patches.")
+    return tokens[:, prefix:].transpose(1, 2).unflatten(2, (rows, columns))
+
+
+def load_vision_config(name_or_path: str, **kwargs) -> PreTrainedConfig:
+    """The config of a vision model; of a pair such as CLIP that of its vision half."""
+    return load_half_config(name_or_path, "vision_config", **kwargs)
+
+
+__all__ = ["STRIDES", "VISION_FAMILIES", "Layout", "load_vision_config", "probe_layout", "spatial_maps"]
