@@ -9,6 +9,7 @@ from torch import nn
 from transformers import PreTrainedConfig
 
 from .encoder_loading_tevia import load_encoder
+from .lora_tevia import add_lora, is_lora, merge_lora
 from .vision_layout_tevia import STRIDES, build_vision_model, nearest, probe_layout, spatial_maps
 
 BATCH_NORM_MOMENTUM = 0.1
@@ -35,23 +36,32 @@ class TeViABackbone(nn.Module):
         self.pyramid = None
         if self.layout.patch is not None:
             self.pyramid = TeViAFeaturePyramid(self.channels, self.layout.stride)
-        self.is_frozen = False
-        self.adapt()
-
-    def adapt(self) -> None:
+        self.is_frozen = self.has_lora = False
         mend_batch_norm_momentum(self.model)
-        self.freeze_unused()
+        self.set_trainable()
 
-    def freeze_unused(self) -> None:
-        """Gradients for exactly the parameters that are trained."""
+    def set_trainable(self) -> None:
+        """Gradients off for what does not learn: all but the adapters, a frozen model, parameters without effect."""
         for name, parameter in self.model.named_parameters():
-            if self.is_frozen or name in self.layout.unused:
+            learns = is_lora(name) if self.has_lora else not (self.is_frozen or name in self.layout.unused)
+            if not learns:
                 parameter.requires_grad_(False)
+
+    def add_lora(self, adapter: dict | str) -> dict:
+        """See `TeViAForSegmentation.add_lora`."""
+        self.has_lora = True
+        return add_lora(self.model, adapter, self.layout.unused)
+
+    def merge_lora(self) -> None:
+        merge_lora(self.model)
+        self.has_lora = False
+        self.model.requires_grad_(True)
+        self.set_trainable()
 
     def freeze(self) -> None:
         """Fixes the vision model: no gradients, batch statistics and dropout as in evaluation. A pyramid learns on."""
         self.is_frozen = True
-        self.freeze_unused()
+        self.set_trainable()
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "TeViABackbone":
@@ -62,7 +72,8 @@ class TeViABackbone(nn.Module):
     def load_pretrained(self, name_or_path: str, **kwargs) -> None:
         """Replaces the random weights by those of a checkpoint of the same architecture."""
         self.model = load_encoder(self.model, name_or_path, optional=self.layout.unused, **kwargs)
-        self.adapt()
+        mend_batch_norm_momentum(self.model)
+        self.set_trainable()
 
     def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Maps `(batch, channels, height / stride, width / stride)` of `(batch, 3, height, width)`, multiples of 32."""

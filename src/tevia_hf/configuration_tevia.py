@@ -13,7 +13,8 @@ class TeViAConfig(PreTrainedConfig):
 
     Args:
         backbone_config (`dict` or `PreTrainedConfig`, *optional*):
-            Any vision model whose feature maps reach the strides 4, 8, 16 and 32. Default: ConvNeXt-Tiny.
+            Any vision model with feature maps at the strides 4, 8, 16 and 32 or a single map, as a ViT's. Default:
+            ConvNeXt-Tiny.
         text_config (`dict` or `PreTrainedConfig`, *optional*):
             Any text encoder; its weights stay frozen. Default: BERT base, the shape of CXR-BERT. `None` where
             `use_text=False`.
@@ -48,6 +49,9 @@ class TeViAConfig(PreTrainedConfig):
             Factor of the cross-entropy beside the Dice loss. Published code: 0, as it cancelled out there.
         prototype_momentum (`float`, defaults to 0.99):
             The share of the old prototype in a momentum step.
+        backbone_lora, text_lora (`dict`, *optional*):
+            Fields of `peft.LoraConfig` for the low-rank adapters in an encoder. A record: `model.add_lora(...)` adds
+            them and writes it, `model.merge_lora()` takes both away.
         num_labels (`int`, defaults to 1):
             1: a lesion mask by sigmoid. More: classes by softmax, 0 is background.
     """
@@ -75,6 +79,8 @@ class TeViAConfig(PreTrainedConfig):
     alignment_loss_weight: float | int = 0.1
     cross_entropy_loss_weight: float | int = 1.0
     prototype_momentum: float | int = 0.99
+    backbone_lora: dict | None = None
+    text_lora: dict | None = None
 
     def __post_init__(self, **kwargs):
         if self.id2label is None:

@@ -91,9 +91,43 @@ class TeViAPreTrainedModel(PreTrainedModel):
     def freeze(self) -> None:
         """No gradients for the text encoder and for the parts of the backbone that no feature map depends on."""
         base = self.base_model
-        base.backbone.freeze_unused()
+        base.backbone.set_trainable()
         if base.text_encoder is not None:
-            base.text_encoder.requires_grad_(False)
+            base.text_encoder.set_trainable()
+
+    def freeze_backbone(self) -> None:
+        """Fixes the vision model: no gradients, batch statistics and dropout as in evaluation."""
+        self.base_model.backbone.freeze()
+
+    def add_lora(self, vision: dict | str | None = None, text: dict | str | None = None) -> None:
+        """Adds low-rank adapters to an encoder; of its weights they alone learn, also in the text encoder.
+
+        They are part of the model from then on: its config names them, `save_pretrained` and `from_pretrained` keep
+        them. `model.model.backbone.model.save_pretrained(folder)` saves an adapter alone, of the text encoder
+        `model.model.text_encoder.model`.
+
+        Args:
+            vision, text: fields of `peft.LoraConfig`, e.g. `{"r": 8, "lora_alpha": 16}`; all linear layers are adapted
+                unless `target_modules` says otherwise. Or the folder or hub name of a saved adapter.
+        """
+        for half, encoder, adapter in (
+            ("backbone_lora", self.base_model.backbone, vision),
+            ("text_lora", self.base_model.text_encoder, text),
+        ):
+            if adapter is None:
+                continue
+            if encoder is None:
+                raise ValueError("A model with `use_text=False` has no text encoder to adapt: leave `text` out.")
+            if encoder.has_lora:
+                raise ValueError(f"The model has adapters already, `{half}`: call `merge_lora()` before adding others.")
+            setattr(self.config, half, encoder.add_lora(adapter))
+
+    def merge_lora(self) -> None:
+        """Works the adapters into the weights: the same masks without peft."""
+        for encoder in (self.base_model.backbone, self.base_model.text_encoder):
+            if encoder is not None and encoder.has_lora:
+                encoder.merge_lora()
+        self.config.backbone_lora = self.config.text_lora = None
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -133,6 +167,10 @@ class TeViAModel(TeViAPreTrainedModel):
             self.text_encoder = TeViATextEncoder(config.text_config)
             self.null_text = nn.Parameter(torch.zeros(config.text_config.hidden_size))
             self.prototype_memory = TeViAPrototypeMemory(widths[:3], config.prototype_momentum)
+        if config.backbone_lora is not None:
+            self.backbone.add_lora(config.backbone_lora)
+        if config.text_lora is not None and config.use_text:
+            self.text_encoder.add_lora(config.text_lora)
         self.post_init()
 
     def check_channels(self) -> None:
@@ -247,9 +285,10 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
         """A model of two pre-trained encoders and a fresh decoder; the encoders need not know each other.
 
         Args:
-            vision: name or folder of any vision model with maps at strides 4 to 32.
-            text: name or folder of any text encoder (CXR-BERT included, without remote code); `None` builds the
-                vision-only network.
+            vision: name or folder of any vision model with maps at strides 4 to 32 or a single one; of a pair such as
+                CLIP its vision half is taken.
+            text: name or folder of any text encoder (CXR-BERT included, without remote code), or of a pair; `None`
+                builds the vision-only network.
             config_kwargs: fields of `TeViAConfig`.
         """
         config_kwargs.setdefault("use_text", text is not None)

@@ -11,6 +11,7 @@ from transformers import (
 )
 
 from .encoder_loading_tevia import build_encoder, load_encoder, load_half_config, model_class
+from .lora_tevia import add_lora, is_lora, merge_lora
 
 TEXT_FAMILIES = tuple(
     "bert cxr-bert roberta xlm-roberta distilbert mpnet deberta-v2 electra albert modernbert clip_text_model "
@@ -19,7 +20,7 @@ TEXT_FAMILIES = tuple(
 
 
 class TeViATextEncoder(nn.Module):
-    """Token features of a frozen text model: no gradients, no dropout, whatever `.train()` says.
+    """Token features of a frozen text model: no gradients, no dropout, whatever `.train()` says; adapters may learn.
 
     Of an encoder-decoder such as T5 it is the encoder half; a decoder-only model reads each token with those before it.
 
@@ -31,22 +32,37 @@ class TeViATextEncoder(nn.Module):
         config.use_cache = False  # decoders would keep keys and values for tokens that never come
         encoder_class = text_model_class(config)
         self.model = build_encoder(encoder_class, config)
-        self.requires_grad_(False)
+        self.has_lora = False
+        self.set_trainable()
+
+    def set_trainable(self) -> None:
+        for name, parameter in self.model.named_parameters():
+            if not is_lora(name):
+                parameter.requires_grad_(False)
+
+    def add_lora(self, adapter: dict | str) -> dict:
+        """See `TeViAForSegmentation.add_lora`."""
+        self.has_lora = True
+        return add_lora(self.model, adapter)
+
+    def merge_lora(self) -> None:
+        merge_lora(self.model)
+        self.has_lora = False
+        self.set_trainable()
 
     def load_pretrained(self, name_or_path: str, **kwargs) -> None:
         """Replaces the random weights by those of a checkpoint of the same architecture, and tries them."""
         self.model = load_encoder(self.model, name_or_path, **kwargs)
-        self.requires_grad_(False)
+        self.set_trainable()
         self(torch.ones(1, 2, dtype=torch.long, device=self.model.device))
 
     def train(self, mode: bool = True) -> "TeViATextEncoder":
-        return super().train(False)
+        return super().train(mode and self.has_lora)
 
-    @torch.no_grad()
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """Features `(batch, tokens, dim)` of `input_ids (batch, tokens)`."""
-        self.eval()
-        outputs = self.model(input_ids=input_ids, attention_mask=attention_mask)
+        with torch.set_grad_enabled(self.has_lora and torch.is_grad_enabled()):
+            outputs = self.model(input_ids=input_ids, attention_mask=attention_mask)
         features = getattr(outputs, "last_hidden_state", None)
         if features is None or features.shape[:2] != input_ids.shape:
             raise ValueError(

@@ -1,0 +1,74 @@
+"""Low-rank adapters (LoRA, Hu et al. 2021) in an encoder, through `peft`, which is needed here alone."""
+
+from collections.abc import Collection
+
+from torch import nn
+from transformers import PreTrainedModel
+
+PEFT_HINT = "LoRA needs peft: pip install 'tevia_hf[peft]'."
+
+
+def add_lora(encoder: PreTrainedModel, adapter: dict | str, unused: Collection[str] = ()) -> dict:
+    """Adds adapters to an encoder; they alone learn then. Returns the settings they can be built from again.
+
+    Args:
+        adapter: fields of `peft.LoraConfig`, e.g. `{"r": 8, "lora_alpha": 16}`; without `target_modules` every linear
+            layer gets an adapter, or every ungrouped convolution where there is no linear layer. Or the folder or hub
+            name of a saved adapter.
+        unused: names of weights that the features do not depend on; their layers get none.
+
+    Raises `ImportError` with the command to type where peft is missing.
+    """
+    try:
+        from peft import LoraConfig
+    except ImportError as error:
+        raise ImportError(PEFT_HINT) from error
+    if isinstance(adapter, str):
+        config = LoraConfig.from_pretrained(adapter)
+        encoder.load_adapter(adapter, is_trainable=True)
+    else:
+        config = LoraConfig(**{"target_modules": adaptable_layers(encoder, unused), **adapter})
+        encoder.add_adapter(config)
+    for name, parameter in encoder.named_parameters():
+        if is_lora(name):
+            # As peft initialised it, B at zero: transformers would draw it anew with the weights around it.
+            parameter._is_hf_initialized = True
+    return dict(adapter) if isinstance(adapter, dict) else differing_fields(config, LoraConfig())
+
+
+def differing_fields(config, default) -> dict:
+    """The fields of a `peft.LoraConfig` that say how its adapter is built, where they differ from the default."""
+    about_the_file = ("base_model_name_or_path", "auto_mapping", "inference_mode", "peft_version", "revision")
+    values, usual = config.to_dict(), default.to_dict()
+    named = {n: v for n, v in values.items() if n not in about_the_file and v != usual.get(n)}
+    return {name: sorted(value) if isinstance(value, set) else value for name, value in named.items()}
+
+
+def adaptable_layers(encoder: nn.Module, unused: Collection[str]) -> list[str]:
+    layers = {name: module for name, module in encoder.named_modules() if f"{name}.weight" not in unused}
+    linear = [name for name, module in layers.items() if isinstance(module, nn.Linear)]
+    convolutions = [n for n, module in layers.items() if isinstance(module, nn.Conv2d) and module.groups == 1]
+    return linear or convolutions
+
+
+def merge_lora(encoder: PreTrainedModel) -> None:
+    """Adds the adapters' products to the weights and takes the adapters away: the same function without peft."""
+    try:
+        from peft.tuners.tuners_utils import BaseTunerLayer
+    except ImportError as error:
+        raise ImportError(PEFT_HINT) from error
+    for name, module in list(encoder.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            module.merge()
+            parent, _, child = name.rpartition(".")
+            setattr(encoder.get_submodule(parent), child, module.get_base_layer())
+    encoder._hf_peft_config_loaded = False
+    del encoder.peft_config
+
+
+def is_lora(name: str) -> bool:
+    """Whether a parameter of this name is an adapter's."""
+    return ".lora_" in name
+
+
+__all__ = ["add_lora", "is_lora", "merge_lora"]
