@@ -89,25 +89,27 @@ def probe_layout(config: PreTrainedConfig) -> Layout:
         if channels_last:
             maps = [m.permute(0, 3, 1, 2) for m in maps]
         min_size, max_size = size_range(model, size)
-    stages, channels, single = find_stages(config.model_type, maps, size)
+    stages, channels, patch, stride = find_stages(config.model_type, maps, size)
     unused = unused_parameters(model, [maps[stage] for stage in stages])
-    return Layout(stages, channels, unused, min_size, max_size, *single, channels_last)
+    return Layout(stages, channels, unused, min_size, max_size, patch, stride, channels_last)
 
 
-def find_stages(family: str, maps: list[torch.Tensor], size: int) -> tuple[list[int], list[int], tuple]:
+def find_stages(
+    family: str, maps: list[torch.Tensor], size: int
+) -> tuple[list[int], list[int], int | None, int | None]:
     """Which maps are taken, the four channels, and of a single-scale model its patch and stride."""
     last = {size // m.shape[-1]: index for index, m in enumerate(maps)}
     if len(last) == 1:
         (patch, stage), width = *last.items(), maps[-1].shape[1]
         stride = min(STRIDES, key=lambda stride: abs(math.log2(stride / patch)))
-        return [stage], [width // 8, width // 4, width // 2, width], (patch, stride)
+        return [stage], [width // 8, width // 4, width // 2, width], patch, stride
     if missing := [stride for stride in STRIDES if stride not in last]:
         raise ValueError(
             f"`{family}` has no feature map at stride {missing}, only at {sorted(last)}; TeViA needs {list(STRIDES)}, "
             f"or a model of one scale: choose e.g. `{nearest(family)}`."
         )
     stages = [last[stride] for stride in STRIDES]
-    return stages, [maps[stage].shape[1] for stage in stages], (None, None)
+    return stages, [maps[stage].shape[1] for stage in stages], None, None
 
 
 def probe_size(config: PreTrainedConfig) -> int:
@@ -148,7 +150,7 @@ def blank(model: PreTrainedModel, height: int, width: int) -> torch.Tensor:
 
 def unused_parameters(model: nn.Module, maps: list[torch.Tensor]) -> frozenset[str]:
     names, parameters = zip(*model.named_parameters(), strict=True)
-    gradients = torch.autograd.grad(sum(m.sum() for m in maps), parameters, allow_unused=True)
+    gradients = torch.autograd.grad(torch.stack([m.sum() for m in maps]).sum(), parameters, allow_unused=True)
     return frozenset(name for name, gradient in zip(names, gradients, strict=True) if gradient is None)
 
 

@@ -26,6 +26,12 @@ class ModelArguments:
     image_processor: dict | str | None = field(
         default=None, metadata={"help": "Fields of TeViAImageProcessor that differ from its defaults."}
     )
+    vision_lora: dict | str | None = field(
+        default=None, metadata={"help": "Adapters for the vision model: fields of peft.LoraConfig, or a saved one."}
+    )
+    text_lora: dict | str | None = field(
+        default=None, metadata={"help": "Adapters for the text encoder, likewise; they alone of it learn."}
+    )
 
     def __post_init__(self):
         if self.model_name_or_path and (self.config or self.image_processor):
@@ -62,6 +68,10 @@ class TeViATrainingArguments(TrainingArguments):
     backbone_learning_rate: float | None = field(
         default=None, metadata={"help": "Rate of the pre-trained vision model; default: `learning_rate`."}
     )
+    layerwise_learning_rate_decay: float = field(
+        default=1.0, metadata={"help": "Factor on the vision model's rate from one layer to the one below it."}
+    )
+    freeze_backbone: bool = field(default=False, metadata={"help": "Leave the vision model's weights as they are."})
     prototype_warmup_epochs: int = field(
         default=1,
         metadata={"help": "Epochs before the one over which prototypes are averaged (published: 20)."},
@@ -86,6 +96,11 @@ class TeViATrainingArguments(TrainingArguments):
             raise ValueError("The recipe names no `output_dir`: say where the run is written.")
         if self.optim not in ("adamw_torch", "adamw_torch_fused"):
             raise ValueError(f"`optim` is {self.optim}, but the recipe's optimiser is AdamW: leave the field out.")
+        if not 0 < self.layerwise_learning_rate_decay <= 1:
+            raise ValueError(
+                f"`layerwise_learning_rate_decay` is a factor above 0 and up to 1, got "
+                f"{self.layerwise_learning_rate_decay}: e.g. 0.75."
+            )
         if self.dataloader_persistent_workers:
             raise ValueError("`dataloader_persistent_workers` would repeat one epoch's augmentation: leave it out.")
         self.dataloader_pin_memory &= torch.cuda.is_available()  # without a GPU it only warns

@@ -17,6 +17,7 @@ from ..prompts import flip_sentence
 from .arguments import DataArguments, ModelArguments, TeViATrainingArguments, as_mapping, parse_recipe
 from .callbacks import AugmentationEpochCallback, MomentumPrototypeCallback, PrototypeAwareEarlyStopping
 from .evaluation import compute_metrics, labels_from_logits
+from .optimization import build_optimizer
 from .output_dir import claim_output_dir, last_complete_checkpoint
 from .prediction import load_trained
 from .sentence_features import SentenceFeatureCache
@@ -64,6 +65,8 @@ def build_trainer(
 ) -> Trainer:
     """A stock `Trainer` for TeViA: text features cached per sentence, prototypes kept, both Dice definitions measured.
 
+    With adapters in the text encoder nothing is cached.
+
     Args:
         train_dataset, eval_dataset: as `load_segmentation_dataset` gives them.
         augmentation: of the training pictures only.
@@ -72,7 +75,9 @@ def build_trainer(
     # The same numbers in another order in memory: depthwise convolutions run about 1.6 times as fast on CPUs.
     model.to(memory_format=torch.channels_last)  # type: ignore[call-arg]  # transformers hides torch's signature
     sentences = None
-    if model.config.use_text:
+    if args.freeze_backbone:
+        model.freeze_backbone()
+    if model.config.use_text and model.config.text_lora is None:  # what a learning encoder says changes
         sentences = SentenceFeatureCache(model, processor)
         sentences.fill(all_sentences(train_dataset, eval_dataset))
     return Trainer(
@@ -108,25 +113,24 @@ def all_sentences(*datasets: Dataset | None) -> set[str]:
     return own | {flip_sentence(text) for text in own}
 
 
-def build_optimizer(model: TeViAForSegmentation, args: TeViATrainingArguments) -> torch.optim.Optimizer:
-    """AdamW with a rate of its own for the vision model, and weight decay for matrices and kernels only."""
-    own = args.backbone_learning_rate
-    rates = {True: args.learning_rate if own is None else own, False: args.learning_rate}
-    groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            groups.setdefault((name.startswith("model.backbone."), parameter.ndim > 1), []).append(parameter)
-    settings = [
-        {"params": parameters, "lr": rates[in_backbone], "weight_decay": args.weight_decay if decays else 0.0}
-        for (in_backbone, decays), parameters in groups.items()
-    ]
-    return torch.optim.AdamW(settings, betas=(args.adam_beta1, args.adam_beta2), eps=args.adam_epsilon)
-
-
 def load_model_and_processor(arguments: ModelArguments) -> tuple[TeViAForSegmentation, TeViAProcessor]:
-    """A model to train further, or a new one of two encoders, with the processor that fits it."""
+    """A model to train further, or a new one of two encoders, with the processor that fits it; adapters are added."""
     if arguments.model_name_or_path:
-        return load_trained(arguments.model_name_or_path)
+        model, processor = load_trained(arguments.model_name_or_path)
+    else:
+        model, processor = join_encoders(arguments)
+    adapters = {"vision": as_adapter(arguments.vision_lora), "text": as_adapter(arguments.text_lora)}
+    model.add_lora(**{half: adapter for half, adapter in adapters.items() if adapter})
+    return model, processor
+
+
+def as_adapter(value: dict | str | None) -> dict | str | None:
+    """Settings of an adapter, or the folder or name of a saved one as it is."""
+    is_name = isinstance(value, str) and not value.lstrip().startswith("{")
+    return value if is_name or value is None else as_mapping(value)
+
+
+def join_encoders(arguments: ModelArguments) -> tuple[TeViAForSegmentation, TeViAProcessor]:
     fields = as_mapping(arguments.config)
     settings = TeViAConfig(**fields)
     model = TeViAForSegmentation.from_vision_text_pretrained(

@@ -1,0 +1,63 @@
+"""AdamW with rates by part: the decoder's, the vision model's, and in that one by depth."""
+
+import copy
+
+import torch
+from transformers import PreTrainedModel
+
+from ..auto import TeViAForSegmentation
+from ..lora_tevia import is_lora
+from ..vision_layout_tevia import blank, build_vision_model, probe_size
+from .arguments import TeViATrainingArguments
+
+ENCODER = "model.backbone.model."
+
+
+def build_optimizer(model: TeViAForSegmentation, args: TeViATrainingArguments) -> torch.optim.AdamW:
+    """AdamW with a rate of its own for the vision model's weights, and weight decay for matrices and kernels only.
+
+    With `layerwise_learning_rate_decay` d below 1 the vision model's last layer learns at d times its rate, the one
+    below at d^2 times, and so on (as BEiT is fine-tuned, Bao et al. 2022). Adapters learn at the decoder's rate.
+    """
+    rates = learning_rates(model, args)
+    groups: dict[tuple[float, bool], list[torch.nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            rate = rates.get(name, args.learning_rate)
+            groups.setdefault((rate, parameter.ndim > 1), []).append(parameter)
+    settings = [
+        {"params": parameters, "lr": rate, "weight_decay": args.weight_decay if decays else 0.0}
+        for (rate, decays), parameters in groups.items()
+    ]
+    return torch.optim.AdamW(settings, betas=(args.adam_beta1, args.adam_beta2), eps=args.adam_epsilon)
+
+
+def learning_rates(model: TeViAForSegmentation, args: TeViATrainingArguments) -> dict[str, float]:
+    """The rate of each weight of the vision model, by its name in `model`."""
+    own, decay = args.backbone_learning_rate, args.layerwise_learning_rate_decay
+    rate = args.learning_rate if own is None else own
+    encoder = model.model.backbone.model
+    names = [name for name, _ in encoder.named_parameters() if not is_lora(name)]
+    depths = layer_depths(encoder) if decay < 1 else {}
+    return {ENCODER + name: rate * decay ** depths.get(name, 0) for name in names}
+
+
+def layer_depths(encoder: PreTrainedModel) -> dict[str, int]:
+    """How many layers lie between each weight of a vision model and the decoder, 1 for its last layer.
+
+    A layer is what leads from one hidden state to the next: a block of a transformer, a stage of ConvNeXt or Swin, a
+    block of MobileNet. Found on the meta device: a weight belongs to the first hidden state that depends on it.
+    """
+    config = copy.deepcopy(encoder.config)
+    size = probe_size(config)
+    with torch.device("meta"):
+        model = build_vision_model(config, dtype=torch.float32).train()
+        states = model(blank(model, size, size), output_hidden_states=True).hidden_states
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    depths: dict[str, int] = {}
+    for index, state in enumerate(states):
+        if state.requires_grad:  # the first of some is the picture itself
+            gradients = torch.autograd.grad(state.sum(), parameters, allow_unused=True, retain_graph=True)
+            reached = [name for name, gradient in zip(names, gradients, strict=True) if gradient is not None]
+            depths = {**{name: len(states) - index for name in reached}, **depths}
+    return depths
