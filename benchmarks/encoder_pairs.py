@@ -50,10 +50,8 @@ def small_t5() -> T5EncoderModel:
 
 def small_clip_text() -> CLIPTextModel:
     sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
-    sep = WORDS.index("[SEP]")
-    return CLIPTextModel(
-        CLIPTextConfig(**sizes, vocab_size=len(WORDS), eos_token_id=sep, bos_token_id=2, pad_token_id=0)
-    )
+    special = {"pad_token_id": WORDS.index("[PAD]"), "eos_token_id": WORDS.index("[SEP]")}
+    return CLIPTextModel(CLIPTextConfig(**sizes, **special, vocab_size=len(WORDS)))
 
 
 PAIRS = {

@@ -1,18 +1,16 @@
-"""Reading a recipe, claiming its folder, finding its checkpoint, and what its optimiser is given."""
+"""Reading a recipe, claiming its folder, finding its checkpoint, and the samples it draws."""
 
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
-from tiny import tiny_config, tiny_processor
+from tiny import tiny_processor
 
-from tevia_hf import TeViAConfig, TeViAForSegmentation, TeViAImageProcessor
+from tevia_hf import TeViAConfig, TeViAImageProcessor
 from tevia_hf.data.synthetic import synthetic_dataset
-from tevia_hf.training.arguments import DataArguments, TeViATrainingArguments, as_mapping, parse_recipe
+from tevia_hf.training.arguments import DataArguments, as_mapping, parse_recipe
 from tevia_hf.training.output_dir import claim_output_dir, last_complete_checkpoint
 from tevia_hf.training.recipe import (
-    build_optimizer,
     load_splits,
     sample,
 )
@@ -199,65 +197,6 @@ def test_nothing_to_resume_from_is_said(tmp_path):
     checkpoint(tmp_path, 3, None)
     with pytest.raises(ValueError, match="no complete checkpoint to resume from: leave `resume` out"):
         last_complete_checkpoint(tmp_path)
-
-
-# The optimiser
-
-
-def training_arguments(tmp_path, **settings):
-    settings = {"learning_rate": 1e-3, "weight_decay": 0.05, **settings}
-    return TeViATrainingArguments(output_dir=str(tmp_path), use_cpu=True, **settings)
-
-
-@pytest.fixture(params=[True, False], ids=["text", "vision-only"])
-def model(request):
-    return TeViAForSegmentation(tiny_config(use_text=request.param))
-
-
-@pytest.fixture
-def settings_of(model, tmp_path):
-    """Name of each parameter -> rate and decay."""
-
-    def settings_of(**settings):
-        names = {id(parameter): name for name, parameter in model.named_parameters()}
-        groups = build_optimizer(model, training_arguments(tmp_path, **settings)).param_groups
-        return [(names[id(p)], (group["lr"], group["weight_decay"])) for group in groups for p in group["params"]]
-
-    return settings_of
-
-
-def test_every_trainable_parameter_is_optimised_once_and_no_frozen_one(model, settings_of):
-    optimised = [name for name, _ in settings_of()]
-    assert sorted(optimised) == sorted(name for name, p in model.named_parameters() if p.requires_grad)
-    assert not any("text_encoder" in name for name in optimised)
-
-
-def test_the_backbone_has_a_rate_of_its_own(settings_of):
-    for name, (rate, _) in settings_of(backbone_learning_rate=1e-5):
-        assert rate == (1e-5 if ".backbone." in name else 1e-3), name
-
-
-def test_without_a_rate_of_its_own_the_backbone_has_everybodys(settings_of):
-    assert {rate for _, (rate, _) in settings_of()} == {1e-3}
-
-
-def test_a_backbone_rate_of_zero_is_zero(settings_of):
-    assert all(rate == 0 for name, (rate, _) in settings_of(backbone_learning_rate=0.0) if ".backbone." in name)
-
-
-def test_norms_and_biases_do_not_decay_and_matrices_do(settings_of):
-    decays = {name: decay for name, (_, decay) in settings_of()}
-    assert not any(decay for name, decay in decays.items() if name.endswith(".bias") or "norm" in name)
-    weights = ["model.decoder.0.upsampling.conv1.weight", "decode_head.classifier.weight"]
-    assert all(decays[name] == 0.05 for name in weights)
-    assert {name for name, decay in decays.items() if decay} < {n for n in decays if "norm" not in n}
-
-
-def test_the_optimiser_has_the_recipes_betas_and_epsilon(model, tmp_path):
-    args = training_arguments(tmp_path, adam_beta1=0.8, adam_beta2=0.95, adam_epsilon=1e-7)
-    optimizer = build_optimizer(model, args)
-    assert isinstance(optimizer, torch.optim.AdamW)
-    assert optimizer.defaults["betas"] == (0.8, 0.95) and optimizer.defaults["eps"] == 1e-7
 
 
 # Samples

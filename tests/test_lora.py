@@ -1,0 +1,159 @@
+"""Adapters start as nothing, learn alone, stay with the model, and can be saved alone or worked into the weights."""
+
+import copy
+import sys
+
+import pytest
+import torch
+from tiny import tiny_config, tiny_processor
+from transformers import ResNetConfig, SiglipVisionConfig
+
+from tevia_hf import TeViAForSegmentation, build_trainer, load_segmentation_dataset
+from tevia_hf.training.arguments import TeViATrainingArguments
+
+pytest.importorskip("peft")
+
+IDS = torch.tensor([[2, 7, 13, 3], [2, 9, 10, 3]])
+PICTURES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+BACKBONES = {
+    "linear layers": None,
+    "convolutions alone": ResNetConfig(embedding_size=8, hidden_sizes=[8, 8, 16, 32], depths=[1, 1, 1, 1]),
+    "layers without effect": SiglipVisionConfig(
+        hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, image_size=64
+    ),
+}
+
+
+def build(kind="linear layers"):
+    torch.manual_seed(0)
+    settings = {"backbone_config": BACKBONES[kind]} if BACKBONES[kind] else {}
+    return TeViAForSegmentation(tiny_config(**settings, decoder_channels=[16, 8, 8, 8])).eval()
+
+
+def logits(model):
+    with torch.no_grad():
+        return model.eval()(PICTURES, IDS).logits
+
+
+def labels():
+    labels = torch.zeros(2, 64, 64, dtype=torch.long)
+    labels[:, 10:30, 10:30] = 1
+    return labels
+
+
+def trained(model):
+    """With adapters that do something, as after training."""
+    torch.manual_seed(1)
+    for name, parameter in model.named_parameters():
+        if ".lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.5)
+    return model
+
+
+def learning(model):
+    return [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+
+
+def in_encoders(names):
+    return [name for name in names if "backbone.model." in name or "text_encoder." in name]
+
+
+@pytest.fixture(params=BACKBONES)
+def adapted(request):
+    model = build(request.param)
+    model.add_lora(vision={"r": 2}, text={"r": 2, "lora_alpha": 4})
+    return model
+
+
+def test_adapters_change_nothing_at_first(adapted, request):
+    plain = build(request.node.callspec.params["adapted"])
+    assert torch.equal(logits(adapted), logits(plain))
+    assert not torch.equal(logits(trained(adapted)), logits(plain))
+
+
+def test_of_the_encoders_exactly_the_adapters_learn_and_each_gets_a_gradient(adapted):
+    names = in_encoders(learning(adapted))
+    assert names and all(".lora_" in name for name in names)
+    assert any("text_encoder." in name for name in names) and any("backbone." in name for name in names)
+    trained(adapted).train()(PICTURES, IDS, labels=labels()).loss.backward()
+    without = [name for name, p in adapted.named_parameters() if p.requires_grad and p.grad is None]
+    assert without == []
+    text = [p.grad for name, p in adapted.named_parameters() if "text_encoder" in name and ".lora_A" in name]
+    assert all(gradient.abs().max() > 0 for gradient in text)
+
+
+def test_save_and_load_keep_the_adapters_and_what_learns(adapted, tmp_path):
+    trained(adapted).save_pretrained(tmp_path)
+    loaded = TeViAForSegmentation.from_pretrained(tmp_path)
+    assert torch.equal(logits(loaded), logits(adapted))
+    assert learning(loaded) == learning(adapted)
+    assert loaded.config.backbone_lora == {"r": 2} and loaded.config.text_lora == {"r": 2, "lora_alpha": 4}
+
+
+def test_merged_adapters_leave_a_plain_model_of_the_same_masks(adapted, request, tmp_path):
+    before = logits(trained(adapted))
+    adapted.merge_lora()
+    torch.testing.assert_close(logits(adapted), before, atol=1e-5, rtol=1e-5)
+    plain = build(request.node.callspec.params["adapted"])
+    assert adapted.state_dict().keys() == plain.state_dict().keys()
+    assert learning(adapted) == learning(plain)
+    adapted.save_pretrained(tmp_path)
+    torch.testing.assert_close(logits(TeViAForSegmentation.from_pretrained(tmp_path)), before, atol=1e-5, rtol=1e-5)
+    assert "lora" not in (tmp_path / "config.json").read_text().replace('_lora": null', "")
+
+
+@pytest.mark.parametrize("half", ["vision", "text"])
+def test_an_adapter_alone_is_saved_and_added_to_another_model(half, tmp_path):
+    model = build("convolutions alone")
+    model.add_lora(**{half: {"r": 2, "lora_alpha": 5}})
+    encoder = model.model.backbone if half == "vision" else model.model.text_encoder
+    trained(model)
+    encoder.model.save_pretrained(tmp_path / "adapter")
+    other = build("convolutions alone")
+    other.add_lora(**{half: str(tmp_path / "adapter")})
+    assert torch.equal(logits(other), logits(model))
+    assert learning(other) == learning(model)
+    other.save_pretrained(tmp_path / "whole")
+    assert torch.equal(logits(TeViAForSegmentation.from_pretrained(tmp_path / "whole")), logits(model))
+
+
+def test_a_model_built_from_a_config_with_adapters_starts_them_at_nothing():
+    model = TeViAForSegmentation(tiny_config(backbone_lora={"r": 2}, text_lora={"r": 2}))
+    adapters = {name: p for name, p in model.named_parameters() if ".lora_" in name}
+    assert adapters and all(p.any() == (".lora_A" in name) for name, p in adapters.items())
+
+
+def test_an_adapted_text_encoder_trains_and_rests_with_the_model(adapted):
+    assert adapted.train().model.text_encoder.model.training
+    assert not adapted.eval().model.text_encoder.model.training
+
+
+def test_adapters_are_added_once(adapted):
+    with pytest.raises(ValueError, match="has adapters already, `backbone_lora`: call `merge_lora"):
+        adapted.add_lora(vision={"r": 4})
+
+
+def test_a_model_without_text_has_no_text_adapter():
+    with pytest.raises(ValueError, match="`use_text=False` has no text encoder to adapt"):
+        TeViAForSegmentation(tiny_config(use_text=False)).add_lora(text={"r": 2})
+
+
+def test_a_missing_peft_is_named_with_what_to_type(monkeypatch):
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(ImportError, match=r"pip install 'tevia_hf\[peft\]'"):
+        build().add_lora(vision={"r": 2})
+
+
+def test_training_moves_the_adapters_of_both_encoders_and_none_of_their_weights(tmp_path):
+    model = build()
+    model.add_lora(vision={"r": 2}, text={"r": 2})
+    before = copy.deepcopy(model.state_dict())
+    pictures = load_segmentation_dataset("synthetic", split="train", size=32, count=8)
+    args = TeViATrainingArguments(
+        output_dir=str(tmp_path), max_steps=2, per_device_train_batch_size=4, learning_rate=0.1, use_cpu=True,
+        eval_strategy="no", save_strategy="no", load_best_model_at_end=False,
+    )  # fmt: skip
+    build_trainer(model, tiny_processor(), args, pictures).train()
+    moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    assert {name for name in in_encoders(moved) if ".lora_" not in name} == set()
+    assert {name for name in in_encoders(learning(model)) if ".lora_B" in name} <= moved
