@@ -19,7 +19,6 @@ from transformers import (
     RobertaConfig,
     SwinConfig,
     T5Config,
-    ViTConfig,
 )
 
 from tevia_hf import TeViAForSegmentation
@@ -117,13 +116,6 @@ def test_what_is_frozen_stays_frozen_after_loading(load, tiny_model, tmp_path):
     assert not trainable(base.text_encoder)
     assert base.backbone.model.encoder.stages[0].layers[0].dwconv.weight.requires_grad
     assert base.null_text.requires_grad and base.decoder[0].text_projection.linear.weight.requires_grad
-
-
-@pytest.mark.parametrize("image_size", [64, 224])
-def test_a_model_without_a_pyramid_is_refused_with_a_choice_of_others(image_size):
-    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
-    with pytest.raises(ValueError, match="`vit` has no feature map at stride.*choose a four-stage model"):
-        TeViABackbone(ViTConfig(**sizes, image_size=image_size))
 
 
 @pytest.mark.parametrize("config", TEXT.values(), ids=TEXT)

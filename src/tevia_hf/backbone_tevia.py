@@ -8,14 +8,14 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import PreTrainedConfig
 
-from .encoder_loading_tevia import load_encoder
+from .encoder_loading_tevia import EncoderFace, load_encoder
 from .lora_tevia import add_lora, is_lora, merge_lora
 from .vision_layout_tevia import STRIDES, build_vision_model, nearest, probe_layout, spatial_maps
 
 BATCH_NORM_MOMENTUM = 0.1
 
 
-class TeViABackbone(nn.Module):
+class TeViABackbone(EncoderFace):
     """Four feature maps of a vision model, fine to coarse, at strides 4, 8, 16 and 32.
 
     A four-stage model gives the raw output of its stages, without the norm that transformers' backbone classes add (as

@@ -6,7 +6,29 @@ from collections.abc import Collection, Iterable, Sequence
 
 import torch
 import transformers
+from torch import nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+
+
+class EncoderFace(nn.Module):
+    """A module around a transformers model, `model`, that passes on what that model says of its weights.
+
+    On construction and loading transformers (5.23) asks a model's direct children alone, so that e.g. the tied
+    embeddings of a T5 inside a plain module would be saved once and come back random.
+    """
+
+    model: PreTrainedModel
+    _keep_in_fp32_modules = property(lambda self: self.model._keep_in_fp32_modules)
+    _keep_in_fp32_modules_strict = property(lambda self: self.model._keep_in_fp32_modules_strict)
+    _no_split_modules = property(lambda self: self.model._no_split_modules)
+    _skip_keys_device_placement = property(lambda self: self.model._skip_keys_device_placement)
+    _keys_to_ignore_on_load_unexpected = property(lambda self: self.model._keys_to_ignore_on_load_unexpected)
+    _keys_to_ignore_on_load_missing = property(lambda self: self.model._keys_to_ignore_on_load_missing)
+    _keys_to_ignore_on_save = property(lambda self: {f"model.{key}" for key in self.model._keys_to_ignore_on_save})
+
+    @property
+    def all_tied_weights_keys(self) -> dict[str, str]:
+        return {f"model.{key}": f"model.{source}" for key, source in self.model.all_tied_weights_keys.items()}
 
 
 def model_class(config: PreTrainedConfig, mappings: Iterable) -> type[PreTrainedModel] | None:
@@ -64,4 +86,4 @@ def nearest_family(family: str, families: Sequence[str]) -> str:
     return next(iter(related + difflib.get_close_matches(family, families, n=1)), families[0])
 
 
-__all__ = ["build_encoder", "load_encoder", "load_half_config", "model_class", "nearest_family"]
+__all__ = ["EncoderFace", "build_encoder", "load_encoder", "load_half_config", "model_class", "nearest_family"]

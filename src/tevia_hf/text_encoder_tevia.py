@@ -1,7 +1,6 @@
 """The text model behind one face: token features of any encoder, frozen."""
 
 import torch
-from torch import nn
 from transformers import (
     MODEL_FOR_TEXT_ENCODING_MAPPING,
     MODEL_MAPPING,
@@ -10,7 +9,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from .encoder_loading_tevia import build_encoder, load_encoder, load_half_config, model_class
+from .encoder_loading_tevia import EncoderFace, build_encoder, load_encoder, load_half_config, model_class
 from .lora_tevia import add_lora, is_lora, merge_lora
 
 TEXT_FAMILIES = tuple(
@@ -19,7 +18,7 @@ TEXT_FAMILIES = tuple(
 )
 
 
-class TeViATextEncoder(nn.Module):
+class TeViATextEncoder(EncoderFace):
     """Token features of a frozen text model: no gradients, no dropout, whatever `.train()` says; adapters may learn.
 
     Of an encoder-decoder such as T5 it is the encoder half; a decoder-only model reads each token with those before it.

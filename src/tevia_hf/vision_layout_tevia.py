@@ -80,15 +80,12 @@ def probe_layout(config: PreTrainedConfig) -> Layout:
 
     Raises `ValueError` where there is no map at one of the four strides and no single map to make them from.
     """
-    size = probe_size(config)
-    with torch.device("meta"):
-        # A copy, because the call writes the dtype into the config.
-        model = build_vision_model(copy.deepcopy(config), dtype=torch.float32).train()
-        maps = dry_run(model, size)
-        channels_last = all(m.shape[1] == m.shape[2] != m.shape[3] for m in maps)
-        if channels_last:
-            maps = [m.permute(0, 3, 1, 2) for m in maps]
-        min_size, max_size = size_range(model, size)
+    size, model = probe_size(config), on_meta(config)
+    maps = dry_run(model, size)
+    channels_last = all(m.shape[1] == m.shape[2] != m.shape[3] for m in maps)
+    if channels_last:
+        maps = [m.permute(0, 3, 1, 2) for m in maps]
+    min_size, max_size = size_range(model, size)
     stages, channels, patch, stride = find_stages(config.model_type, maps, size)
     unused = unused_parameters(model, [maps[stage] for stage in stages])
     return Layout(stages, channels, unused, min_size, max_size, patch, stride, channels_last)
@@ -112,6 +109,13 @@ def find_stages(
     return stages, [maps[stage].shape[1] for stage in stages], None, None
 
 
+def on_meta(config: PreTrainedConfig) -> PreTrainedModel:
+    """The vision model in training mode, without memory for its weights."""
+    with torch.device("meta"):
+        # A copy, because the call writes the dtype into the config.
+        return build_vision_model(copy.deepcopy(config), dtype=torch.float32).train()
+
+
 def probe_size(config: PreTrainedConfig) -> int:
     """Side of the dry run's image: the size the model was made for (fixed in some), else 224."""
     size = getattr(config, "image_size", None)
@@ -122,7 +126,7 @@ def probe_size(config: PreTrainedConfig) -> int:
 def dry_run(model: PreTrainedModel, size: int) -> list[torch.Tensor]:
     family = model.config.model_type
     try:
-        return spatial_maps(model, blank(model, size, size))
+        return maps_on_meta(model, size, size)
     except Exception as error:
         raise ValueError(
             f"`{family}` gives no spatial maps for a picture alone: {error} Choose e.g. `{nearest(family)}`."
@@ -138,14 +142,22 @@ def size_range(model: PreTrainedModel, size: int) -> tuple[int, int | None]:
 
 def runs(model: PreTrainedModel, height: int, width: int) -> bool:
     try:
-        spatial_maps(model, blank(model, height, width))
+        maps_on_meta(model, height, width)
     except Exception:  # each family fails in its own way
         return False
     return True
 
 
+def maps_on_meta(model: PreTrainedModel, height: int, width: int) -> list[torch.Tensor]:
+    # Under "meta", which `from_pretrained` sets, BEiT would keep its table of positions without values for later runs.
+    with torch.device("cpu"):
+        return spatial_maps(model, blank(model, height, width))
+
+
 def blank(model: PreTrainedModel, height: int, width: int) -> torch.Tensor:
-    return torch.zeros(2, getattr(model.config, "num_channels", 3), height, width, dtype=torch.float32)
+    """A picture `(2, channels, height, width)` on the meta device."""
+    channels = getattr(model.config, "num_channels", 3)
+    return torch.zeros(2, channels, height, width, dtype=torch.float32, device="meta")
 
 
 def unused_parameters(model: nn.Module, maps: list[torch.Tensor]) -> frozenset[str]:

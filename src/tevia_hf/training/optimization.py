@@ -1,13 +1,11 @@
 """AdamW with rates by part: the decoder's, the vision model's, and in that one by depth."""
 
-import copy
-
 import torch
 from transformers import PreTrainedModel
 
 from ..auto import TeViAForSegmentation
 from ..lora_tevia import is_lora
-from ..vision_layout_tevia import blank, build_vision_model, probe_size
+from ..vision_layout_tevia import blank, on_meta, probe_size
 from .arguments import TeViATrainingArguments
 
 ENCODER = "model.backbone.model."
@@ -48,11 +46,8 @@ def layer_depths(encoder: PreTrainedModel) -> dict[str, int]:
     A layer is what leads from one hidden state to the next: a block of a transformer, a stage of ConvNeXt or Swin, a
     block of MobileNet. Found on the meta device: a weight belongs to the first hidden state that depends on it.
     """
-    config = copy.deepcopy(encoder.config)
-    size = probe_size(config)
-    with torch.device("meta"):
-        model = build_vision_model(config, dtype=torch.float32).train()
-        states = model(blank(model, size, size), output_hidden_states=True).hidden_states
+    model, size = on_meta(encoder.config), probe_size(encoder.config)
+    states = model(blank(model, size, size), output_hidden_states=True).hidden_states
     names, parameters = zip(*model.named_parameters(), strict=True)
     depths: dict[str, int] = {}
     for index, state in enumerate(states):

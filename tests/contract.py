@@ -1,0 +1,200 @@
+"""What a model must do whichever encoders it joins: a family inherits `EncoderContract` and names its config."""
+
+import copy
+
+import pytest
+import torch
+from tiny import WORDS, tiny_text_config, tiny_vision_config
+
+from tevia_hf import TeViAConfig, TeViAForSegmentation
+from tevia_hf.vision_layout_tevia import STRIDES
+
+SIZES = ((64, 64), (50, 70), (97, 131))
+MAX_TOKENS = 24
+
+
+def pictures(height: int, width: int, batch: int = 2) -> torch.Tensor:
+    return torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(0))
+
+
+def sentences(tokens: int, batch: int = 2) -> torch.Tensor:
+    """Ids of ordinary words, between the special ones; `(batch, tokens)`."""
+    ids = torch.randint(5, len(WORDS), (batch, tokens), generator=torch.Generator().manual_seed(tokens))
+    ids[:, 0], ids[:, -1] = 2, 3
+    return ids
+
+
+def squares(height: int, width: int, batch: int = 2) -> torch.Tensor:
+    labels = torch.zeros(batch, height, width, dtype=torch.long)
+    labels[:, height // 4 : height // 2, width // 4 : width // 2] = 1
+    return labels
+
+
+def build(backbone_config, text_config) -> TeViAForSegmentation:
+    """A model of narrow decoder in which the text counts and prototypes act, so that both are seen in the logits."""
+    torch.manual_seed(0)
+    config = TeViAConfig(
+        backbone_config=copy.deepcopy(backbone_config),
+        text_config=copy.deepcopy(text_config),
+        decoder_channels=[8, 8, 8, 8],
+        head_channels=8,
+        max_text_length=MAX_TOKENS,
+    )
+    model = TeViAForSegmentation(config)
+    for block in model.model.decoder:
+        torch.nn.init.normal_(block.text_projection.prompt)
+    settle_batch_statistics(model)
+    model.prototype_memory.assign([torch.rand(8, generator=torch.Generator().manual_seed(s)) for s in range(3)])
+    return model.eval()
+
+
+@torch.no_grad()
+def settle_batch_statistics(model: TeViAForSegmentation) -> None:
+    """Gives batch norms the statistics they would have learned: with random weights the maps of some vanish else."""
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+    model.train()(pictures(128, 192), sentences(6))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
+class ExportedFace(torch.nn.Module):
+    def __init__(self, model: TeViAForSegmentation):
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixel_values, input_ids, attention_mask):
+        return self.model(pixel_values, input_ids, attention_mask).logits
+
+
+class EncoderContract:
+    """Inherit, and set `backbone_config` or `text_config`; `refused_size` where a family knows one size only."""
+
+    backbone_config = tiny_vision_config()
+    text_config = tiny_text_config()
+    refused_size = None
+
+    @pytest.fixture(scope="class")
+    def built(self):
+        return build(self.backbone_config, self.text_config)
+
+    @pytest.fixture
+    def model(self, built):
+        return copy.deepcopy(built)
+
+    @pytest.mark.parametrize(("height", "width"), SIZES)
+    def test_logits_have_the_size_of_the_picture(self, built, height, width):
+        with torch.no_grad():
+            logits = built(pictures(height, width), sentences(6)).logits
+        assert logits.shape == (2, 1, height, width)
+        assert logits.isfinite().all() and logits[0].std() > 0
+
+    def test_a_size_beyond_a_fixed_one_is_refused(self, built):
+        if self.refused_size is not None:
+            with pytest.raises(ValueError, match="Resize it .* or choose a family of any size"):
+                built(pictures(*self.refused_size), sentences(6))
+
+    def test_maps_lie_at_the_four_strides_in_the_channels_declared(self, built):
+        with torch.no_grad():
+            maps = built.model.backbone(pictures(64, 96))
+        expected = [(2, c, 64 // s, 96 // s) for c, s in zip(built.model.backbone.channels, STRIDES, strict=True)]
+        assert [tuple(m.shape) for m in maps] == expected
+
+    def test_a_spot_in_the_picture_shows_most_where_it_lies(self, built):
+        for row, column in ((0, 0), (0, 2), (1, 1)):
+            changed = pictures(128, 192)
+            changed[..., 64 * row : 64 * row + 64, 64 * column : 64 * column + 64].neg_()
+            with torch.no_grad():
+                before, after = (built.model.backbone(x) for x in (pictures(128, 192), changed))
+            for stride, m, n in zip(STRIDES, before, after, strict=True):
+                change = (n - m).abs().mean((0, 1))  # (height / stride, width / stride)
+                cells = change.unflatten(0, (2, -1)).unflatten(2, (3, -1)).mean((1, 3))
+                # At the coarse strides every place of a deep convolutional network sees the whole picture.
+                seen = cells.max() if stride < 16 else cells.mean()
+                assert cells[row, column] >= seen, f"stride {stride}"
+
+    def test_every_trainable_parameter_gets_a_gradient_and_no_frozen_one(self, model):
+        model.config.text_dropout = 0.5  # the null text learns from the samples without text
+        torch.manual_seed(1)
+        for _ in range(4):
+            model.train()(pictures(64, 64), sentences(6), labels=squares(64, 64)).loss.backward()
+        for name, parameter in model.named_parameters():
+            assert (parameter.grad is not None) == parameter.requires_grad, name
+            assert parameter.grad is None or parameter.grad.isfinite().all(), name
+
+    def test_the_encoders_learn_and_rest_as_promised(self, model):
+        learning = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+        assert any(name.startswith("model.backbone.model.") for name in learning)
+        assert not any("text_encoder" in name for name in learning)
+
+    def test_labels_are_what_makes_a_loss(self, built):
+        with torch.no_grad():
+            output = built(pictures(50, 70), sentences(6), labels=squares(50, 70))
+            without = built(pictures(50, 70), sentences(6))
+        assert output.loss.isfinite() and output.alignment_loss.isfinite() and without.loss is None
+        assert torch.equal(output.logits, without.logits)
+
+    def test_the_sentence_and_its_absence_change_the_logits(self, built):
+        x, ids = pictures(64, 64), sentences(6)
+        with torch.no_grad():
+            outputs = [built(x, ids).logits, built(x, ids.roll(1, dims=0)).logits, built(x).logits]
+        assert all((outputs[0] - other).abs().max() > 1e-4 for other in outputs[1:])
+
+    @pytest.mark.parametrize("tokens", [1, MAX_TOKENS])
+    def test_one_token_and_the_longest_sentence_are_read(self, built, tokens):
+        with torch.no_grad():
+            assert built.encode_text(sentences(tokens)).shape == (2, tokens, built.config.text_config.hidden_size)
+            assert built(pictures(64, 64), sentences(tokens)).logits.isfinite().all()
+
+    def test_save_and_load_keep_weights_prototypes_and_logits(self, built, tmp_path):
+        built.save_pretrained(tmp_path)
+        loaded, report = TeViAForSegmentation.from_pretrained(tmp_path, output_loading_info=True)
+        assert not any(report.values())
+        assert all(torch.equal(value, built.state_dict()[name]) for name, value in loaded.state_dict().items())
+        assert loaded.prototype_memory.is_active and loaded.state_dict().keys() == built.state_dict().keys()
+        x, ids = pictures(64, 64), sentences(6)
+        with torch.no_grad():
+            assert torch.equal(loaded.eval()(x, ids).logits, built(x, ids).logits)
+        frozen = [{n for n, p in model.named_parameters() if not p.requires_grad} for model in (loaded, built)]
+        assert frozen[0] == frozen[1]
+
+    def test_half_precision_keeps_the_prototypes_whole_and_the_logits_close(self, built, tmp_path):
+        built.save_pretrained(tmp_path)
+        loaded = TeViAForSegmentation.from_pretrained(tmp_path, dtype=torch.bfloat16).eval()
+        assert all(
+            torch.equal(p, q) for p, q in zip(*(m.prototype_memory.prototypes for m in (loaded, built)), strict=True)
+        )
+        assert loaded.dtype == torch.bfloat16 == loaded.model.backbone.model.dtype
+        x, ids = pictures(64, 64), sentences(6)
+        with torch.no_grad():
+            half, whole = loaded(x, ids).logits.float(), built(x, ids).logits
+        # bfloat16 keeps 8 bits: some percent of the logits' spread after some dozen layers.
+        assert (half - whole).abs().mean() < 0.25 * whole.std()
+
+    def test_a_batch_gives_what_its_samples_give_alone(self, built):
+        x, ids = pictures(64, 64), sentences(9)
+        ids[1, 5:] = 0
+        mask = ids.ne(0).long()
+        with torch.no_grad():
+            together = built(x, ids, mask).logits
+            alone = [built(x[:1], ids[:1]).logits, built(x[1:], ids[1:, :5]).logits]
+        torch.testing.assert_close(together, torch.cat(alone), atol=1e-4, rtol=1e-4)
+
+    def test_equal_runs_are_equal(self, model):
+        x, ids = pictures(64, 64), sentences(6)
+        with torch.no_grad():
+            assert torch.equal(model(x, ids).logits, model(x, ids).logits)
+        losses = []
+        for run in (model.train(), copy.deepcopy(model)):
+            torch.manual_seed(0)
+            losses.append(run(x, ids, labels=squares(64, 64)).loss)
+        assert torch.equal(*losses)
+
+    def test_the_exported_model_computes_the_same(self, built):
+        x, ids = pictures(64, 64), sentences(6)
+        inputs = (x, ids, torch.ones_like(ids))
+        with torch.no_grad():
+            exported = torch.export.export(ExportedFace(built), inputs, strict=False).module()
+            torch.testing.assert_close(exported(*inputs), built(x, ids).logits, atol=1e-5, rtol=1e-5)
