@@ -1,5 +1,6 @@
 """Any four-stage vision model gives four maps, any text model frozen token features, CXR-BERT without remote code."""
 
+import copy
 import json
 
 import pytest
@@ -8,17 +9,24 @@ from safetensors.torch import load_file, save_file
 from tiny import WORDS, tiny_config, tiny_text_config, tiny_vision_config
 from transformers import (
     AutoModel,
+    BeitConfig,
     BertConfig,
     BertForMaskedLM,
     BertModel,
     ConvNextConfig,
     ConvNextModel,
+    Dinov2WithRegistersConfig,
     DistilBertConfig,
+    FocalNetConfig,
+    HieraConfig,
     MobileNetV2Config,
     ResNetConfig,
     RobertaConfig,
+    SiglipVisionConfig,
     SwinConfig,
+    Swinv2Config,
     T5Config,
+    ViTConfig,
 )
 
 from tevia_hf import TeViAForSegmentation
@@ -65,6 +73,29 @@ def test_four_maps_at_strides_4_to_32_in_the_channels_promised(config, channels)
     assert [tuple(m.shape) for m in maps] == shapes
 
 
+def tokens_of(feature_map):
+    return feature_map.flatten(2).transpose(1, 2)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        SwinConfig(**SWIN, window_size=4),
+        Swinv2Config(**SWIN, window_size=4),
+        FocalNetConfig(embed_dim=8, depths=[1, 2, 1, 1]),
+    ],
+    ids=lambda config: config.model_type,
+)
+def test_maps_of_a_stage_that_ends_in_downsampling_are_taken_before_it(config):
+    backbone = TeViABackbone(config).eval()
+    stages = getattr(backbone.model.encoder, "stages", None) or backbone.model.encoder.layers
+    last_blocks = [captured((getattr(stage, "blocks", None) or stage.layers)[-1]) for stage in stages]
+    maps = backbone(torch.randn(2, 3, 64, 96))
+    for m, outputs in zip(maps, last_blocks, strict=True):
+        output = outputs[0][0] if isinstance(outputs[0], tuple) else outputs[0]
+        assert torch.equal(tokens_of(m), output)
+
+
 @pytest.mark.parametrize("family", ["convnext", "resnet"])
 def test_maps_are_the_raw_outputs_of_the_stages(family):
     backbone = TeViABackbone(VISION[family][0]).eval()
@@ -96,6 +127,84 @@ def test_exactly_the_parameters_that_reach_no_map_are_frozen(family, unused):
     sum(m.sum() for m in backbone(torch.randn(2, 3, 64, 64))).backward()
     reached = {name for name, parameter in backbone.model.named_parameters() if parameter.grad is not None}
     assert reached == trainable(backbone.model)
+
+
+BLOCKS = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+
+
+@pytest.mark.parametrize(
+    ("config", "prefix"),
+    [
+        (ViTConfig(**BLOCKS, intermediate_size=16, image_size=64), 1),
+        (Dinov2WithRegistersConfig(**BLOCKS, mlp_ratio=1, image_size=56, patch_size=14, num_register_tokens=4), 5),
+        (SiglipVisionConfig(**BLOCKS, intermediate_size=16, image_size=64), 0),
+    ],
+    ids=lambda value: getattr(value, "model_type", str(value)),
+)
+def test_a_plain_transformers_patches_are_laid_out_as_the_picture(config, prefix):
+    backbone = TeViABackbone(config).eval()
+    seen, shown = captured(backbone.model), []
+    backbone.pyramid.register_forward_pre_hook(lambda _, args: shown.append(args[0]))
+    backbone(torch.randn(2, 3, 64, 96))
+    tokens = seen[0].last_hidden_state
+    assert tokens.shape[1] == prefix + 4 * 6 and shown[0].shape == (2, 16, 4, 6)
+    assert torch.equal(tokens_of(shown[0]), tokens[:, prefix:])
+
+
+def test_positions_are_interpolated_not_cut():
+    config = ViTConfig(**BLOCKS, intermediate_size=16, image_size=64)
+    backbone = TeViABackbone(config).eval()
+    torch.nn.init.normal_(backbone.model.embeddings.position_embeddings)
+    x = torch.zeros(1, 3, 96, 64)
+    expected = backbone.model(x, interpolate_pos_encoding=True).last_hidden_state
+    seen = captured(backbone.model)
+    backbone(x)
+    assert torch.equal(seen[0].last_hidden_state, expected)
+
+
+def test_the_pyramid_starts_from_the_stride_nearest_to_the_patch():
+    strides = {}
+    for patch in (8, 14, 16, 32):
+        backbone = TeViABackbone(ViTConfig(**BLOCKS, intermediate_size=16, image_size=224, patch_size=patch))
+        strides[patch] = backbone.layout.stride
+        assert [m.shape[-1] for m in backbone(torch.randn(1, 3, 64, 64))] == [16, 8, 4, 2]
+    assert strides == {8: 8, 14: 16, 16: 16, 32: 32}
+
+
+def test_a_picture_below_a_fixed_size_is_padded_to_it_and_its_maps_are_cut_back():
+    config = HieraConfig(embed_dim=8, image_size=[128, 128], depths=[1, 1, 1, 1], num_heads=[1, 1, 1, 1])
+    backbone = TeViABackbone(config).eval()
+    x = torch.randn(2, 3, 64, 96)
+    padded = backbone(torch.nn.functional.pad(x, (0, 32, 0, 64)))
+    for m, whole in zip(backbone(x), padded, strict=True):
+        assert torch.equal(m, whole[..., : m.shape[-2], : m.shape[-1]])
+    assert [tuple(m.shape[-2:]) for m in backbone(x)] == [(16, 24), (8, 12), (4, 6), (2, 3)]
+
+
+def test_a_frozen_backbone_stays_as_it_is_while_its_pyramid_learns():
+    model = TeViAForSegmentation(tiny_config(backbone_config=VISION["mobilenet_v2"][0], decoder_channels=[8] * 4))
+    model.freeze_backbone()
+    before = copy.deepcopy(model.model.backbone.state_dict())
+    model.train()(torch.randn(2, 3, 64, 64), IDS)  # would move batch statistics
+    assert all(torch.equal(value, before[name]) for name, value in model.model.backbone.state_dict().items())
+    assert not trainable(model.model.backbone) and model.model.decoder.training
+    single = TeViAForSegmentation(
+        tiny_config(backbone_config=ViTConfig(**BLOCKS, intermediate_size=16, image_size=64), decoder_channels=[8] * 4)
+    )
+    single.freeze_backbone()
+    assert trainable(single.model.backbone) == {f"pyramid.{name}" for name in trainable(single.model.backbone.pyramid)}
+
+
+def test_the_dry_run_leaves_no_trace_in_later_runs(tmp_path):
+    config = BeitConfig(**BLOCKS, intermediate_size=16, image_size=64, use_relative_position_bias=True)
+    model = TeViAForSegmentation(tiny_config(backbone_config=config, decoder_channels=[8] * 4)).eval()
+    for module in model.modules():
+        if hasattr(module, "relative_position_bias_table"):
+            torch.nn.init.normal_(module.relative_position_bias_table)
+    model.save_pretrained(tmp_path)
+    loaded = TeViAForSegmentation.from_pretrained(tmp_path).eval()  # under the meta device
+    x = torch.randn(1, 3, 64, 64)
+    assert torch.equal(loaded(x, IDS[:1]).logits, model(x, IDS[:1]).logits)
 
 
 @pytest.mark.parametrize("mode", ["built", "loaded"])

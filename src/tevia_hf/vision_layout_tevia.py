@@ -82,7 +82,7 @@ def probe_layout(config: PreTrainedConfig) -> Layout:
     """
     size, model = probe_size(config), on_meta(config)
     maps = dry_run(model, size)
-    channels_last = all(m.shape[1] == m.shape[2] != m.shape[3] for m in maps)
+    channels_last = any(m.shape[1] == m.shape[2] != m.shape[3] for m in maps)  # the picture is square
     if channels_last:
         maps = [m.permute(0, 3, 1, 2) for m in maps]
     min_size, max_size = size_range(model, size)
