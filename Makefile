@@ -2,16 +2,22 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+TIMM := $(VENV)/timm
 # Said in every pip command: nothing installed later may replace the tested build of torch.
 PIP_INSTALL := $(BIN)/python -m pip install -c constraints.txt $(shell grep '^torch==' constraints.txt)
 
-.PHONY: demo test lint check-env encoders clean
+.PHONY: demo test test-timm lint check-env encoders clean
 
 demo: $(STAMP)
 	@$(BIN)/tevia demo --output-dir outputs/demo --overwrite
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest -q
+
+# timm asks for a torchvision that the CPU build of torch cannot use: both stay in a folder of their own.
+test-timm: $(STAMP)
+	@test -d $(TIMM) || $(BIN)/python -m pip install -q -c constraints.txt --no-deps --target $(TIMM) timm torchvision
+	@PYTHONPATH=$(TIMM) $(BIN)/python -m pytest -q tests/test_timm.py
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .

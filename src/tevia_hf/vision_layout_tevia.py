@@ -25,7 +25,6 @@ VISION_FAMILIES = PYRAMID_FAMILIES + SINGLE_SCALE_FAMILIES
 
 # What a model needs to hear to take any size and to show its stages as they end; who does not know a word ignores it.
 FORWARD_OPTIONS = {
-    "output_hidden_states": True,
     "interpolate_pos_encoding": True,
     # Swin: stage outputs before the downsampling that ends them, and windows at maps smaller than one.
     "output_hidden_states_before_downsampling": True,
@@ -88,6 +87,8 @@ def probe_layout(config: PreTrainedConfig) -> Layout:
     min_size, max_size = size_range(model, size)
     stages, channels, patch, stride = find_stages(config.model_type, maps, size)
     unused = unused_parameters(model, [maps[stage] for stage in stages])
+    if max_size is not None and patch != stride:  # pictures are resized before the model sees them
+        min_size, max_size = (side * stride // patch for side in (min_size, max_size))
     return Layout(stages, channels, unused, min_size, max_size, patch, stride, channels_last)
 
 
@@ -118,9 +119,13 @@ def on_meta(config: PreTrainedConfig) -> PreTrainedModel:
 
 def probe_size(config: PreTrainedConfig) -> int:
     """Side of the dry run's image: the size the model was made for (fixed in some), else 224."""
-    size = getattr(config, "image_size", None)
+    size = getattr(config, "image_size", None) or timm_size(config)
     size = size[0] if isinstance(size, (list, tuple)) else size
     return size if isinstance(size, int) and size % STRIDES[-1] == 0 else PROBE_SIZE
+
+
+def timm_size(config: PreTrainedConfig) -> int | None:
+    return ((getattr(config, "pretrained_cfg", None) or {}).get("input_size") or [None])[-1]
 
 
 def dry_run(model: PreTrainedModel, size: int) -> list[torch.Tensor]:
@@ -168,9 +173,11 @@ def unused_parameters(model: nn.Module, maps: list[torch.Tensor]) -> frozenset[s
 
 def spatial_maps(model: PreTrainedModel, pixel_values: torch.Tensor, channels_last: bool = False) -> list[torch.Tensor]:
     """The maps `(batch, channels, height, width)` a vision model shows: its hidden states, or its last one's tokens."""
-    if model.config.model_type in SHOWN_AFTER_DOWNSAMPLING:
+    family = model.config.model_type
+    if family in SHOWN_AFTER_DOWNSAMPLING:
         return maps_before_downsampling(model, pixel_values)
-    outputs = model(pixel_values, **FORWARD_OPTIONS)
+    options = {} if family == "timm_wrapper" else FORWARD_OPTIONS  # timm refuses words it does not know
+    outputs = model(pixel_values, output_hidden_states=True, **options)
     states = getattr(outputs, "reshaped_hidden_states", None) or outputs.hidden_states or ()
     maps = [state for state in states if torch.is_tensor(state) and state.ndim == 4]
     if channels_last:
