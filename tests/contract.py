@@ -129,6 +129,19 @@ class EncoderContract:
         assert any(name.startswith("model.backbone.model.") for name in learning)
         assert not any("text_encoder" in name for name in learning)
 
+    def test_activation_checkpointing_changes_no_gradient_and_no_statistic(self, model):
+        plain, saving = model.train(), copy.deepcopy(model)
+        saving.activation_checkpointing_enable()
+        for run in (plain, saving):
+            torch.manual_seed(0)
+            run(pictures(64, 64), sentences(6), labels=squares(64, 64)).loss.backward()
+        gradients = {name: p.grad for name, p in plain.named_parameters() if p.grad is not None}
+        for name, parameter in saving.named_parameters():
+            if name in gradients:
+                torch.testing.assert_close(parameter.grad, gradients[name], atol=1e-5, rtol=1e-3, msg=name)
+        for name, value in saving.named_buffers():
+            torch.testing.assert_close(value, dict(plain.named_buffers())[name], atol=1e-6, rtol=1e-5, msg=name)
+
     def test_labels_are_what_makes_a_loss(self, built):
         with torch.no_grad():
             output = built(pictures(50, 70), sentences(6), labels=squares(50, 70))

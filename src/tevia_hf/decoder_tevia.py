@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .configuration_tevia import TeViAConfig
 
@@ -51,7 +52,10 @@ class TeViATextProjection(nn.Module):
         return text * (1 + self.prompt[: text.shape[1]])
 
 
-class TeViAImageSelfAttention(nn.Module):
+# The attentions alone are recomputed under activation checkpointing, as batch norms would count a batch twice.
+
+
+class TeViAImageSelfAttention(GradientCheckpointingLayer):
     """Every place of the image looks at every other; the prototype's gate says which channels count in comparing."""
 
     def __init__(self, channels: int):
@@ -69,7 +73,7 @@ class TeViAImageSelfAttention(nn.Module):
         return x + self.output_norm(attended)
 
 
-class TeViATextCrossAttention(nn.Module):
+class TeViATextCrossAttention(GradientCheckpointingLayer):
     """Every place of the image looks at the sentence; what it finds is added in a learned measure."""
 
     def __init__(self, config: TeViAConfig, channels: int):

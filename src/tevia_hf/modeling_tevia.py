@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, logging
 
 from .alignment_tevia import (
     HEAD_GRIDS,
@@ -30,6 +30,8 @@ from .decoder_tevia import (
 from .loss_tevia import check_labels, segmentation_loss
 from .text_encoder_tevia import TeViATextEncoder, load_text_config
 from .vision_layout_tevia import STRIDES, load_vision_config
+
+logger = logging.get_logger(__name__)
 
 
 @dataclass
@@ -87,6 +89,25 @@ class TeViAPreTrainedModel(PreTrainedModel):
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         model.freeze()  # loading replaces the parameters, and with them their `requires_grad`
         return loaded
+
+    def activation_checkpointing_enable(self, *args, **kwargs) -> None:
+        """Saves memory in training: the decoder's attentions and the layers of the vision model are computed twice."""
+        super().activation_checkpointing_enable(*args, **kwargs)
+        encoder = self.base_model.backbone.model
+        if not encoder.supports_gradient_checkpointing:
+            logger.warning(
+                f"`{encoder.config.model_type}` has no activation checkpointing in transformers, so that only the "
+                "decoder's attentions save memory; swin, pvt_v2, segformer and vit have it."
+            )
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Of the text encoder; without one, the first layer of the vision model."""
+        encoder = self.base_model.text_encoder or self.base_model.backbone
+        return encoder.model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        encoder = self.base_model.text_encoder or self.base_model.backbone
+        encoder.model.set_input_embeddings(value)
 
     def freeze(self) -> None:
         """No gradients for the text encoder and for the parts of the backbone that no feature map depends on."""
