@@ -59,14 +59,14 @@ def test_a_run_in_half_precision_learns_and_keeps_prototypes_whole(pictures, tmp
 def test_a_checkpointed_run_has_the_losses_of_a_plain_one(pictures, tmp_path):
     settings = {"backbone_config": SwinConfig(**WINDOWS), "decoder_channels": [8] * 4}
     plain, saving = build(**settings), build(**settings)
-    settings = {"learning_rate": 1e-4}  # AdamW makes much of gradients that are nearly zero
-    runs = [
-        train(model, pictures, tmp_path, activation_checkpointing=model is saving, **settings)
-        for model in (plain, saving)
-    ]
-    losses = [run.state.log_history[-1]["train_loss"] for run in runs]
+    losses = []
+    for model in (plain, saving):
+        torch.manual_seed(0)  # of text dropout and drop path
+        # A small rate, as AdamW makes much of gradients that are nearly zero.
+        run = train(model, pictures, tmp_path, activation_checkpointing=model is saving, learning_rate=1e-4)
+        losses.append(run.state.log_history[-1]["train_loss"])
     assert saving.is_activation_checkpointing and not plain.is_activation_checkpointing
-    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
 
 
 def test_a_backbone_without_checkpointing_is_named(caplog, monkeypatch):
