@@ -16,15 +16,17 @@ import torch
 from transformers import CONFIG_MAPPING, MODEL_FOR_BACKBONE_MAPPING, MODEL_MAPPING, AutoConfig, PreTrainedConfig
 from transformers.utils import logging
 
+from tevia_hf.configuration_tevia import longest_text
 from tevia_hf.encoder_loading_tevia import build_encoder
-from tevia_hf.text_encoder_tevia import TEXT_FAMILIES, text_model_class
+from tevia_hf.text_encoder_tevia import TEXT_FAMILIES, TeViATextEncoder, text_model_class
 from tevia_hf.training.evaluation import score_table
-from tevia_hf.vision_layout_tevia import STRIDES, VISION_FAMILIES, Layout, build_vision_model, probe_layout
+from tevia_hf.vision_layout_tevia import STRIDES, VISION_FAMILIES, Layout, on_meta, probe_layout
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from contract import SIZES  # noqa: E402  # needs the path above
+import test_text_families  # noqa: E402  # needs the path above
+from contract import SIZES, EncoderContract  # noqa: E402
 
 TEMPLATE = (Path(__file__).parent / "encoders_template.md").read_text(encoding="utf-8")
 
@@ -53,7 +55,7 @@ def table(heads: list[str], rows: list[list[str]]) -> str:
 
 
 def vision_row(family: str, config: PreTrainedConfig) -> list[str]:
-    layout, model = probe_layout(config), on_meta(build_vision_model, config)
+    layout, model = probe_layout(config), on_meta(config)
     maps = "its own four" if layout.patch is None else f"pyramid from stride {layout.stride}"
     sizes = "any" if layout.max_size is None else f"up to {layout.max_size}, padded to it"
     checkpointing = "yes" if type(model).supports_gradient_checkpointing else "no"
@@ -62,11 +64,7 @@ def vision_row(family: str, config: PreTrainedConfig) -> list[str]:
 
 
 def vision_remarks(config: PreTrainedConfig, model, layout: Layout) -> str:
-    remarks = []
-    declared = declared_stages(config)
-    if declared is not None and layout.patch is None and declared != list(zip(STRIDES, layout.channels, strict=True)):
-        said = ", ".join(f"{channels} at {stride}" for stride, channels in declared)
-        remarks.append(f"transformers' backbone class gives {said}")
+    remarks = backbone_class_remarks(config) if layout.patch is None else []
     if layout.patch != layout.stride:
         remarks.append(f"patches of {layout.patch}: pictures resized by {layout.patch}/{layout.stride}")
     if layout.unused:
@@ -75,43 +73,64 @@ def vision_remarks(config: PreTrainedConfig, model, layout: Layout) -> str:
     return "; ".join(remarks)
 
 
-def declared_stages(config: PreTrainedConfig) -> list[tuple[int, int]] | None:
-    """Strides at which transformers' own backbone class gives maps, and the channels it declares for them."""
+def backbone_class_remarks(config: PreTrainedConfig) -> list[str]:
+    """Where transformers' own backbone class of the family gives other maps than it says, or at other strides."""
     if type(config) not in MODEL_FOR_BACKBONE_MAPPING or not hasattr(config, "stage_names"):
-        return None
-    config = copy.deepcopy(config)
+        return []
+    # As from a file: some of these classes cannot be built from their config's own defaults, which are tuples.
+    config = type(config).from_dict(json.loads(json.dumps(config.to_dict())))
     config.out_features = config.stage_names[-4:]
     with torch.device("meta"):
         backbone = MODEL_FOR_BACKBONE_MAPPING[type(config)](config).eval()
         maps = backbone(torch.zeros(1, 3, 224, 224)).feature_maps
-    return [(224 // m.shape[-1], channels) for m, channels in zip(maps, backbone.channels, strict=True)]
+    strides, channels = [224 // m.shape[-1] for m in maps], [m.shape[1] for m in maps]
+    remarks = []
+    if strides != list(STRIDES):
+        remarks.append(f"transformers' backbone class gives strides {listed(strides)}")
+    if channels != list(backbone.channels):
+        remarks.append(f"transformers' backbone class says {listed(backbone.channels)} of {listed(channels)} channels")
+    return remarks
+
+
+def listed(values) -> str:
+    return ", ".join(map(str, values))
 
 
 def text_row(family: str) -> list[str]:
-    config = AutoConfig.for_model("bert" if family == "cxr-bert" else family)
+    settings = test_text_families.QWEN3_EMBEDDING if family == "qwen3" else {}
+    config = AutoConfig.for_model("bert" if family == "cxr-bert" else family, **settings)
     model_class = text_model_class(config)
-    model = on_meta(lambda config: build_encoder(model_class, config), config)
-    longest = getattr(config, "max_position_embeddings", None)
-    return [
-        f"`{family}`", f"`{model_class.__name__}`", str(config.hidden_size),
-        f"{longest:,} tokens" if longest else "no limit", millions(model), text_remarks(family, config, model_class),
-    ]  # fmt: skip
+    with torch.device("meta"):
+        model = build_encoder(model_class, copy.deepcopy(config))
+    tokens = longest_text(config)
+    longest = f"{tokens:,} tokens" if tokens else "no limit"
+    names = [f"`{family}`", f"`{model_class.__name__}`"]
+    return [*names, str(config.hidden_size), longest, millions(model), text_remarks(family, config, model_class)]
 
 
 def text_remarks(family: str, config: PreTrainedConfig, model_class) -> str:
     remarks = ["read as the BERT it is, without its remote code"] if family == "cxr-bert" else []
+    if family == "qwen3":
+        remarks.append("of the size of Qwen3-Embedding-0.6B")
     if config.is_encoder_decoder:
         remarks.append("the encoder half")
-    if "CausalLM" in str(CAUSAL.get(type(config), "")) and "Encoder" not in model_class.__name__ and not is_mutual(config):
-        remarks.append("each token sees those before it")
+    if family != "cxr-bert" and not sees_what_follows(tiny_text_configs()[family]):
+        remarks.append("a token sees only those before it")
     if not model_class._supports_sdpa:
         remarks.append("eager attention only")
     return "; ".join(remarks)
 
 
-def on_meta(build, config: PreTrainedConfig):
-    with torch.device("meta"):
-        return build(copy.deepcopy(config))
+def tiny_text_configs() -> dict[str, PreTrainedConfig]:
+    rows = [row for row in vars(test_text_families).values() if isinstance(row, type)]
+    configs = [row.text_config for row in rows if issubclass(row, EncoderContract)]
+    return {config.model_type: config for config in configs}
+
+
+def sees_what_follows(config: PreTrainedConfig) -> bool:
+    encoder = TeViATextEncoder(copy.deepcopy(config)).eval()
+    first, other = encoder(torch.tensor([[2, 7, 8, 3], [2, 7, 9, 3]]))
+    return not torch.equal(first[1], other[1])
 
 
 def millions(model) -> str:
@@ -136,10 +155,8 @@ def pairs_section(folder: Path) -> str:
     for result in results:
         scores = result["scores"]
         reads = scores["correct"]["dice"] - scores["shuffled"]["dice"]
-        parts.append(
-            f"**{result['pair']}** ({result['epochs']} epochs, seed {result['seed']}, {result['seconds']} s on one core): "
-            f"correct minus shuffled {reads:.3f}\n\n{score_table(scores)}"
-        )
+        run = f"{result['epochs']} epochs, seed {result['seed']}, {result['seconds']} s on one core"
+        parts.append(f"**{result['pair']}** ({run}): correct minus shuffled {reads:.3f}\n\n{score_table(scores)}")
     return "\n\n".join(parts)
 
 

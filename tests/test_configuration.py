@@ -144,3 +144,10 @@ def test_an_impossible_setting_is_not_written(tmp_path):
 def test_what_inference_leaves_out_is_no_entry_of_the_file(tmp_path):
     tiny_config().save_pretrained(tmp_path)
     assert "keys_to_ignore_at_inference" not in json.loads((tmp_path / "config.json").read_text())
+
+
+def test_a_robertas_positions_for_padding_are_not_for_text():
+    roberta = {"model_type": "roberta", "hidden_size": 8, "num_attention_heads": 2, "max_position_embeddings": 26}
+    assert TeViAConfig(text_config=roberta, max_text_length=24).text_config.pad_token_id == 1
+    with pytest.raises(StrictDataclassError, match="`max_text_length=25` exceeds the 24 positions"):
+        TeViAConfig(text_config=roberta, max_text_length=25)

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from tiny import tiny_config, tiny_processor
+from transformers import ViTConfig
 
 from tevia_hf import TeViAForSegmentation, TeViASegmentationOutput
 
@@ -313,3 +314,35 @@ def test_decoder_channels_bring_large_backbone_maps_to_unit_variance():
     torch.testing.assert_close(maps.var((0, 2, 3)), torch.ones(16), atol=0.02, rtol=0)
     assert model.model.widths == [16, 8, 4, 8]
     assert model(torch.randn(2, 3, 64, 64)).logits.shape == (2, 1, 64, 64)
+
+
+# What transformers does to a model
+
+
+@pytest.mark.parametrize(
+    ("asked", "vision", "text"),
+    [
+        ("eager", "eager", "eager"),
+        ({"text_config": "eager"}, "sdpa", "eager"),
+        ({"backbone_config": "eager"}, "eager", "sdpa"),
+    ],
+)
+def test_an_attention_implementation_reaches_the_encoders_it_is_asked_for(asked, vision, text, tmp_path):
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    model = build(backbone_config=ViTConfig(**sizes, image_size=64), decoder_channels=[8] * 4).eval()
+    model.save_pretrained(tmp_path)
+    loaded = TeViAForSegmentation.from_pretrained(tmp_path, attn_implementation=asked).eval()
+    assert loaded.model.backbone.model.config._attn_implementation == vision
+    assert loaded.model.text_encoder.model.config._attn_implementation == text
+    ids = torch.tensor([[2, 7, 13, 3]])
+    assert_same(loaded(images(1), ids).logits, model(images(1), ids).logits)
+
+
+def test_input_embeddings_are_the_text_encoders():
+    model = build()
+    assert model.get_input_embeddings() is model.model.text_encoder.model.embeddings.word_embeddings
+    other = copy.deepcopy(model.get_input_embeddings())
+    model.set_input_embeddings(other)
+    assert model.get_input_embeddings() is other
+    with pytest.raises(NotImplementedError):
+        build(use_text=False).get_input_embeddings()

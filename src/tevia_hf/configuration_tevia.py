@@ -127,12 +127,24 @@ class TeViAConfig(PreTrainedConfig):
         for name in ("text_dropout", "prototype_momentum"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` is a share between 0 and 1, got {getattr(self, name)}.")
-        positions = getattr(self.text_config, "max_position_embeddings", None)
-        if positions is not None and self.max_text_length > positions:
+        longest = longest_text(self.text_config)
+        if longest is not None and self.max_text_length > longest:
             raise ValueError(
-                f"`max_text_length={self.max_text_length}` exceeds the {positions} positions of the text encoder: "
-                f"lower it to at most {positions}."
+                f"`max_text_length={self.max_text_length}` exceeds the {longest} positions of the text encoder: "
+                f"lower it to at most {longest}."
             )
 
 
-__all__ = ["TeViAConfig"]
+# Their first positions, up to the id of the padding token, belong to padding.
+POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "mpnet", "longformer")
+
+
+def longest_text(text_config: dict | PreTrainedConfig | None) -> int | None:
+    """Tokens that a text encoder has positions for; `None` where it knows no limit."""
+    positions = getattr(text_config, "max_position_embeddings", None)
+    if isinstance(text_config, PreTrainedConfig) and positions and text_config.model_type in POSITIONS_AFTER_PADDING:
+        positions -= text_config.pad_token_id + 1
+    return positions
+
+
+__all__ = ["TeViAConfig", "longest_text"]

@@ -101,13 +101,12 @@ class TeViAPreTrainedModel(PreTrainedModel):
             )
 
     def get_input_embeddings(self) -> nn.Module:
-        """Of the text encoder; without one, the first layer of the vision model."""
-        encoder = self.base_model.text_encoder or self.base_model.backbone
-        return encoder.model.get_input_embeddings()
+        """Those of the text encoder; `NotImplementedError` without one."""
+        encoder = self.base_model.text_encoder
+        return super().get_input_embeddings() if encoder is None else encoder.model.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
-        encoder = self.base_model.text_encoder or self.base_model.backbone
-        encoder.model.set_input_embeddings(value)
+        self.base_model.text_encoder.model.set_input_embeddings(value)
 
     def freeze(self) -> None:
         """No gradients for the text encoder and for the parts of the backbone that no feature map depends on."""
