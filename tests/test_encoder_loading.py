@@ -1,11 +1,20 @@
 """A pair such as CLIP lends its halves by one name; what cannot be an encoder is refused with one that can."""
 
+import copy
+
 import pytest
+import test_text_families as text_families
+import test_vision_families as vision_families
 import torch
+from contract import EncoderContract
 from safetensors.torch import load_file, save_file
 from tiny import WORDS, tiny_config, tiny_text_config, tiny_tokenizer, tiny_vision_config
 from transformers import (
     AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageClassification,
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
     CLIPConfig,
     CLIPImageProcessor,
     CLIPModel,
@@ -20,6 +29,7 @@ from transformers import (
 )
 
 from tevia_hf import TeViAForSegmentation, TeViAProcessor
+from tevia_hf.backbone_tevia import TeViABackbone
 from tevia_hf.text_encoder_tevia import TeViATextEncoder
 from tevia_hf.vision_layout_tevia import probe_layout
 
@@ -110,6 +120,35 @@ def test_a_missing_norm_that_no_map_depends_on_is_no_fault(tmp_path):
     assert len(kept) == len(weights) - 2
     save_file(kept, tmp_path / "model.safetensors", metadata={"format": "pt"})
     TeViAForSegmentation.from_vision_text_pretrained(str(tmp_path), **SIZES)
+
+
+def rows(module, part):
+    """The families' configs of one module of contract tests, by family."""
+    contracts = [row for row in vars(module).values() if isinstance(row, type) and issubclass(row, EncoderContract)]
+    return {getattr(row, part).model_type: getattr(row, part) for row in contracts}
+
+
+WITH_HEAD = [
+    *((TeViABackbone, AutoModelForImageClassification, c) for c in rows(vision_families, "backbone_config").values()),
+    *((TeViATextEncoder, AutoModelForMaskedLM, c) for c in rows(text_families, "text_config").values()),
+    *((TeViATextEncoder, AutoModelForCausalLM, c) for c in rows(text_families, "text_config").values()),
+    *((TeViATextEncoder, AutoModelForSeq2SeqLM, c) for c in rows(text_families, "text_config").values()),
+]
+
+
+@pytest.mark.parametrize(
+    ("encoder_class", "head_class", "config"),
+    [row for row in WITH_HEAD if type(row[2]) in row[1]._model_mapping],
+    ids=lambda value: value.__name__ if isinstance(value, type) else value.model_type,
+)
+def test_an_encoder_comes_whole_out_of_a_checkpoint_with_a_head(encoder_class, head_class, config, tmp_path):
+    whole = head_class.from_config(copy.deepcopy(config))
+    whole.save_pretrained(tmp_path)
+    encoder = encoder_class(copy.deepcopy(config))
+    encoder.load_pretrained(str(tmp_path))
+    weights = whole.state_dict()
+    for name, value in encoder.model.state_dict().items():
+        assert any(n.endswith(name) and torch.equal(w, value) for n, w in weights.items()), name
 
 
 # What is no encoder

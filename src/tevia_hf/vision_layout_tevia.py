@@ -176,7 +176,7 @@ def spatial_maps(model: PreTrainedModel, pixel_values: torch.Tensor, channels_la
     family = model.config.model_type
     if family in SHOWN_AFTER_DOWNSAMPLING:
         return maps_before_downsampling(model, pixel_values)
-    options = {} if family == "timm_wrapper" else FORWARD_OPTIONS  # timm refuses words it does not know
+    options = {} if family.startswith("timm_") else FORWARD_OPTIONS  # timm refuses words it does not know
     outputs = model(pixel_values, output_hidden_states=True, **options)
     states = getattr(outputs, "reshaped_hidden_states", None) or outputs.hidden_states or ()
     maps = [state for state in states if torch.is_tensor(state) and state.ndim == 4]
