@@ -30,8 +30,8 @@ from transformers import (
 
 from tevia_hf import TeViAForSegmentation, TeViAProcessor
 from tevia_hf.backbone_tevia import TeViABackbone
-from tevia_hf.text_encoder_tevia import TeViATextEncoder
-from tevia_hf.vision_layout_tevia import probe_layout
+from tevia_hf.text_encoder_tevia import TeViATextEncoder, load_text_config
+from tevia_hf.vision_layout_tevia import load_vision_config, probe_layout
 
 VISION = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
 TEXT = {**VISION, "hidden_size": 8, "vocab_size": len(WORDS), "max_position_embeddings": 64}
@@ -185,6 +185,30 @@ def test_no_vision_model_is_refused_with_one_that_is(family, complaint):
 def test_no_text_model_is_refused_with_one_that_is(family, complaint):
     with pytest.raises(ValueError, match=complaint):
         TeViATextEncoder(AutoConfig.for_model(family))
+
+
+@pytest.mark.parametrize(
+    ("config", "family", "vision", "text"),
+    [
+        ('{"model_cfg": {"embed_dim": 512}}', "None", "convnext", "bert"),
+        (
+            '{"model_type": "roberta-moe", "auto_map": {"AutoConfig": "code.Config"}}',
+            "roberta-moe",
+            "convnext",
+            "roberta",
+        ),
+        ('{"model_type": "swinv3"}', "swinv3", "swin", "bert"),
+    ],
+    ids=["no transformers model", "remote code", "unknown"],
+)
+def test_a_model_that_is_none_of_transformers_is_refused_without_running_its_code(
+    config, family, vision, text, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("builtins.input", lambda *args: pytest.fail("asked whether to run code"))
+    (tmp_path / "config.json").write_text(config)
+    for load, choice in ((load_vision_config, vision), (load_text_config, text)):
+        with pytest.raises(ValueError, match=f"no model of transformers' own .*{family}.*choose e.g. a `{choice}`"):
+            load(str(tmp_path))
 
 
 def test_swapped_names_are_refused(tmp_path):

@@ -69,21 +69,30 @@ def without_pooler(encoder_class: type[PreTrainedModel]) -> dict[str, bool]:
     return {"add_pooling_layer": False} if "add_pooling_layer" in accepts else {}
 
 
-def load_half_config(name_or_path: str, half: str, **kwargs) -> PreTrainedConfig:
+def load_half_config(name_or_path: str, half: str, families: Sequence[str]) -> PreTrainedConfig:
     """The config of an encoder; of a checkpoint that holds a pair, such as CLIP, that of its `half`.
 
     Args:
         half: "vision_config" or "text_config".
+        families: of which the nearest is named where the model is none of transformers' own.
     """
-    config = AutoConfig.from_pretrained(name_or_path, **kwargs)
+    try:
+        config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False)
+    except ValueError as error:
+        family = PreTrainedConfig.get_config_dict(name_or_path)[0].get("model_type")
+        raise ValueError(
+            f"{name_or_path} is no model of transformers' own (its `model_type` is {family}), and code from elsewhere "
+            f"is not run: choose e.g. a `{nearest_family(str(family), families)}`."
+        ) from error
     is_pair = {"vision_config", "text_config"} <= set(config.sub_configs)
     return getattr(config, half) if is_pair else config
 
 
 def nearest_family(family: str, families: Sequence[str]) -> str:
-    """The family whose name holds the other's, else the one of the closest name, else the first."""
+    """The family of the closest name, first among those whose name holds the other's; else the first of all."""
     related = [name for name in families if name in family or family in name]
-    return next(iter(related + difflib.get_close_matches(family, families, n=1)), families[0])
+    close = difflib.get_close_matches(family, related or families, n=1, cutoff=0.0 if related else 0.6)
+    return close[0] if close else families[0]
 
 
 __all__ = ["EncoderFace", "build_encoder", "load_encoder", "load_half_config", "model_class", "nearest_family"]

@@ -85,16 +85,16 @@ def text_model_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
     return found
 
 
-def load_text_config(name_or_path: str, **kwargs) -> PreTrainedConfig:
+def load_text_config(name_or_path: str) -> PreTrainedConfig:
     """The config of a text encoder; of a pair such as CLIP that of its text half.
 
     CXR-BERT's becomes that of the plain BERT it is, without its remote code.
     """
-    values, _ = PreTrainedConfig.get_config_dict(name_or_path, **kwargs)
+    values, _ = PreTrainedConfig.get_config_dict(name_or_path)
     if values.get("model_type") == "cxr-bert":
         dropped = ("model_type", "auto_map", "architectures", "projection_size")
         return BertConfig.from_dict({key: value for key, value in values.items() if key not in dropped})
-    return load_half_config(name_or_path, "text_config", **kwargs)
+    return load_half_config(name_or_path, "text_config", TEXT_FAMILIES)
 
 
 __all__ = ["TEXT_FAMILIES", "TeViATextEncoder", "load_text_config"]

@@ -209,9 +209,9 @@ def token_map(model: PreTrainedModel, tokens: torch.Tensor, height: int, width: 
     return tokens[:, prefix:].transpose(1, 2).unflatten(2, (rows, columns))
 
 
-def load_vision_config(name_or_path: str, **kwargs) -> PreTrainedConfig:
+def load_vision_config(name_or_path: str) -> PreTrainedConfig:
     """The config of a vision model; of a pair such as CLIP that of its vision half."""
-    return load_half_config(name_or_path, "vision_config", **kwargs)
+    return load_half_config(name_or_path, "vision_config", VISION_FAMILIES)
 
 
 __all__ = ["STRIDES", "VISION_FAMILIES", "Layout", "load_vision_config", "probe_layout", "spatial_maps"]
