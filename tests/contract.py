@@ -70,11 +70,15 @@ class ExportedFace(torch.nn.Module):
 
 
 class EncoderContract:
-    """Inherit, and set `backbone_config` or `text_config`; `refused_size` where a family knows one size only."""
+    """Inherit, and set `backbone_config` or `text_config`.
+
+    `refused_size` where a family knows one size only; `lora` is None where no layer of it can be adapted as it is.
+    """
 
     backbone_config = tiny_vision_config()
     text_config = tiny_text_config()
     refused_size = None
+    lora: dict | None = {"r": 2}
 
     @pytest.fixture(scope="class")
     def built(self):
@@ -141,6 +145,27 @@ class EncoderContract:
                 torch.testing.assert_close(parameter.grad, gradients[name], atol=1e-5, rtol=1e-3, msg=name)
         for name, value in saving.named_buffers():
             torch.testing.assert_close(value, dict(plain.named_buffers())[name], atol=1e-6, rtol=1e-5, msg=name)
+
+    def test_adapters_start_at_nothing_learn_alone_and_merge(self, model):
+        if self.lora is None:
+            with pytest.raises(ValueError, match="no plain linear layer or convolution to adapt"):
+                model.add_lora(vision={"r": 2})
+            return
+        x, ids = pictures(64, 64), sentences(6)
+        with torch.no_grad():
+            plain = model(x, ids).logits
+            model.add_lora(vision=self.lora, text={"r": 2})
+            torch.testing.assert_close(model.eval()(x, ids).logits, plain, atol=1e-5, rtol=1e-4)
+        adapters = {name: p for name, p in model.named_parameters() if ".lora_" in name}
+        for parameter in adapters.values():
+            torch.nn.init.normal_(parameter, std=0.1)
+        model.train()(x, ids, labels=squares(64, 64)).loss.backward()
+        assert all(parameter.grad is not None for parameter in adapters.values())
+        with torch.no_grad():
+            adapted = model.eval()(x, ids).logits
+            model.merge_lora()
+            torch.testing.assert_close(model(x, ids).logits, adapted, atol=1e-4, rtol=1e-3)
+        assert (adapted - plain).abs().max() > 1e-4
 
     def test_labels_are_what_makes_a_loss(self, built):
         with torch.no_grad():

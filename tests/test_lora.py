@@ -87,7 +87,9 @@ def test_save_and_load_keep_the_adapters_and_what_learns(adapted, tmp_path):
     loaded = TeViAForSegmentation.from_pretrained(tmp_path)
     assert torch.equal(logits(loaded), logits(adapted))
     assert learning(loaded) == learning(adapted)
-    assert loaded.config.backbone_lora == {"r": 2} and loaded.config.text_lora == {"r": 2, "lora_alpha": 4}
+    assert loaded.config.text_lora["r"] == 2 and loaded.config.text_lora["lora_alpha"] == 4
+    # As the rule for the layers may change, those that were adapted are written down.
+    assert loaded.config.backbone_lora.keys() == {"r", "target_modules"}
 
 
 def test_merged_adapters_leave_a_plain_model_of_the_same_masks(adapted, request, tmp_path):

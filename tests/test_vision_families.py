@@ -71,6 +71,7 @@ class TestResNet(EncoderContract):
 
 class TestBit(EncoderContract):
     backbone_config = BitConfig(**{**STAGES, "hidden_sizes": [32, 32, 64, 64]}, num_groups=4)
+    lora = None
 
 
 class TestSwinv2(EncoderContract):

@@ -9,7 +9,7 @@ PEFT_HINT = "LoRA needs peft: pip install 'tevia_hf[peft]'."
 
 
 def add_lora(encoder: PreTrainedModel, adapter: dict | str, unused: Collection[str] = ()) -> dict:
-    """Adds adapters to an encoder; they alone learn then. Returns the settings they can be built from again.
+    """Adds adapters to an encoder; they alone learn then. Returns the settings, layers included, to build them from.
 
     Args:
         adapter: fields of `peft.LoraConfig`, e.g. `{"r": 8, "lora_alpha": 16}`; without `target_modules` every linear
@@ -21,14 +21,20 @@ def add_lora(encoder: PreTrainedModel, adapter: dict | str, unused: Collection[s
     """
     try:
         from peft import LoraConfig
+        from peft.tuners.tuners_utils import BaseTunerLayer
     except ImportError as error:
         raise ImportError(PEFT_HINT) from error
     if isinstance(adapter, str):
         config = LoraConfig.from_pretrained(adapter)
         encoder.load_adapter(adapter, is_trainable=True)
     else:
-        config = LoraConfig(**{"target_modules": adaptable_layers(encoder, unused), **adapter})
+        if "target_modules" not in adapter:
+            adapter = {**adapter, "target_modules": adaptable_layers(encoder, unused)}
+        config = LoraConfig(**adapter)
         encoder.add_adapter(config)
+    for module in encoder.modules():
+        if isinstance(module, BaseTunerLayer):
+            show_geometry(module)
     for name, parameter in encoder.named_parameters():
         if is_lora(name):
             # As peft initialised it, B at zero: transformers would draw it anew with the weights around it.
@@ -44,11 +50,27 @@ def differing_fields(config, default) -> dict:
     return {name: sorted(value) if isinstance(value, set) else value for name, value in named.items()}
 
 
-def adaptable_layers(encoder: nn.Module, unused: Collection[str]) -> list[str]:
+def adaptable_layers(encoder: PreTrainedModel, unused: Collection[str]) -> list[str]:
+    """Names of the layers to adapt; `ValueError` where there are none.
+
+    Only of torch's own classes: others pad or change their weights on the way, which an adapter beside them would not.
+    """
     layers = {name: module for name, module in encoder.named_modules() if f"{name}.weight" not in unused}
-    linear = [name for name, module in layers.items() if isinstance(module, nn.Linear)]
-    convolutions = [n for n, module in layers.items() if isinstance(module, nn.Conv2d) and module.groups == 1]
+    linear = [name for name, module in layers.items() if type(module) is nn.Linear]
+    convolutions = [name for name, module in layers.items() if type(module) is nn.Conv2d and module.groups == 1]
+    if not linear and not convolutions:
+        raise ValueError(
+            f"`{encoder.config.model_type}` has no plain linear layer or convolution to adapt: name `target_modules`, "
+            "or train the whole model with a small `backbone_learning_rate`."
+        )
     return linear or convolutions
+
+
+def show_geometry(layer: nn.Module) -> None:
+    """Gives an adapted convolution the attributes of the one inside, which MobileNets read to pad their pictures."""
+    for name in ("kernel_size", "stride", "dilation"):
+        if hasattr(layer.get_base_layer(), name):
+            setattr(layer, name, getattr(layer.get_base_layer(), name))
 
 
 def merge_lora(encoder: PreTrainedModel) -> None:

@@ -188,9 +188,9 @@ class TeViAModel(TeViAPreTrainedModel):
             self.null_text = nn.Parameter(torch.zeros(config.text_config.hidden_size))
             self.prototype_memory = TeViAPrototypeMemory(widths[:3], config.prototype_momentum)
         if config.backbone_lora is not None:
-            self.backbone.add_lora(config.backbone_lora)
+            config.backbone_lora = self.backbone.add_lora(config.backbone_lora)
         if config.text_lora is not None and config.use_text:
-            self.text_encoder.add_lora(config.text_lora)
+            config.text_lora = self.text_encoder.add_lora(config.text_lora)
         self.post_init()
 
     def check_channels(self) -> None:

@@ -42,7 +42,19 @@ class TeViATextEncoder(EncoderFace):
     def add_lora(self, adapter: dict | str) -> dict:
         """See `TeViAForSegmentation.add_lora`."""
         self.has_lora = True
-        return add_lora(self.model, adapter)
+        is_whole = isinstance(adapter, str) or "target_modules" in adapter
+        return add_lora(self.model, adapter, () if is_whole else self.unused_parameters())
+
+    def unused_parameters(self) -> set[str]:
+        """Names of weights that the features do not depend on, such as those of SigLIP's pooling head."""
+        names, parameters = zip(*self.model.named_parameters(), strict=True)
+        self.model.requires_grad_(True)
+        with torch.enable_grad():
+            ids = torch.ones(1, 2, dtype=torch.long, device=self.model.device)
+            features = self.model(input_ids=ids).last_hidden_state
+            gradients = torch.autograd.grad(features.sum(), parameters, allow_unused=True)
+        self.model.requires_grad_(False)
+        return {name for name, gradient in zip(names, gradients, strict=True) if gradient is None}
 
     def merge_lora(self) -> None:
         merge_lora(self.model)
