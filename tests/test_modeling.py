@@ -5,6 +5,8 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from accelerate import cpu_offload
+from safetensors.torch import load_file, save_file
 from tiny import tiny_config, tiny_processor
 from transformers import ViTConfig
 
@@ -346,3 +348,41 @@ def test_input_embeddings_are_the_text_encoders():
     assert model.get_input_embeddings() is other
     with pytest.raises(NotImplementedError):
         build(use_text=False).get_input_embeddings()
+
+
+SINGLE_SCALE = ViTConfig(
+    hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, image_size=64, patch_size=16
+)
+
+
+def test_weights_that_a_checkpoint_lacks_start_as_in_a_new_model(tmp_path):
+    TeViAForSegmentation(tiny_config(backbone_config=SINGLE_SCALE, decoder_channels=[8] * 4)).save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    kept = {name: value for name, value in load_file(file).items() if ".pyramid." not in name}
+    save_file(kept, file, metadata={"format": "pt"})
+    loaded = TeViAForSegmentation.from_pretrained(tmp_path)
+    norms = [m for m in loaded.model.backbone.pyramid.modules() if isinstance(m, torch.nn.LayerNorm)]
+    assert norms and all((norm.weight == 1).all() and (norm.bias == 0).all() for norm in norms)
+
+
+def test_offloaded_weights_give_the_same_logits():
+    model = TeViAForSegmentation(tiny_config()).eval()
+    ids = torch.tensor([[2, 5, 6, 3], [2, 7, 3, 0]])
+    expected = model(images(), ids, ids.ne(0).long()).logits
+    cpu_offload(model, execution_device="cpu")
+    torch.testing.assert_close(model(images(), ids, ids.ne(0).long()).logits, expected)
+
+
+@pytest.mark.parametrize("body", [True, False], ids=["body", "whole"])
+def test_the_config_says_whether_outputs_are_tuples_unless_the_call_does(body):
+    whole = TeViAForSegmentation(tiny_config()).eval()
+    model = whole.model if body else whole
+    assert not isinstance(model(images(), return_dict=None), tuple)
+    model.config.return_dict = False
+    assert isinstance(model(images()), tuple) and not isinstance(model(images(), return_dict=True), tuple)
+
+
+def test_a_text_encoder_that_answers_in_tuples_by_its_config_is_read():
+    config = tiny_config()
+    config.text_config.return_dict = False
+    assert TeViAForSegmentation(config).encode_text(torch.tensor([[2, 5, 3]])).shape == (1, 3, 8)

@@ -52,6 +52,23 @@ class TeViATextProjection(nn.Module):
         return text * (1 + self.prompt[: text.shape[1]])
 
 
+class TeViAAttention(nn.MultiheadAttention):
+    """torch's attention without the weights of the tokens, its output projection called as the module it is.
+
+    Offloaded weights (`device_map` with "cpu" or "disk") are fetched by hooks on calls, which torch's own passes by.
+    """
+
+    def forward(self, query, key, value, key_padding_mask=None) -> torch.Tensor:  # type: ignore[override]
+        weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
+        query, key, value = (
+            F.linear(x, weight, bias).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            for x, weight, bias in zip((query, key, value), weights, biases, strict=True)
+        )  # (batch, heads, tokens, dim)
+        seen = None if key_padding_mask is None else ~key_padding_mask[:, None, None]
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
+        return self.out_proj(attended.transpose(1, 2).flatten(2))
+
+
 # The attentions alone are recomputed under activation checkpointing, as batch norms would count a batch twice.
 
 
@@ -61,7 +78,7 @@ class TeViAImageSelfAttention(GradientCheckpointingLayer):
     def __init__(self, channels: int):
         super().__init__()
         self.norm = nn.LayerNorm(channels)
-        self.attention = nn.MultiheadAttention(channels, num_heads=1, batch_first=True)
+        self.attention = TeViAAttention(channels, num_heads=1, batch_first=True)
         self.output_norm = nn.LayerNorm(channels)
 
     def forward(self, x: torch.Tensor, positions: torch.Tensor, gate: torch.Tensor | None) -> torch.Tensor:
@@ -69,7 +86,7 @@ class TeViAImageSelfAttention(GradientCheckpointingLayer):
         query = value + positions
         if gate is not None:
             query = query * gate.to(query.dtype)
-        attended, _ = self.attention(query, query, value, need_weights=False)
+        attended = self.attention(query, query, value)
         return x + self.output_norm(attended)
 
 
@@ -80,7 +97,7 @@ class TeViATextCrossAttention(GradientCheckpointingLayer):
         super().__init__()
         self.scale_init = config.text_scale_init
         self.norm = nn.LayerNorm(channels)
-        self.attention = nn.MultiheadAttention(channels, config.cross_attention_heads, batch_first=True)
+        self.attention = TeViAAttention(channels, config.cross_attention_heads, batch_first=True)
         self.output_norm = nn.LayerNorm(channels)
         self.scale = nn.Parameter(torch.tensor(float(self.scale_init)))
 
@@ -89,7 +106,7 @@ class TeViATextCrossAttention(GradientCheckpointingLayer):
     ) -> torch.Tensor:
         query = self.norm(x) + positions  # (batch, height * width, channels)
         key = text + sinusoidal_positions(*text.shape[1:], like=text)  # (batch, tokens, channels)
-        attended, _ = self.attention(query, key, text, key_padding_mask=padding, need_weights=False)
+        attended = self.attention(query, key, text, padding)
         return x + self.scale * self.output_norm(attended)
 
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput, logging
+from transformers.utils import ModelOutput, can_return_tuple, logging
 
 from .alignment_tevia import (
     HEAD_GRIDS,
@@ -151,7 +151,7 @@ class TeViAPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d)):
+        if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.LayerNorm)):
             module.reset_parameters()
         elif isinstance(module, TeViATextProjection):
             init.zeros_(module.prompt)
@@ -251,13 +251,13 @@ class TeViAModel(TeViAPreTrainedModel):
         padding = ~torch.where(has_text[:, None], attention_mask.bool(), first)
         return text_features, padding, has_text
 
+    @can_return_tuple
     def forward(
         self,
         pixel_values: torch.Tensor,
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         text_features: torch.Tensor | None = None,
-        return_dict: bool | None = True,
     ) -> TeViAModelOutput | tuple:
         """`pixel_values (batch, 3, height, width)`, its sides multiples of 32; text as in `TeViAForSegmentation`."""
         # 1. Four maps of the image, coarse to fine.
@@ -285,8 +285,7 @@ class TeViAModel(TeViAPreTrainedModel):
         text_embeddings = None
         if self.config.use_text:
             text_embeddings = tuple(mean_token(text, padding) for text in texts)
-        output = TeViAModelOutput(x, tuple(guided_features), text_embeddings, has_text)
-        return output if return_dict else output.to_tuple()
+        return TeViAModelOutput(x, tuple(guided_features), text_embeddings, has_text)
 
 
 class TeViAForSegmentation(TeViAPreTrainedModel):
@@ -330,6 +329,7 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
 
     encode_text.__doc__ = TeViAModel.encode_text.__doc__
 
+    @can_return_tuple
     def forward(
         self,
         pixel_values: torch.Tensor,
@@ -337,7 +337,6 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         text_features: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
-        return_dict: bool | None = True,
     ) -> TeViASegmentationOutput | tuple:
         """Mask logits, and the losses where `labels` are given.
 
@@ -352,7 +351,7 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
         # 1. Encoders and decoder, on sides padded to multiples of 32.
         height, width = self.check_image(pixel_values)
         pixel_values = pad_to_stride(pixel_values)
-        outputs = self.model(pixel_values, input_ids, attention_mask, text_features)
+        outputs = self.model(pixel_values, input_ids, attention_mask, text_features, return_dict=True)
 
         # 2. Logits, cut back to the image.
         logits, head_features = self.decode_head(outputs.last_hidden_state)
@@ -367,8 +366,7 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
             visual_embeddings = self.embed_foreground(outputs.guided_features, head_features, labels)
             text_loss = alignment_loss(outputs.text_embeddings, visual_embeddings, outputs.has_text)
             loss = loss + self.config.alignment_loss_weight * text_loss
-        output = TeViASegmentationOutput(loss, mask_loss, text_loss, logits, outputs.text_embeddings, visual_embeddings)
-        return output if return_dict else output.to_tuple()
+        return TeViASegmentationOutput(loss, mask_loss, text_loss, logits, outputs.text_embeddings, visual_embeddings)
 
     def embed_foreground(self, guided_features, head_features, labels) -> tuple[torch.Tensor, ...]:
         """Vectors of the true foreground, `(batch, channels)` a scale; zero where a sample has none."""

@@ -73,7 +73,7 @@ class TeViATextEncoder(EncoderFace):
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """Features `(batch, tokens, dim)` of `input_ids (batch, tokens)`."""
         with torch.set_grad_enabled(self.has_lora and torch.is_grad_enabled()):
-            outputs = self.model(input_ids=input_ids, attention_mask=attention_mask)
+            outputs = self.model(input_ids=input_ids, attention_mask=attention_mask, return_dict=True)
         features = getattr(outputs, "last_hidden_state", None)
         if features is None or features.shape[:2] != input_ids.shape:
             raise ValueError(
