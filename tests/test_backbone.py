@@ -252,6 +252,13 @@ def test_the_text_encoder_stays_frozen_and_in_eval_whatever_train_says(tiny_mode
     assert torch.equal(first, tiny_model.eval().encode_text(IDS, MASK))
 
 
+def test_a_new_text_encoder_reads_without_dropout_before_anyone_says_train_or_eval():
+    config = tiny_text_config()
+    config.hidden_dropout_prob = 0.5
+    model = TeViAForSegmentation(tiny_config(text_config=config))
+    assert torch.equal(model.encode_text(IDS, MASK), model.encode_text(IDS, MASK))
+
+
 def test_a_loaded_text_encoder_is_in_eval_too(tiny_model, tmp_path):
     tiny_model.save_pretrained(tmp_path)
     loaded = TeViAForSegmentation.from_pretrained(tmp_path).train()

@@ -33,6 +33,7 @@ class TeViATextEncoder(EncoderFace):
         self.model = build_encoder(encoder_class, config)
         self.has_lora = False
         self.set_trainable()
+        self.eval()  # a new module is in training mode, and would read with dropout
 
     def set_trainable(self) -> None:
         for name, parameter in self.model.named_parameters():
