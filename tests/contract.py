@@ -72,12 +72,14 @@ class ExportedFace(torch.nn.Module):
 class EncoderContract:
     """Inherit, and set `backbone_config` or `text_config`.
 
-    `refused_size` where a family knows one size only; `lora` is None where no layer of it can be adapted as it is.
+    `refused_size` where a family knows one size only; `sharp_strides` without the strides at which every place of it sees
+    the whole picture; `lora` is None where no layer of it can be adapted as it is.
     """
 
     backbone_config = tiny_vision_config()
     text_config = tiny_text_config()
     refused_size = None
+    sharp_strides = STRIDES
     lora: dict | None = {"r": 2}
 
     @pytest.fixture(scope="class")
@@ -96,9 +98,13 @@ class EncoderContract:
         assert logits.isfinite().all() and logits[0].std() > 0
 
     def test_a_size_beyond_a_fixed_one_is_refused(self, built):
-        if self.refused_size is not None:
-            with pytest.raises(ValueError, match="Resize it .* or choose a family of any size"):
-                built(pictures(*self.refused_size), sentences(6))
+        if self.refused_size is None:
+            pytest.skip("takes any size")
+        family, side = self.backbone_config.model_type, built.model.backbone.layout.max_size
+        with pytest.raises(
+            ValueError, match=f"`{family}` lacks .* than {side}x{side}. Resize it .* of any size, e.g. `"
+        ):
+            built(pictures(*self.refused_size), sentences(6))
 
     def test_maps_lie_at_the_four_strides_in_the_channels_declared(self, built):
         with torch.no_grad():
@@ -115,8 +121,7 @@ class EncoderContract:
             for stride, m, n in zip(STRIDES, before, after, strict=True):
                 change = (n - m).abs().mean((0, 1))  # (height / stride, width / stride)
                 cells = change.unflatten(0, (2, -1)).unflatten(2, (3, -1)).mean((1, 3))
-                # At the coarse strides every place of a deep convolutional network sees the whole picture.
-                seen = cells.max() if stride < 16 else cells.mean()
+                seen = cells.max() if stride in self.sharp_strides else cells.mean()
                 assert cells[row, column] >= seen, f"stride {stride}"
 
     def test_every_trainable_parameter_gets_a_gradient_and_no_frozen_one(self, model):
@@ -209,8 +214,8 @@ class EncoderContract:
         x, ids = pictures(64, 64), sentences(6)
         with torch.no_grad():
             half, whole = loaded(x, ids).logits.float(), built(x, ids).logits
-        # bfloat16 keeps 8 bits: some percent of the logits' spread after some dozen layers.
-        assert (half - whole).abs().mean() < 0.25 * whole.std()
+        # bfloat16 keeps 8 bits: 1 to 5 percent of the logits' spread, 10 after MobileNetV1's 27 batch norms.
+        assert (half - whole).abs().mean() < 0.15 * whole.std()
 
     def test_a_batch_gives_what_its_samples_give_alone(self, built):
         x, ids = pictures(64, 64), sentences(9)

@@ -46,6 +46,7 @@ class TestSwin(EncoderContract):
 
 class TestMobileNetV2(EncoderContract):
     backbone_config = MobileNetV2Config(depth_multiplier=0.1)
+    sharp_strides = (4, 8, 16)
 
 
 class TestHiera(EncoderContract):
@@ -103,6 +104,7 @@ class TestSegformer(EncoderContract):
 
 class TestMobileNetV1(EncoderContract):
     backbone_config = MobileNetV1Config(depth_multiplier=0.25, min_depth=8)
+    sharp_strides = (4, 8, 16)
 
 
 class TestEfficientNet(EncoderContract):
@@ -129,10 +131,14 @@ class TestSiglipVision(EncoderContract):
     backbone_config = SiglipVisionConfig(**BLOCKS, image_size=64, patch_size=16)
 
 
+class TestCLIPVisionOfFinePatches(EncoderContract):
+    backbone_config = CLIPVisionConfig(**BLOCKS, image_size=64, patch_size=16)
+
+
 class TestCLIPVision(EncoderContract):
     backbone_config = CLIPVisionConfig(**BLOCKS, image_size=64, patch_size=32)
 
 
 def test_every_family_promised_is_under_contract():
-    contracts = [test for test in globals().values() if isinstance(test, type) and issubclass(test, EncoderContract)]
+    contracts = [test for name, test in globals().items() if name.startswith("Test")]
     assert {test.backbone_config.model_type for test in contracts} == set(VISION_FAMILIES)
