@@ -72,8 +72,8 @@ class ExportedFace(torch.nn.Module):
 class EncoderContract:
     """Inherit, and set `backbone_config` or `text_config`.
 
-    `refused_size` where a family knows one size only; `sharp_strides` without the strides at which every place of it sees
-    the whole picture; `lora` is None where no layer of it can be adapted as it is.
+    `refused_size` where a family knows one size only; `sharp_strides` without the strides at which every place
+    sees the whole picture; `lora` is None where no layer of it can be adapted as it is.
     """
 
     backbone_config = tiny_vision_config()
