@@ -24,6 +24,9 @@ BACKBONES = {
 }
 
 
+BACKBONES["wider layers"] = SiglipVisionConfig(**{**BACKBONES["layers without effect"].to_dict(), "hidden_size": 64})
+
+
 def build(kind="linear layers"):
     torch.manual_seed(0)
     settings = {"backbone_config": BACKBONES[kind]} if BACKBONES[kind] else {}
@@ -58,7 +61,7 @@ def in_encoders(names):
     return [name for name in names if "backbone.model." in name or "text_encoder." in name]
 
 
-@pytest.fixture(params=BACKBONES)
+@pytest.fixture(params=["linear layers", "convolutions alone", "layers without effect"])
 def adapted(request):
     model = build(request.param)
     model.add_lora(vision={"r": 2}, text={"r": 2, "lora_alpha": 4})
@@ -135,9 +138,41 @@ def test_adapters_are_added_once(adapted):
         adapted.add_lora(vision={"r": 4})
 
 
-def test_a_model_without_text_has_no_text_adapter():
+def test_a_model_without_text_has_no_text_adapter_and_is_left_as_it_was():
+    model = TeViAForSegmentation(tiny_config(use_text=False))
     with pytest.raises(ValueError, match="`use_text=False` has no text encoder to adapt"):
-        TeViAForSegmentation(tiny_config(use_text=False)).add_lora(text={"r": 2})
+        model.add_lora(vision={"r": 2}, text={"r": 2})
+    assert model.config.backbone_lora is None and not any(".lora_" in name for name in learning(model))
+
+
+@pytest.mark.parametrize("half", ["vision", "text"])
+@pytest.mark.parametrize(
+    ("adapter", "message"),
+    [
+        ({"rank": 2}, r"no \['rank'\]: usual are r, lora_alpha"),
+        ({"r": 2, "target_modules": ["nowhere"]}, "does not fit the .*nowhere"),
+        ({"r": 2, "target_modules": "all-linear-layers"}, "does not fit the"),
+        ({"r": 2, "target_modules": r".*"}, "does not fit the"),
+    ],
+)
+def test_an_adapter_that_does_not_fit_leaves_the_model_as_it_was(half, adapter, message):
+    model, plain = build("layers without effect"), build("layers without effect")
+    with pytest.raises(ValueError, match=message):
+        model.add_lora(**{half: adapter})
+    assert model.state_dict().keys() == plain.state_dict().keys() and learning(model) == learning(plain)
+    model.add_lora(**{half: {"r": 2}})
+    assert any(".lora_" in name for name in learning(model))
+
+
+@pytest.mark.parametrize("other", ["convolutions alone", "wider layers"])
+def test_an_adapter_of_another_model_is_refused_and_leaves_no_trace(other, tmp_path):
+    donor = build(other)
+    donor.add_lora(vision={"r": 2})
+    donor.model.backbone.model.save_pretrained(tmp_path)
+    model, plain = build("layers without effect"), build("layers without effect")
+    with pytest.raises(ValueError, match="does not fit the"):
+        model.add_lora(vision=str(tmp_path))
+    assert torch.equal(logits(model), logits(plain)) and learning(model) == learning(plain)
 
 
 def test_a_missing_peft_is_named_with_what_to_type(monkeypatch):

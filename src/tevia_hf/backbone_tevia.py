@@ -49,13 +49,16 @@ class TeViABackbone(EncoderFace):
 
     def add_lora(self, adapter: dict | str) -> dict:
         """See `TeViAForSegmentation.add_lora`."""
-        self.has_lora = True
-        return add_lora(self.model, adapter, self.layout.unused)
+        try:
+            record = add_lora(self.model, adapter, self.layout.unused)
+            self.has_lora = True
+        finally:
+            self.set_trainable()
+        return record
 
     def merge_lora(self) -> None:
         merge_lora(self.model)
         self.has_lora = False
-        self.model.requires_grad_(True)
         self.set_trainable()
 
     def freeze(self) -> None:

@@ -17,29 +17,47 @@ def add_lora(encoder: PreTrainedModel, adapter: dict | str, unused: Collection[s
             name of a saved adapter.
         unused: names of weights that the features do not depend on; their layers get none.
 
-    Raises `ImportError` with the command to type where peft is missing.
+    Raises `ImportError` with the command to type where peft is missing, `ValueError` for fields and layers that do not
+    exist and for an adapter of another model; the encoder is then as before.
     """
     try:
         from peft import LoraConfig
-        from peft.tuners.tuners_utils import BaseTunerLayer
     except ImportError as error:
         raise ImportError(PEFT_HINT) from error
-    if isinstance(adapter, str):
-        config = LoraConfig.from_pretrained(adapter)
-        encoder.load_adapter(adapter, is_trainable=True)
-    else:
-        if "target_modules" not in adapter:
-            adapter = {**adapter, "target_modules": adaptable_layers(encoder, unused)}
-        config = LoraConfig(**adapter)
-        encoder.add_adapter(config)
-    for module in encoder.modules():
-        if isinstance(module, BaseTunerLayer):
-            show_geometry(module)
+    if isinstance(adapter, dict) and "target_modules" not in adapter:
+        adapter = {**adapter, "target_modules": adaptable_layers(encoder, unused)}
+    config = named_config(adapter) if isinstance(adapter, dict) else LoraConfig.from_pretrained(adapter)
+    try:
+        if isinstance(adapter, dict):
+            encoder.add_adapter(config)
+        else:
+            check_loaded(encoder.load_adapter(adapter, is_trainable=True))
+    except (ValueError, RuntimeError) as error:
+        take_lora_away(encoder)
+        raise ValueError(f"This adapter does not fit the `{encoder.config.model_type}`: {error}") from error
+    for _, layer in adapted_layers(encoder):
+        show_geometry(layer)
     for name, parameter in encoder.named_parameters():
         if is_lora(name):
             # As peft initialised it, B at zero: transformers would draw it anew with the weights around it.
             parameter._is_hf_initialized = True
     return dict(adapter) if isinstance(adapter, dict) else differing_fields(config, LoraConfig())
+
+
+def check_loaded(report) -> None:
+    """`ValueError` where weights of an adapter were left random, or found no place, which transformers only logs."""
+    for found in (report.mismatched_keys, report.missing_keys, report.unexpected_keys):
+        if found:
+            raise ValueError(f"{len(found)} weights are of another model, e.g. {min(map(str, found))}.")
+
+
+def named_config(fields: dict):
+    """A `peft.LoraConfig`; `ValueError` for a field that it has not."""
+    from peft import LoraConfig
+
+    if unknown := sorted(set(fields) - set(LoraConfig.__dataclass_fields__)):
+        raise ValueError(f"`peft.LoraConfig` has no {unknown}: usual are r, lora_alpha, lora_dropout, target_modules.")
+    return LoraConfig(**fields)
 
 
 def differing_fields(config, default) -> dict:
@@ -75,17 +93,27 @@ def show_geometry(layer: nn.Module) -> None:
 
 def merge_lora(encoder: PreTrainedModel) -> None:
     """Adds the adapters' products to the weights and takes the adapters away: the same function without peft."""
+    for _, layer in adapted_layers(encoder):
+        layer.merge()
+    take_lora_away(encoder)
+
+
+def take_lora_away(encoder: PreTrainedModel) -> None:
+    """The encoder without adapters, its own weights as they are and free to learn."""
+    for name, layer in adapted_layers(encoder):
+        parent, _, child = name.rpartition(".")
+        setattr(encoder.get_submodule(parent), child, layer.get_base_layer())
+    encoder._hf_peft_config_loaded = False
+    encoder.__dict__.pop("peft_config", None)
+    encoder.requires_grad_(True)
+
+
+def adapted_layers(encoder: PreTrainedModel) -> list[tuple[str, nn.Module]]:
     try:
         from peft.tuners.tuners_utils import BaseTunerLayer
     except ImportError as error:
         raise ImportError(PEFT_HINT) from error
-    for name, module in list(encoder.named_modules()):
-        if isinstance(module, BaseTunerLayer):
-            module.merge()
-            parent, _, child = name.rpartition(".")
-            setattr(encoder.get_submodule(parent), child, module.get_base_layer())
-    encoder._hf_peft_config_loaded = False
-    del encoder.peft_config
+    return [(name, module) for name, module in encoder.named_modules() if isinstance(module, BaseTunerLayer)]
 
 
 def is_lora(name: str) -> bool:

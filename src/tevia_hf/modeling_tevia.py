@@ -130,16 +130,17 @@ class TeViAPreTrainedModel(PreTrainedModel):
             vision, text: fields of `peft.LoraConfig`, e.g. `{"r": 8, "lora_alpha": 16}`; all linear layers are adapted
                 unless `target_modules` says otherwise. Or the folder or hub name of a saved adapter.
         """
-        for half, encoder, adapter in (
+        halves = (
             ("backbone_lora", self.base_model.backbone, vision),
             ("text_lora", self.base_model.text_encoder, text),
-        ):
-            if adapter is None:
-                continue
+        )
+        wanted = [(half, encoder, adapter) for half, encoder, adapter in halves if adapter is not None]
+        for half, encoder, _ in wanted:
             if encoder is None:
                 raise ValueError("A model with `use_text=False` has no text encoder to adapt: leave `text` out.")
             if encoder.has_lora:
                 raise ValueError(f"The model has adapters already, `{half}`: call `merge_lora()` before adding others.")
+        for half, encoder, adapter in wanted:
             setattr(self.config, half, encoder.add_lora(adapter))
 
     def merge_lora(self) -> None:

@@ -42,9 +42,13 @@ class TeViATextEncoder(EncoderFace):
 
     def add_lora(self, adapter: dict | str) -> dict:
         """See `TeViAForSegmentation.add_lora`."""
-        self.has_lora = True
         is_whole = isinstance(adapter, str) or "target_modules" in adapter
-        return add_lora(self.model, adapter, () if is_whole else self.unused_parameters())
+        try:
+            record = add_lora(self.model, adapter, () if is_whole else self.unused_parameters())
+            self.has_lora = True
+        finally:
+            self.set_trainable()
+        return record
 
     def unused_parameters(self) -> set[str]:
         """Names of weights that the features do not depend on, such as those of SigLIP's pooling head."""
