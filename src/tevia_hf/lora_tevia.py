@@ -24,9 +24,13 @@ def add_lora(encoder: PreTrainedModel, adapter: dict | str, unused: Collection[s
         from peft import LoraConfig
     except ImportError as error:
         raise ImportError(PEFT_HINT) from error
-    if isinstance(adapter, dict) and "target_modules" not in adapter:
-        adapter = {**adapter, "target_modules": adaptable_layers(encoder, unused)}
-    config = named_config(adapter) if isinstance(adapter, dict) else LoraConfig.from_pretrained(adapter)
+    if isinstance(adapter, str):
+        config = LoraConfig.from_pretrained(adapter)
+    else:
+        if "target_modules" not in adapter:
+            adapter = {**adapter, "target_modules": adaptable_layers(encoder, unused)}
+        check_fields(adapter, LoraConfig.__dataclass_fields__)
+        config = LoraConfig(**adapter)
     try:
         if isinstance(adapter, dict):
             encoder.add_adapter(config)
@@ -51,13 +55,9 @@ def check_loaded(report) -> None:
             raise ValueError(f"{len(found)} weights are of another model, e.g. {min(map(str, found))}.")
 
 
-def named_config(fields: dict):
-    """A `peft.LoraConfig`; `ValueError` for a field that it has not."""
-    from peft import LoraConfig
-
-    if unknown := sorted(set(fields) - set(LoraConfig.__dataclass_fields__)):
+def check_fields(adapter: dict, known: Collection[str]) -> None:
+    if unknown := sorted(set(adapter) - set(known)):
         raise ValueError(f"`peft.LoraConfig` has no {unknown}: usual are r, lora_alpha, lora_dropout, target_modules.")
-    return LoraConfig(**fields)
 
 
 def differing_fields(config, default) -> dict:
