@@ -7,6 +7,7 @@ import torch
 from tiny import WORDS, tiny_text_config, tiny_vision_config
 
 from tevia_hf import TeViAConfig, TeViAForSegmentation
+from tevia_hf.training.optimization import layer_depths
 from tevia_hf.vision_layout_tevia import STRIDES
 
 SIZES = ((64, 64), (50, 70), (97, 131))
@@ -137,6 +138,14 @@ class EncoderContract:
         learning = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
         assert any(name.startswith("model.backbone.model.") for name in learning)
         assert not any("text_encoder" in name for name in learning)
+
+    def test_each_weight_of_the_vision_model_that_learns_has_a_depth(self, built):
+        encoder = built.model.backbone.model
+        depths = layer_depths(encoder)
+        learning = [name for name, parameter in encoder.named_parameters() if parameter.requires_grad]
+        without = [name for name in learning if name not in depths]
+        assert all("norm" in name for name in without)  # the norm above the last hidden state
+        assert depths[learning[0]] == max(depths.values()) > min(depths.values()) == 1
 
     def test_activation_checkpointing_changes_no_gradient_and_no_statistic(self, model):
         plain, saving = model.train(), copy.deepcopy(model)

@@ -173,16 +173,20 @@ def unused_parameters(model: nn.Module, maps: list[torch.Tensor]) -> frozenset[s
 
 def spatial_maps(model: PreTrainedModel, pixel_values: torch.Tensor, channels_last: bool = False) -> list[torch.Tensor]:
     """The maps `(batch, channels, height, width)` a vision model shows: its hidden states, or its last one's tokens."""
-    family = model.config.model_type
-    if family in SHOWN_AFTER_DOWNSAMPLING:
+    if model.config.model_type in SHOWN_AFTER_DOWNSAMPLING:
         return maps_before_downsampling(model, pixel_values)
-    options = {} if family.startswith("timm_") else FORWARD_OPTIONS  # timm refuses words it does not know
-    outputs = model(pixel_values, output_hidden_states=True, **options)
+    outputs = with_hidden_states(model, pixel_values)
     states = getattr(outputs, "reshaped_hidden_states", None) or outputs.hidden_states or ()
     maps = [state for state in states if torch.is_tensor(state) and state.ndim == 4]
     if channels_last:
         maps = [m.permute(0, 3, 1, 2) for m in maps]
     return maps or [token_map(model, outputs.last_hidden_state, *pixel_values.shape[-2:])]
+
+
+def with_hidden_states(model: PreTrainedModel, pixel_values: torch.Tensor):
+    # timm refuses words it does not know
+    options = {} if model.config.model_type.startswith("timm_") else FORWARD_OPTIONS
+    return model(pixel_values, output_hidden_states=True, **options)
 
 
 def maps_before_downsampling(model: PreTrainedModel, pixel_values: torch.Tensor) -> list[torch.Tensor]:

@@ -5,7 +5,7 @@ from transformers import PreTrainedModel
 
 from ..auto import TeViAForSegmentation
 from ..lora_tevia import is_lora
-from ..vision_layout_tevia import blank, on_meta, probe_size
+from ..vision_layout_tevia import blank, on_meta, probe_size, with_hidden_states
 from .arguments import TeViATrainingArguments
 
 ENCODER = "model.backbone.model."
@@ -47,7 +47,7 @@ def layer_depths(encoder: PreTrainedModel) -> dict[str, int]:
     block of MobileNet. Found on the meta device: a weight belongs to the first hidden state that depends on it.
     """
     model, size = on_meta(encoder.config), probe_size(encoder.config)
-    states = model(blank(model, size, size), output_hidden_states=True).hidden_states
+    states = with_hidden_states(model, blank(model, size, size)).hidden_states
     names, parameters = zip(*model.named_parameters(), strict=True)
     depths: dict[str, int] = {}
     for index, state in enumerate(states):
