@@ -181,6 +181,20 @@ def test_a_picture_below_a_fixed_size_is_padded_to_it_and_its_maps_are_cut_back(
     assert [tuple(m.shape[-2:]) for m in backbone(x)] == [(16, 24), (8, 12), (4, 6), (2, 3)]
 
 
+@pytest.mark.parametrize("patch", [14, 15, 30])
+def test_pictures_are_fitted_to_a_patch_that_does_not_divide_the_size(patch):
+    config = ViTConfig(**BLOCKS, intermediate_size=16, image_size=240, patch_size=patch)
+    backbone = TeViABackbone(config).eval()
+    layout = backbone.layout
+    assert (layout.patch, layout.stride) == (patch, 16 if patch < 20 else 32)
+    with torch.no_grad():
+        fitted = backbone.fit(torch.randn(1, 3, 64, 96))
+        assert fitted.shape[-2:] == (64 // layout.stride * patch, 96 // layout.stride * patch)
+        assert [tuple(m.shape[-2:]) for m in backbone(torch.randn(1, 3, 64, 96))] == [
+            (64 // stride, 96 // stride) for stride in (4, 8, 16, 32)
+        ]
+
+
 def test_a_frozen_backbone_stays_as_it_is_while_its_pyramid_learns():
     model = TeViAForSegmentation(tiny_config(backbone_config=VISION["mobilenet_v2"][0], decoder_channels=[8] * 4))
     model.freeze_backbone()

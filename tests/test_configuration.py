@@ -9,6 +9,7 @@ from transformers import AutoConfig, BertConfig, ConvNextConfig
 
 import tevia_hf.auto  # noqa: F401  # imported for its registration
 from tevia_hf import TeViAConfig
+from tevia_hf.configuration_tevia import longest_text
 
 WHERE_IT_WAS_READ = "_name_or_path"
 
@@ -151,3 +152,18 @@ def test_a_robertas_positions_for_padding_are_not_for_text():
     assert TeViAConfig(text_config=roberta, max_text_length=24).text_config.pad_token_id == 1
     with pytest.raises(StrictDataclassError, match="`max_text_length=25` exceeds the 24 positions"):
         TeViAConfig(text_config=roberta, max_text_length=25)
+
+
+@pytest.mark.parametrize(
+    ("values", "longest"),
+    [
+        ({"model_type": "xlnet"}, None),
+        ({"model_type": "roberta", "max_position_embeddings": 26, "pad_token_id": None}, 25),
+        ({"model_type": "roberta-prelayernorm", "max_position_embeddings": 26}, 24),
+        ({"model_type": "data2vec-text", "max_position_embeddings": 26}, 24),
+        ({"model_type": "xmod", "max_position_embeddings": 26}, 24),
+    ],
+    ids=lambda values: values["model_type"] if isinstance(values, dict) else "",
+)
+def test_the_longest_text_of_each_way_to_count_positions(values, longest):
+    assert longest_text(AutoConfig.for_model(**values)) == longest

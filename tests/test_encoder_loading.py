@@ -178,6 +178,7 @@ def test_no_vision_model_is_refused_with_one_that_is(family, complaint):
     [
         ("vit", "`vit` is no text model.*bert, roberta or t5"),
         ("whisper", "`whisper` is no text model"),
+        ("clap", "no text model.*`text_config` of a pair"),
         ("siglip", "no text model.*`text_config` of a pair such as CLIP"),
         ("bart", "`bart` is an encoder-decoder whose encoder transformers has no class for"),
     ],
@@ -216,6 +217,29 @@ def test_swapped_names_are_refused(tmp_path):
     TeViATextEncoder(tiny_text_config()).model.save_pretrained(tmp_path / "text")
     with pytest.raises(ValueError, match="`convnext` is no text model|`bert` takes `input_ids`, not pictures"):
         TeViAForSegmentation.from_vision_text_pretrained(str(tmp_path / "text"), str(tmp_path / "vision"))
+
+
+@pytest.mark.parametrize("family", ["resnet", "clip"])
+def test_a_whole_model_refuses_what_is_no_text_model_by_its_name(family):
+    with pytest.raises(ValueError, match=f"`{family}` is no text model"):
+        TeViAForSegmentation(tiny_config(text_config=AutoConfig.for_model(family)))
+
+
+def test_the_type_that_encoders_were_saved_in_is_not_the_models(tmp_path):
+    ConvNextModel(tiny_vision_config()).bfloat16().save_pretrained(tmp_path / "vision")
+    TeViATextEncoder(tiny_text_config()).model.bfloat16().save_pretrained(tmp_path / "text")
+    joined = TeViAForSegmentation.from_vision_text_pretrained(str(tmp_path / "vision"), str(tmp_path / "text"), **SIZES)
+    for model in (joined, TeViAForSegmentation(joined.config)):
+        assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_model_is_built_and_loaded_where_gradients_are_off(mode, tmp_path):
+    TeViAForSegmentation(tiny_config()).save_pretrained(tmp_path)
+    with mode():
+        TeViAForSegmentation(tiny_config())
+        loaded = TeViAForSegmentation.from_pretrained(tmp_path).eval()
+        assert loaded(PICTURE, IDS).logits.isfinite().all()
 
 
 def test_a_text_model_without_hidden_states_is_refused_when_it_is_read():

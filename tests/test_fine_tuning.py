@@ -10,7 +10,7 @@ from transformers import BertModel, ConvNextModel, MobileNetV2Config, SwinConfig
 
 from tevia_hf import TeViAForSegmentation, build_trainer, load_segmentation_dataset
 from tevia_hf.training.arguments import TeViATrainingArguments, parse_recipe
-from tevia_hf.training.recipe import train_from_recipe
+from tevia_hf.training.recipe import load_model_and_processor, train_from_recipe
 
 WINDOWS = {"embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 1, 1], "window_size": 4, "image_size": 64}
 
@@ -130,6 +130,11 @@ def test_the_command_line_says_adapters_too(recipe):
     words = ["--vision_lora", "{r: 3}", "--text_lora", "some/adapter"]
     said = parse_recipe(recipe, words).said
     assert said["vision_lora"] == "{r: 3}" and said["text_lora"] == "some/adapter"
+
+
+def test_an_empty_mapping_asks_for_adapters_of_default_size_and_no_word_for_none(recipe):
+    model, _ = load_model_and_processor(parse_recipe(recipe, ["--vision_lora", "{}", "--text_lora", ""]).model)
+    assert model.config.backbone_lora.keys() == {"target_modules"} and model.config.text_lora is None
 
 
 def test_a_trained_model_goes_on_with_the_adapters_it_has_and_takes_no_others(recipe, encoders, tmp_path):

@@ -133,6 +133,67 @@ def test_an_adapted_text_encoder_trains_and_rests_with_the_model(adapted):
     assert not adapted.eval().model.text_encoder.model.training
 
 
+def test_a_merged_text_encoder_reads_without_dropout(adapted):
+    adapted.train().merge_lora()
+    assert not adapted.model.text_encoder.model.training
+    assert torch.equal(adapted.encode_text(IDS), adapted.encode_text(IDS))
+
+
+def test_beside_adapters_no_batch_statistic_moves_until_they_are_merged():
+    model = build("convolutions alone").train()
+    model.add_lora(vision={"r": 2})
+    before = copy.deepcopy(dict(model.model.backbone.named_buffers()))
+    model(PICTURES, IDS)
+    model.eval().train()(PICTURES, IDS)
+    assert before and all(torch.equal(value, before[name]) for name, value in model.model.backbone.named_buffers())
+    model.merge_lora()
+    model(PICTURES, IDS)
+    moved = dict(model.model.backbone.named_buffers())
+    assert any(not torch.equal(moved[name], before[name]) for name in moved)
+
+
+def test_an_adapter_alone_gives_the_trained_maps_back(tmp_path):
+    model = build("convolutions alone")
+    model.add_lora(vision={"r": 2})
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.05)
+    for _ in range(3):
+        model.train()(PICTURES, IDS, labels=labels()).loss.backward()
+        optimizer.step()
+    model.model.backbone.model.save_pretrained(tmp_path)
+    other = build("convolutions alone")
+    other.add_lora(vision=str(tmp_path))
+    with torch.no_grad():
+        maps = [m.eval().model.backbone(PICTURES) for m in (model, other, build("convolutions alone"))]
+    assert all(torch.equal(trained, again) for trained, again in zip(maps[0], maps[1], strict=True))
+    assert not torch.equal(maps[0][3], maps[2][3])
+
+
+def test_what_is_frozen_stays_so_with_adapters_in_it():
+    model = build()
+    model.add_lora(vision={"r": 2, "lora_dropout": 0.5})
+    model.freeze_backbone()
+    assert not any("backbone.model." in name for name in learning(model.train()))
+    assert not model.model.backbone.model.training
+
+
+def test_adapters_named_with_the_encoders_are_added_to_their_weights(tmp_path):
+    plain = build()
+    plain.model.backbone.model.save_pretrained(tmp_path / "vision")
+    plain.model.text_encoder.model.save_pretrained(tmp_path / "text")
+    model = TeViAForSegmentation.from_vision_text_pretrained(
+        str(tmp_path / "vision"), str(tmp_path / "text"), decoder_channels=[16, 8, 8, 8], max_text_length=24,
+        backbone_lora={"r": 2}, text_lora={"r": 2},
+    )  # fmt: skip
+    names = in_encoders(learning(model))
+    assert {name.split(".")[1] for name in names} == {"backbone", "text_encoder"}
+    assert all(".lora_" in name for name in names)
+    with torch.no_grad():
+        assert torch.equal(model.eval().model.backbone(PICTURES)[3], plain.model.backbone(PICTURES)[3])
+    trained(model).save_pretrained(tmp_path / "whole")
+    loaded, report = TeViAForSegmentation.from_pretrained(tmp_path / "whole", output_loading_info=True)
+    assert not any(report.values()) and torch.equal(logits(loaded), logits(model))
+
+
 def test_adapters_are_added_once(adapted):
     with pytest.raises(ValueError, match="has adapters already, `backbone_lora`: call `merge_lora"):
         adapted.add_lora(vision={"r": 4})
@@ -153,6 +214,8 @@ def test_a_model_without_text_has_no_text_adapter_and_is_left_as_it_was():
         ({"r": 2, "target_modules": ["nowhere"]}, "does not fit the .*nowhere"),
         ({"r": 2, "target_modules": "all-linear-layers"}, "does not fit the"),
         ({"r": 2, "target_modules": r".*"}, "does not fit the"),
+        ({"r": 2, "bias": "all"}, "learn alone here: leave bias out"),
+        ({"r": 2, "modules_to_save": ["norm"], "trainable_token_indices": [1]}, "modules_to_save, trainable_token"),
     ],
 )
 def test_an_adapter_that_does_not_fit_leaves_the_model_as_it_was(half, adapter, message):
@@ -162,6 +225,14 @@ def test_an_adapter_that_does_not_fit_leaves_the_model_as_it_was(half, adapter, 
     assert model.state_dict().keys() == plain.state_dict().keys() and learning(model) == learning(plain)
     model.add_lora(**{half: {"r": 2}})
     assert any(".lora_" in name for name in learning(model))
+
+
+def test_an_adapter_of_another_kind_is_refused(tmp_path):
+    from peft import LoHaConfig
+
+    LoHaConfig(r=2, target_modules=["fc1"]).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="of the kind .*LOHA, not LORA"):
+        build("layers without effect").add_lora(vision=str(tmp_path))
 
 
 @pytest.mark.parametrize("other", ["convolutions alone", "wider layers"])

@@ -84,9 +84,10 @@ def test_a_value_that_is_no_mapping_is_refused():
         ("- vision_model\n", "it must hold `name: value` lines"),
         ("", "it must hold `name: value` lines"),
         (RECIPE.replace("output_dir: outputs/run\n", ""), "names no `output_dir`"),
+        (RECIPE + "vision_lora: {r: 2}\nfreeze_backbone: true\n", "fixes the adapters of `vision_lora` too"),
         (RECIPE.replace("text_model: some/text\n", ""), "names no model: give `vision_model` and `text_model`"),
     ],
-    ids=["misspelt", "unknown", "list", "empty", "no output_dir", "no model"],
+    ids=["misspelt", "unknown", "list", "empty", "no output_dir", "frozen adapters", "no model"],
 )
 def test_a_recipe_that_cannot_be_used_says_why(write, content, message):
     with pytest.raises(ValueError, match=message):

@@ -43,8 +43,8 @@ class TeViABackbone(EncoderFace):
     def set_trainable(self) -> None:
         """Gradients off for what does not learn: all but the adapters, a frozen model, parameters without effect."""
         for name, parameter in self.model.named_parameters():
-            learns = is_lora(name) if self.has_lora else not (self.is_frozen or name in self.layout.unused)
-            if not learns:
+            learns = is_lora(name) if self.has_lora else name not in self.layout.unused
+            if self.is_frozen or not learns:
                 parameter.requires_grad_(False)
 
     def add_lora(self, adapter: dict | str) -> dict:
@@ -54,15 +54,20 @@ class TeViABackbone(EncoderFace):
             self.has_lora = True
         finally:
             self.set_trainable()
+            self.train(self.training)
         return record
 
     def merge_lora(self) -> None:
         merge_lora(self.model)
         self.has_lora = False
         self.set_trainable()
+        self.train(self.training)
 
     def freeze(self) -> None:
-        """Fixes the vision model: no gradients, batch statistics and dropout as in evaluation. A pyramid learns on."""
+        """Fixes the vision model and its adapters: no gradients, batch statistics and dropout as in evaluation.
+
+        A pyramid learns on.
+        """
         self.is_frozen = True
         self.set_trainable()
         self.train(self.training)
@@ -70,6 +75,11 @@ class TeViABackbone(EncoderFace):
     def train(self, mode: bool = True) -> "TeViABackbone":
         super().train(mode)
         self.model.train(mode and not self.is_frozen)
+        if self.has_lora:
+            # Adapters learn alone, and saved alone they must fit the weights and statistics they came from.
+            for module in self.model.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
         return self
 
     def load_pretrained(self, name_or_path: str, **kwargs) -> None:

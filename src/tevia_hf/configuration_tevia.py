@@ -136,14 +136,18 @@ class TeViAConfig(PreTrainedConfig):
 
 
 # Their first positions, up to the id of the padding token, belong to padding.
-POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "mpnet", "longformer")
+POSITIONS_AFTER_PADDING = tuple(
+    "roberta xlm-roberta camembert xlm-roberta-xl mpnet longformer roberta-prelayernorm data2vec-text xmod".split()
+)
 
 
 def longest_text(text_config: dict | PreTrainedConfig | None) -> int | None:
     """Tokens that a text encoder has positions for; `None` where it knows no limit."""
     positions = getattr(text_config, "max_position_embeddings", None)
-    if isinstance(text_config, PreTrainedConfig) and positions and text_config.model_type in POSITIONS_AFTER_PADDING:
-        positions -= text_config.pad_token_id + 1
+    if not isinstance(text_config, PreTrainedConfig) or not positions or positions < 0:  # XLNet's is -1: no limit
+        return None
+    if text_config.model_type in POSITIONS_AFTER_PADDING:
+        positions -= (text_config.pad_token_id or 0) + 1
     return positions
 
 

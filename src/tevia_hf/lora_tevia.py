@@ -31,6 +31,7 @@ def add_lora(encoder: PreTrainedModel, adapter: dict | str, unused: Collection[s
             adapter = {**adapter, "target_modules": adaptable_layers(encoder, unused)}
         check_fields(adapter, LoraConfig.__dataclass_fields__)
         config = LoraConfig(**adapter)
+    check_kind(config)
     try:
         if isinstance(adapter, dict):
             encoder.add_adapter(config)
@@ -58,6 +59,15 @@ def check_loaded(report) -> None:
 def check_fields(adapter: dict, known: Collection[str]) -> None:
     if unknown := sorted(set(adapter) - set(known)):
         raise ValueError(f"`peft.LoraConfig` has no {unknown}: usual are r, lora_alpha, lora_dropout, target_modules.")
+
+
+def check_kind(config) -> None:
+    """`ValueError` for what would not learn, or not come back from a file: all but plain low-rank adapters."""
+    if config.peft_type != "LORA":
+        raise ValueError(f"The adapter is of the kind {config.peft_type}, not LORA: give one of peft's LoRA.")
+    beside = {"bias": "none", "modules_to_save": None, "trainable_token_indices": None}
+    if asked := [name for name, usual in beside.items() if (getattr(config, name) or usual) != usual]:
+        raise ValueError(f"Low-rank adapters learn alone here: leave {', '.join(asked)} out of the adapter.")
 
 
 def differing_fields(config, default) -> dict:

@@ -28,7 +28,7 @@ from .decoder_tevia import (
     mean_token,
 )
 from .loss_tevia import check_labels, segmentation_loss
-from .text_encoder_tevia import TeViATextEncoder, load_text_config
+from .text_encoder_tevia import TeViATextEncoder, load_text_config, text_model_class
 from .vision_layout_tevia import STRIDES, load_vision_config
 
 logger = logging.get_logger(__name__)
@@ -171,6 +171,8 @@ class TeViAModel(TeViAPreTrainedModel):
 
     def __init__(self, config: TeViAConfig):
         super().__init__(config)
+        if config.use_text:
+            text_model_class(config.text_config)  # refuses what is no text model before its fields are read
         self.backbone = TeViABackbone(config.backbone_config)
         channels = self.backbone.channels[::-1]
         widths = list(config.decoder_channels or channels)
@@ -312,13 +314,17 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
             config_kwargs: fields of `TeViAConfig`.
         """
         config_kwargs.setdefault("use_text", text is not None)
+        # Added last: adapters go on the encoders' own weights.
+        adapters = {half: config_kwargs.pop(f"{half}_lora", None) for half in ("backbone", "text")}
         text_config = load_text_config(text) if text is not None else None
         vision_config = load_vision_config(vision)
-        vision_config.dtype = None  # not the type the encoder was saved in: one type for the whole model
+        for half_config in filter(None, (vision_config, text_config)):
+            half_config.dtype = None  # not the type the encoder was saved in: one type for the whole model
         model = cls(TeViAConfig(backbone_config=vision_config, text_config=text_config, **config_kwargs))
         model.model.backbone.load_pretrained(vision)
         if model.config.use_text:
             model.model.text_encoder.load_pretrained(text)
+        model.add_lora(vision=adapters["backbone"], text=adapters["text"])
         return model
 
     @property

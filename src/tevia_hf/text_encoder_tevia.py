@@ -65,6 +65,7 @@ class TeViATextEncoder(EncoderFace):
         merge_lora(self.model)
         self.has_lora = False
         self.set_trainable()
+        self.train(self.training)
 
     def load_pretrained(self, name_or_path: str, **kwargs) -> None:
         """Replaces the random weights by those of a checkpoint of the same architecture, and tries them."""
@@ -94,8 +95,9 @@ def text_model_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
     Raises `ValueError` where there is none.
     """
     family, found = config.model_type, model_class(config, (MODEL_FOR_TEXT_ENCODING_MAPPING, MODEL_MAPPING))
+    is_pair = {"vision_config", "audio_config"} & set(config.sub_configs)
     choice = "choose e.g. a bert, roberta or t5, or the `text_config` of a pair such as CLIP."
-    if found is None or found.main_input_name != "input_ids" or "vision_config" in config.sub_configs:
+    if found is None or found.main_input_name != "input_ids" or is_pair:
         raise ValueError(f"`{family}` is no text model that transformers knows: {choice}")
     if config.is_encoder_decoder and type(config) not in MODEL_FOR_TEXT_ENCODING_MAPPING:
         raise ValueError(f"`{family}` is an encoder-decoder whose encoder transformers has no class for: {choice}")
@@ -114,4 +116,4 @@ def load_text_config(name_or_path: str) -> PreTrainedConfig:
     return load_half_config(name_or_path, "text_config", TEXT_FAMILIES)
 
 
-__all__ = ["TEXT_FAMILIES", "TeViATextEncoder", "load_text_config"]
+__all__ = ["TEXT_FAMILIES", "TeViATextEncoder", "load_text_config", "text_model_class"]

@@ -74,6 +74,8 @@ def nearest(family: str) -> str:
     return nearest_family(family, [name for name in VISION_FAMILIES if name != family])
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()  # a model may be loaded where gradients are off, but here they say which weights count
 def probe_layout(config: PreTrainedConfig) -> Layout:
     """Finds the four maps by a dry run on the meta device, which computes shapes only.
 
@@ -85,7 +87,7 @@ def probe_layout(config: PreTrainedConfig) -> Layout:
     if channels_last:
         maps = [m.permute(0, 3, 1, 2) for m in maps]
     min_size, max_size = size_range(model, size)
-    stages, channels, patch, stride = find_stages(config.model_type, maps, size)
+    stages, channels, patch, stride = find_stages(config, maps, size)
     unused = unused_parameters(model, [maps[stage] for stage in stages])
     if max_size is not None and patch != stride:  # pictures are resized before the model sees them
         min_size, max_size = (side * stride // patch for side in (min_size, max_size))
@@ -93,12 +95,15 @@ def probe_layout(config: PreTrainedConfig) -> Layout:
 
 
 def find_stages(
-    family: str, maps: list[torch.Tensor], size: int
+    config: PreTrainedConfig, maps: list[torch.Tensor], size: int
 ) -> tuple[list[int], list[int], int | None, int | None]:
     """Which maps are taken, the four channels, and of a single-scale model its patch and stride."""
-    last = {size // m.shape[-1]: index for index, m in enumerate(maps)}
+    family, last = config.model_type, {size // m.shape[-1]: index for index, m in enumerate(maps)}
     if len(last) == 1:
         (patch, stage), width = *last.items(), maps[-1].shape[1]
+        declared = patch_size(config)
+        if declared and size // declared == maps[-1].shape[-1]:
+            patch = declared  # where it does not divide the size, the map is of one a little smaller
         stride = min(STRIDES, key=lambda stride: abs(math.log2(stride / patch)))
         return [stage], [width // 8, width // 4, width // 2, width], patch, stride
     if missing := [stride for stride in STRIDES if stride not in last]:
@@ -202,15 +207,19 @@ def maps_before_downsampling(model: PreTrainedModel, pixel_values: torch.Tensor)
 
 def token_map(model: PreTrainedModel, tokens: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """The tokens `(batch, prefix + patches, channels)` of the patches, laid out as the picture."""
-    patch = getattr(model.config, "patch_size", None)
+    patch = patch_size(model.config)
     if patch is None:
         raise ValueError("It gives tokens, and its config no `patch_size` to lay them out by.")
-    patch = patch if isinstance(patch, int) else patch[0]
     rows, columns = height // patch, width // patch
     prefix = tokens.shape[1] - rows * columns
     if not 0 <= prefix <= MAX_PREFIX_TOKENS:
         raise ValueError(f"It gives {tokens.shape[1]} tokens for {rows}x{columns} patches.")
     return tokens[:, prefix:].transpose(1, 2).unflatten(2, (rows, columns))
+
+
+def patch_size(config: PreTrainedConfig) -> int | None:
+    patch = getattr(config, "patch_size", None)
+    return patch[0] if isinstance(patch, (list, tuple)) else patch
 
 
 def load_vision_config(name_or_path: str) -> PreTrainedConfig:

@@ -133,7 +133,7 @@ class RecipeParser(HfArgumentParser):
 def parse_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """A YAML file's fields, with `--name value` words put over them.
 
-    Raises `ValueError` for a missing file, a file that is no mapping, or fields that do not exist.
+    Raises `ValueError` for a missing file, a file that is no mapping, or fields that do not exist or go together.
     """
     parser = RecipeParser([ModelArguments, DataArguments, TeViATrainingArguments])  # type: ignore[list-item]
     values = read_yaml(Path(recipe))
@@ -149,6 +149,8 @@ def parse_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     said = {name: value for name, value in chosen.items() if name in values or value != defaults[name]}
     said |= {name: as_mapping(said[name]) for name in ("config", "image_processor") if name in said}
     model, data, training = parser.parse_dict(said)
+    if training.freeze_backbone and model.vision_lora is not None:
+        raise ValueError("`freeze_backbone` fixes the adapters of `vision_lora` too: leave one of the two out.")
     return Recipe(model, data, training, said)
 
 

@@ -120,7 +120,7 @@ def load_model_and_processor(arguments: ModelArguments) -> tuple[TeViAForSegment
     else:
         model, processor = join_encoders(arguments)
     adapters = {"vision": as_adapter(arguments.vision_lora), "text": as_adapter(arguments.text_lora)}
-    model.add_lora(**{half: adapter for half, adapter in adapters.items() if adapter})
+    model.add_lora(**{half: adapter for half, adapter in adapters.items() if adapter or adapter == {}})
     return model, processor
 
 
