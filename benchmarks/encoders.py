@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 import test_text_families  # noqa: E402  # needs the path above
-from contract import SIZES, EncoderContract  # noqa: E402
+from contract import SIZES, EncoderContract  # noqa: E402  # likewise
 
 TEMPLATE = (Path(__file__).parent / "encoders_template.md").read_text(encoding="utf-8")
 
