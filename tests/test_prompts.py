@@ -1,6 +1,21 @@
+import numpy as np
 import pytest
 
-from tevia_hf.prompts import Area, flip_sentence, qata_sentence
+from tevia_hf.prompts import (
+    BRAIN,
+    BREAST,
+    GRAMMARS,
+    NUCLEI,
+    QATA,
+    Area,
+    Grammar,
+    contradict_sentence,
+    flip_sentence,
+    follow_mask,
+    grammar_of,
+    qata_sentence,
+)
+from tevia_hf.prompts.lesions import Lesions
 
 LOWER_RIGHT = Area("right", ("lower",))
 UPPER_LEFT = Area("left", ("upper",))
@@ -75,3 +90,227 @@ def test_flipping_twice_gives_the_original(text):
     assert (flip_sentence(text) == text) == (
         not {"left", "right"} & set(text.lower().replace(";", "").replace(".", "").split())
     )
+
+
+def blobs(seed: int, size: tuple[int, int] = (60, 81)) -> np.ndarray:
+    """A mask of one to five ellipses."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    mask = np.zeros(size, bool)
+    for _ in range(rng.integers(1, 6)):
+        centre, radii = rng.uniform(0, 1, 2) * size, rng.uniform(1, 14, 2)
+        mask |= ((rows - centre[0]) / radii[0]) ** 2 + ((columns - centre[1]) / radii[1]) ** 2 <= 1
+    return mask
+
+
+def mask_of(picture: str) -> np.ndarray:
+    """A mask drawn with # and other characters."""
+    return np.array([[character == "#" for character in line] for line in picture.split()])
+
+
+@pytest.mark.parametrize("name", GRAMMARS)
+@pytest.mark.parametrize("seed", range(25))
+def test_a_described_mask_is_read_back_as_it_was_observed(name, seed):
+    grammar, mask = GRAMMARS[name], blobs(seed)
+    sentence = grammar.describe(mask, finding="benign")
+    read = grammar.read(sentence)
+    assert {**read, "finding": ""} == {**grammar.observe(mask), "finding": ""}
+    assert read.get("finding", "benign") == "benign"
+    assert grammar.disagreements(sentence, mask) == {}
+    assert grammar_of(sentence) is grammar
+
+
+@pytest.mark.parametrize("name", GRAMMARS)
+@pytest.mark.parametrize("seed", range(25))
+def test_the_flipped_sentence_describes_the_mirrored_mask(name, seed):
+    grammar, mask = GRAMMARS[name], blobs(seed)
+    assert flip_sentence(grammar.describe(mask)) == grammar.describe(mask[:, ::-1])
+    assert grammar.describe(mask, patient_sides=True) == grammar.describe(mask[:, ::-1])
+    if name != "qata":  # lungs have no plane of symmetry from top to bottom
+        assert flip_sentence(grammar.describe(mask), "vertical") == grammar.describe(mask[::-1])
+
+
+def test_left_is_the_left_of_the_picture_unless_the_patients_is_asked_for():
+    mask = np.zeros((40, 40), bool)
+    mask[30:34, 5:9] = True
+    assert QATA.describe(mask) == "Unilateral pulmonary infection, one infected area, lower left lung."
+    assert "lower right lung" in QATA.describe(mask, patient_sides=True)
+
+
+def test_lesions_that_meet_at_a_corner_are_one():
+    assert Lesions(mask_of("##... ..#.. ...#. .....")).count == 1
+    assert Lesions(mask_of("##... .#... ...#. .....")).count == 2
+
+
+def test_ignored_pixels_are_no_lesion_and_labels_are():
+    assert Lesions(np.array([[255, 255, 0, 2], [0, 0, 0, 0]])).mask.sum() == 1
+
+
+def test_a_lesion_across_the_midline_names_both_sides_and_a_sliver_does_not():
+    mask = np.zeros((50, 50), bool)
+    mask[30:34, 15:35] = True
+    assert QATA.observe(mask)["laterality"] == "bilateral"
+    mask[:, 27:] = False
+    assert QATA.observe(mask)["lungs"] == "lower left lung"
+
+
+@pytest.mark.parametrize(
+    ("picture", "shape"),
+    [
+        ("#......... ##........ ###....... ####...... #####..... ######.... #######... ########..", "triangular"),
+        ("########## ########## ########## ##########", "rectangular"),
+        (".....###### ..#########. .#########.. ######.....", "oval"),
+        ("..####.. .######. ######## ######## ######## ######## .######. ..####..", "round"),
+        ("########## #......... #......... #......... ##########", "irregular"),
+        ("#", "rectangular"),
+    ],
+)
+def test_shapes_are_named_as_they_look(picture, shape):
+    mask = mask_of(" ".join(line.ljust(13, ".") for line in picture.split()))
+    assert BREAST.observe(mask)["shape"] == shape
+    assert BREAST.observe(np.pad(mask, ((3, 40), (9, 2))).T)["shape"] == shape
+
+
+def test_sizes_are_shares_of_the_picture():
+    mask = np.zeros((20, 20), bool)
+    for pixels, size in ((7, "small"), (8, "medium"), (39, "medium"), (40, "large")):
+        mask.flat[:pixels] = True
+        assert BREAST.observe(mask)["size"] == size
+
+
+def test_every_place_that_holds_a_lesion_is_named_in_reading_order():
+    mask = np.zeros((30, 30), bool)
+    mask[15, 25] = mask[2, 2] = mask[15, 15] = mask[3, 5] = True
+    assert BRAIN.describe(mask, "glioma") == (
+        "MRI displaying a glioma tumor in the upper left and the center and the right region."
+    )
+    assert BRAIN.describe(mask) == "MRI displaying a tumor in the upper left and the center and the right region."
+
+
+@pytest.mark.parametrize(
+    ("covered", "said"),
+    [
+        ((), "are evenly distributed"),
+        (((0, 0),), "density in the upper left is high"),
+        (((1, 0), (1, 1)), "density in the lower is high"),
+        (((0, 1), (1, 1)), "density in the right is high"),
+        (((0, 1), (1, 0)), "are irregularly distributed"),
+    ],
+)
+def test_nuclei_are_dense_where_they_cover_most(covered, said):
+    mask = np.zeros((41, 41), bool)
+    mask[::2] = True
+    for row, column in covered:
+        mask[21 * row : 21 * row + 20, 21 * column : 21 * column + 20] = True
+    assert NUCLEI.describe(mask) == f"The nuclei {said}."
+
+
+def test_few_nuclei_are_sparse():
+    assert NUCLEI.describe(np.eye(20, dtype=bool)) == "The nuclei are sparsely distributed."
+
+
+@pytest.mark.parametrize("grammar", GRAMMARS.values())
+def test_an_empty_mask_has_a_sentence_of_its_own_and_denies_all_others(grammar):
+    empty = np.zeros((9, 9), np.uint8)
+    assert grammar.describe(empty, "malignant") == grammar.empty
+    assert grammar.read(grammar.empty) == {}
+    assert grammar.disagreements(grammar.describe(blobs(0)), empty)
+    assert grammar.disagreements(grammar.empty, blobs(0))
+
+
+def test_published_sentences_are_read_in_any_case_and_spelling_of_the_whole_lung():
+    said = QATA.read(
+        "bilateral pulmonary infection, six infected areas, upper middle lower left lung and all right lung."
+    )
+    assert said == {
+        "laterality": "bilateral", "count_word": "six", "s": "s", "lungs": "all left lung and all right lung",
+    }  # fmt: skip
+    assert QATA.read("The nuclei are evenly distributed.") is None
+    assert (
+        NUCLEI.read("The nuclei density in the upper right is high.")["density"] == "density in the upper right is high"
+    )
+
+
+def test_a_false_word_is_found_with_what_is_seen():
+    mask = np.zeros((40, 40), bool)
+    mask[30:34, 5:9] = True
+    sentence = "Unilateral pulmonary infection, two infected areas, lower right lung."
+    assert QATA.disagreements(sentence, mask) == {
+        "count_word": ("two", "one"), "s": ("s", ""), "lungs": ("lower right lung", "lower left lung"),
+    }  # fmt: skip
+    assert QATA.disagreements("A film.", mask) is None
+
+
+def test_a_template_of_ones_own_is_written_and_read_back():
+    grammar = Grammar("{Count_word} {finding}{s}, {percent} % of the picture, {count} in all, again {count}.", "None.")
+    sentence = grammar.describe(mask_of("#.#.. ....."), finding="cyst")
+    assert sentence == "Two cysts, 20.0 % of the picture, 2 in all, again 2."
+    assert grammar.disagreements(sentence, mask_of("#.#.. .....")) == {}
+    assert grammar.disagreements(sentence, mask_of("#.... ....."))["count"] == ("2", "1")
+
+
+@pytest.mark.parametrize("template", ["{colour}", "{}", "{0}", "{count"])
+def test_a_template_with_a_field_that_does_not_exist_is_refused(template):
+    with pytest.raises(ValueError, match="use count, count_word|expected '}'"):
+        Grammar(template, "None.")
+
+
+def test_replaced_fields_leave_the_rest_as_it_was_written():
+    text = "bilateral pulmonary infection,  two infected areas, all left lung and all right lung."
+    said = {"laterality": "unilateral", "count_word": "one", "s": "", "lungs": "all left lung"}
+    assert QATA.replace(text, said) == "unilateral pulmonary infection,  one infected area, all left lung."
+    assert QATA.replace(text.capitalize(), {"laterality": "unilateral"}).startswith("Unilateral")
+
+
+@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("name", GRAMMARS)
+def test_a_sentence_follows_its_mask_to_any_other(name, seed):
+    grammar, before, after = GRAMMARS[name], blobs(seed), blobs(seed + 1000)
+    followed = follow_mask(grammar.describe(before, "benign"), before, after)
+    assert followed == grammar.describe(after, "benign")
+    assert follow_mask(grammar.describe(before, "benign"), before, np.zeros_like(before)) == grammar.empty
+
+
+def test_claims_of_a_person_that_the_change_leaves_alone_are_kept():
+    before, after = np.zeros((40, 40), bool), np.zeros((40, 40), bool)
+    before[30:34, 5:9] = after[30:34, 5:9] = after[20:22, 5:9] = True
+    text = "bilateral pulmonary infection, one infected area, upper right lung."
+    assert follow_mask(text, before, after) == "bilateral pulmonary infection, two infected areas, upper right lung."
+
+
+def test_clauses_of_free_text_that_may_no_longer_be_true_are_dropped():
+    before, after = np.zeros((40, 40), bool), np.zeros((40, 40), bool)
+    before[30:34, 5:9] = after[30:34, 25:29] = True
+    text = "A film of an adult; one opacity, at the left base. Blurred edges."
+    assert follow_mask(text, before, after) == "A film of an adult; one opacity, Blurred edges."
+    assert follow_mask(text, before, before) == text
+    assert follow_mask("One lesion on the left", before, after) == ""
+    assert follow_mask(text, before, ~after & False) == "A film of an adult; Blurred edges."
+
+
+@pytest.mark.parametrize(
+    ("text", "mirrored"),
+    [
+        ("middle lower left lung and upper right lung", "upper middle left lung and lower right lung"),
+        ("all left lung", "all left lung"),
+        ("Upper middle area, TOP of the film", "Middle lower area, BOTTOM of the film"),
+        ("superior to the upper left and the center", "inferior to the center and the lower left"),
+    ],
+)
+def test_a_vertical_flip_keeps_lists_in_their_order(text, mirrored):
+    assert flip_sentence(text, "vertical") == mirrored
+    assert flip_sentence(mirrored, "vertical") == text
+
+
+@pytest.mark.parametrize(
+    ("text", "opposite"),
+    [
+        ("bilateral pulmonary infection, two infected areas, all left lung and all right lung.", QATA.empty),
+        ("One small oval-shaped benign tumor at the left in the breast ultrasound image.", BREAST.empty),
+        ("An opacity at the left base.", "There is no lesion in this image."),
+        ("Normal film without infiltrates.", "There is a lesion in this image."),
+        (BRAIN.empty, "There is a lesion in this image."),
+    ],
+)
+def test_a_contradiction_turns_presence_round(text, opposite):
+    assert contradict_sentence(text) == opposite

@@ -1,0 +1,28 @@
+"""Sentences about masks: written from them, checked against them, and kept true when a picture is changed.
+
+"Left" is the left of the *picture*, as in QaTa's own annotations, not the patient's, unless `patient_sides` is said.
+A sentence drawn from a mask carries part of the answer: a score with it needs one without it beside it.
+"""
+
+from tevia_hf.prompts.grammars import BRAIN, BREAST, GRAMMARS, NUCLEI, QATA, Grammar, grammar_of
+from tevia_hf.prompts.lungs import REGIONS, SIDES, Area, Side, qata_sentence
+from tevia_hf.prompts.rewriting import contradict_sentence, drop_claims, flip_sentence, follow_mask
+
+__all__ = [
+    "BRAIN",
+    "BREAST",
+    "GRAMMARS",
+    "NUCLEI",
+    "QATA",
+    "REGIONS",
+    "SIDES",
+    "Area",
+    "Grammar",
+    "Side",
+    "contradict_sentence",
+    "drop_claims",
+    "flip_sentence",
+    "follow_mask",
+    "grammar_of",
+    "qata_sentence",
+]

@@ -1,0 +1,104 @@
+"""The words a sentence may take from a mask: each field's value, and the pattern that finds it in a sentence."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from tevia_hf.prompts.lesions import Lesions
+from tevia_hf.prompts.lungs import lung_areas, lung_clauses
+from tevia_hf.prompts.words import NUMBERS, PLACE_LIST, PLACES, join_places, number_word
+
+SMALL, LARGE = 0.02, 0.10  # shares of the picture between which a lesion is "medium"
+IRREGULAR_BELOW = 0.85  # solidity
+TRIANGULAR_BELOW, RECTANGULAR_ABOVE = 0.62, 0.90  # fill
+OVAL_ABOVE = 1.4  # elongation
+SPARSE_BELOW = 0.15  # share of the picture covered by nuclei
+DENSER_BY = 1.15  # how far the nuclei of a part must lie above their mean to be named
+_LUNG = r"(?:(?:all|upper|middle|lower)(?: (?:upper|middle|lower))*) (?:left|right) lung"
+_PART = "upper left|upper right|lower left|lower right|upper|lower|left|right"
+
+
+class Field(NamedTuple):
+    """A word or clause for lesions (at least one), and a regular expression of all its values."""
+
+    value: Callable[[Lesions], str]
+    pattern: str
+
+
+def laterality(lesions: Lesions) -> str:
+    return "bilateral" if len(lung_areas(lesions)) == 2 else "unilateral"
+
+
+def size(lesions: Lesions) -> str:
+    """Of the largest lesion: below 2 % of the picture is small, from 10 % on large."""
+    share = lesions.areas.max() / lesions.mask.size
+    return "small" if share < SMALL else "medium" if share < LARGE else "large"
+
+
+def shape(lesions: Lesions) -> str:
+    """Of the largest lesion."""
+    elongation, fill, solidity = lesions.largest_shape()
+    if solidity < IRREGULAR_BELOW:
+        return "irregular"
+    if fill < TRIANGULAR_BELOW:
+        return "triangular"
+    if fill > RECTANGULAR_ABOVE:
+        return "rectangular"
+    return "oval" if elongation > OVAL_ABOVE else "round"
+
+
+def places(lesions: Lesions) -> str:
+    """The ninths of the picture that hold the lesions' centres."""
+    return join_places({_place(row, column) for row, column in lesions.centres()})
+
+
+def density(lesions: Lesions) -> str:
+    """Which quarter or half the nuclei cover more than the others; evenly where none, irregularly where no such part."""
+    if lesions.mask.mean() < SPARSE_BELOW:
+        return "are sparsely distributed"
+    shares = _quarters(lesions.mask)
+    dense = np.argwhere(shares.round(9) >= DENSER_BY * shares.mean().round(9))
+    if not len(dense):
+        return "are evenly distributed"
+    words = [names[found[0]] for names, found in zip(_HALVES, map(np.unique, dense.T), strict=True) if len(found) == 1]
+    return f"density in the {' '.join(words)} is high" if words else "are irregularly distributed"
+
+
+_HALVES = (("upper", "lower"), ("left", "right"))
+
+FIELDS: dict[str, Field] = {
+    "count": Field(lambda lesions: str(lesions.count), r"\d+"),
+    "count_word": Field(lambda lesions: number_word(lesions.count), rf"(?:{'|'.join(NUMBERS[1:])}|\d+)"),
+    "s": Field(lambda lesions: "" if lesions.count == 1 else "s", "s?"),
+    "laterality": Field(laterality, "(?:bilateral|unilateral)"),
+    "lungs": Field(lambda lesions: lung_clauses(lung_areas(lesions)), f"{_LUNG}(?: and {_LUNG})?"),
+    "size": Field(size, "(?:small|medium|large)"),
+    "shape": Field(shape, "(?:irregular|triangular|rectangular|oval|round)"),
+    "place": Field(places, PLACE_LIST),
+    "density": Field(
+        density, rf"(?:are (?:sparsely|evenly|irregularly) distributed|density in the (?:{_PART}) is high)"
+    ),
+    "percent": Field(lambda lesions: f"{100 * lesions.mask.mean():.1f}", r"\d+\.\d"),
+}
+
+
+def _place(row: float, column: float) -> str:
+    words = [("upper", "", "lower")[_third(row)], ("left", "", "right")[_third(column)]]
+    return " ".join(filter(None, words)) or PLACES[4]
+
+
+def _third(position: float) -> int:
+    """0, 1 or 2; the same seen from either end."""
+    return int(round(position, 9) >= 1 / 3) + int(round(1 - position, 9) < 1 / 3)
+
+
+def _quarters(mask: np.ndarray) -> np.ndarray:
+    """Covered share of each quarter, (2, 2); the middle row and column of an odd size belong to none."""
+    height, width = (size // 2 for size in mask.shape)
+    return np.array(
+        [
+            [mask[rows, columns].mean() for columns in (slice(None, width), slice(-width, None))]
+            for rows in (slice(None, height), slice(-height, None))
+        ]
+    )

@@ -1,0 +1,68 @@
+"""What can be said of the lesions of a mask, measured on its pixels."""
+
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from scipy import ndimage
+from scipy.spatial import ConvexHull
+
+IGNORE_LABEL = 255
+TOUCHING = np.ones((3, 3), bool)  # pixels that meet at a corner belong to one lesion
+
+
+class Shape(NamedTuple):
+    """Form of one lesion; `elongation` is at least 1, the others are shares of 1."""
+
+    elongation: float  # length over width, along the lesion's own axes
+    fill: float  # of the box along these axes: about 1/2 for a triangle, 0.79 for an ellipse, 1 for a rectangle
+    solidity: float  # of the convex hull
+
+
+class Lesions:
+    """The lesions of a mask (height, width): labels above 0, but not 255, of which touching pixels make one lesion."""
+
+    def __init__(self, mask: np.ndarray) -> None:
+        labels = np.asarray(mask)
+        if labels.ndim != 2:
+            raise ValueError(f"The mask has shape {labels.shape}: give labels (height, width).")
+        self.mask = labels if labels.dtype == bool else (labels > 0) & (labels != IGNORE_LABEL)
+
+    @cached_property
+    def components(self) -> np.ndarray:
+        """Number of the lesion of each pixel, 0 for none."""
+        return ndimage.label(self.mask, TOUCHING)[0]
+
+    @cached_property
+    def areas(self) -> np.ndarray:
+        """Pixels of each lesion."""
+        return np.bincount(self.components.ravel())[1:]
+
+    @property
+    def count(self) -> int:
+        return len(self.areas)
+
+    @property
+    def largest(self) -> np.ndarray:
+        """The pixels of the largest lesion, boolean (height, width)."""
+        return self.components == int(self.areas.argmax()) + 1
+
+    def areas_within(self, part: tuple[slice, slice]) -> np.ndarray:
+        """Pixels of each lesion in a rectangular part of the picture."""
+        return np.bincount(self.components[part].ravel(), minlength=self.count + 1)[1:]
+
+    def centres(self) -> list[tuple[float, float]]:
+        """(row, column) of each lesion's centre, shares of height and width."""
+        found = ndimage.center_of_mass(self.mask, self.components, range(1, self.count + 1))
+        height, width = self.mask.shape
+        return [((row + 0.5) / height, (column + 0.5) / width) for row, column in found]
+
+    def largest_shape(self) -> Shape:
+        rows, columns = np.nonzero(self.largest)
+        corners = np.unique(
+            np.concatenate([np.stack([rows + dy, columns + dx], 1) for dy in (0, 1) for dx in (0, 1)]), axis=0
+        )
+        axes = np.linalg.eigh(np.cov(corners.T))[1]
+        width, length = np.sort(np.ptp(corners @ axes, axis=0))
+        area = len(rows)
+        return Shape(length / width, area / (length * width), area / ConvexHull(corners).volume)

@@ -1,0 +1,104 @@
+"""Sentences that follow what is done to a picture, or that say what it is not."""
+
+import re
+from collections.abc import Iterable
+from typing import Literal
+
+import numpy as np
+
+from tevia_hf.prompts.fields import FIELDS
+from tevia_hf.prompts.grammars import Grammar, grammar_of
+from tevia_hf.prompts.lesions import Lesions
+from tevia_hf.prompts.words import MIRRORED, NUMBERS, PLACE_LIST, join_places, like, swap_words
+
+Axis = Literal["horizontal", "vertical"]
+
+_REGION = "(?:upper|middle|lower)"
+_REGIONS = f"(?:all|{_REGION})(?: {_REGION})*"
+_TWO_CLAUSES = re.compile(rf"({_REGIONS}) (left|right) lung and ({_REGIONS}) (left|right) lung", re.IGNORECASE)
+_SEVERAL_PLACES = re.compile(PLACE_LIST.removesuffix("*") + "+", re.IGNORECASE)
+_SEVERAL_REGIONS = re.compile(rf"{_REGION}(?: {_REGION})+", re.IGNORECASE)
+_MIRRORED_WORDS = [word for pairs in MIRRORED.values() for word in pairs]
+_CLAIM = re.compile(
+    rf"\b(?:{_TWO_CLAUSES.pattern}|{_SEVERAL_PLACES.pattern}|{_SEVERAL_REGIONS.pattern}|{'|'.join(_MIRRORED_WORDS)})\b",
+    re.IGNORECASE,
+)
+_NEGATION = re.compile(r"\b(?:no|not|none|without|normal|healthy|absent|negative)\b", re.IGNORECASE)
+_COUNT_WORDS = {*NUMBERS[1:], "single", "several", "multiple", "many", "few"}
+_PLACE_WORDS = {*_MIRRORED_WORDS, "middle", "center", "central", "all", "both", "bilateral", "unilateral"}
+
+
+def flip_sentence(text: str, axis: Axis = "horizontal") -> str:
+    """The sentence that is true of the picture mirrored left to right, or with "vertical" top to bottom.
+
+    Whole words "left" and "right" ("upper" and "lower", "top" and "bottom", "superior" and "inferior") change places,
+    their case kept. Lists keep their order: in "<regions> left lung and <regions> right lung" the regions change places
+    instead, "middle lower" becomes "upper middle", and several places stay in reading order.
+    Applied twice it gives the original, unless that named its places out of order.
+    """
+    return _CLAIM.sub(lambda match: _mirrored(match[0], axis), text)
+
+
+def contradict_sentence(text: str) -> str:
+    """A sentence that says the opposite about whether there is a lesion at all.
+
+    A sentence of one of the grammars becomes that grammar's sentence of an empty mask, free text a plain "There is no
+    lesion in this image."; text that denies a lesion becomes one that claims it.
+    """
+    if _NEGATION.search(text):
+        return "There is a lesion in this image."
+    grammar = grammar_of(text)
+    return grammar.empty if grammar else "There is no lesion in this image."
+
+
+def follow_mask(text: str, before: np.ndarray, after: np.ndarray, patient_sides: bool = False) -> str:
+    """The sentence after its picture was changed by more than a flip, such as a zoom or a rotation.
+
+    Claims that the two masks (height, width) do not differ in stay as they are. Of the others, those of a sentence in
+    one of the grammars are written anew from the mask; of free text, the clauses that make them are dropped.
+    """
+    grammar = grammar_of(text)
+    if grammar is None:
+        return drop_claims(text, _outdated_words(Lesions(before), Lesions(after)))
+    if not grammar.read(text):
+        return text
+    return _rewritten(text, grammar, *(grammar.observe(mask, patient_sides) for mask in (before, after)))
+
+
+def drop_claims(text: str, words: Iterable[str]) -> str:
+    """The text without the clauses, ended by a comma, semicolon or full stop, that hold one of these words."""
+    wanted = re.compile(rf"\b(?:{'|'.join(words) or '(?!)'})\b", re.IGNORECASE)
+    kept = [clause for clause in re.split(r"(?<=[,;.])\s+", text) if not wanted.search(clause)]
+    return re.sub(r"[,;]$", ".", " ".join(kept))
+
+
+def _mirrored(claim: str, axis: Axis) -> str:
+    """One word or list of `_CLAIM` as the mirror shows it."""
+    clauses = _TWO_CLAUSES.fullmatch(claim)
+    if clauses and axis == "horizontal" and clauses[2].lower() != clauses[4].lower():
+        return f"{clauses[3]} {clauses[2]} lung and {clauses[1]} {clauses[4]} lung"
+    if _SEVERAL_PLACES.fullmatch(claim):
+        places = swap_words(claim.lower(), MIRRORED[axis]).split(" and the ")
+        return like(claim, join_places(set(places)))
+    if axis == "vertical":
+        claim = _SEVERAL_REGIONS.sub(lambda match: _reversed_words(match[0]), claim)
+    return swap_words(claim, MIRRORED[axis])
+
+
+def _reversed_words(text: str) -> str:
+    words = text.split(" ")
+    return " ".join(like(here, word.lower()) for here, word in zip(words, reversed(words), strict=True))
+
+
+def _rewritten(text: str, grammar: Grammar, before: dict[str, str], after: dict[str, str]) -> str:
+    if before and not after:
+        return grammar.empty
+    return grammar.replace(text, {name: value for name, value in after.items() if before.get(name) != value})
+
+
+def _outdated_words(before: Lesions, after: Lesions) -> set[str]:
+    """Words of free text that may no longer be true."""
+    if not (before.count and after.count):
+        return _COUNT_WORDS | _PLACE_WORDS if before.count != after.count else set()
+    moved = any(FIELDS[name].value(before) != FIELDS[name].value(after) for name in ("lungs", "place"))
+    return (_COUNT_WORDS if before.count != after.count else set()) | (_PLACE_WORDS if moved else set())
