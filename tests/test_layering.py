@@ -11,7 +11,7 @@ import pytest
 import tevia_hf
 
 SOURCE = Path(tevia_hf.__file__).parent
-LEAVES = {"prompts", "visualization", "metrics", "io"}
+LEAVES = {"prompts", "visualization", "metrics", "intervals", "io"}
 MAY_IMPORT = {
     "leaf": {"leaf"},
     "kernel": {"kernel"},

@@ -54,7 +54,7 @@ def places(lesions: Lesions) -> str:
 
 
 def density(lesions: Lesions) -> str:
-    """Which quarter or half the nuclei cover more than the others; evenly where none, irregularly where no such part."""
+    """The quarter or half that nuclei cover more than the rest; even where there is none, else irregular."""
     if lesions.mask.mean() < SPARSE_BELOW:
         return "are sparsely distributed"
     shares = _quarters(lesions.mask)

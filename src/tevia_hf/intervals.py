@@ -1,0 +1,100 @@
+"""How far scores can be trusted: bootstrap intervals, and paired comparison of two runs."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+Interval = tuple[float, float]
+RESAMPLES = 2000
+PERMUTATIONS = 9999
+LEVEL = 0.95
+
+
+class PairedDifference(NamedTuple):
+    """Mean of `a`, of `b`, and of a - b with its 95 % interval (`None` with one group) and two-sided p-value."""
+
+    a: float
+    b: float
+    difference: float
+    interval: Interval | None
+    p_value: float
+    images: int
+    groups: int
+
+
+def ratio_interval(
+    numerators: np.ndarray, denominators: np.ndarray, groups: Sequence[str] | None = None, seed: int = 0
+) -> Interval | None:
+    """Bootstrap 95 % interval of sum(numerators) / sum(denominators), by percentiles; `None` for one group.
+
+    Args:
+        numerators, denominators: (images,), or (images, labels) for a mean of one ratio a label; labels a resample
+            does not hold are left out of its mean, and a resample that holds none scores 1.
+        groups: the patient of each image; whole groups are drawn. By default each image is its own.
+    """
+    tops, bottoms = (_sums_by_group(np.asarray(part, float), groups) for part in (numerators, denominators))
+    if len(tops) < 2 or tops.shape[1] == 0:
+        return None
+
+    def ratio(index: np.ndarray, axis: int) -> np.ndarray:
+        top, bottom = tops[index].sum(axis - 1), bottoms[index].sum(axis - 1)  # the labels are the last axis
+        counted = (bottom > 0).sum(-1)
+        means = np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0).sum(-1) / np.maximum(counted, 1)
+        return np.where(counted > 0, means, 1.0)
+
+    found = stats.bootstrap(
+        (np.arange(len(tops)),), ratio, n_resamples=RESAMPLES, batch=100, confidence_level=LEVEL,
+        method="percentile", rng=np.random.default_rng(seed), vectorized=True,
+    )  # fmt: skip
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+
+
+def paired_difference(
+    a: Sequence[float], b: Sequence[float], groups: Sequence[str] | None = None, seed: int = 0
+) -> PairedDifference:
+    """How much better `a` scores than `b` on the same images.
+
+    Args:
+        a, b: one value an image, in the same order.
+        groups: the patient of each image; patients are drawn, and change sides, as a whole.
+
+    The interval is a bootstrap by percentiles; the p-value comes from a permutation test that gives each patient's
+    difference either sign (exact for few patients, else 9,999 draws).
+
+    Raises `ValueError` when the numbers of values differ, there are none, or a value is missing.
+    """
+    first, second = np.asarray(a, float), np.asarray(b, float)
+    if len(first) != len(second) or not len(first):
+        raise ValueError(f"{len(first)} and {len(second)} values: give one of each for every image.")
+    if np.isnan(first).any() or np.isnan(second).any():
+        raise ValueError("Some values are missing: leave these images out of both runs.")
+    difference = first - second
+    interval = ratio_interval(difference, np.ones_like(difference), groups, seed)
+    sums = _sums_by_group(difference, groups)[:, 0]
+    p_value = _sign_flip_p_value(sums, seed)
+    return PairedDifference(
+        float(first.mean()), float(second.mean()), float(difference.mean()), interval, p_value, len(first), len(sums)
+    )
+
+
+def _sign_flip_p_value(differences: np.ndarray, seed: int) -> float:
+    if len(differences) < 2:  # scipy wants two; with one patient either sign is as extreme
+        return 1.0
+    found = stats.permutation_test(
+        (differences,), lambda x, axis: x.mean(axis), permutation_type="samples", vectorized=True, batch=500,
+        n_resamples=PERMUTATIONS, rng=np.random.default_rng(seed),
+    )  # fmt: skip
+    return float(found.pvalue)
+
+
+def _sums_by_group(values: np.ndarray, groups: Sequence[str] | None) -> np.ndarray:
+    """(groups, labels) sums of (images,) or (images, labels) values."""
+    values = values.reshape(len(values), -1)
+    if groups is None:
+        return values
+    numbers = np.unique(np.asarray(groups, dtype=str), return_inverse=True)[1]
+    sums = np.zeros((numbers.max() + 1, values.shape[1]))
+    np.add.at(sums, numbers, values)
+    return sums
