@@ -200,9 +200,9 @@ def _outline_pair(predicted: np.ndarray, true: np.ndarray, spacing: Spacing, tol
     import torch  # both take seconds to load, which overlap alone need not wait for
     from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 
-    masks = [torch.from_numpy(np.ascontiguousarray(mask))[None, None] for mask in (predicted, true)]
-    hd95 = compute_hausdorff_distance(*masks, include_background=True, percentile=95, spacing=list(spacing))
-    surface_dice = compute_surface_dice(*masks, [tolerance], include_background=True, spacing=list(spacing))
+    a, b = (torch.from_numpy(np.ascontiguousarray(mask))[None, None] for mask in (predicted, true))
+    hd95 = compute_hausdorff_distance(a, b, include_background=True, percentile=95, spacing=list(spacing))
+    surface_dice = compute_surface_dice(a, b, [tolerance], include_background=True, spacing=list(spacing))
     return float(hd95), float(surface_dice)
 
 
