@@ -145,7 +145,7 @@ def test_predict_writes_masks_and_overlays_for_a_folder(model_dir, films, tmp_pa
     table = pd.read_csv(out / "predictions.csv")
     assert list(table["text"]) == ["left lung"] * 2
     for path in films:
-        mask = read_image(out / path.name)
+        mask = read_image(out / path.name).array
         assert mask.shape == (32, 32) and set(np.unique(mask)) <= {0, 255}
         assert (out / "overlays" / path.name).exists()
     assert f"2 of 2 masks are in {out}" in capsys.readouterr().out

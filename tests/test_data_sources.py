@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,14 +7,17 @@ from PIL import Image
 from tiny import tiny_processor
 
 from tevia_hf.data.features import FEATURES, dataset_from_rows, undecoded, verify_examples
-from tevia_hf.data.folder import example_id, folder_dataset
-from tevia_hf.data.qata import qata_dataset, subject
+from tevia_hf.data.pairing import example_id
+from tevia_hf.data.qata import subject
 from tevia_hf.data.registry import load_segmentation_dataset
 
 LEFT = "unilateral pulmonary infection, one infected area, lower left lung."
 RIGHT = "unilateral pulmonary infection, one infected area, lower right lung."
 TRAIN = {"covid_1": LEFT, "cxr_s11228-e19964-r1": RIGHT}
 VAL = {"cxr_s5-e6-r7": RIGHT}
+
+
+qata_dataset, folder_dataset = (partial(load_segmentation_dataset, name) for name in ("qata", "folder"))
 
 
 def write_pictures(images, masks, names, suffix=".jpg"):
@@ -62,7 +67,7 @@ def plain(root, split=("train", "train", "val")):
 
 
 @pytest.mark.parametrize("layout", [kaggle, tevia, lvit, lvit_with_tables_beside, plain])
-@pytest.mark.parametrize("load", [qata_dataset, folder_dataset])
+@pytest.mark.parametrize("load", [qata_dataset, folder_dataset], ids=["qata", "folder"])
 def test_every_layout_gives_image_mask_and_sentence_of_each_split(tmp_path, layout, load):
     layout(tmp_path)
     for split, sentences in (("train", TRAIN), ("val", VAL)):
@@ -98,7 +103,7 @@ def test_a_plain_folder_without_a_split_column_is_all_train(tmp_path):
     write_pictures(tmp_path / "images", tmp_path / "masks", TRAIN)
     write_table(tmp_path / "table.xlsx", TRAIN)
     assert len(folder_dataset(tmp_path)) == 2
-    with pytest.raises(ValueError, match="no column split.*Add the column"):
+    with pytest.raises(ValueError, match="no examples of the split 'val', there are: train.*group_split"):
         folder_dataset(tmp_path, "val")
 
 
@@ -112,7 +117,7 @@ def test_the_registry_loads_each_source_by_name(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "qatar"}, "name is 'qatar'.*synthetic, qata, folder"),
+        ({"name": "qatar"}, "name is 'qatar'.*synthetic, qata, mosmed, monuseg, breast, brain, folder"),
         ({"name": "synthetic", "split": "dev"}, "split is 'dev'.*train, val, test"),
         ({"name": "qata"}, "Pass data_dir"),
         ({"name": "synthetic", "data_dir": "/somewhere"}, "Leave data_dir out"),
@@ -194,7 +199,7 @@ def no_folders(root):
         (not_utf8, "UTF-8"),
         (missing_table, "no table of sentences for the split 'train'.*prompt/train.csv"),
         (twin_images, "'covid_1.jpg' and 'covid_1.png' belong to the same example"),
-        (no_folders, r"Known shapes: .*Train/{Images,GTs}.*Found: \['Training', 'prompt'\]"),
+        (no_folders, r"Known shapes: .*Train/Images \+ Train/GTs.*Found: \['Training', 'prompt'\]"),
     ],
 )
 def test_a_damaged_data_set_is_refused_with_what_is_wrong(tmp_path, damage, message):
@@ -218,7 +223,7 @@ def test_several_tables_beside_a_plain_folder_are_refused_by_name(tmp_path):
 
 def test_a_split_that_the_column_does_not_hold_is_refused_with_what_it_holds(tmp_path):
     plain(tmp_path, split=("train", "train", "dev"))
-    with pytest.raises(ValueError, match=r"\['dev', 'train'\]"):
+    with pytest.raises(ValueError, match="no examples of the split 'val', there are: train, dev"):
         folder_dataset(tmp_path, "val")
 
 

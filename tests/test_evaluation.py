@@ -60,7 +60,8 @@ def test_each_kind_of_text_has_its_scores(report):
 
 
 def test_each_image_has_a_row_for_each_kind_of_text(report, examples):
-    assert list(report.images.columns) == ["id", "group", "text_mode", "text", "dice", "iou"]
+    assert list(report.images.columns)[:6] == ["id", "group", "text_mode", "text", "dice", "iou"]
+    assert {"hd95", "surface_dice", "accuracy", "lesion_precision", "lesion_recall"} < set(report.images.columns)
     for mode, rows in report.images.groupby("text_mode"):
         assert list(rows["id"]) == list(examples["id"]) and list(rows["group"]) == list(examples["group"])
         assert rows["dice"].mean() == pytest.approx(report.scores[mode]["dice"])
@@ -82,15 +83,51 @@ def test_scores_are_of_masks_at_the_images_own_size(report, model, examples):
     assert list(report.images["dice"][:4]) == dice and min(dice) > 0
 
 
-def test_only_the_kinds_asked_for_are_measured(model, examples):
+def test_correct_and_shuffled_are_measured_beside_the_kinds_asked_for(model, examples):
     report = evaluate_model(model, tiny_processor(), examples, text_modes=("none",))
-    assert list(report.scores) == ["none"] and len(report.images) == 4
+    assert list(report.scores) == ["correct", "shuffled", "none"] and len(report.images) == 12
+
+
+def test_flipped_sentences_change_sides_and_contradictory_ones_presence(model, examples):
+    report = evaluate_model(model, tiny_processor(), examples, text_modes=("flipped", "contradictory"))
+    texts = {mode: list(rows["text"]) for mode, rows in report.images.groupby("text_mode")}
+    assert texts["flipped"] == ["right lung", "left lung", "upper right lung", "lower left lung"]
+    assert set(texts["contradictory"]) == {"There is no lesion in this image."}
+    assert TEXT_MODES["contradictory"]([None, ""], 0) == TEXT_MODES["flipped"]([None, ""], 0) == ["", ""]
+
+
+def test_text_sensitivity_is_the_paired_difference_of_correct_and_shuffled(report):
+    dice = report.images.pivot(index="id", columns="text_mode", values="dice")
+    found = report.text_sensitivity
+    assert found.difference == pytest.approx((dice["correct"] - dice["shuffled"]).mean())
+    assert (found.images, found.groups) == (4, 2)
+    assert (
+        f"Text-sensitivity (dice with the correct sentence minus with another's): {found.difference:.3f}"
+        in report.table()
+    )
+
+
+def test_intervals_hold_the_scores_and_draw_patients_as_a_whole(report):
+    for mode, row in report.scores.items():
+        low, high = report.intervals[mode]["dice"]
+        assert low <= row["dice"] <= high
+    rows = report.images[report.images["text_mode"] == "correct"]
+    assert report.intervals["correct"]["dice"] == pytest.approx(
+        (rows.groupby("group")["dice"].mean().min(), rows.groupby("group")["dice"].mean().max())
+    )
+
+
+def test_distances_are_in_millimetres_where_the_pixels_have_a_size(model):
+    rows = [{**picture(index), "spacing_mm": (2.0, 2.0)} for index in range(2)]
+    in_mm = evaluate_model(model, tiny_processor(), dataset_from_rows(rows), ())
+    in_pixels = evaluate_model(model, tiny_processor(), dataset_from_rows([picture(0), picture(1)]), ())
+    assert (in_mm.settings["hd95_unit"], in_pixels.settings["hd95_unit"]) == ("mm", "px")
+    assert in_mm.scores["correct"]["hd95"] == pytest.approx(2 * in_pixels.scores["correct"]["hd95"])
+    assert in_mm.scores["correct"]["hd95"] > 0
 
 
 def test_an_unknown_kind_of_text_is_refused_with_the_choices(model, examples):
-    with pytest.raises(
-        ValueError, match=r"Unknown text modes \['wrong'\]: choose of \['correct', 'shuffled', 'none'\]"
-    ):
+    with pytest.raises(ValueError, match=r"Unknown text modes \['wrong'\]: choose of \['correct', 'shuffled', 'none',"):
         evaluate_model(model, tiny_processor(), examples, text_modes=("correct", "wrong"))
 
 
@@ -111,15 +148,19 @@ def test_a_report_is_written_as_json_and_csv(report, tmp_path):
     report.save(tmp_path / "new" / "folder")
     content = json.loads((tmp_path / "new" / "folder" / "evaluation.json").read_text(encoding="utf-8"))
     assert content["scores"] == report.scores
-    assert content["settings"] == {"images": 4, "threshold": 0.5, "seed": 5}
+    assert content["settings"] == {"images": 4, "threshold": 0.5, "seed": 5, "hd95_unit": "px"}
+    assert content["text_sensitivity"]["difference"] == report.text_sensitivity.difference
+    assert content["intervals"]["correct"]["dice"] == list(report.intervals["correct"]["dice"])
+    assert (tmp_path / "new" / "folder" / "evaluation.md").read_text(encoding="utf-8") == report.table() + "\n"
+    assert Image.open(tmp_path / "new" / "folder" / "evaluation.png").size == report.figure.size
     table = pd.read_csv(tmp_path / "new" / "folder" / "evaluation.csv", keep_default_na=False)
     pd.testing.assert_frame_equal(table, report.images)
 
 
 def test_the_table_shows_every_score(report):
     lines = report.table().splitlines()
-    assert lines[0] == "| text | dice | iou | dice_pooled | iou_pooled |" and len(lines) == 5
-    assert lines[2].startswith(f"| correct | {report.scores['correct']['dice']:.3f} |")
+    assert lines[0] == "| text | dice | 95 % | " + " | ".join(SCORE_NAMES[1:]) + " |"
+    assert lines[2].startswith(f"| correct | {report.scores['correct']['dice']:.3f} | [")
 
 
 @pytest.mark.parametrize("count", [2, 3, 20])
@@ -185,7 +226,8 @@ def test_the_trainers_metrics_are_the_packages():
     rng = np.random.default_rng(0)
     predictions, labels = rng.integers(0, 2, (3, 8, 8)).astype(np.uint8), rng.choice([0, 1, 255], (3, 8, 8))
     scores = compute_metrics(EvalPrediction(predictions, labels))
-    assert scores == segmentation_metrics(list(predictions), list(labels)) and set(scores) == set(SCORE_NAMES)
+    assert scores == segmentation_metrics(list(predictions), list(labels), outlines=False)
+    assert set(SCORE_NAMES) - set(scores) == {"hd95", "surface_dice"}
 
 
 def test_one_label_is_predicted_where_its_logit_is_positive():

@@ -13,24 +13,30 @@ RAMP = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
 )
 def test_lossless_files_come_back_with_their_pixels_and_type(tmp_path, suffix, pixels):
     Image.fromarray(pixels).save(tmp_path / f"a{suffix}")
-    array = read_image(tmp_path / f"a{suffix}")
+    array = read_image(tmp_path / f"a{suffix}").array
     assert array.dtype == pixels.dtype
     np.testing.assert_array_equal(array, pixels)
 
 
+def test_a_plain_picture_has_no_spacing_and_no_place(tmp_path):
+    Image.fromarray(RAMP).save(tmp_path / "a#4.png")
+    image = read_image(tmp_path / "a#4.png")
+    assert (image.spacing_mm, image.source) == (None, None)
+
+
 def test_jpeg_is_read(tmp_path):
     Image.new("L", (8, 6), 100).save(tmp_path / "a.jpg")
-    np.testing.assert_array_equal(read_image(str(tmp_path / "a.jpg")), np.full((6, 8), 100, np.uint8))
+    np.testing.assert_array_equal(read_image(str(tmp_path / "a.jpg")).array, np.full((6, 8), 100, np.uint8))
 
 
 def test_palette_colours_become_rgb(tmp_path):
     Image.new("RGB", (4, 4), (255, 0, 0)).convert("P").save(tmp_path / "a.png")
-    assert read_image(tmp_path / "a.png")[0, 0].tolist() == [255, 0, 0]
+    assert read_image(tmp_path / "a.png").array[0, 0].tolist() == [255, 0, 0]
 
 
 def test_grey_with_alpha_becomes_grey(tmp_path):
     Image.new("LA", (4, 4), (90, 10)).save(tmp_path / "a.png")
-    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), np.full((4, 4), 90))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png").array, np.full((4, 4), 90))
 
 
 def test_a_rotation_noted_in_the_file_is_carried_out(tmp_path):
@@ -38,7 +44,7 @@ def test_a_rotation_noted_in_the_file_is_carried_out(tmp_path):
     exif = image.getexif()
     exif[0x0112] = 6
     image.save(tmp_path / "a.jpg", exif=exif)
-    assert read_image(tmp_path / "a.jpg").shape == (8, 4)
+    assert read_image(tmp_path / "a.jpg").array.shape == (8, 4)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
@@ -78,12 +84,12 @@ def test_a_missing_file_is_said_to_be_missing(tmp_path):
 )
 def test_a_binary_mask_is_written_as_0_and_255(tmp_path, mask):
     path = write_mask(tmp_path / "new" / "mask.png", mask)
-    np.testing.assert_array_equal(read_image(path), (RAMP > 100) * 255)
+    np.testing.assert_array_equal(read_image(path).array, (RAMP > 100) * 255)
 
 
 def test_labels_are_written_as_they_are(tmp_path):
     labels = np.array([[0, 1], [1, 255]])
-    np.testing.assert_array_equal(read_image(write_mask(tmp_path / "mask.png", labels, num_labels=3)), labels)
+    np.testing.assert_array_equal(read_image(write_mask(tmp_path / "mask.png", labels, num_labels=3)).array, labels)
 
 
 @pytest.mark.parametrize(
@@ -106,5 +112,5 @@ def test_a_palette_mask_keeps_its_labels_on_request(tmp_path):
     mask = Image.fromarray(np.array([[0, 1], [2, 1]], np.uint8), mode="P")
     mask.putpalette([0, 0, 0, 200, 10, 10, 10, 200, 10])
     mask.save(tmp_path / "mask.png")
-    assert read_image(tmp_path / "mask.png", keep_palette=True).tolist() == [[0, 1], [2, 1]]
-    assert read_image(tmp_path / "mask.png").shape == (2, 2, 3)
+    assert read_image(tmp_path / "mask.png", is_mask=True).array.tolist() == [[0, 1], [2, 1]]
+    assert read_image(tmp_path / "mask.png").array.shape == (2, 2, 3)

@@ -63,7 +63,7 @@ def test_pictures_in_memory_give_the_masks_of_their_files(model, examples):
 
 
 def test_a_processor_that_swaps_axes_gives_masks_in_the_images_own(model, images):
-    pixels = [read_image(path) for path in images]
+    pixels = [read_image(path).array for path in images]
     plain = predict_masks(model, tiny_processor(), [{"image": p.T.copy(), "text": "left"} for p in pixels])
     swapped = predict_masks(model, tiny_processor(swap_axes=True), [{"image": p, "text": "left"} for p in pixels])
     for one, other, image in zip(plain, swapped, pixels, strict=True):
@@ -107,7 +107,7 @@ def test_masks_overlays_and_the_table_are_written(model, images, examples, tmp_p
     masks = predict_masks(model, tiny_processor(), examples)
     for (_, row), path, text, mask in zip(table.iterrows(), images, TEXTS, masks, strict=True):
         assert (row["image"], row["text"], row["error"]) == (str(path), text, "")
-        assert np.array_equal(read_image(row["mask"]), mask * 255)
+        assert np.array_equal(read_image(row["mask"]).array, mask * 255)
         assert row["foreground"] == pytest.approx(mask.mean())
         with Image.open(row["overlay"]) as overlay:
             assert overlay.width * mask.shape[0] == overlay.height * mask.shape[1]

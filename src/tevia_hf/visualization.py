@@ -1,7 +1,7 @@
 """Pictures for people: masks laid over images, and sheets of them."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
@@ -75,6 +75,43 @@ def contact_sheet(
             draw.multiline_text((left, top + tile[1] + 5), text, fill=INK, font=ImageFont.load_default(FONT_SIZE))
         top += height
     return sheet
+
+
+def interval_chart(
+    values: Mapping[str, tuple[float, tuple[float, float] | None]], title: str, label: str
+) -> Image.Image:
+    """RGB chart of one bar a name, each a value from 0 to 1 with its interval (None for none)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # takes a second to load
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 1.2 + 0.45 * len(values)), dpi=120, facecolor=_unit(PAPER), layout="constrained")
+    canvas, axes = FigureCanvasAgg(figure), figure.add_subplot(facecolor=_unit(PAPER))
+    names, heights = list(values), [value for value, _ in values.values()]
+    axes.barh(names, heights, color=_unit(LABEL_COLOURS[1]), height=0.6)
+    for row, (value, interval) in enumerate(values.values()):
+        if interval:
+            axes.plot(interval, (row, row), color=_unit(INK), linewidth=2, solid_capstyle="butt")
+        axes.text(max(value, interval[1] if interval else 0) + 0.01, row, f"{value:.3f}", va="center")
+    axes.set(xlim=(0, 1.08), xlabel=label, title=title)
+    axes.invert_yaxis()
+    axes.spines[["top", "right"]].set_visible(False)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+
+
+def stack(pictures: Sequence[Image.Image]) -> Image.Image:
+    """The pictures one below the other, left-aligned, on paper as wide as the widest."""
+    sheet = Image.new("RGB", (max(p.width for p in pictures), sum(p.height for p in pictures)), PAPER)
+    top = 0
+    for picture in pictures:
+        sheet.paste(picture, (0, top))
+        top += picture.height
+    return sheet
+
+
+def _unit(colour: tuple[int, int, int]) -> tuple[float, float, float]:
+    red, green, blue = colour
+    return red / 255, green / 255, blue / 255
 
 
 def _to_rgb(image: Image.Image | np.ndarray) -> Image.Image:

@@ -1,66 +1,123 @@
 """Augmentation that keeps picture, mask and sentence true of each other."""
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 from zlib import crc32
 
 import datasets
 import numpy as np
 import torch
-from monai.transforms import RandZoom
+from monai.transforms import Compose, RandAdjustContrast, RandGaussianNoise, RandRotated, RandZoomd
 
-from tevia_hf.data.features import decode_part, undecoded
-from tevia_hf.prompts import flip_sentence
+from tevia_hf.data.features import decode_part, lesion_pixels, undecoded
+from tevia_hf.prompts import flip_sentence, flip_with_mask, follow_mask
+
+ZOOMS = (0.95, 1.2)
+ROTATION_DEGREES = 15.0
+GAMMAS = (0.7, 1.5)
+NOISE_STD = 0.05  # of the picture's own range
 
 
 class TextAwareAugmentation:
-    """Random left/right flips, which rewrite the sentence, and random zooms.
+    """Random flips, zooms, rotations, contrasts and noise; the sentence follows whatever moves the lesions.
 
     Takes a mapping with `image` (height, width[, channels]), `mask` of the same size, `text` (or None) and `id`; gives
     one with the same keys, sizes and types. What is drawn for an example depends on nothing but `seed`, its id and the
     epoch: a resumed run, other numbers of processes or of data workers draw the same. Call `set_epoch` before each
     epoch, else every epoch repeats the draws of the first.
 
-    Zoom of 0.95 to 1.2 with probability 0.1 is the published training's only augmentation; it flips nothing.
+    A flip swaps words. A zoom or rotation that changes the number, side or region of the lesions rewrites these words,
+    or drops their clauses from free text (`prompts.follow_mask`); one that would move all lesions out of the picture is
+    not carried out. Zoom of 0.95 to 1.2 with probability 0.1 is the published training's only augmentation.
+
+    Args:
+        flip_probability, vertical_flip_probability: of mirroring left to right, and top to bottom.
+        zoom_probability: of a zoom by 0.95 to 1.2.
+        rotation_probability: of a rotation by up to 15 degrees either way.
+        intensity_probability: of a gamma of 0.7 to 1.5.
+        noise_probability: of Gaussian noise with up to 5 % of the picture's range as standard deviation.
+        patient_sides: whether "left" in the sentences is the patient's left.
     """
 
     def __init__(
         self,
         flip_probability: float = 0.5,
         zoom_probability: float = 0.1,
-        minimum_zoom: float = 0.95,
-        maximum_zoom: float = 1.2,
+        vertical_flip_probability: float = 0.0,
+        rotation_probability: float = 0.0,
+        intensity_probability: float = 0.0,
+        noise_probability: float = 0.0,
+        patient_sides: bool = False,
         seed: int = 0,
     ) -> None:
-        self.flip_probability = flip_probability
+        self.flips = {"horizontal": flip_probability, "vertical": vertical_flip_probability}
+        self.patient_sides = patient_sides
         self.seed = seed
         self.epoch = 0
-        zoom = partial(RandZoom, zoom_probability, minimum_zoom, maximum_zoom, padding_mode="edge")
-        # "nearest" would shift the mask by up to half a pixel against the image
-        self._zooms = {"image": zoom(mode="bilinear"), "mask": zoom(mode="nearest-exact")}
+        keys, angle = ("image", "mask"), np.deg2rad(ROTATION_DEGREES)
+        # "nearest" would shift a zoomed mask by up to half a pixel against the image
+        zoom = RandZoomd(keys, zoom_probability, *ZOOMS, mode=("bilinear", "nearest-exact"), padding_mode="edge")
+        rotate = RandRotated(
+            keys, range_x=angle, prob=rotation_probability, mode=("bilinear", "nearest"), padding_mode="border"
+        )
+        self._moves = Compose([zoom, rotate])
+        self._exposures = Compose(
+            [RandAdjustContrast(intensity_probability, GAMMAS), RandGaussianNoise(noise_probability, std=NOISE_STD)]
+        )
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __call__(self, example: Mapping[str, Any]) -> dict[str, Any]:
-        state = np.random.RandomState([self.seed, self.epoch, crc32(str(example.get("id")).encode())])
-        flipped = state.random_sample() < self.flip_probability
-        zoom_seed = int(state.randint(2**31))
-        augmented = dict(example)
-        for part in self._zooms.keys() & example.keys():
-            pixels = self._zoom(example[part], part, zoom_seed)
-            augmented[part] = np.ascontiguousarray(pixels[:, ::-1]) if flipped else pixels
-        if flipped and example.get("text"):
-            augmented["text"] = flip_sentence(example["text"])
-        return augmented
+        draws = np.random.RandomState([self.seed, self.epoch, crc32(str(example.get("id")).encode())])
+        varied = dict(example)
+        for axis, probability in self.flips.items():
+            if draws.random_sample() < probability:
+                varied = self._flipped(varied, axis)
+        varied = self._moved(varied, seed=int(draws.randint(2**31)))
+        return {**varied, "image": self._exposed(varied["image"], seed=int(draws.randint(2**31)))}
 
-    def _zoom(self, pixels: np.ndarray, part: str, seed: int) -> np.ndarray:
-        zoom = self._zooms[part]
-        zoom.set_random_state(seed=seed)
-        channels_first = torch.from_numpy(np.moveaxis(np.atleast_3d(pixels), -1, 0).astype(np.float32))
-        zoomed = np.moveaxis(np.asarray(zoom(channels_first)), 0, -1).reshape(pixels.shape)
-        return _to_type(zoomed, pixels.dtype)
+    def _flipped(self, example: dict[str, Any], axis: Any) -> dict[str, Any]:
+        flipped = dict(example)
+        for part in _parts(example):
+            flipped[part] = np.ascontiguousarray(np.flip(example[part], axis=1 if axis == "horizontal" else 0))
+        if example.get("text"):
+            flipped["text"] = self._flipped_text(example, flipped, axis)
+        return flipped
+
+    def _flipped_text(self, before: dict[str, Any], after: dict[str, Any], axis: Any) -> str:
+        if axis == "horizontal" or "mask" not in before:
+            return flip_sentence(before["text"], axis)
+        old, new = (lesion_pixels(example["mask"]) for example in (before, after))
+        return flip_with_mask(before["text"], axis, old, new, self.patient_sides)
+
+    def _moved(self, example: dict[str, Any], seed: int) -> dict[str, Any]:
+        """Zoomed and rotated."""
+        parts = _parts(example)
+        self._moves.set_random_state(seed=seed)
+        pixels = {part: _channels_first(example[part]) for part in ("image", "mask") if part in parts}
+        moved = self._moves({"mask": pixels["image"][:1], **pixels})
+        result = {**example, **{part: _as_before(moved[part], example[part]) for part in parts}}
+        if "mask" not in parts or np.array_equal(result["mask"], example["mask"]):
+            return result
+        before, after = lesion_pixels(example["mask"]), lesion_pixels(result["mask"])
+        if before.any() and not after.any():
+            return example
+        if example.get("text"):
+            result["text"] = follow_mask(example["text"], before, after, self.patient_sides)
+        return result
+
+    def _exposed(self, image: np.ndarray, seed: int) -> np.ndarray:
+        """With another contrast and noise, within the range that the picture had."""
+        self._exposures.set_random_state(seed=seed)
+        low, high = float(image.min()), float(image.max())
+        unit = (_channels_first(image) - low) / ((high - low) or 1.0)
+        exposed = self._exposures(unit)
+        return (
+            image
+            if torch.equal(torch.as_tensor(exposed), unit)
+            else _as_before(exposed.clip(0, 1) * (high - low) + low, image)
+        )
 
 
 def augmented(dataset: datasets.Dataset, augmentation: TextAwareAugmentation) -> datasets.Dataset:
@@ -75,5 +132,18 @@ def augmented(dataset: datasets.Dataset, augmentation: TextAwareAugmentation) ->
     return undecoded(dataset).with_transform(vary)
 
 
-def _to_type(pixels: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    return pixels.astype(dtype) if np.issubdtype(dtype, np.floating) else np.round(pixels).astype(dtype)
+def _parts(example: Mapping[str, Any]) -> list[str]:
+    return [part for part in ("image", "mask") if example.get(part) is not None]
+
+
+def _channels_first(pixels: np.ndarray) -> torch.Tensor:
+    """(channels, height, width) float32."""
+    return torch.from_numpy(np.moveaxis(np.atleast_3d(pixels), -1, 0).astype(np.float32))
+
+
+def _as_before(pixels: torch.Tensor, before: np.ndarray) -> np.ndarray:
+    """In the shape and type of the pixels before."""
+    array = np.moveaxis(np.asarray(pixels), 0, -1).reshape(before.shape)
+    if np.issubdtype(before.dtype, np.floating):
+        return array.astype(before.dtype)
+    return np.round(array).astype(before.dtype)

@@ -11,13 +11,33 @@ from datasets import Features, List, Value
 from datasets.utils import tqdm
 from PIL import Image
 
-from tevia_hf.io import read_image, to_array
+from tevia_hf.io import is_medical, read_image, to_array
+from tevia_hf.metrics import IGNORE_LABEL, Spacing
 
 SPLITS = ("train", "val", "test")
+
+
+class ImageFile(datasets.Image):
+    """`datasets.Image` that reads medical files too; what `map` makes of it is a plain one again."""
+
+    is_mask = False
+
+    def decode_example(self, value: dict, token_per_repo_id: dict | None = None) -> Image.Image:
+        if value["bytes"] is None and value["path"] and is_medical(value["path"]):
+            return Image.fromarray(read_image(value["path"], self.is_mask).array)
+        return super().decode_example(value, token_per_repo_id)
+
+
+class MaskFile(ImageFile):
+    """As `ImageFile`, for labels."""
+
+    is_mask = True
+
+
 FEATURES = Features(
     {
-        "image": datasets.Image(),
-        "mask": datasets.Image(),
+        "image": ImageFile(),
+        "mask": MaskFile(),
         "text": Value("string"),
         "id": Value("string"),
         "group": Value("string"),  # examples of one group, such as a patient, belong into one split
@@ -28,7 +48,7 @@ _SHOWN = 10
 
 
 def dataset_from_rows(
-    rows: Sequence[Mapping[str, Any]], source: str = "the data set", without_row: Iterable[str] = ()
+    rows: Sequence[Mapping[str, Any]], source: str = "the data set", problems: Sequence[str] = ()
 ) -> datasets.Dataset:
     """A `datasets.Dataset` with the columns of `FEATURES`.
 
@@ -36,19 +56,23 @@ def dataset_from_rows(
         rows: One mapping for each example with `image` and `mask` (a path or a PIL image; None where it is missing) and
             `id`; `text`, `group` and `spacing_mm` (row, column) may be left out. Paths stay paths: no file is opened.
         source: What the rows come from, for the error.
-        without_row: Files that were found, but that no row names.
+        problems: What else is wrong with them.
 
     Raises:
-        ValueError: No rows, rows without image or mask, equal ids, files without row: one error for all of them.
+        ValueError: No rows, rows without image or mask, equal ids, other problems: one error for all of them.
     """
+    found = [*problems, *row_problems(rows)]
+    raise_problems(source, found, "Add what is missing, and take out rows and files that have no partner.")
     if not rows:
         raise ValueError(f"{source} has no rows. Check that it is the right one, and that it has at least one example.")
-    problems = [f"row '{row['id']}' has no {part}" for row in rows for part in ("image", "mask") if row[part] is None]
-    problems += [f"row '{name}' appears {times} times" for name, times in _repeated([row["id"] for row in rows])]
-    problems += [f"file '{name}' has no row" for name in without_row]
-    raise_problems(source, problems, "Add what is missing, and take out rows and files that have no partner.")
     columns = {name: [_plain(row.get(name)) for row in rows] for name in FEATURES}
     return datasets.Dataset.from_dict(columns, features=FEATURES)
+
+
+def row_problems(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Rows without image or mask, and rows of one id."""
+    problems = [f"row '{row['id']}' has no {part}" for row in rows for part in ("image", "mask") if row[part] is None]
+    return problems + [f"row '{name}' appears {times} times" for name, times in _repeated([row["id"] for row in rows])]
 
 
 def verify_examples(dataset: datasets.Dataset, processor: Any) -> None:
@@ -82,25 +106,42 @@ def undecoded(dataset: datasets.Dataset) -> datasets.Dataset:
     return dataset.cast_column("image", datasets.Image(decode=False)).cast_column("mask", datasets.Image(decode=False))
 
 
-def decode(value: Any, keep_palette: bool = False) -> np.ndarray:
+def decode(value: Any, is_mask: bool = False) -> np.ndarray:
     """The pixels of an image column's entry: undecoded ({"path", "bytes"}), path, PIL image or array.
 
     Returns (height, width) or (height, width, channels). Raises ValueError for a file that cannot be read.
     """
     if isinstance(value, (str, Path)):
-        return read_image(value, keep_palette)
+        return read_image(value, is_mask).array
     if isinstance(value, Mapping):
         content, path = value["bytes"], value["path"]
-        return read_image(path, keep_palette) if content is None else _decode_bytes(content, keep_palette)
-    return to_array(value, keep_palette) if isinstance(value, Image.Image) else np.asarray(value)
+        return read_image(path, is_mask).array if content is None else _decode_bytes(content, is_mask)
+    return to_array(value, is_mask) if isinstance(value, Image.Image) else np.asarray(value)
 
 
 def decode_part(example: Mapping[str, Any], part: str) -> np.ndarray:
     """The pixels of an example's "image" or "mask". Raises ValueError naming the example's id and the file."""
     try:
-        return decode(example[part], keep_palette=part == "mask")
+        return decode(example[part], is_mask=part == "mask")
     except (ValueError, OSError) as error:
         raise ValueError(f"{part} of example '{example.get('id')}': {error}") from error
+
+
+def spacing_of(example: Mapping[str, Any]) -> Spacing | None:
+    """The (row, column) size of an example's pixels in mm: its own `spacing_mm`, else what its image file says."""
+    if example.get("spacing_mm"):
+        row, column = example["spacing_mm"]
+        return float(row), float(column)
+    path = example["image"].get("path") if isinstance(example["image"], Mapping) else None
+    return read_image(path).spacing_mm if path and is_medical(path) else None
+
+
+def lesion_pixels(mask: np.ndarray) -> np.ndarray:
+    """Where a mask as on disk, (height, width[, channels]), marks a lesion: 255 beside 0 alone, else every label."""
+    labels = mask[..., :3].max(-1) if mask.ndim == 3 else mask
+    if labels.dtype == bool or not np.isin(labels, (0, IGNORE_LABEL)).all():
+        return (labels > 0) & (labels != IGNORE_LABEL)
+    return labels == IGNORE_LABEL
 
 
 def check_choice(what: str, value: str, choices: Iterable[str]) -> None:
@@ -127,9 +168,9 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _decode_bytes(content: bytes, keep_palette: bool) -> np.ndarray:
+def _decode_bytes(content: bytes, is_mask: bool) -> np.ndarray:
     try:
-        return to_array(Image.open(BytesIO(content)), keep_palette)
+        return to_array(Image.open(BytesIO(content)), is_mask)
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
         raise ValueError(f"embedded picture is corrupt or cut short ({error}). Build the data set again.") from error
 

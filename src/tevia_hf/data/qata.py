@@ -3,21 +3,20 @@
 import re
 from pathlib import Path
 
-import datasets
+from tevia_hf.data.folder import list_folder
+from tevia_hf.data.listing import Listing
 
-from tevia_hf.data.folder import folder_dataset
 
-
-def qata_dataset(data_dir: str | Path, split: str = "train") -> datasets.Dataset:
-    """The examples of one split, from the folders of Kaggle, LViT or TeViA (see `folder`); `group` is the subject.
+def list_qata(data_dir: str | Path) -> Listing:
+    """The examples, from the folders of Kaggle, LViT or TeViA (see `folder`); `group` is the subject.
 
     Kaggle's folders come without sentences: put the published tables beside them as `prompt/{train,val,test}.csv`, or
     `{Train,Val,Test}_text.xlsx`. Validation images lie in the train folder there.
 
     Raises:
-        ValueError: As `folder_dataset`.
+        ValueError: As `list_folder`.
     """
-    return folder_dataset(data_dir, split, group_of=subject)
+    return list_folder(data_dir, group_of=subject)
 
 
 def subject(example_id: str) -> str:

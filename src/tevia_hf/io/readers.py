@@ -1,4 +1,4 @@
-"""Image files to numpy arrays."""
+"""Image files to arrays, by suffix."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,48 +6,70 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from tevia_hf.io.address import (
+    DICOM_SUFFIXES,
+    MATLAB_SUFFIXES,
+    NIFTI_SUFFIXES,
+    PICTURE_SUFFIXES,
+    SUFFIXES,
+    Address,
+    parse_address,
+    suffix_of,
+)
+from tevia_hf.io.dicom import read_dicom
+from tevia_hf.io.matlab import read_matlab
+from tevia_hf.io.medical_image import MedicalImage
+from tevia_hf.io.nifti import read_nifti
+
 # "LA", "P", "CMYK", ... have no plain meaning as channels; these have.
 _KEPT_MODES = {"1", "L", "I", "F", "RGB", "RGBA", "I;16", "I;16B", "I;16L"}
 
 
-def read_image(path: str | Path, keep_palette: bool = False) -> np.ndarray:
-    """The pixels of an image file, (height, width) or (height, width, channels), with the file's own 8- or 16-bit type.
+def read_image(path: str | Path, is_mask: bool = False) -> MedicalImage:
+    """The pixels of an image file, (height, width) or (height, width, channels), with their size in mm if it is known.
 
-    A 1-bit file gives booleans. CMYK files give RGB. So do palette files, or with `keep_palette` their indices, which
-    are the labels of a mask. A rotation noted in the file is carried out.
+    PNG, JPEG and TIFF keep the file's own 8- or 16-bit type; a 1-bit file gives booleans, CMYK and palette files RGB. A
+    rotation noted in the file is carried out. DICOM and NIfTI give float32 from 0 to 1, the ends of the window (see
+    `read_dicom`, `read_nifti`); MATLAB records of brain tumours give int16.
+
+    Args:
+        path: The file. A slice, and a window, may follow it: "scan.nii.gz#40", "ct.dcm#@40,400" (see `parse_address`).
+        is_mask: Give labels as stored: palette indices, unwindowed integers.
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: A suffix that is not supported, or a file that is corrupt, cut short or of several pages.
+        ValueError: A suffix that is not supported, or a file that is corrupt, cut short, or of several pages or slices
+            of which none is named.
     """
-    path = Path(path)
-    reader = _READERS.get(path.suffix.lower())
+    address = parse_address(path)
+    reader = _READERS.get(suffix_of(path))
     if reader is None:
         raise ValueError(
-            f"{path}: files ending in '{path.suffix}' cannot be read. "
+            f"{path}: files ending in '{address.path.suffix}' cannot be read. "
             f"Supported: {', '.join(SUFFIXES)}. Convert it to PNG."
         )
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file. Check the path.")
-    return reader(path, keep_palette)
+    if not address.path.is_file():
+        raise FileNotFoundError(f"{address.path}: no such file. Check the path.")
+    return reader(address, is_mask)
 
 
-def to_array(image: Image.Image, keep_palette: bool = False) -> np.ndarray:
+def to_array(image: Image.Image, is_mask: bool = False) -> np.ndarray:
     """The pixels of a PIL image by the rules of `read_image`."""
     image = ImageOps.exif_transpose(image)
     if image.mode == "LA":
         image = image.convert("L")
-    elif image.mode not in _KEPT_MODES and not (keep_palette and image.mode == "P"):
+    elif image.mode not in _KEPT_MODES and not (is_mask and image.mode == "P"):
         image = image.convert("RGB")
     array = np.array(image)  # a copy: PyTorch warns of the read-only view
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def _read_with_pillow(path: Path, keep_palette: bool) -> np.ndarray:
+def _read_with_pillow(address: Address, is_mask: bool) -> MedicalImage:
+    path = address.path
     try:
         with Image.open(path) as image:
             pages = getattr(image, "n_frames", 1)
-            array = to_array(image, keep_palette)
+            array = to_array(image, is_mask)
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
         raise ValueError(
             f"{path}: not readable as an image, corrupt or cut short ({error}). Fetch or export the file again, "
@@ -55,10 +77,12 @@ def _read_with_pillow(path: Path, keep_palette: bool) -> np.ndarray:
         ) from error
     if pages > 1:
         raise ValueError(f"{path}: holds {pages} pages, one is expected. Save each page as a file of its own.")
-    return array
+    return MedicalImage(array)
 
 
-_READERS: dict[str, Callable[[Path, bool], np.ndarray]] = dict.fromkeys(
-    (".png", ".jpg", ".jpeg", ".tif", ".tiff"), _read_with_pillow
-)
-SUFFIXES = tuple(_READERS)
+_READERS: dict[str, Callable[[Address, bool], MedicalImage]] = {
+    **dict.fromkeys(PICTURE_SUFFIXES, _read_with_pillow),
+    **dict.fromkeys(DICOM_SUFFIXES, read_dicom),
+    **dict.fromkeys(NIFTI_SUFFIXES, read_nifti),
+    **dict.fromkeys(MATLAB_SUFFIXES, read_matlab),
+}

@@ -1,32 +1,50 @@
-"""Masks to image files."""
+"""Masks to files: pictures, volumes that lie where the image lies, and arrays for DICOM segmentations."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from tevia_hf.io.medical_image import Geometry, MedicalImage
+from tevia_hf.io.pixels import require
 
-def write_mask(path: str | Path, mask: np.ndarray, num_labels: int = 1) -> Path:
-    """Writes a mask as an 8-bit grey PNG and gives its path; missing folders are made.
+MASK_SUFFIXES = (".png", ".nii.gz", ".nii", ".npz")
+_LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
+
+
+def write_mask(path: str | Path, mask: np.ndarray, num_labels: int = 1, like: MedicalImage | None = None) -> Path:
+    """Writes a mask and gives its path; missing folders are made.
+
+    - `.png`: 8-bit grey. With one label 0 and 255, to be seen in any viewer, else the labels as they are.
+    - `.nii`, `.nii.gz`: labels, one slice, which lies over the image in a viewer.
+    - `.npz`: what a DICOM segmentation is made of: `pixel_array` (1, rows, columns) uint8, `segment_numbers`,
+      `pixel_spacing`, `image_position_patient`, `image_orientation_patient` (empty where not known),
+      `referenced_frame_number` (from 1) and the image's identifiers.
 
     Args:
-        path: Ends in ".png".
-        mask: (height, width), boolean or integer.
-        num_labels: 1: the mask is 0/1 or 0/255 and is written as 0 and 255, to be seen in any viewer. More: labels
-            0 to num_labels - 1, and 255, are written as they are.
+        path: Ends in one of these.
+        mask: (height, width), boolean or integer: 0/1 or 0/255, or with several labels 0 to num_labels - 1 and 255.
+        like: The image as `read_image` gave it, for spacing and place.
 
     Raises:
-        ValueError: Another suffix, another shape, or values that are no labels.
+        ValueError: Another suffix, another shape than the image's, or values that are no labels.
     """
     path, mask = Path(path), np.asarray(mask)
-    if path.suffix.lower() != ".png":
-        raise ValueError(
-            f"{path}: masks are written as PNG, which loses nothing. Use '{path.with_suffix('.png').name}'."
-        )
-    if mask.ndim != 2:
-        raise ValueError(
-            f"{path}: the mask has shape {mask.shape}, (height, width) is expected. Write one mask at a time."
-        )
+    suffix = next((suffix for suffix in MASK_SUFFIXES if path.name.lower().endswith(suffix)), None)
+    if suffix is None:
+        raise ValueError(f"{path}: masks are written as {', '.join(MASK_SUFFIXES)}. Use '{path.stem}.png'.")
+    if mask.ndim != 2 or (like is not None and mask.shape != like.array.shape[:2]):
+        expected = "(height, width)" if like is None else f"{like.array.shape[:2]}, that of the image,"
+        raise ValueError(f"{path}: the mask has shape {mask.shape}, {expected} is expected. Write one mask at a time.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _WRITERS[suffix](path, _labels(path, mask, num_labels), num_labels, like)
+    return path
+
+
+def _labels(path: Path, mask: np.ndarray, num_labels: int) -> np.ndarray:
+    """The mask as uint8 labels, the lesion of a mask of one label as 1."""
     values = set(np.unique(mask).tolist())
     allowed = ({0, 1}, {0, 255}) if num_labels == 1 else (set(range(num_labels)) | {255},)
     if not any(values <= choice for choice in allowed):
@@ -35,7 +53,55 @@ def write_mask(path: str | Path, mask: np.ndarray, num_labels: int = 1) -> Path:
             f"{path}: the mask holds {sorted(values)[:10]}, but num_labels={num_labels} allows {expected}. "
             "Threshold the mask, or pass the number of labels."
         )
-    pixels = (mask > 0).astype(np.uint8) * 255 if num_labels == 1 else mask.astype(np.uint8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-    return path
+    return (mask > 0).astype(np.uint8) if num_labels == 1 else mask.astype(np.uint8)
+
+
+def _write_png(path: Path, labels: np.ndarray, num_labels: int, like: MedicalImage | None) -> None:
+    Image.fromarray(labels * 255 if num_labels == 1 else labels).save(path)
+
+
+def _write_nifti(path: Path, labels: np.ndarray, num_labels: int, like: MedicalImage | None) -> None:
+    nibabel = require("nibabel", path)
+    volume = nibabel.Nifti1Image(labels.T[..., None], _affine(like))
+    volume.header.set_xyzt_units("mm")
+    nibabel.save(volume, path)
+
+
+def _write_segmentation(path: Path, labels: np.ndarray, num_labels: int, like: MedicalImage | None) -> None:
+    source = like.source if like is not None and like.source is not None else Geometry(path)
+    spacing = like.spacing_mm if like is not None and like.spacing_mm is not None else ()
+    position, orientation = _in_patient(source.affine)
+    arrays: dict[str, Any] = {
+        "pixel_array": labels[None],
+        "segment_numbers": np.setdiff1d(labels, [0, 255]),
+        "pixel_spacing": np.array(spacing, float),
+        "image_position_patient": position,
+        "image_orientation_patient": orientation,
+        "referenced_frame_number": np.array(source.frame + 1),
+        **source.references,
+    }
+    np.savez_compressed(path, **arrays)
+
+
+def _affine(like: MedicalImage | None) -> np.ndarray:
+    """From (column, row, 0) to RAS+ mm; of a picture without a place one that shows it upright in a viewer."""
+    if like is not None and like.source is not None and like.source.affine is not None:
+        return like.source.affine
+    row, column = like.spacing_mm if like is not None and like.spacing_mm is not None else (1.0, 1.0)
+    return np.diag([-column, -row, 1.0, 1.0])
+
+
+def _in_patient(affine: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """DICOM's position (3,) and orientation (6,), in LPS; empty where not known."""
+    if affine is None:
+        return np.zeros(0), np.zeros(0)
+    directions = [affine[:3, axis] / np.linalg.norm(affine[:3, axis]) * _LPS_TO_RAS for axis in (0, 1)]
+    return affine[:3, 3] * _LPS_TO_RAS, np.concatenate(directions)
+
+
+_WRITERS: dict[str, Callable[[Path, np.ndarray, int, MedicalImage | None], None]] = {
+    ".png": _write_png,
+    ".nii.gz": _write_nifti,
+    ".nii": _write_nifti,
+    ".npz": _write_segmentation,
+}

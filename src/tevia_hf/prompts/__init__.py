@@ -6,7 +6,7 @@ A sentence drawn from a mask carries part of the answer: a score with it needs o
 
 from tevia_hf.prompts.grammars import BRAIN, BREAST, GRAMMARS, NUCLEI, QATA, Grammar, grammar_of
 from tevia_hf.prompts.lungs import REGIONS, SIDES, Area, Side, qata_sentence
-from tevia_hf.prompts.rewriting import contradict_sentence, drop_claims, flip_sentence, follow_mask
+from tevia_hf.prompts.rewriting import contradict_sentence, drop_claims, flip_sentence, flip_with_mask, follow_mask
 
 __all__ = [
     "BRAIN",
@@ -22,6 +22,7 @@ __all__ = [
     "contradict_sentence",
     "drop_claims",
     "flip_sentence",
+    "flip_with_mask",
     "follow_mask",
     "grammar_of",
     "qata_sentence",

@@ -65,6 +65,20 @@ def follow_mask(text: str, before: np.ndarray, after: np.ndarray, patient_sides:
     return _rewritten(text, grammar, *(grammar.observe(mask, patient_sides) for mask in (before, after)))
 
 
+def flip_with_mask(text: str, axis: Axis, before: np.ndarray, after: np.ndarray, patient_sides: bool = False) -> str:
+    """The flipped sentence, in which what was measured on the mask before is what is measured after.
+
+    `flip_sentence` alone swaps words, but the thirds of a lung are not where their mirror images are.
+    """
+    flipped = flip_sentence(text, axis)
+    grammar = grammar_of(text)
+    said = grammar.read(text) if grammar else None
+    if not (grammar and said):
+        return flipped
+    seen, now = (grammar.observe(mask, patient_sides) for mask in (before, after))
+    return grammar.replace(flipped, {name: value for name, value in now.items() if said[name] == seen.get(name)})
+
+
 def drop_claims(text: str, words: Iterable[str]) -> str:
     """The text without the clauses, ended by a comma, semicolon or full stop, that hold one of these words."""
     wanted = re.compile(rf"\b(?:{'|'.join(words) or '(?!)'})\b", re.IGNORECASE)

@@ -1,23 +1,38 @@
 """How good the masks are, and whether the model reads its text."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from datasets import Dataset
+from PIL import Image
 from transformers import EvalPrediction
 
-from ..data.features import reference_labels, undecoded
-from ..metrics import image_metrics, segmentation_metrics
+from ..data.features import decode_part, reference_labels, spacing_of, undecoded
+from ..intervals import Interval, PairedDifference, paired_difference
+from ..metrics import (
+    IGNORE_LABEL,
+    ImageScores,
+    common_spacing,
+    score_images,
+    score_intervals,
+    segmentation_metrics,
+    summarize,
+)
+from ..prompts import contradict_sentence, flip_sentence
+from ..visualization import contact_sheet, interval_chart, overlay, stack
 from .prediction import predict_masks
 from .sentence_features import SentenceFeatureCache
 
-SCORE_NAMES = ("dice", "iou", "dice_pooled", "iou_pooled")
+OVERLAP_NAMES = ("dice", "iou", "dice_pooled", "iou_pooled")
+SCORE_NAMES = (*OVERLAP_NAMES, "hd95", "surface_dice", "accuracy", "lesion_precision", "lesion_recall")
+READING_MODES = ("correct", "shuffled")  # always measured: their difference says how much is read
+SHOWN_EXAMPLES = 4
 
 
 @dataclass
@@ -25,33 +40,62 @@ class EvaluationReport:
     """Scores of one data set, a row a kind of sentence.
 
     Args:
-        settings: what was evaluated, how.
+        settings: what was evaluated, how; `hd95_unit` is "mm" or "px".
         scores: kind of sentence -> metric -> value.
-        images: one row an image and kind of sentence: `id, group, text_mode, text, dice, iou`.
+        intervals: kind of sentence -> metric -> bootstrap 95 % interval, patients drawn as a whole.
+        text_sensitivity: Dice with the correct sentence minus Dice with another image's; `None` without a text branch.
+        images: one row an image and kind of sentence: `id, group, text_mode, text`, its scores and its pixels.
+        figure: the Dice of each kind of sentence, and the masks of some images.
     """
 
     settings: dict[str, Any]
     scores: dict[str, dict[str, float]]
+    intervals: dict[str, dict[str, Interval | None]]
+    text_sensitivity: PairedDifference | None
     images: pd.DataFrame
+    figure: Image.Image
 
     def table(self) -> str:
-        """The scores as text, one line a kind of sentence."""
-        return score_table(self.scores)
+        """The scores as Markdown, one line a kind of sentence; the interval of the Dice; the text-sensitivity below."""
+        rows = {
+            mode: {**row, "95 %": _interval_text(self.intervals[mode]["dice"])} for mode, row in self.scores.items()
+        }
+        lines = [score_table(rows, ("dice", "95 %", *SCORE_NAMES[1:])), ""]
+        lines.append(f"`hd95` in {self.settings['hd95_unit']}; 95 %: bootstrap interval of `dice`.")
+        if (found := self.text_sensitivity) is not None:
+            lines.append(
+                f"Text-sensitivity (dice with the correct sentence minus with another's): {found.difference:.3f}, "
+                f"{_interval_text(found.interval)}, p = {found.p_value:.2g}."
+            )
+        return "\n".join(lines)
 
     def save(self, folder: str | Path) -> None:
-        """Writes `evaluation.json` and the per-image `evaluation.csv`."""
+        """Writes `evaluation.json`, `evaluation.md`, `evaluation.png` and the per-image `evaluation.csv`."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        content = {"settings": self.settings, "scores": self.scores}
+        sensitivity = self.text_sensitivity and self.text_sensitivity._asdict()
+        scores = {"scores": self.scores, "intervals": self.intervals, "text_sensitivity": sensitivity}
+        content = {"settings": self.settings, **scores}
         (folder / "evaluation.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        (folder / "evaluation.md").write_text(self.table() + "\n", encoding="utf-8")
         self.images.to_csv(folder / "evaluation.csv", index=False)
+        self.figure.save(folder / "evaluation.png")
 
 
-def score_table(scores: dict[str, dict[str, float]]) -> str:
+class Measured(NamedTuple):
+    """What one kind of sentence gave: a text, a mask and scores an image."""
+
+    texts: list[str]
+    masks: list[np.ndarray]
+    scores: list[ImageScores]
+
+
+def score_table(scores: dict[str, dict[str, Any]], names: Sequence[str] = OVERLAP_NAMES) -> str:
     """A Markdown table of score rows; `dice` and `iou` are means over images, `_pooled` over all pixels together."""
-    lines = ["| text | " + " | ".join(SCORE_NAMES) + " |", "|---" * (len(SCORE_NAMES) + 1) + "|"]
-    for name, row in scores.items():
-        lines.append(f"| {name} | " + " | ".join(f"{row[score]:.3f}" for score in SCORE_NAMES) + " |")
+    lines = ["| text | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for mode, row in scores.items():
+        cells = [value if isinstance(value := row[name], str) else f"{value:.3f}" for name in names]
+        lines.append(f"| {mode} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -72,10 +116,22 @@ def no_sentences(texts: list[str], seed: int) -> list[str]:
     return [""] * len(texts)
 
 
+def flipped_sentences(texts: list[str], seed: int) -> list[str]:
+    """Each image's own sentence with its sides changed: what is true of the mirrored picture."""
+    return [flip_sentence(text or "") for text in texts]
+
+
+def contradictory_sentences(texts: list[str], seed: int) -> list[str]:
+    """The opposite of each image's own sentence about whether there is a lesion at all; "" where it has none."""
+    return [contradict_sentence(text) if text else "" for text in texts]
+
+
 TEXT_MODES: dict[str, Callable[[list[str], int], list[str]]] = {
     "correct": correct_sentences,
     "shuffled": shuffled_sentences,
     "none": no_sentences,
+    "flipped": flipped_sentences,
+    "contradictory": contradictory_sentences,
 }
 
 
@@ -94,25 +150,46 @@ def evaluate_model(
         model, processor: a `TeViAForSegmentation` and its `TeViAProcessor`; a model without text gets one row,
             "no text branch".
         dataset: as `load_segmentation_dataset` gives it.
-        text_modes: of "correct", "shuffled" (another image's sentence), "none".
+        text_modes: of "none", "flipped" (sides changed), "contradictory" (presence denied, or claimed); "correct" and
+            "shuffled" (another image's sentence) are always measured.
         threshold: on the lesion's probability, for models with one label.
-        seed: of the shuffling.
+        seed: of the shuffling, the bootstrap and the examples shown.
     """
     check_text_modes(text_modes)
-    modes = (
-        {mode: TEXT_MODES[mode] for mode in text_modes} if model.config.use_text else {"no text branch": no_sentences}
-    )
+    modes = {mode: TEXT_MODES[mode] for mode in dict.fromkeys((*READING_MODES, *text_modes))}
+    if not model.config.use_text:
+        modes = {"no text branch": no_sentences}
     sentences = SentenceFeatureCache(model, processor) if model.config.use_text else None
     references = [reference_labels(example, processor) for example in undecoded(dataset)]
-    scores, rows = {}, []
+    spacings = common_spacing([spacing_of(example) for example in undecoded(dataset)], len(references))
+    measured = {}
     for mode, choose in modes.items():
         texts = choose(list(dataset["text"]), seed)
         examples = [{**example, "text": text} for example, text in zip(undecoded(dataset), texts, strict=True)]
-        predictions = predict_masks(model, processor, examples, threshold, batch_size, f"text: {mode}", sentences)
-        scores[mode] = segmentation_metrics(predictions, references)
-        rows += image_rows(dataset, mode, texts, predictions, references)
-    settings = {"images": len(dataset), "threshold": threshold, "seed": seed}
-    return EvaluationReport(settings, scores, pd.DataFrame(rows))
+        masks = predict_masks(model, processor, examples, threshold, batch_size, f"text: {mode}", sentences)
+        measured[mode] = Measured(texts, masks, score_images(masks, references, spacings))
+    unit = "px" if spacings[0] is None else "mm"
+    settings = {"images": len(dataset), "threshold": threshold, "seed": seed, "hd95_unit": unit}
+    return report_of(measured, dataset, references, processor, settings)
+
+
+def report_of(
+    measured: dict[str, Measured], dataset: Dataset, references: list[np.ndarray], processor, settings: dict[str, Any]
+) -> EvaluationReport:
+    """Scores, intervals, rows and figure of what was measured with each kind of sentence."""
+    seed = settings["seed"]
+    scores = {mode: summarize(found.scores) for mode, found in measured.items()}
+    intervals = {mode: score_intervals(found.scores, dataset["group"], seed) for mode, found in measured.items()}
+    images = pd.DataFrame(
+        [row for mode, found in measured.items() for row in image_rows(dataset, mode, found, references)]
+    )
+    chart = interval_chart(
+        {mode: (row["dice"], intervals[mode]["dice"]) for mode, row in scores.items()},
+        title="Does the model read? Masks with each kind of sentence",
+        label="Dice, mean over images (95 % interval)",
+    )
+    figure = stack([chart, masks_sheet(measured, dataset, references, processor, seed)])
+    return EvaluationReport(settings, scores, intervals, text_sensitivity(images, seed), images, figure)
 
 
 def check_text_modes(text_modes: tuple[str, ...]) -> None:
@@ -121,12 +198,46 @@ def check_text_modes(text_modes: tuple[str, ...]) -> None:
         raise ValueError(f"Unknown text modes {unknown}: choose of {list(TEXT_MODES)}.")
 
 
-def image_rows(dataset: Dataset, mode: str, texts: list[str], predictions: list, references: list) -> list[dict]:
-    columns = zip(dataset["id"], dataset["group"], texts, predictions, references, strict=True)
+def text_sensitivity(images: pd.DataFrame, seed: int = 0) -> PairedDifference | None:
+    """Dice with the correct sentences minus Dice with shuffled ones, from the rows of a report; `None` without them."""
+    correct, shuffled = (images[images["text_mode"] == mode] for mode in READING_MODES)
+    if correct.empty or shuffled.empty:
+        return None
+    return paired_difference(list(correct["dice"]), list(shuffled["dice"]), list(correct["group"]), seed)
+
+
+def image_rows(dataset: Dataset, mode: str, found: Measured, references: list[np.ndarray]) -> list[dict]:
+    columns = zip(dataset["id"], dataset["group"], found.texts, found.masks, references, found.scores, strict=True)
     return [
-        {"id": name, "group": group, "text_mode": mode, "text": text, **image_metrics(prediction, reference)}
-        for name, group, text, prediction, reference in columns
+        {"id": name, "group": group, "text_mode": mode, "text": text, **of_image.values}
+        | {"predicted_pixels": int((mask > 0).sum()), "true_pixels": int(is_lesion(reference).sum())}
+        for name, group, text, mask, reference, of_image in columns
     ]
+
+
+def masks_sheet(
+    measured: dict[str, Measured], dataset: Dataset, references: list[np.ndarray], processor, seed: int
+) -> Image.Image:
+    """What the masks of some images become with each kind of sentence, a row an image, those with a lesion first."""
+    order = np.random.default_rng(seed).permutation(len(references)).tolist()
+    chosen = sorted(order, key=lambda index: not is_lesion(references[index]).any())[:SHOWN_EXAMPLES]
+    films = [decode_part(example, "image") for example in undecoded(dataset.select(chosen))]
+    pictures = [
+        [overlay(film, found.masks[index], references[index]) for found in measured.values()]
+        for film, index in zip(films, chosen, strict=True)
+    ]
+    captions = [
+        [f"{mode}: {found.texts[index] or 'no sentence'}" for mode, found in measured.items()] for index in chosen
+    ]
+    return contact_sheet(pictures, captions, title="Outline: the truth")
+
+
+def is_lesion(labels: np.ndarray) -> np.ndarray:
+    return (labels > 0) & (labels != IGNORE_LABEL)
+
+
+def _interval_text(interval: Interval | None) -> str:
+    return f"[{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "-"
 
 
 def labels_from_logits(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -136,5 +247,5 @@ def labels_from_logits(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tens
 
 
 def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
-    """The Trainer's validation scores, at the size the network sees; both Dice definitions."""
-    return segmentation_metrics(list(prediction.predictions), list(prediction.label_ids))
+    """The Trainer's validation scores, at the size the network sees; both Dice definitions, no outlines."""
+    return segmentation_metrics(list(prediction.predictions), list(prediction.label_ids), outlines=False)

@@ -1,6 +1,5 @@
 """Masks from a model: for examples in memory, or for files on disk."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ from transformers import PreTrainedConfig
 
 from ..auto import TeViAConfig, TeViAForSegmentation, TeViAProcessor
 from ..data.collate import SegmentationCollator
-from ..data.features import decode_part, raise_problems
-from ..data.folder import example_id, read_table
-from ..io import SUFFIXES, read_image, write_mask
+from ..data.features import decode_part
+from ..data.pairing import example_id
+from ..data.tables import sentences_for
+from ..io import SUFFIXES, MedicalImage, is_image_file, parse_address, read_image, stem, write_mask
 from ..visualization import overlay
 from .sentence_features import SentenceFeatureCache
 
@@ -79,19 +79,22 @@ def predict(
     output_dir: str | Path,
     threshold: float = 0.5,
     batch_size: int = 16,
+    mask_suffix: str = ".png",
 ) -> pd.DataFrame:
     """Writes a mask `NAME.png` and a picture `overlays/NAME.png` for each image file, and says what became of it.
 
     Args:
-        images, texts: one sentence an image, "" for none.
+        images, texts: one sentence an image, "" for none. An image may name a slice and a window (`io.parse_address`).
         output_dir: folder to write to, batch by batch; the table goes there too, as `predictions.csv`.
+        mask_suffix: ".png"; or ".nii.gz", ".nii" or ".npz" (arrays for a DICOM segmentation) for masks that keep the
+            image's spacing and place.
 
     Returns one row a file: `image, text, mask, overlay, foreground` (share of the picture) and `error`, empty where
     all went well. A file that cannot be read costs its own row only. Raises `ValueError` where counts differ or two
     images would be written to one name.
     """
     names, folder = output_names(images, texts), Path(output_dir)
-    if folder.resolve() in {Path(path).resolve().parent for path in images}:
+    if folder.resolve() in {parse_address(path).path.resolve().parent for path in images}:
         raise ValueError(f"{folder} holds the images themselves, and masks would replace them: name another folder.")
     (folder / "overlays").mkdir(parents=True, exist_ok=True)
     rows = [
@@ -102,11 +105,12 @@ def predict(
     for start in tqdm(range(0, len(rows), batch_size), desc="Predicting"):
         batch = rows[start : start + batch_size]
         examples = [read_or_report(row, processor) for row in batch]
-        readable = [example for example in examples if example is not None]
+        readable = [{**example, "image": example["image"].array} for example in examples if example is not None]
         masks = iter(predict_masks(model, processor, readable, threshold, batch_size, None, sentences))
         for row, example, name in zip(batch, examples, names[start:], strict=False):
             if example is not None:
-                row.update(write_prediction(folder, name, example["image"], next(masks), model.config.num_labels))
+                path, mask = folder / f"{name}{mask_suffix}", next(masks)
+                row.update(write_prediction(path, example["image"], mask, model.config.num_labels))
     table = pd.DataFrame(rows)
     table.to_csv(folder / "predictions.csv", index=False)
     return table
@@ -116,7 +120,7 @@ def read_or_report(row: dict[str, Any], processor) -> dict[str, Any] | None:
     """The row's image and text; `None`, and the reason in the row, where the image cannot be used."""
     try:
         image = read_image(row["image"])
-        processor.image_processor(image)  # refuses here what would cost the whole batch there, such as NaN pixels
+        processor.image_processor(image.array)  # refuses here what would cost the whole batch there, such as NaN pixels
     except (ValueError, OSError) as error:
         row["error"] = str(error)
         return None
@@ -127,7 +131,7 @@ def output_names(images: Sequence[str | Path], texts: Sequence[str]) -> list[str
     """The stem of each image; `ValueError` where two share one, or texts and images differ in number."""
     if len(images) != len(texts):
         raise ValueError(f"{len(images)} images but {len(texts)} texts: give one text an image, '' for none.")
-    names = [Path(path).stem for path in images]
+    names = [stem(path) for path in images]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"Images share the names {repeated[:5]} and so their output: predict them in separate calls.")
     return names
@@ -140,8 +144,8 @@ def list_images(paths: Sequence[str | Path]) -> list[Path]:
     """
     images: list[Path] = []
     for path in map(Path, paths):
-        found = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
-        if not found or not path.exists():
+        found = sorted(filter(is_image_file, path.iterdir())) if path.is_dir() else [path]
+        if not found or not parse_address(path).path.exists():
             raise ValueError(f"No image at {path}: give image files, or folders with {', '.join(SUFFIXES)} files.")
         images += found
     return images
@@ -152,21 +156,11 @@ def sentences_from_table(table_path: str | Path, images: Sequence[str | Path]) -
 
     Raises `ValueError` for images without a row, several rows of one image, and rows without an image.
     """
-    table = read_table(Path(table_path))
-    ids = [example_id(name) for name in table["Image"]]
-    wanted = [example_id(Path(image).name) for image in images]
-    problems = [f"'{name}' has no row" for name in sorted(set(wanted) - set(ids))]
-    problems += [f"'{name}' has several rows" for name, times in sorted(Counter(ids).items()) if times > 1]
-    problems += [f"row '{name}' has no image" for name in sorted(set(ids) - set(wanted))]
-    raise_problems(
-        str(table_path), problems, "Each image needs one row; leave Description empty for an image without text."
-    )
-    sentences = dict(zip(ids, table["Description"], strict=True))
-    return [sentences[name] or "" for name in wanted]
+    return [text or "" for text in sentences_for(table_path, [example_id(Path(image).name) for image in images])]
 
 
-def write_prediction(folder: Path, name: str, image: np.ndarray, mask: np.ndarray, num_labels: int) -> dict[str, Any]:
-    mask_path = write_mask(folder / f"{name}.png", mask, num_labels)
-    overlay_path = folder / "overlays" / f"{name}.png"
-    overlay(image, mask).save(overlay_path)
+def write_prediction(path: Path, image: MedicalImage, mask: np.ndarray, num_labels: int) -> dict[str, Any]:
+    mask_path = write_mask(path, mask, num_labels, like=image)
+    overlay_path = path.parent / "overlays" / f"{stem(path)}.png"
+    overlay(image.array, mask).save(overlay_path)
     return {"mask": str(mask_path), "overlay": str(overlay_path), "foreground": float((mask > 0).mean())}

@@ -1,0 +1,41 @@
+"""Breast ultrasound: BUSI as published, and the packages made of it."""
+
+import re
+from pathlib import Path
+
+from tevia_hf.data.features import SPLITS
+from tevia_hf.data.folder import list_folder
+from tevia_hf.data.listing import Listing, absolute, merge
+from tevia_hf.data.pairing import join_masks, pair_files, row_of
+
+CLASSES = ("benign", "malignant", "normal")
+
+
+def list_breast(data_dir: str | Path) -> Listing:
+    """The examples of `{benign,malignant,normal}/` (also inside a folder of the data set's own), or of a package.
+
+    BUSI comes without sentences and splits: make the former with `tevia prompts`, the latter are drawn by
+    `group_split`. `finding` is the class, None for normal. `group` is the image, as patients are not known.
+
+    Raises:
+        ValueError: As `list_folder`.
+    """
+    root = absolute(data_dir)
+    folders = [folder for name in CLASSES for folder in sorted({*root.glob(name), *root.glob(f"*/{name}")})]
+    if not folders:
+        return list_folder(root, finding_of=finding, needs_sentences=False)
+    return merge(str(root), [_list_class(folder) for folder in folders])
+
+
+def finding(example_id: str) -> str | None:
+    """The class that a file's name begins in; None for a normal one, or where it tells none."""
+    match = re.match("benign|malignant", example_id, re.IGNORECASE)
+    return match[0].lower() if match else None
+
+
+def _list_class(folder: Path) -> Listing:
+    pairs = pair_files(folder, folder, SPLITS)
+    names = sorted(pairs.images.keys() | pairs.masks.keys())
+    known = {"text": None, "split": None, "finding": finding(folder.name)}
+    rows = [{**row_of(name, name, pairs), "group": name, **known} for name in names]
+    return Listing(str(folder), rows, pairs.problems + join_masks(rows))

@@ -1,0 +1,241 @@
+"""A data set examined before training: what it holds, what is wrong with it, and what it looks like."""
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from datasets.utils import tqdm
+from PIL import Image
+
+from tevia_hf.data.duplicates import fingerprint, near_duplicates, thumbnail
+from tevia_hf.data.features import SPLITS, decode_part, reference_labels, row_problems
+from tevia_hf.data.listing import Listing, Row
+from tevia_hf.visualization import IGNORE_LABEL, contact_sheet, overlay
+
+SHEET_ROWS, SHEET_COLUMNS = 3, 4
+_SHOWN = 10
+
+
+class Look(NamedTuple):
+    """What one readable example shows; `lesion` is its share of the picture."""
+
+    row: Row
+    size: tuple[int, int]
+    mask_values: tuple[float, ...]
+    lesion: float
+    fingerprint: str
+    thumbnail: np.ndarray
+
+
+@dataclass
+class DataReport:
+    """What was found.
+
+    Args:
+        source: the folder.
+        splits: split -> what it holds, by name.
+        sentences: distinct, longest, truncated ones, of the whole set.
+        faults: what would make training or its scores wrong; `is_sound` where there are none.
+        warnings: what one should know.
+        sheet: overlays of some examples, None where nothing could be read.
+    """
+
+    source: str
+    splits: dict[str, dict[str, Any]] = field(default_factory=dict)
+    sentences: dict[str, Any] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    sheet: Image.Image | None = None
+
+    @property
+    def is_sound(self) -> bool:
+        return not self.faults
+
+    def text(self) -> str:
+        """The report for a terminal: a table of the splits, sentences, faults and warnings."""
+        names = list(next(iter(self.splits.values()), {}))
+        lines = ["| split | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+        lines += [f"| {split} | " + " | ".join(map(str, held.values())) + " |" for split, held in self.splits.items()]
+        lines += ["", "Sentences: " + ", ".join(f"{value} {name}" for name, value in self.sentences.items()) + "."]
+        for title, found in (("fault", self.faults), ("warning", self.warnings)):
+            lines += ["", f"{len(found)} {title}{'' if len(found) == 1 else 's'}" + (":" if found else ".")]
+            lines += [f"- {line}" for line in found]
+        return "\n".join(lines)
+
+    def save(self, folder: str | Path) -> None:
+        """Writes `check.json`, and `overlays.jpg` where there is a sheet."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        content = {name: value for name, value in asdict(self).items() if name != "sheet"}
+        (folder / "check.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        if self.sheet is not None:
+            self.sheet.save(folder / "overlays.jpg", quality=90)
+
+
+def count_words(sentence: str) -> int:
+    """Words and punctuation marks: the least number of tokens that a usual tokenizer makes of a sentence."""
+    return len(re.findall(r"\w+|[^\w\s]", sentence))
+
+
+def check_dataset(
+    listing: Listing,
+    processor: Any,
+    count_tokens: Callable[[str], int] = count_words,
+    max_text_length: int | None = None,
+    seed: int = 0,
+) -> DataReport:
+    """Reads every image, mask and sentence as training will, and says what it found.
+
+    Args:
+        listing: as `list_examples` gives it.
+        processor: a `TeViAProcessor`, or anything with its `image_processor`; it decides which masks are refused.
+        count_tokens: of a sentence; by default words and punctuation marks.
+        max_text_length: tokens beyond which a sentence is cut; None counts no cut ones.
+        seed: draws the examples of the sheet.
+
+    Faults are: what the listing could not pair, files that cannot be read, masks of another size than their image or of
+    values that are no labels, groups or equal images on two sides of a split, a set of which some sentences are
+    missing, and a training split without any lesion.
+    """
+    report = DataReport(listing.source, faults=[problem.text for problem in listing.problems])
+    for split in listing.splits:
+        report.faults += row_problems(_of_split(listing.rows, split))
+    if unknown := [split for split in listing.splits if split not in SPLITS]:
+        report.faults.append(f"splits are named {unknown}: use {', '.join(SPLITS)}")
+    looks = _look_at_all(listing.rows, processor, report)
+    report.splits = {split: _split_facts(split, listing.rows, looks) for split in listing.splits}
+    _check_masks(looks, report)
+    _check_groups(listing.rows, report)
+    _check_duplicates(looks, report)
+    _check_sentences(listing.rows, count_tokens, max_text_length, report)
+    report.sheet = _sheet(looks, processor, seed)
+    return report
+
+
+def _of_split(rows: Sequence[Row], split: str) -> list[Row]:
+    return [row for row in rows if row["split"] == split]
+
+
+def _look_at_all(rows: Sequence[Row], processor: Any, report: DataReport) -> list[Look]:
+    looks = []
+    for row in tqdm([row for row in rows if None not in (row["image"], row["mask"])], desc="Reading images and masks"):
+        try:
+            looks.append(_look(row, processor))
+        except (ValueError, OSError) as error:
+            report.faults.append(str(error))
+    return looks
+
+
+def _look(row: Row, processor: Any) -> Look:
+    image, mask = decode_part(row, "image"), decode_part(row, "mask")
+    labels = reference_labels({**row, "image": image, "mask": mask}, processor)
+    lesion = float(((labels > 0) & (labels != IGNORE_LABEL)).mean())
+    values = tuple(float(value) for value in np.unique(mask)[:10])
+    return Look(row, image.shape[:2], values, lesion, fingerprint(image), thumbnail(image))
+
+
+def _split_facts(split: str, rows: Sequence[Row], looks: Sequence[Look]) -> dict[str, Any]:
+    rows, looks = _of_split(rows, split), [look for look in looks if look.row["split"] == split]
+    sizes = Counter(f"{look.size[1]}x{look.size[0]}" for look in looks).most_common()
+    values = sorted({f"{value:g}" for look in looks for value in look.mask_values}, key=float)
+    shares = [look.lesion for look in looks if look.lesion]
+    return {
+        "examples": len(rows),
+        "readable": len(looks),
+        "groups": len({row["group"] for row in rows}),
+        "sizes": ", ".join(f"{size} ({count})" for size, count in sizes[:3]) + (", ..." if len(sizes) > 3 else ""),
+        "mask values": ", ".join(values),
+        "empty masks": len(looks) - len(shares),
+        "median lesion": f"{100 * np.median(shares):.1f} %" if shares else "-",
+        "with sentence": sum(bool(row["text"]) for row in rows),
+    }
+
+
+def _check_masks(looks: Sequence[Look], report: DataReport) -> None:
+    train = [look.lesion for look in looks if look.row["split"] == "train"]
+    if train and not any(train):
+        report.faults.append("no mask of the split 'train' holds a lesion: nothing can be learned from it")
+
+
+def _check_groups(rows: Sequence[Row], report: DataReport) -> None:
+    splits_of = defaultdict(set)
+    for row in rows:
+        splits_of[row["group"]].add(row["split"])
+    shared = sorted(group for group, splits in splits_of.items() if len(splits) > 1)
+    if shared:
+        examples = sum(row["group"] in set(shared) for row in rows)
+        report.faults.append(
+            f"{len(shared)} groups (patients, studies) with {examples} examples lie in more than one split: "
+            f"{_listed(shared)}. Scores would be those of known patients; divide anew with --group-split"
+        )
+
+
+def _check_duplicates(looks: Sequence[Look], report: DataReport) -> None:
+    thumbnails = np.array([look.thumbnail for look in looks]).reshape(len(looks), -1)
+    pairs = [(looks[first], looks[second]) for first, second in near_duplicates(thumbnails)]
+    across = [(a, b) for a, b in pairs if a.row["split"] != b.row["split"]]
+    equal = [(a, b) for a, b in across if a.fingerprint == b.fingerprint]
+    near = [(a, b) for a, b in across if a.fingerprint != b.fingerprint]
+    within = [(a, b) for a, b in pairs if a.row["split"] == b.row["split"] and a.row["group"] != b.row["group"]]
+    if equal:
+        report.faults.append(f"{len(equal)} pairs of equal images in different splits: {_listed(_names(equal))}")
+    for found, place in ((near, "in different splits"), (within, "of different groups in one split")):
+        if found:
+            report.warnings.append(f"{len(found)} pairs of nearly equal images {place}: {_listed(_names(found))}")
+
+
+def _names(pairs: Sequence[tuple[Look, Look]]) -> list[str]:
+    return [f"'{a.row['id']}' ({a.row['split']}) and '{b.row['id']}' ({b.row['split']})" for a, b in pairs]
+
+
+def _check_sentences(
+    rows: Sequence[Row], count_tokens: Callable[[str], int], max_text_length: int | None, report: DataReport
+) -> None:
+    texts = [row["text"] for row in rows if (row["text"] or "").strip()]
+    silent = [row["id"] for row in rows if not (row["text"] or "").strip()]
+    lengths = {text: count_tokens(text) for text in set(texts)}
+    unit = "words and marks" if count_tokens is count_words else "tokens"
+    report.sentences = {"distinct": len(lengths), f"{unit} in the longest": max(lengths.values(), default=0)}
+    if max_text_length is not None:
+        cut = sum(lengths[text] > max_text_length for text in texts)
+        report.sentences["truncated"] = cut
+        if cut:
+            report.warnings.append(f"{cut} sentences are longer than {max_text_length} {unit}: raise max_text_length")
+    if not texts:
+        report.warnings.append(
+            "no example has a sentence: make some with `tevia prompts`, or train with use_text: false"
+        )
+    elif silent:
+        report.faults.append(f"{len(silent)} of {len(rows)} examples have no sentence: {_listed(silent)}. Write them")
+
+
+def _sheet(looks: Sequence[Look], processor: Any, seed: int) -> Image.Image | None:
+    if not looks:
+        return None
+    order = np.random.default_rng(seed).permutation(len(looks))
+    chosen = [
+        looks[index] for index in sorted(order, key=lambda index: not looks[index].lesion)
+    ]  # stable: lesions first
+    chosen = chosen[: SHEET_ROWS * SHEET_COLUMNS]
+    pictures = [_picture(look.row, processor) for look in chosen]
+    captions = [f"{look.row['id']} ({look.row['split']}): {look.row['text'] or 'no sentence'}" for look in chosen]
+    cells = range(0, len(chosen), SHEET_COLUMNS)
+    return contact_sheet(
+        [pictures[start : start + SHEET_COLUMNS] for start in cells],
+        [captions[start : start + SHEET_COLUMNS] for start in cells],
+        title="Images, masks and sentences",
+    )
+
+
+def _picture(row: Mapping[str, Any], processor: Any) -> Image.Image:
+    image = decode_part(row, "image")
+    return overlay(image, reference_labels({**row, "image": image}, processor))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

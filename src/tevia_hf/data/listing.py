@@ -1,0 +1,76 @@
+"""What a source finds on disk: the examples of all splits, and what is wrong with them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import datasets
+
+from tevia_hf.data.features import SPLITS, dataset_from_rows
+
+Row = dict[str, Any]
+
+
+class Problem(NamedTuple):
+    """Something wrong with files or tables; `splits` that it spoils, and whether only the `sentences` are missing."""
+
+    text: str
+    splits: tuple[str, ...] = SPLITS
+    concerns_sentences: bool = False
+
+
+@dataclass
+class Listing:
+    """Examples found on disk, before any picture is opened.
+
+    Args:
+        source: what they come from, for errors.
+        rows: one mapping an example: `id`, `image` and `mask` (a path, a picture, or None where missing), `text`,
+            `group`, `split` (None in layouts without splits) and `finding`, its class where the layout tells.
+        problems: what cannot be used.
+    """
+
+    source: str
+    rows: list[Row] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def splits(self) -> list[str]:
+        """The splits that hold examples, the known ones first."""
+        there = {row["split"] for row in self.rows if row["split"] is not None}
+        return [split for split in SPLITS if split in there] + sorted(there - set(SPLITS))
+
+    def dataset(self, split: str) -> datasets.Dataset:
+        """The examples of one split. Raises `ValueError` with all that is wrong with it, or where it has none."""
+        problems = [problem.text for problem in self.problems if split in problem.splits]
+        rows = [row for row in self.rows if row["split"] == split]
+        if not rows and not problems:
+            raise ValueError(
+                f"{self.source}: no examples of the split '{split}', there are: {', '.join(self.splits) or 'none'}. "
+                "Name one of these, or divide the set anew by `group_split`."
+            )
+        return dataset_from_rows(rows, source=self.source, problems=problems)
+
+    def with_sentences(self, sentences: Sequence[str | None]) -> "Listing":
+        """The same examples with these sentences, one a row; faults of the set's own sentences no longer matter."""
+        rows = [{**row, "text": text} for row, text in zip(self.rows, sentences, strict=True)]
+        problems = [problem for problem in self.problems if not problem.concerns_sentences]
+        return replace(self, rows=rows, problems=problems)
+
+
+def merge(source: str, listings: Iterable[Listing]) -> Listing:
+    listings = list(listings)
+    return Listing(
+        source,
+        [row for listing in listings for row in listing.rows],
+        [problem for listing in listings for problem in listing.problems],
+    )
+
+
+def absolute(data_dir: str | Path) -> Path:
+    """The folder. Raises `ValueError` where there is none."""
+    root = Path(data_dir).absolute()
+    if not root.is_dir():
+        raise ValueError(f"{root}: no such folder. Give the folder that holds the data set as data_dir.")
+    return root

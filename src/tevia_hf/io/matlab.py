@@ -1,0 +1,45 @@
+"""Records of figshare's brain tumour set: MATLAB 7.3 files, which are HDF5."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tevia_hf.io.address import Address
+from tevia_hf.io.medical_image import Geometry, MedicalImage
+from tevia_hf.io.pixels import require
+
+
+def read_matlab(address: Address, is_mask: bool = False) -> MedicalImage:
+    """`cjdata/image` (int16, its values kept), or as a mask `cjdata/tumorMask` (boolean), both (height, width).
+
+    Raises `ValueError` for a file that is damaged or of another kind.
+    """
+    with _record(address.path) as record:
+        pixels = np.asarray(record["tumorMask" if is_mask else "image"]).T  # MATLAB stores column after column
+    return MedicalImage(np.ascontiguousarray(pixels > 0 if is_mask else pixels), None, Geometry(address.path))
+
+
+def read_brain_tumor_record(path: str | Path) -> tuple[int, str]:
+    """The kind of tumour (1 meningioma, 2 glioma, 3 pituitary) and the patient of a record.
+
+    Raises `ValueError` for a file that is damaged or of another kind.
+    """
+    with _record(Path(path)) as record:
+        label = int(np.asarray(record["label"]).item())
+        patient = "".join(chr(int(code)) for code in np.asarray(record["PID"]).ravel())
+    return label, patient
+
+
+@contextmanager
+def _record(path: Path) -> Iterator[Any]:
+    h5py = require("h5py", path)
+    try:
+        with h5py.File(path) as file:
+            yield file["cjdata"]
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
+        raise ValueError(
+            f"{path}: no brain tumour record ({error}). Fetch it again; MATLAB 7.3 files with `cjdata` are expected."
+        ) from error

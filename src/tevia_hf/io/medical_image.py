@@ -1,0 +1,36 @@
+"""What a reader gives: pixels, their size, and where they lie."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """Where a picture lies in the patient, so that a mask of it can be put there too.
+
+    Args:
+        path: the file.
+        affine: (4, 4), from (column, row, 0) of the picture to mm in RAS+ (right, anterior, superior); None where the
+            file does not tell.
+        frame: number of the frame in the file, counted from 0.
+        references: DICOM's identifiers of the picture, by keyword, such as SOPInstanceUID.
+    """
+
+    path: Path
+    affine: np.ndarray | None = None
+    frame: int = 0
+    references: dict[str, str] = field(default_factory=dict)
+
+
+class MedicalImage(NamedTuple):
+    """Pixels `array` (height, width[, channels]), their (row, column) size `spacing_mm`, and where they come from.
+
+    Spacing and source are None where the file does not tell, as PNG, JPEG and TIFF do not.
+    """
+
+    array: np.ndarray
+    spacing_mm: tuple[float, float] | None = None
+    source: Geometry | None = None

@@ -1,0 +1,63 @@
+"""Stored values to what is seen."""
+
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from tevia_hf.io.address import Window
+
+MOST_PIXELS = 100_000_000
+
+
+def to_unit(values: np.ndarray, window: Window | None, counted: np.ndarray | None = None) -> np.ndarray:
+    """Values as float32 from 0 to 1: between the ends of the window, else between the least and the greatest.
+
+    Args:
+        window: (centre, width); values beyond its ends become 0 and 1.
+        counted: which values may be the least and the greatest; by default all.
+    """
+    if window is None:
+        chosen = values if counted is None or not counted.any() else values[counted]
+        low, high = float(chosen.min()), float(chosen.max())
+    else:
+        low, high = window[0] - window[1] / 2, window[0] + window[1] / 2
+    scaled = (values.astype(np.float64) - low) / ((high - low) or 1.0)
+    return scaled.clip(0, 1).astype(np.float32)
+
+
+def to_labels(values: np.ndarray, path: Path) -> np.ndarray:
+    """Stored labels as integers. Raises `ValueError` where they are none."""
+    labels = np.round(values).astype(np.int32)
+    if not np.array_equal(labels, values):
+        raise ValueError(f"{path}: a mask holds whole numbers, this one does not. Save the labels, not probabilities.")
+    return labels.astype(np.uint8) if labels.size and labels.min() >= 0 and labels.max() <= 255 else labels
+
+
+def choose_number(number: int | str | None, count: int, path: Path, what: str) -> int:
+    """The number of the slice or frame. Raises `ValueError` with how many there are."""
+    if number == "middle":
+        return count // 2
+    if number is None and count == 1:
+        return 0
+    if not isinstance(number, int) or number >= count:
+        raise ValueError(
+            f"{path}: holds {count} {what}, 0 to {count - 1}; "
+            f"{'none is named' if number is None else f'not {number}'}. Name one, e.g. {path.name}#{count // 2}."
+        )
+    return number
+
+
+def check_size(height: int, width: int, path: Path) -> None:
+    """Raises `ValueError` before an absurdly large picture fills the memory."""
+    if height * width > MOST_PIXELS:
+        raise ValueError(f"{path}: claims {height} x {width} pixels, more than {MOST_PIXELS:,}. Cut it up first.")
+
+
+def require(package: str, path: Path) -> ModuleType:
+    """An optional package. Raises `ValueError` that says what to install."""
+    try:
+        return import_module(package)
+    except ImportError as error:
+        raise ValueError(f"{path}: reading it needs {package}: pip install 'tevia_hf[medical]'.") from error
