@@ -7,7 +7,7 @@ from importlib import import_module
 
 from .. import __version__
 
-VERBS = ("demo", "train", "evaluate", "predict", "convert")
+VERBS = ("demo", "train", "evaluate", "compare", "predict", "prompts", "check-data", "convert")
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -28,7 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="show where in the code an error comes from")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for verb in VERBS:
-        module = import_module(f"{__package__}.{verb}")
+        module = import_module(f"{__package__}.{verb.replace('-', '_')}")
         verb_parser = verbs.add_parser(verb, help=module.__doc__, description=module.__doc__)
         module.add_arguments(verb_parser)
         verb_parser.set_defaults(run=module.run)

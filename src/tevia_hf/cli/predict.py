@@ -3,13 +3,21 @@
 import argparse
 import sys
 
+from ..io.address import MASK_SUFFIXES, parse_window, with_window
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="name or folder of a TeViA model")
-    parser.add_argument("images", nargs="+", help="image files or folders of them")
+    parser.add_argument("images", nargs="+", help="image files or folders; slices as scan.nii.gz#40 or scan.dcm#3")
     sentences = parser.add_mutually_exclusive_group()
     sentences.add_argument("--text", default="", help="the sentence for every image (default: none)")
     sentences.add_argument("--sentences", help="CSV or xlsx with the columns Image, Description")
+    parser.add_argument(
+        "--window", help="centre,width that DICOM and NIfTI are seen through (write --window=-600,1500)"
+    )
+    parser.add_argument(
+        "--mask-suffix", default=".png", choices=MASK_SUFFIXES, help="of the masks (default: %(default)s)"
+    )
     parser.add_argument("--threshold", type=float, default=0.5)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--output-dir", required=True, help="folder to write to")
@@ -21,10 +29,12 @@ def run(args: argparse.Namespace) -> int:
     from ..training.prediction import list_images, load_trained, predict, sentences_from_table
 
     images = list_images(args.images)
+    if args.window:
+        images = [with_window(image, parse_window(args.window)) for image in images]
     texts = sentences_from_table(args.sentences, images) if args.sentences else [args.text] * len(images)
     model, processor = load_trained(args.model)
     claim_output_dir(args.output_dir, overwrite=args.overwrite, inputs=[args.model, *images, args.sentences])
-    table = predict(model, processor, images, texts, args.output_dir, args.threshold, args.batch_size)
+    table = predict(model, processor, images, texts, args.output_dir, args.threshold, args.batch_size, args.mask_suffix)
     failures = table[table["error"] != ""]
     for error in failures["error"]:
         print(error, file=sys.stderr)

@@ -13,6 +13,8 @@ NIFTI_SUFFIXES = (".nii.gz", ".nii")
 MATLAB_SUFFIXES = (".mat",)
 SUFFIXES = (*PICTURE_SUFFIXES, *DICOM_SUFFIXES, *NIFTI_SUFFIXES, *MATLAB_SUFFIXES)
 
+MASK_SUFFIXES = (".png", ".nii.gz", ".nii", ".npz")
+
 _SLICED = "|".join(map(re.escape, (*DICOM_SUFFIXES, *NIFTI_SUFFIXES)))
 _ADDRESS = re.compile(rf"(?P<path>.*(?:{_SLICED}))#(?P<fragment>.*)", re.IGNORECASE | re.DOTALL)
 _FRAGMENT = re.compile(
@@ -46,6 +48,19 @@ def parse_address(address: str | Path) -> Address:
     number, plane = parts["number"], cast(Plane, parts["plane"] or "axial")
     window = (float(parts["centre"]), float(parts["width"])) if parts["width"] else None
     return Address(Path(match["path"]), plane, int(number) if number and number.isdigit() else number, window)
+
+
+def parse_window(text: str) -> Window:
+    """(centre, width) from text such as "-600,1500". Raises `ValueError` for other text, or a width of 0 or less."""
+    try:
+        centre, width = (float(part) for part in text.split(","))
+    except ValueError:
+        centre, width = 0.0, 0.0
+    if width <= 0:
+        raise ValueError(
+            f"window is '{text}': give centre and width, e.g. -600,1500 for lungs, 40,400 for soft tissue."
+        )
+    return centre, width
 
 
 def with_window(address: str | Path, window: Window) -> Path:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from tevia_hf.io.address import MASK_SUFFIXES
 from tevia_hf.io.medical_image import Geometry, MedicalImage
 from tevia_hf.io.pixels import require
 
-MASK_SUFFIXES = (".png", ".nii.gz", ".nii", ".npz")
 _LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
 
 

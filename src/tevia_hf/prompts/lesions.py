@@ -58,11 +58,16 @@ class Lesions:
         return [((row + 0.5) / height, (column + 0.5) / width) for row, column in found]
 
     def largest_shape(self) -> Shape:
-        rows, columns = np.nonzero(self.largest)
-        corners = np.unique(
-            np.concatenate([np.stack([rows + dy, columns + dx], 1) for dy in (0, 1) for dx in (0, 1)]), axis=0
-        )
-        axes = np.linalg.eigh(np.cov(corners.T))[1]
-        width, length = np.sort(np.ptp(corners @ axes, axis=0))
-        area = len(rows)
+        pixels = np.argwhere(self.largest)
+        ends = _row_ends(pixels)  # the hull and the extent need no pixel between them
+        corners = np.concatenate([ends + (down, across) for down in (0, 1) for across in (0, 1)])
+        spread = np.cov(pixels.T) if len(pixels) > 1 else np.eye(2)
+        width, length = np.sort(np.ptp(corners @ np.linalg.eigh(spread)[1], axis=0))
+        area = len(pixels)
         return Shape(length / width, area / (length * width), area / ConvexHull(corners).volume)
+
+
+def _row_ends(pixels: np.ndarray) -> np.ndarray:
+    """Of (row, column) pixels in reading order, the first and the last of each row."""
+    starts = np.flatnonzero(np.diff(pixels[:, 0], prepend=-1))
+    return np.concatenate([pixels[starts], pixels[np.append(starts[1:], len(pixels)) - 1]])

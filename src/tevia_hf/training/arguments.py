@@ -4,11 +4,14 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
+
+from ..data.splits import parse_fractions
+from ..io import parse_window
 
 
 @dataclass
@@ -55,8 +58,39 @@ class DataArguments:
     eval_split: str = "val"
     max_train_samples: int | None = field(default=None, metadata={"help": "Train on so many, drawn by `seed`."})
     max_eval_samples: int | None = field(default=None, metadata={"help": "Validate on so many, drawn by `seed`."})
+    sentences: str | None = field(
+        default=None, metadata={"help": "Table (Image, Description) to read in place of the set's own sentences."}
+    )
+    group_split: str | None = field(
+        default=None, metadata={"help": "Divide anew by patient or study: shares of train, val, test, as 0.7,0.1,0.2."}
+    )
+    split_seed: int = field(default=0, metadata={"help": "Draws the groups of each split."})
+    window: str | None = field(
+        default=None, metadata={"help": "Centre and width, as -600,1500, that DICOM and NIfTI are seen through."}
+    )
     flip_probability: float = field(default=0.5, metadata={"help": "Share of left-right flips; the sentence follows."})
+    vertical_flip_probability: float = field(default=0.0, metadata={"help": "Share of top-bottom flips, likewise."})
     zoom_probability: float = field(default=0.1, metadata={"help": "Share of zooms by 0.95 to 1.2 (published)."})
+    rotation_probability: float = field(default=0.0, metadata={"help": "Share of rotations by up to 15 degrees."})
+    intensity_probability: float = field(default=0.0, metadata={"help": "Share of gammas of 0.7 to 1.5."})
+    noise_probability: float = field(default=0.0, metadata={"help": "Share of pictures with noise."})
+    patient_sides: bool = field(
+        default=False, metadata={"help": "'Left' in the sentences is the patient's, not the picture's."}
+    )
+
+    def source_options(self) -> dict[str, Any]:
+        """What `load_segmentation_dataset` takes beside name, folder and split; empty for "synthetic"."""
+        options = {
+            "sentences": self.sentences,
+            "group_split": parse_fractions(self.group_split) if self.group_split else None,
+            "window": parse_window(self.window) if self.window else None,
+        }
+        given = {name: value for name, value in options.items() if value is not None}
+        if self.dataset == "synthetic" and given:
+            raise ValueError(
+                f"The data set 'synthetic' takes no {', '.join(given)}: leave {'them' if given else 'it'} out."
+            )
+        return given | ({} if self.dataset == "synthetic" else {"split_seed": self.split_seed})
 
 
 @dataclass

@@ -206,6 +206,15 @@ def text_sensitivity(images: pd.DataFrame, seed: int = 0) -> PairedDifference | 
     return paired_difference(list(correct["dice"]), list(shuffled["dice"]), list(correct["group"]), seed)
 
 
+def groups_seen_in_training(model_dir: str | Path, dataset: Dataset) -> list[str]:
+    """The groups of a data set that a model was trained on, if its folder says (`splits.csv`)."""
+    path = Path(model_dir) / "splits.csv"
+    if not path.is_file():
+        return []
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    return sorted(set(table.loc[table["part"] == "train", "group"]) & set(dataset["group"]))
+
+
 def image_rows(dataset: Dataset, mode: str, found: Measured, references: list[np.ndarray]) -> list[dict]:
     columns = zip(dataset["id"], dataset["group"], found.texts, found.masks, references, found.scores, strict=True)
     return [

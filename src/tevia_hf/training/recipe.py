@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from datasets import Dataset
 from transformers import Trainer, TrainerCallback, set_seed
@@ -38,20 +39,36 @@ def train_from_recipe(recipe_path: str | Path, overrides: Sequence[str] = ()) ->
     set_seed(arguments.seed)
     model, processor = load_model_and_processor(recipe.model)
     train_dataset, eval_dataset = load_splits(recipe.data, arguments.seed, processor)
+    check_sentences(train_dataset, model.config.use_text)
     if arguments.process_index == 0:  # only now, so that a recipe that cannot be used overwrites nothing
         inputs = [recipe.model.model_name_or_path, recipe.data.data_dir]
         claim_output_dir(folder, arguments.resume, arguments.overwrite, inputs)
-    augmentation = TextAwareAugmentation(
-        recipe.data.flip_probability, recipe.data.zoom_probability, seed=arguments.seed
-    )
+    augmentation = build_augmentation(recipe.data, arguments.seed)
     trainer = build_trainer(model, processor, arguments, train_dataset, eval_dataset, augmentation)
     if trainer.is_world_process_zero():
         recipe.save(folder)
+        split_table(train=train_dataset, eval=eval_dataset).to_csv(folder / "splits.csv", index=False)
     result = trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model()
     trainer.save_state()
     trainer.save_metrics("train", result.metrics)
     return trainer
+
+
+def build_augmentation(arguments: DataArguments, seed: int) -> TextAwareAugmentation:
+    names = ("flip", "vertical_flip", "zoom", "rotation", "intensity", "noise")
+    probabilities = {f"{name}_probability": getattr(arguments, f"{name}_probability") for name in names}
+    return TextAwareAugmentation(**probabilities, patient_sides=arguments.patient_sides, seed=seed)
+
+
+def split_table(**datasets: Dataset) -> pd.DataFrame:
+    """Which example and group was in which part of a run: `id, group, part`."""
+    rows = [
+        (name, group, part)
+        for part, dataset in datasets.items()
+        for name, group in zip(dataset["id"], dataset["group"], strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["id", "group", "part"])
 
 
 def build_trainer(
@@ -152,12 +169,22 @@ def load_splits(arguments: DataArguments, seed: int, processor: TeViAProcessor) 
         (arguments.train_split, arguments.max_train_samples),
         (arguments.eval_split, arguments.max_eval_samples),
     )
+    options = arguments.source_options()
     splits = []
     for split, limit in limits:
-        dataset = load_segmentation_dataset(arguments.dataset, arguments.data_dir, split)
+        dataset = load_segmentation_dataset(arguments.dataset, arguments.data_dir, split, **options)
         splits.append(sample(dataset, limit, seed))
         verify_examples(splits[-1], processor)
     return splits[0], splits[1]
+
+
+def check_sentences(dataset: Dataset, uses_text: bool) -> None:
+    """Raises `ValueError` where a model that reads would be trained without a single sentence."""
+    if uses_text and not any(dataset["text"]):
+        raise ValueError(
+            "No example of the training split has a sentence: make some by `tevia prompts` and name the table as "
+            "`sentences`, or train the vision-only network with `use_text: false` under `config`."
+        )
 
 
 def sample(dataset: Dataset, limit: int | None, seed: int) -> Dataset:

@@ -1,9 +1,10 @@
 """The frozen text encoder, run once a distinct sentence."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
+from transformers import AutoTokenizer
 
 
 class SentenceFeatureCache:
@@ -51,3 +52,9 @@ class SentenceFeatureCache:
         encoded = self.model.encode_text(**tokens).float().cpu()  # (batch, tokens, dim)
         for sentence, row, mask in zip(sentences, encoded, tokens["attention_mask"].cpu(), strict=True):
             self.features[sentence] = row if self.keeps_padding else row[F.pad(mask, (0, len(row) - len(mask))).bool()]
+
+
+def token_counter(tokenizer: str) -> Callable[[str], int]:
+    """Counts the tokens that a tokenizer, by name or folder, makes of a sentence, its special ones included."""
+    loaded = AutoTokenizer.from_pretrained(tokenizer)
+    return lambda sentence: len(loaded(sentence)["input_ids"])

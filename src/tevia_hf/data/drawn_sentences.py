@@ -1,0 +1,150 @@
+"""Sentences drawn from the masks of a data set, and how far its own sentences agree with its masks."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from datasets.utils import tqdm
+
+from tevia_hf.data.features import check_choice, decode_part, lesion_pixels
+from tevia_hf.data.listing import Listing, Row
+from tevia_hf.data.pairing import example_id
+from tevia_hf.data.registry import ON_DISK
+from tevia_hf.data.tables import COLUMNS
+from tevia_hf.prompts import GRAMMARS, REGIONS, Grammar
+
+Claims = tuple[dict[str, str] | None, dict[str, str]]  # what a sentence says, and what is seen
+
+CARRIES_THE_ANSWER = (
+    "These sentences were drawn from the true masks, so they carry part of the answer: a model that is given them "
+    "knows what nobody knows before the image was read. Scores with them must stand beside scores of the same model "
+    "with another image's sentence and with none (`tevia evaluate`)."
+)
+
+
+@dataclass
+class DrawnSentences:
+    """What was drawn.
+
+    Args:
+        rows: (file name of the mask, sentence), as in the published tables.
+        sides: whose left is meant.
+        agreement: how the set's own sentences agree with its masks, by name; empty where it has none.
+        problems: masks that could not be read, and sentences that are not true of their mask.
+    """
+
+    rows: list[tuple[str, str]]
+    sides: str
+    agreement: dict[str, float]
+    problems: list[str]
+
+    def about(self) -> str:
+        """What readers of the table must know."""
+        lines = [f"{len(self.rows)} sentences, {len({text for _, text in self.rows})} distinct.", self.sides]
+        lines.append(CARRIES_THE_ANSWER)
+        if self.agreement:
+            shares = ", ".join(f"{name} {value:.4f}" for name, value in self.agreement.items())
+            lines.append(f"Agreement of the data set's own sentences with its masks: {shares}.")
+        return "\n".join(lines)
+
+    def save(self, path: str | Path, overwrite: bool = False) -> Path:
+        """Writes the table (`Image`, `Description`), and what must be known of it as `NAME.about.txt` beside it.
+
+        Raises `ValueError` where the table exists and is not to be replaced.
+        """
+        path = Path(path)
+        if path.suffix != ".csv":
+            raise ValueError(f"{path}: sentences are written as CSV. Name it '{path.stem}.csv'.")
+        if path.exists() and not overwrite:
+            raise ValueError(f"{path} exists. Say --overwrite to replace it, or name another file.")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pd.DataFrame(self.rows, columns=list(COLUMNS)).to_csv(path, index=False)
+        path.with_suffix(".about.txt").write_text(self.about() + "\n", encoding="utf-8")
+        return path
+
+
+def choose_grammar(dataset: str, grammar: str | None, template: str | None, empty_template: str) -> Grammar:
+    """The grammar of one's own template, of this name, or of the data set.
+
+    Raises `ValueError` for an unknown name, or where nothing says which grammar is meant.
+    """
+    check_choice("dataset", dataset, ON_DISK)
+    if template is not None:
+        return Grammar(template, empty_template)
+    name = grammar or ON_DISK[dataset].grammar
+    if name is None:
+        raise ValueError(f"'{dataset}' has no grammar of its own. Say --grammar {'|'.join(GRAMMARS)}, or --template.")
+    check_choice("grammar", name, GRAMMARS)
+    return GRAMMARS[name]
+
+
+def draw_sentences(
+    listing: Listing, grammar: Grammar, finding: str | None = None, patient_sides: bool = False
+) -> DrawnSentences:
+    """A sentence for each mask, each read back and compared with its mask.
+
+    Args:
+        listing: as `list_examples` gives it.
+        finding: the class, where the data set does not tell.
+        patient_sides: "left" is the patient's left, who faces the viewer.
+    """
+    whose = "the patient" if patient_sides else "the picture"
+    drawn = DrawnSentences([], f'"Left" is the left of {whose}.', {}, [])
+    compared: list[Claims] = []
+    for row in tqdm([row for row in listing.rows if row["mask"] is not None], desc="Reading masks"):
+        try:
+            mask = lesion_pixels(decode_part(row, "mask"))
+        except (ValueError, OSError) as error:
+            drawn.problems.append(str(error))
+            continue
+        text = grammar.describe(mask, row["finding"] or finding, patient_sides)
+        if false := grammar.disagreements(text, mask, patient_sides):
+            drawn.problems.append(f"'{row['id']}': '{text}' is not true of its mask: {false}")
+        drawn.rows.append((_mask_name(row), text))
+        if row["text"]:
+            compared.append(_claims(grammar, row["text"], mask, patient_sides))
+    drawn.problems += [f"row '{row['id']}' has no mask" for row in listing.rows if row["mask"] is None]
+    drawn.agreement = _agreement(compared)
+    return drawn
+
+
+def _claims(grammar: Grammar, text: str, mask: np.ndarray, patient_sides: bool) -> Claims:
+    return grammar.read(text), grammar.observe(mask, patient_sides)
+
+
+def _agreement(compared: Sequence[Claims]) -> dict[str, float]:
+    """Share of sentences that agree with their mask, by field; a sentence of no known form agrees in none.
+
+    Of lungs also the share that names the same `sides`, and the mean overlap (common / all) of the regions named.
+    """
+    if not compared:
+        return {}
+    names = sorted({name for _, seen in compared for name in seen} - {"s"})
+    shares = {"in the grammar": np.mean([said is not None for said, _ in compared])}
+    for name in names:
+        shares[name] = np.mean([said is not None and said.get(name) == seen.get(name) for said, seen in compared])
+    if "lungs" in names:
+        pairs = [(_regions(said), _regions(seen)) for said, seen in compared]
+        shares["sides"] = np.mean([sides(said) == sides(seen) != set() for said, seen in pairs])
+        shares["overlap of regions"] = np.mean([len(said & seen) / len(said | seen or {""}) for said, seen in pairs])
+    return {name: float(share) for name, share in shares.items()}
+
+
+def sides(regions: set[str]) -> set[str]:
+    return {region.split()[1] for region in regions}
+
+
+def _regions(claims: dict[str, str] | None) -> set[str]:
+    """Such as {"upper left", "lower right"}."""
+    clauses = re.findall(r"([a-z ]+?) (left|right) lung", (claims or {}).get("lungs", "").replace(" and ", ", "))
+    named = [(REGIONS if "all" in words else words.split(), side) for words, side in clauses]
+    return {f"{region} {side}" for regions, side in named for region in regions}
+
+
+def _mask_name(row: Row) -> str:
+    """The mask's file name, as in the published tables; the example's id where that would not lead back to it."""
+    name = Path(row["mask"]).name if isinstance(row["mask"], (str, Path)) else ""
+    return name if name and example_id(name) == row["id"] else f"{row['id']}.png"
