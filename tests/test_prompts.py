@@ -142,6 +142,18 @@ def test_lesions_that_meet_at_a_corner_are_one():
     assert Lesions(mask_of("##... .#... ...#. .....")).count == 2
 
 
+def test_specks_are_no_lesions_unless_there_is_nothing_else():
+    mask = np.zeros((300, 300), bool)
+    mask[0, 0] = mask[290, 290] = True
+    assert BREAST.observe(mask)["count_word"] == "two"
+    mask[100:110, 100:110] = True
+    assert BREAST.observe(mask) == {
+        "count_word": "one", "size": "small", "shape": "rectangular", "s": "", "place": "center",
+    }  # fmt: skip
+    mask[200, 200:209] = True  # nine of 90,000 pixels are a lesion
+    assert BREAST.observe(mask)["count_word"] == "two"
+
+
 def test_ignored_pixels_are_no_lesion_and_labels_are():
     assert Lesions(np.array([[255, 255, 0, 2], [0, 0, 0, 0]])).mask.sum() == 1
 

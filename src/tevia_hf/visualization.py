@@ -166,8 +166,17 @@ def _wrapped_captions(
         return [[""] * len(row) for row in rows]
     if (given := [len(row) for row in rows]) != (written := [len(texts) for texts in captions]):
         raise ValueError(f"Rows hold {given} pictures but {written} captions: give one caption for each picture.")
-    characters = int(width / ImageFont.load_default(FONT_SIZE).getlength("abcdefghij lmnopqrst") * 20)
-    return [["\n".join(textwrap.wrap(text or "", characters)) for text in texts] for texts in captions]
+    return [[_wrapped(text or "", width) for text in texts] for texts in captions]
+
+
+def _wrapped(text: str, width: int) -> str:
+    """Lines of at most `width` pixels: as many characters a line as the widest of them allows."""
+    font = ImageFont.load_default(FONT_SIZE)
+    for characters in range(len(text), 1, -1):
+        lines = textwrap.wrap(text, characters)
+        if max(font.getlength(line) for line in lines) <= width:
+            return "\n".join(lines)
+    return text
 
 
 def _text_height(texts: Sequence[str]) -> int:

@@ -8,6 +8,7 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull
 
 IGNORE_LABEL = 255
+SMALLEST_LESION = 1e-4  # of the picture; smaller ones are slips of the pen, as in BUSI's "malignant (19)"
 TOUCHING = np.ones((3, 3), bool)  # pixels that meet at a corner belong to one lesion
 
 
@@ -30,8 +31,11 @@ class Lesions:
 
     @cached_property
     def components(self) -> np.ndarray:
-        """Number of the lesion of each pixel, 0 for none."""
-        return ndimage.label(self.mask, TOUCHING)[0]
+        """Number of the lesion of each pixel, 0 for none and for specks, unless there is nothing but specks."""
+        numbers, count = ndimage.label(self.mask, TOUCHING)
+        areas = np.bincount(numbers.ravel(), minlength=count + 1)[1:]
+        kept = areas >= min(SMALLEST_LESION * self.mask.size, areas.max(initial=0))
+        return np.append(0, np.where(kept, kept.cumsum(), 0))[numbers]
 
     @cached_property
     def areas(self) -> np.ndarray:
