@@ -3,7 +3,7 @@ import pytest
 
 from tevia_hf.data.augment import TextAwareAugmentation, augmented
 from tevia_hf.data.synthetic import synthetic_dataset
-from tevia_hf.prompts import flip_sentence
+from tevia_hf.prompts import GRAMMARS, QATA, flip_sentence
 
 TEXT = "Unilateral pulmonary infection, one infected area, lower left lung."
 FLIPPED_TEXT = "Unilateral pulmonary infection, one infected area, lower right lung."
@@ -109,3 +109,103 @@ def test_an_augmented_data_set_varies_picture_mask_and_sentence_together_on_ever
         np.testing.assert_array_equal(varied["mask"], np.asarray(given["mask"])[:, ::-1])
         assert varied["text"] == flip_sentence(given["text"]) != given["text"]
         assert varied["id"] == given["id"]
+
+
+# Picture, mask and sentence together
+
+
+VARIED = TextAwareAugmentation(0.5, 0.5, 0.3, 0.5, 0.5, 0.5)
+
+
+def lesions(seed, size=(96, 128)):
+    """A picture whose bright part is the mask: one to four ellipses."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    mask = np.zeros(size, bool)
+    for _ in range(rng.integers(1, 5)):
+        centre, radii = rng.uniform(0.05, 0.95, 2) * size, rng.uniform(4, 20, 2)
+        mask |= ((rows - centre[0]) / radii[0]) ** 2 + ((columns - centre[1]) / radii[1]) ** 2 <= 1
+    return mask
+
+
+@pytest.mark.parametrize("patient_sides", [False, True])
+@pytest.mark.parametrize("name", GRAMMARS)
+def test_the_sentence_of_the_varied_mask_is_the_varied_sentence(name, patient_sides):
+    grammar, changed = GRAMMARS[name], 0
+    vary = TextAwareAugmentation(0.5, 0.5, 0.3, 0.5, 0.5, 0.5, patient_sides=patient_sides)
+    for seed in range(120):
+        mask = lesions(seed)
+        text = grammar.describe(mask, "benign", patient_sides)
+        varied = vary({"image": mask * np.uint8(200), "mask": mask * np.uint8(255), "text": text, "id": str(seed)})
+        assert varied["text"] == grammar.describe(varied["mask"] == 255, "benign", patient_sides)
+        changed += varied["text"] != text
+    assert changed > 8
+
+
+def test_picture_and_mask_move_together_in_every_variation():
+    for seed in range(60):
+        mask = lesions(seed)
+        vary = TextAwareAugmentation(0.5, 0.5, 0.5, 1.0)
+        varied = vary({"image": mask * np.uint8(200), "mask": mask * np.uint8(255), "text": None, "id": str(seed)})
+        sharp = np.abs(varied["image"].astype(int) - 100) > 70
+        assert np.mean((varied["image"] > 100)[sharp] == (varied["mask"] > 0)[sharp]) > 0.999
+        assert sharp.mean() > 0.9
+
+
+def test_a_vertical_flip_mirrors_from_top_to_bottom_and_rewrites_the_sentence():
+    flipped = TextAwareAugmentation(0.0, 0.0, vertical_flip_probability=1.0)(
+        {**example(), "text": "One tumor at the lower left; the base is dense."}
+    )
+    np.testing.assert_array_equal(flipped["image"], example()["image"][::-1])
+    np.testing.assert_array_equal(flipped["mask"], example()["mask"][::-1])
+    assert flipped["text"] == "One tumor at the upper left; the base is dense."
+
+
+def test_rotation_turns_by_up_to_its_limit_and_adds_no_mask_values():
+    bar = np.zeros((101, 101), np.uint8)
+    bar[50, 10:91] = 255
+    bar[49:52, 10:91] = 255
+    angles = []
+    for name in range(30):
+        turned = TextAwareAugmentation(0.0, 0.0, rotation_probability=1.0)(
+            {"image": bar, "mask": bar, "text": "", "id": str(name)}
+        )["mask"]
+        assert {*np.unique(turned)} <= {0, 255}
+        rows, columns = np.nonzero(turned)
+        angles.append(np.rad2deg(np.arctan(np.polyfit(columns, rows, 1)[0])))
+    assert -16 < min(angles) < -8 and 8 < max(angles) < 16
+
+
+def test_a_zoom_that_would_lose_all_lesions_is_not_carried_out():
+    mask = np.zeros((60, 60), np.uint8)
+    mask[0:2, 0:2] = 1
+    mask[55:, 55:] = 255  # not to be counted
+    for name in range(40):
+        zoomed = ALWAYS_ZOOM({"image": mask, "mask": mask, "text": "One lesion.", "id": str(name)})
+        assert (zoomed["mask"] == 1).any() and zoomed["text"] == "One lesion."
+
+
+def test_lesions_that_leave_the_picture_leave_the_sentence():
+    mask = np.zeros((100, 100), np.uint8)
+    mask[0:3, 0:3] = mask[60:80, 60:80] = 255
+    text = QATA.describe(mask > 0)
+    assert "two infected areas" in text and "left" in text
+    texts = {ALWAYS_ZOOM({"image": mask, "mask": mask, "text": text, "id": str(name)})["text"] for name in range(40)}
+    assert "Unilateral pulmonary infection, one infected area, lower right lung." in texts and text in texts
+
+
+def test_contrast_and_noise_change_the_picture_alone_and_stay_in_its_range():
+    given = {**example(np.uint16), "image": np.arange(2400, dtype=np.uint16).reshape(40, 60) * 20}
+    exposed = TextAwareAugmentation(0.0, 0.0, intensity_probability=1.0, noise_probability=1.0)(given)
+    assert not np.array_equal(exposed["image"], given["image"])
+    assert given["image"].min() <= exposed["image"].min() and exposed["image"].max() <= given["image"].max()
+    assert np.corrcoef(exposed["image"].ravel(), given["image"].ravel())[0, 1] > 0.9
+    np.testing.assert_array_equal(exposed["mask"], given["mask"])
+    assert exposed["text"] == TEXT
+
+
+def test_three_channel_masks_are_read_for_the_sentence():
+    given = example()
+    text = QATA.describe(given["mask"] > 0)
+    varied = VARIED({**given, "mask": np.stack([given["mask"]] * 3, -1), "text": text})
+    assert varied["text"] == QATA.describe(varied["mask"][..., 0] > 0)

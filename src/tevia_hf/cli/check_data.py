@@ -19,9 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from types import SimpleNamespace
 
-    from .. import TeViAImageProcessor
     from ..data.check import check_dataset, count_words
     from ..data.registry import list_examples
+    from ..image_processing_tevia import TeViAImageProcessor
     from ..training.output_dir import claim_output_dir
     from ..training.sentence_features import token_counter
 

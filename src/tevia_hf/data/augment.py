@@ -100,7 +100,7 @@ class TextAwareAugmentation:
         result = {**example, **{part: _as_before(moved[part], example[part]) for part in parts}}
         if "mask" not in parts or np.array_equal(result["mask"], example["mask"]):
             return result
-        before, after = lesion_pixels(example["mask"]), lesion_pixels(result["mask"])
+        before, after = (lesion_pixels(part["mask"], coded_as=example["mask"]) for part in (example, result))
         if before.any() and not after.any():
             return example
         if example.get("text"):

@@ -12,7 +12,7 @@ import numpy as np
 from datasets.utils import tqdm
 from PIL import Image
 
-from tevia_hf.data.duplicates import fingerprint, near_duplicates, thumbnail
+from tevia_hf.data.duplicates import THUMBNAIL, fingerprint, near_duplicates, thumbnail
 from tevia_hf.data.features import SPLITS, decode_part, reference_labels, row_problems
 from tevia_hf.data.listing import Listing, Row
 from tevia_hf.visualization import IGNORE_LABEL, contact_sheet, overlay
@@ -103,6 +103,8 @@ def check_dataset(
     missing, and a training split without any lesion.
     """
     report = DataReport(listing.source, faults=[problem.text for problem in listing.problems])
+    if not listing.rows:
+        report.faults.append("no examples were found")
     for split in listing.splits:
         report.faults += row_problems(_of_split(listing.rows, split))
     if unknown := [split for split in listing.splits if split not in SPLITS]:
@@ -176,7 +178,7 @@ def _check_groups(rows: Sequence[Row], report: DataReport) -> None:
 
 
 def _check_duplicates(looks: Sequence[Look], report: DataReport) -> None:
-    thumbnails = np.array([look.thumbnail for look in looks]).reshape(len(looks), -1)
+    thumbnails = np.array([look.thumbnail for look in looks]).reshape(len(looks), THUMBNAIL**2)
     pairs = [(looks[first], looks[second]) for first, second in near_duplicates(thumbnails)]
     across = [(a, b) for a, b in pairs if a.row["split"] != b.row["split"]]
     equal = [(a, b) for a, b in across if a.fingerprint == b.fingerprint]

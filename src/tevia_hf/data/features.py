@@ -136,12 +136,21 @@ def spacing_of(example: Mapping[str, Any]) -> Spacing | None:
     return read_image(path).spacing_mm if path and is_medical(path) else None
 
 
-def lesion_pixels(mask: np.ndarray) -> np.ndarray:
-    """Where a mask as on disk, (height, width[, channels]), marks a lesion: 255 beside 0 alone, else every label."""
-    labels = mask[..., :3].max(-1) if mask.ndim == 3 else mask
-    if labels.dtype == bool or not np.isin(labels, (0, IGNORE_LABEL)).all():
+def lesion_pixels(mask: np.ndarray, coded_as: np.ndarray | None = None) -> np.ndarray:
+    """Where a mask as on disk, (height, width[, channels]), marks a lesion: 255 beside 0 alone, else every label.
+
+    Args:
+        coded_as: The mask that tells whether 255 is the lesion or "do not count"; by default the mask itself, which no
+            longer tells once its labels were moved out of the picture.
+    """
+    labels, coding = (_one_channel(array) for array in (mask, mask if coded_as is None else coded_as))
+    if labels.dtype == bool or not np.isin(coding, (0, IGNORE_LABEL)).all():
         return (labels > 0) & (labels != IGNORE_LABEL)
     return labels == IGNORE_LABEL
+
+
+def _one_channel(mask: np.ndarray) -> np.ndarray:
+    return mask[..., :3].max(-1) if mask.ndim == 3 else mask
 
 
 def check_choice(what: str, value: str, choices: Iterable[str]) -> None:

@@ -1,5 +1,6 @@
 """Paths that name a slice of a volume and the window it is seen through: `scan.nii.gz#coronal:40@-600,1500`."""
 
+import math
 import re
 from pathlib import Path
 from typing import Literal, NamedTuple, cast
@@ -16,9 +17,10 @@ SUFFIXES = (*PICTURE_SUFFIXES, *DICOM_SUFFIXES, *NIFTI_SUFFIXES, *MATLAB_SUFFIXE
 MASK_SUFFIXES = (".png", ".nii.gz", ".nii", ".npz")
 
 _SLICED = "|".join(map(re.escape, (*DICOM_SUFFIXES, *NIFTI_SUFFIXES)))
-_ADDRESS = re.compile(rf"(?P<path>.*(?:{_SLICED}))#(?P<fragment>.*)", re.IGNORECASE | re.DOTALL)
+_ADDRESS = re.compile(rf"(?P<path>.*(?:{_SLICED}))#(?P<fragment>[^/\\]*)", re.IGNORECASE | re.DOTALL)
 _FRAGMENT = re.compile(
-    r"(?:(?P<plane>axial|coronal|sagittal):)?(?P<number>\d+|middle)?(?:@(?P<centre>-?[\d.]+),(?P<width>[\d.]+))?"
+    r"(?:(?P<plane>axial|coronal|sagittal):)?(?P<number>[0-9]+|middle)?"
+    r"(?:@(?P<centre>-?[0-9]+(?:\.[0-9]+)?),(?P<width>[0-9]+(?:\.[0-9]+)?))?"
 )
 
 
@@ -37,10 +39,10 @@ def parse_address(address: str | Path) -> Address:
     Raises `ValueError` for a fragment of another form.
     """
     match = _ADDRESS.fullmatch(str(address))
-    if match is None:
+    if match is None or str(address).lower().endswith((*PICTURE_SUFFIXES, *MATLAB_SUFFIXES)):
         return Address(Path(address))
     parts = _FRAGMENT.fullmatch(match["fragment"])
-    if parts is None or not match["fragment"]:
+    if parts is None or not match["fragment"] or float(parts["width"] or 1) == 0:
         raise ValueError(
             f"{address}: '#{match['fragment']}' names no slice. Write e.g. #40, #coronal:40, #middle or #40@-600,1500 "
             "(slice 40 through the window of centre -600 and width 1500)."
@@ -56,7 +58,7 @@ def parse_window(text: str) -> Window:
         centre, width = (float(part) for part in text.split(","))
     except ValueError:
         centre, width = 0.0, 0.0
-    if width <= 0:
+    if not (math.isfinite(centre) and 0 < width < math.inf):
         raise ValueError(
             f"window is '{text}': give centre and width, e.g. -600,1500 for lungs, 40,400 for soft tissue."
         )
@@ -69,7 +71,8 @@ def with_window(address: str | Path, window: Window) -> Path:
     if suffix_of(parts.path) not in (*DICOM_SUFFIXES, *NIFTI_SUFFIXES) or parts.window is not None:
         return Path(address)
     joint = "" if "#" in str(address)[len(str(parts.path)) :] else "#"
-    return Path(f"{address}{joint}@{window[0]:g},{window[1]:g}")
+    centre, width = (f"{float(end)!r}".removesuffix(".0") for end in window)  # :g would round
+    return Path(f"{address}{joint}@{centre},{width}")
 
 
 def suffix_of(path: str | Path) -> str:

@@ -7,10 +7,16 @@ import numpy as np
 
 from tevia_hf.io.address import Address
 from tevia_hf.io.medical_image import Geometry, MedicalImage
-from tevia_hf.io.pixels import check_size, choose_number, require, to_labels, to_unit
+from tevia_hf.io.pixels import check_finite, check_size, choose_number, require, to_labels, to_unit
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _REFERENCES = ("SOPInstanceUID", "SOPClassUID", "FrameOfReferenceUID", "SeriesInstanceUID", "StudyInstanceUID")
+# Implicit VR, explicit VR and explicit VR big endian, by what pydicom found: (is implicit, is little endian)
+_SYNTAXES = {
+    (True, True): "1.2.840.10008.1.2",
+    (False, True): "1.2.840.10008.1.2.1",
+    (False, False): "1.2.840.10008.1.2.2",
+}
 _CENTIMETRES = 3  # PhysicalUnitsXDirection of ultrasound regions
 
 
@@ -26,18 +32,20 @@ def read_dicom(address: Address, is_mask: bool = False) -> MedicalImage:
     """
     path = address.path
     dataset = _open(path)
-    if "PixelData" not in dataset and "FloatPixelData" not in dataset and "DoubleFloatPixelData" not in dataset:
+    if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         raise ValueError(
             f"{path}: holds no picture (no PixelData). Export the image, not the report or the structure set."
         )
-    check_size(int(dataset.get("Rows", 0)), int(dataset.get("Columns", 0)), path)
-    frame = choose_number(address.number, int(dataset.get("NumberOfFrames", 1) or 1), path, "frames")
+    if address.plane != "axial":
+        raise ValueError(
+            f"{path}: '{address.plane}' is a plane of a volume, this file has frames. Write {path.name}#0."
+        )
+    check_size(int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0), path)
+    frame = choose_number(address, int(dataset.get("NumberOfFrames") or 1), "frames")
     stored = _stored_pixels(dataset, frame, path)
     geometry = Geometry(path, _affine(dataset, frame), frame, _references(dataset))
-    spacing = _spacing(dataset, frame)
-    if is_mask:
-        return MedicalImage(to_labels(stored if stored.ndim == 2 else stored.max(-1), path), spacing, geometry)
-    return MedicalImage(_seen(dataset, stored, frame, address), spacing, geometry)
+    pixels = to_labels(stored, path) if is_mask else _seen(dataset, stored, frame, address)
+    return MedicalImage(pixels, _spacing(dataset, frame), geometry)
 
 
 def _open(path: Path) -> Any:
@@ -49,60 +57,106 @@ def _open(path: Path) -> Any:
 
 
 def _stored_pixels(dataset: Any, frame: int, path: Path) -> np.ndarray:
-    """(rows, columns[, 3]) of one frame, colour as RGB, palettes resolved."""
-    from pydicom.pixels import apply_color_lut, pixel_array
+    """(rows, columns) of one frame, the indices of a palette; (rows, columns, 3) in RGB of a colour file."""
+    from pydicom.pixels import pixel_array
 
-    if not hasattr(dataset, "file_meta") or "TransferSyntaxUID" not in dataset.file_meta:  # no preamble: the default
-        dataset.ensure_file_meta()
-        dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2"
+    dataset.ensure_file_meta()
+    if "TransferSyntaxUID" not in dataset.file_meta:  # no preamble: as it was read
+        dataset.file_meta.TransferSyntaxUID = _SYNTAXES[dataset.original_encoding]
+    _require_decoder(dataset.file_meta.TransferSyntaxUID, path)
     try:
-        pixels = pixel_array(dataset, index=frame)
-        if dataset.PhotometricInterpretation == "PALETTE COLOR":
-            pixels = apply_color_lut(pixels, dataset)
-            pixels = (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
+        return pixel_array(dataset, index=frame)
     except Exception as error:  # decoders raise nearly anything on damaged bytes
         raise ValueError(
-            f"{path}: its picture cannot be decoded ({error}). Export it uncompressed (Explicit VR Little Endian), or "
-            "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg."
+            f"{path}: its picture is corrupt or cut short ({error}). Fetch or export the file again, uncompressed if "
+            "it is not (Explicit VR Little Endian)."
         ) from error
-    return pixels
+
+
+def _require_decoder(syntax: Any, path: Path) -> None:
+    from pydicom.pixels import get_decoder
+
+    try:
+        available = get_decoder(syntax).is_available
+    except NotImplementedError:
+        available = False
+    if not available:
+        raise ValueError(
+            f"{path}: compressed as {syntax.name}, for which no decoder is installed. pip install python-gdcm, or "
+            "export it uncompressed (Explicit VR Little Endian)."
+        )
 
 
 def _seen(dataset: Any, stored: np.ndarray, frame: int, address: Address) -> np.ndarray:
-    if stored.ndim == 3:
-        return stored if stored.dtype == np.uint8 else np.round(255 * to_unit(stored, None)).astype(np.uint8)
-    from pydicom.pixels import apply_modality_lut
+    if dataset.PhotometricInterpretation == "PALETTE COLOR":
+        from pydicom.pixels import apply_color_lut
 
-    values = apply_modality_lut(stored, _transformation(dataset, frame, "PixelValueTransformationSequence"))
-    padding = dataset.get("PixelPaddingValue")
-    counted = None if padding is None else stored != int(padding)
-    unit = _through_window(dataset, values, frame, address, counted)
+        colours = apply_color_lut(stored, dataset)[..., :3]
+        return _to_bytes(colours, 8 if colours.max() < 256 else 16)  # 8-bit colours come in 16-bit tables too
+    if stored.ndim == 3:
+        return _to_bytes(stored, dataset.BitsStored)
+    values = _rescaled(dataset, stored, frame)
+    check_finite(values, address.path)
+    unit = _through_window(dataset, values, frame, address, ~_is_padding(dataset, stored))
     return 1 - unit if dataset.PhotometricInterpretation == "MONOCHROME1" else unit
 
 
-def _through_window(
-    dataset: Any, values: np.ndarray, frame: int, address: Address, counted: np.ndarray | None
-) -> np.ndarray:
+def _to_bytes(colours: np.ndarray, bits: int) -> np.ndarray:
+    return colours.astype(np.uint8) if bits == 8 else np.round(colours * (255 / (2.0**bits - 1))).astype(np.uint8)
+
+
+def _rescaled(dataset: Any, stored: np.ndarray, frame: int) -> np.ndarray:
+    """Stored values to the modality's own, such as Hounsfield units."""
+    if dataset.get("ModalityLUTSequence"):
+        return _looked_up(stored, dataset.ModalityLUTSequence[0], dataset)[0]
+    tags = _transformation(dataset, frame, "PixelValueTransformationSequence")
+    slope, intercept = (tags.get(name) for name in ("RescaleSlope", "RescaleIntercept"))
+    return stored * float(1 if slope is None else slope) + float(intercept or 0)
+
+
+def _is_padding(dataset: Any, stored: np.ndarray) -> np.ndarray:
+    if (padding := dataset.get("PixelPaddingValue")) is None or stored.dtype.kind == "f":
+        return np.zeros(stored.shape, bool)
+    limit = dataset.get("PixelPaddingRangeLimit")
+    # brought to the pixels' type: makers write -2000 as its unsigned twin 63536
+    ends = [np.int64(end).astype(stored.dtype) for end in (padding, padding if limit is None else limit)]
+    return (stored >= min(ends)) & (stored <= max(ends))
+
+
+def _through_window(dataset: Any, values: np.ndarray, frame: int, address: Address, counted: np.ndarray) -> np.ndarray:
+    tags = _transformation(dataset, frame, "FrameVOILUTSequence")
     if address.window is not None:
         return to_unit(values, address.window)
-    tags = _transformation(dataset, frame, "FrameVOILUTSequence")
-    if "VOILUTSequence" in tags:
-        from pydicom.pixels import apply_voi
-
-        entries = tags.VOILUTSequence[0].LUTDescriptor
-        return (apply_voi(values.astype(stored_type(dataset)), tags) / (2.0 ** entries[2] - 1)).astype(np.float32)
-    if "WindowCenter" not in tags:
+    if tags.get("VOILUTSequence"):
+        found, top = _looked_up(values, tags.VOILUTSequence[0], dataset)
+        return (found / top).astype(np.float32)
+    if tags.get("WindowCenter") is None or tags.get("WindowWidth") is None:
         return to_unit(values, None, counted)
+    return _windowed(values, tags, address.path)
+
+
+def _windowed(values: np.ndarray, tags: Any, path: Path) -> np.ndarray:
+    """From 0 to 1 through the first window of the file, by the function it names."""
     centre, width = (_first(tags[name].value) for name in ("WindowCenter", "WindowWidth"))
-    function = tags.get("VOILUTFunction", "LINEAR")
+    function = str(tags.get("VOILUTFunction") or "LINEAR").upper()
+    if width <= 0 or (function == "LINEAR" and width < 1):
+        raise ValueError(f"{path}: its window has a width of {width:g}. Give one, e.g. {path.name}#@40,400.")
     if function == "SIGMOID":
         return (1 / (1 + np.exp(-4 * (values - centre) / width))).astype(np.float32)
     # PS3.3 C.11.2.1.2: LINEAR counts the pixels of the window, LINEAR_EXACT measures it
     return to_unit(values, (centre, width) if function == "LINEAR_EXACT" else (centre - 0.5, max(width - 1, 1e-6)))
 
 
-def stored_type(dataset: Any) -> np.dtype:
-    return np.dtype(f"{'i' if dataset.PixelRepresentation else 'u'}{dataset.BitsAllocated // 8}")
+def _looked_up(values: np.ndarray, item: Any, dataset: Any) -> tuple[np.ndarray, float]:
+    """Values through a table, and the greatest value that it may give. (pydicom's look-up is for 8 and 16 bits.)"""
+    count, first, bits = (int(entry) for entry in item.LUTDescriptor)
+    table = item.LUTData
+    if isinstance(table, bytes):
+        order = "<" if dataset.file_meta.TransferSyntaxUID.is_little_endian else ">"
+        table = np.frombuffer(table, "u1" if len(table) <= (count or 2**16) + 1 else f"{order}u2")
+    table = np.asarray(table, float)[: count or 2**16]
+    places = np.clip(np.round(values).astype(np.int64) - first, 0, len(table) - 1)
+    return table[places], max(2.0**bits - 1, float(table.max()))
 
 
 def _transformation(dataset: Any, frame: int, sequence: str) -> Any:
@@ -125,13 +179,18 @@ def _spacing(dataset: Any, frame: int) -> tuple[float, float] | None:
     measures = _functional_group(dataset, frame, "PixelMeasuresSequence")
     for tags in filter(None, (measures, dataset)):
         for name in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
-            if tags.get(name):
-                row, column = tags.get(name)
+            if (value := tags.get(name)) and min(value) > 0:
+                row, column = value
                 return float(row), float(column)
-    for region in dataset.get("SequenceOfUltrasoundRegions") or []:
-        if region.get("PhysicalUnitsXDirection") == region.get("PhysicalUnitsYDirection") == _CENTIMETRES:
-            return 10 * abs(float(region.PhysicalDeltaY)), 10 * abs(float(region.PhysicalDeltaX))
-    return None
+    regions = dataset.get("SequenceOfUltrasoundRegions") or []
+    scales = {scale for region in regions if (scale := _region_scale(region))}
+    return scales.pop() if len(scales) == 1 else None  # no one spacing where regions differ
+
+
+def _region_scale(region: Any) -> tuple[float, float] | None:
+    if not region.get("PhysicalUnitsXDirection") == region.get("PhysicalUnitsYDirection") == _CENTIMETRES:
+        return None
+    return 10 * abs(float(region.PhysicalDeltaY)), 10 * abs(float(region.PhysicalDeltaX))
 
 
 def _affine(dataset: Any, frame: int) -> np.ndarray | None:
@@ -142,7 +201,8 @@ def _affine(dataset: Any, frame: int) -> np.ndarray | None:
     if not (place.get("ImagePositionPatient") and facing.get("ImageOrientationPatient") and spacing):
         return None
     along_row, along_column = np.array(facing.ImageOrientationPatient, float).reshape(2, 3)
-    thickness = float(dataset.get("SpacingBetweenSlices") or dataset.get("SliceThickness") or 1.0)
+    measures = _functional_group(dataset, frame, "PixelMeasuresSequence") or dataset
+    thickness = float(measures.get("SpacingBetweenSlices") or measures.get("SliceThickness") or 1.0)
     affine = np.eye(4)
     affine[:3, 0] = along_row * spacing[1]
     affine[:3, 1] = along_column * spacing[0]

@@ -9,7 +9,7 @@ import numpy as np
 
 from tevia_hf.io.address import Address
 from tevia_hf.io.medical_image import Geometry, MedicalImage
-from tevia_hf.io.pixels import require
+from tevia_hf.io.pixels import check_size, require
 
 
 def read_matlab(address: Address, is_mask: bool = False) -> MedicalImage:
@@ -18,7 +18,10 @@ def read_matlab(address: Address, is_mask: bool = False) -> MedicalImage:
     Raises `ValueError` for a file that is damaged or of another kind.
     """
     with _record(address.path) as record:
-        pixels = np.asarray(record["tumorMask" if is_mask else "image"]).T  # MATLAB stores column after column
+        stored = record["tumorMask" if is_mask else "image"]
+        height, width = stored.shape[::-1]
+        check_size(height, width, address.path)
+        pixels = np.asarray(stored).T  # MATLAB stores column after column
     return MedicalImage(np.ascontiguousarray(pixels > 0 if is_mask else pixels), None, Geometry(address.path))
 
 

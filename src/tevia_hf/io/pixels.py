@@ -6,7 +6,7 @@ from types import ModuleType
 
 import numpy as np
 
-from tevia_hf.io.address import Window
+from tevia_hf.io.address import Address, Window
 
 MOST_PIXELS = 100_000_000
 
@@ -28,23 +28,40 @@ def to_unit(values: np.ndarray, window: Window | None, counted: np.ndarray | Non
 
 
 def to_labels(values: np.ndarray, path: Path) -> np.ndarray:
-    """Stored labels as integers. Raises `ValueError` where they are none."""
+    """(height, width) of stored labels as integers; of three channels that are equal, one.
+
+    Raises `ValueError` where the values are no labels.
+    """
+    if values.ndim == 3 and (values == values[..., :1]).all():
+        values = values[..., 0]
+    if values.ndim == 3:
+        raise ValueError(f"{path}: a mask in colour has no labels. Save it as one channel of label numbers.")
+    check_finite(values, path)
     labels = np.round(values).astype(np.int32)
     if not np.array_equal(labels, values):
         raise ValueError(f"{path}: a mask holds whole numbers, this one does not. Save the labels, not probabilities.")
     return labels.astype(np.uint8) if labels.size and labels.min() >= 0 and labels.max() <= 255 else labels
 
 
-def choose_number(number: int | str | None, count: int, path: Path, what: str) -> int:
+def check_finite(values: np.ndarray, path: Path) -> None:
+    """Raises `ValueError` for values that are no numbers, which no window can show."""
+    if bad := int((~np.isfinite(values)).sum()):
+        raise ValueError(f"{path}: {bad} pixels are NaN or infinite. Replace them, e.g. by the value of air.")
+
+
+def choose_number(address: Address, count: int, what: str) -> int:
     """The number of the slice or frame. Raises `ValueError` with how many there are."""
+    number = address.number
     if number == "middle":
         return count // 2
     if number is None and count == 1:
         return 0
     if not isinstance(number, int) or number >= count:
+        plane = "" if address.plane == "axial" else f"{address.plane}:"
         raise ValueError(
-            f"{path}: holds {count} {what}, 0 to {count - 1}; "
-            f"{'none is named' if number is None else f'not {number}'}. Name one, e.g. {path.name}#{count // 2}."
+            f"{address.path}: holds {count} {what}, 0 to {count - 1}; "
+            f"{'none is named' if number is None else f'not {number}'}. "
+            f"Name one, e.g. {address.path.name}#{plane}{count // 2}."
         )
     return number
 

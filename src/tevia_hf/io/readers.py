@@ -50,7 +50,14 @@ def read_image(path: str | Path, is_mask: bool = False) -> MedicalImage:
         )
     if not address.path.is_file():
         raise FileNotFoundError(f"{address.path}: no such file. Check the path.")
-    return reader(address, is_mask)
+    try:
+        return reader(address, is_mask)
+    except Exception as error:  # a damaged tag may surface anywhere
+        if isinstance(error, ValueError) and str(error).startswith(str(address.path)):
+            raise
+        raise ValueError(
+            f"{address.path}: not readable, corrupt ({type(error).__name__}: {error}). Fetch or export the file again."
+        ) from error
 
 
 def to_array(image: Image.Image, is_mask: bool = False) -> np.ndarray:

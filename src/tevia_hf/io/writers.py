@@ -11,6 +11,13 @@ from tevia_hf.io.address import MASK_SUFFIXES
 from tevia_hf.io.medical_image import Geometry, MedicalImage
 from tevia_hf.io.pixels import require
 
+_REFERENCES = {
+    "referenced_sop_instance_uid": "SOPInstanceUID",
+    "referenced_sop_class_uid": "SOPClassUID",
+    "frame_of_reference_uid": "FrameOfReferenceUID",
+    "series_instance_uid": "SeriesInstanceUID",
+    "study_instance_uid": "StudyInstanceUID",
+}
 _LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
 
 
@@ -62,25 +69,28 @@ def _write_png(path: Path, labels: np.ndarray, num_labels: int, like: MedicalIma
 
 def _write_nifti(path: Path, labels: np.ndarray, num_labels: int, like: MedicalImage | None) -> None:
     nibabel = require("nibabel", path)
-    volume = nibabel.Nifti1Image(labels.T[..., None], _affine(like))
+    volume = nibabel.as_closest_canonical(nibabel.Nifti1Image(labels.T[..., None], _affine(like)))
     volume.header.set_xyzt_units("mm")
     nibabel.save(volume, path)
 
 
 def _write_segmentation(path: Path, labels: np.ndarray, num_labels: int, like: MedicalImage | None) -> None:
+    if (labels >= max(num_labels, 2)).any():
+        raise ValueError(f"{path}: a segmentation has no label 255. Set what is to be ignored to 0, or write PNG.")
     source = like.source if like is not None and like.source is not None else Geometry(path)
     spacing = like.spacing_mm if like is not None and like.spacing_mm is not None else ()
     position, orientation = _in_patient(source.affine)
     arrays: dict[str, Any] = {
         "pixel_array": labels[None],
-        "segment_numbers": np.setdiff1d(labels, [0, 255]),
+        "segment_numbers": np.arange(1, max(num_labels, 2)),
         "pixel_spacing": np.array(spacing, float),
         "image_position_patient": position,
         "image_orientation_patient": orientation,
         "referenced_frame_number": np.array(source.frame + 1),
-        **source.references,
+        **{name: np.array(source.references.get(tag, "")) for name, tag in _REFERENCES.items()},
     }
-    np.savez_compressed(path, **arrays)
+    with path.open("wb") as file:  # given a name, numpy would add a second suffix to "MASK.NPZ"
+        np.savez_compressed(file, **arrays)
 
 
 def _affine(like: MedicalImage | None) -> np.ndarray:

@@ -1,0 +1,235 @@
+"""Faults planted in a copy of each data set are found, and a sound one has none."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from layouts import LAYOUTS, SENTENCE, film, save
+from PIL import Image
+from tiny import tiny_processor
+
+from tevia_hf.data.check import check_dataset, count_words
+from tevia_hf.data.duplicates import NEARLY_EQUAL, near_duplicates, thumbnail
+from tevia_hf.data.listing import Listing
+from tevia_hf.data.registry import list_examples
+
+
+@pytest.fixture(scope="module")
+def processor():
+    return tiny_processor()
+
+
+def examined(name, root, processor, **options):
+    return check_dataset(list_examples(name, root), processor, **options)
+
+
+def masks_of(root):
+    return sorted(path for path in root.rglob("*") if "mask" in str(path.relative_to(root)).lower() and path.is_file()
+                  or path.parent.name in ("GTs", "labelcol"))  # fmt: skip
+
+
+def missing_mask(root):
+    masks_of(root)[0].unlink()
+
+
+def other_size(root):
+    path = masks_of(root)[0]
+    Image.fromarray(np.asarray(Image.open(path))[:20]).save(path)
+
+
+def other_values(root):
+    path = masks_of(root)[0]
+    Image.fromarray(np.full(np.asarray(Image.open(path)).shape[:2], 7, np.uint8)).save(path)
+
+
+def corrupt_file(root):
+    path = masks_of(root)[0]
+    path.write_bytes(path.read_bytes()[:60])
+
+
+FAULTS = {
+    missing_mask: "has no mask",
+    other_size: "segmentation map|size",
+    other_values: r"no labels \(7\)",
+    corrupt_file: "corrupt or cut short",
+}
+PICTURES = {key: value for key, value in LAYOUTS.items() if key != "figshare"}
+
+
+@pytest.mark.parametrize(("name", "write"), LAYOUTS.values(), ids=LAYOUTS)
+def test_a_sound_data_set_has_no_faults(tmp_path, processor, name, write):
+    write(tmp_path)
+    report = examined(name, tmp_path, processor)
+    assert report.faults == [] and report.is_sound
+    assert all(held["examples"] == held["readable"] > 0 for held in report.splits.values())
+    assert report.sheet is not None
+
+
+@pytest.mark.parametrize("plant", FAULTS, ids=lambda plant: plant.__name__)
+@pytest.mark.parametrize(("name", "write"), PICTURES.values(), ids=PICTURES)
+def test_a_planted_fault_is_found_and_the_rest_is_examined(tmp_path, processor, name, write, plant):
+    write(tmp_path)
+    plant(tmp_path)
+    report = examined(name, tmp_path, processor)
+    assert len(report.faults) == 1 and not report.is_sound
+    assert pd.Series(report.faults).str.contains(FAULTS[plant]).all()
+    assert sum(held["readable"] for held in report.splits.values()) == (
+        sum(held["examples"] for held in report.splits.values()) - 1
+    )
+
+
+def test_faults_of_records_are_found(tmp_path, processor):
+    LAYOUTS["figshare"][1](tmp_path)
+    corrupt_file_ = tmp_path / "brainTumorDataPublic_1-766" / "2.mat"
+    corrupt_file_.write_bytes(corrupt_file_.read_bytes()[:60])
+    report = examined("brain", tmp_path, processor)
+    assert len(report.faults) == 1 and "2.mat" in report.faults[0]
+
+
+@pytest.mark.parametrize("layout", ["qata", "mosmed", "monuseg"])
+def test_an_empty_sentence_is_found(tmp_path, processor, layout):
+    name, write = LAYOUTS[layout]
+    write(tmp_path)
+    table = next(path for path in sorted(tmp_path.rglob("*")) if path.suffix in (".csv", ".xlsx"))
+    content = pd.read_csv(table) if table.suffix == ".csv" else pd.read_excel(table)
+    content.loc[0, "Description"] = None
+    content.to_csv(table, index=False) if table.suffix == ".csv" else content.to_excel(table, index=False)
+    report = examined(name, tmp_path, processor)
+    assert len(report.faults) == 1 and "1 of" in report.faults[0] and "have no sentence" in report.faults[0]
+
+
+def test_a_set_without_any_sentence_is_sound_but_said_to_have_none(tmp_path, processor):
+    LAYOUTS["lgg"][1](tmp_path)
+    report = examined("brain", tmp_path, processor)
+    assert report.is_sound and "no example has a sentence" in report.warnings[0]
+
+
+def rename_into_test(root):
+    """A slice of a training patient in the test split."""
+    for folder in ("img", "labelcol"):
+        source = root / "Train_Folder" / folder / "Morozov_study_0017_21.png"
+        source.rename(root / "Test_Folder" / folder / source.name)
+    for title, names in (("Train", ["Morozov_study_0017_20.png", "Jun_coronacases_case7_75.png"]),
+                         ("Test", ["Jun_radiopaedia_case1_3.png", "Morozov_study_0017_21.png"])):  # fmt: skip
+        table = pd.DataFrame({"Image": names, "Description": [SENTENCE] * 2})
+        table.to_excel(root / f"{title}_Folder" / f"{title}_text.xlsx", index=False)
+
+
+def test_a_patient_in_two_splits_is_found_and_a_group_split_is_the_cure(tmp_path, processor):
+    LAYOUTS["mosmed"][1](tmp_path)
+    rename_into_test(tmp_path)
+    report = examined("mosmed", tmp_path, processor)
+    assert len(report.faults) == 1
+    assert (
+        "1 groups (patients, studies) with 2 examples lie in more than one split: Morozov_study_0017"
+        in report.faults[0]
+    )
+    cured = check_dataset(list_examples("mosmed", tmp_path, group_split=(0.5, 0.25, 0.25)), processor)
+    assert cured.is_sound
+
+
+def test_equal_images_in_two_splits_are_a_fault_and_near_ones_a_warning(tmp_path, processor):
+    LAYOUTS["monuseg"][1](tmp_path)
+    pixels = film("TCGA-18-5592-01Z-00-DX1", channels=3)
+    image = tmp_path / "Val_Folder" / "img" / "TCGA-38-6178-01Z-00-DX1.png"
+    save(image, pixels)
+    report = examined("monuseg", tmp_path, processor)
+    assert "1 pairs of equal images in different splits: 'TCGA-18-5592-01Z-00-DX1' (train)" in report.faults[0]
+    save(image, np.clip(pixels * 0.9 + 5, 0, 255).astype(np.uint8))
+    report = examined("monuseg", tmp_path, processor)
+    assert report.is_sound and "1 pairs of nearly equal images in different splits" in report.warnings[0]
+
+
+def test_a_training_split_without_a_lesion_is_a_fault(tmp_path, processor):
+    LAYOUTS["breast-package"][1](tmp_path)
+    for path in (tmp_path / "train_masks").iterdir():
+        save(path, np.zeros((48, 64), np.uint8))
+    report = examined("breast", tmp_path, processor)
+    assert report.faults == ["no mask of the split 'train' holds a lesion: nothing can be learned from it"]
+    assert report.splits["train"]["empty masks"] == 2 and report.splits["val"]["empty masks"] == 0
+
+
+def test_all_problems_of_the_listing_are_faults(tmp_path, processor):
+    LAYOUTS["qata"][1](tmp_path)
+    (tmp_path / "Train" / "Images" / "covid_1.jpg").unlink()
+    save(tmp_path / "Train" / "Images" / "stray.jpg", film("stray"))
+    save(tmp_path / "Train" / "Images" / "covid_2.png", film("covid_2"))
+    faults = "\n".join(examined("qata", tmp_path, processor).faults)
+    for text in (
+        "row 'covid_1' has no image",
+        "stray.jpg' has no row",
+        "'covid_2.jpg' and 'covid_2.png' belong to the same",
+    ):
+        assert text in faults
+
+
+def test_splits_are_counted_with_their_sizes_and_mask_values(tmp_path, processor):
+    LAYOUTS["mosmed"][1](tmp_path)
+    report = examined("mosmed", tmp_path, processor)
+    assert report.splits["train"] == {
+        "examples": 3, "readable": 3, "groups": 2, "sizes": "64x48 (3)", "mask values": "0, 255", "empty masks": 0,
+        "median lesion": "3.3 %", "with sentence": 3,
+    }  # fmt: skip
+    assert "| train | 3 | 3 | 2 | 64x48 (3) | 0, 255 | 0 | 3.3 % | 3 |" in report.text()
+
+
+def test_sentences_are_measured_in_tokens(tmp_path, processor):
+    LAYOUTS["qata"][1](tmp_path)
+    words = examined("qata", tmp_path, processor, max_text_length=10)
+    assert words.sentences == {"distinct": 1, "words and marks in the longest": 12, "truncated": 5}
+    assert "5 sentences are longer than 10 words and marks" in words.warnings[0]
+    letters = examined("qata", tmp_path, processor, count_tokens=len)
+    assert letters.sentences == {"distinct": 1, "tokens in the longest": len(SENTENCE)}
+    assert count_words("One area, left.") == 5
+
+
+def test_a_report_is_written_with_its_sheet(tmp_path, processor):
+    LAYOUTS["qata"][1](tmp_path / "data")
+    report = examined("qata", tmp_path / "data", processor)
+    report.save(tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "check.json").read_text())["faults"] == []
+    assert Image.open(tmp_path / "out" / "overlays.jpg").size == report.sheet.size
+
+
+def test_a_set_of_nothing_readable_is_reported(tmp_path, processor):
+    LAYOUTS["monuseg"][1](tmp_path)
+    for path in tmp_path.rglob("*.png"):
+        path.write_bytes(b"")
+    for path in tmp_path.rglob("*.tif"):
+        path.write_bytes(b"")
+    report = examined("monuseg", tmp_path, processor)
+    assert len(report.faults) == 3 and report.sheet is None
+    assert "3 faults:" in report.text()
+    assert check_dataset(Listing("nothing"), processor).is_sound is False
+
+
+# Near duplicates
+
+
+def test_thumbnails_of_a_picture_and_its_copies_correlate():
+    pixels = np.kron(np.random.default_rng(0).integers(0, 255, (12, 16)), np.ones((20, 20))).astype(np.uint8)
+    copies = [
+        pixels,
+        (pixels * 0.8).astype(np.uint8),
+        pixels[::2, ::2],
+        np.stack([pixels] * 3, -1),
+        pixels.astype(float),
+    ]
+    others = [pixels[:, ::-1], pixels[::-1]]
+    thumbnails = np.array([thumbnail(array) for array in copies + others])
+    assert (thumbnails[:5] @ thumbnails[:5].T > NEARLY_EQUAL).all()
+    assert set(near_duplicates(thumbnails)) == {(a, b) for a in range(5) for b in range(a + 1, 5)}
+
+
+def test_pairs_are_found_across_blocks():
+    rng = np.random.default_rng(0)
+    thumbnails = rng.normal(size=(2100, 64)).astype(np.float32)
+    thumbnails /= np.linalg.norm(thumbnails, axis=1, keepdims=True)
+    thumbnails[2050] = thumbnails[7]
+    thumbnails[1030] = thumbnails[1029]
+    assert sorted(near_duplicates(thumbnails)) == [(7, 2050), (1029, 1030)]
+
+
+def test_flat_pictures_are_no_duplicates():
+    assert list(near_duplicates(np.array([thumbnail(np.full((8, 8), value)) for value in (3, 200)]))) == []

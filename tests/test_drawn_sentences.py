@@ -1,0 +1,123 @@
+"""Sentences from the masks of a data set, with what must be said of them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from layouts import LAYOUTS, film, save, square
+
+from tevia_hf import load_segmentation_dataset
+from tevia_hf.data.drawn_sentences import choose_grammar, draw_sentences
+from tevia_hf.data.registry import list_examples
+from tevia_hf.prompts import BRAIN, BREAST, QATA
+
+
+def drawn_of(layout, root, **options):
+    name, write = LAYOUTS[layout]
+    write(root)
+    listing = list_examples(name, root)
+    return draw_sentences(listing, choose_grammar(name, None, None, ""), **options)
+
+
+def test_every_example_gets_a_sentence_that_its_set_takes_back(tmp_path):
+    for layout in LAYOUTS:
+        root = tmp_path / layout
+        root.mkdir()
+        drawn = drawn_of(layout, root)
+        path = drawn.save(tmp_path / f"{layout}.csv")
+        name = LAYOUTS[layout][0]
+        assert drawn.problems == []
+        texts = [text for split in ("train", "val", "test") if split in list_examples(name, root).splits
+                 for text in load_segmentation_dataset(name, root, split, sentences=path)["text"]]  # fmt: skip
+        assert len(texts) == len(drawn.rows) and all(texts)
+
+
+def test_sentences_name_what_the_layout_tells(tmp_path):
+    texts = dict(drawn_of("busi", tmp_path).rows)
+    assert texts["benign (1)_mask.png"] == (
+        "One medium rectangular-shaped benign tumor at the lower left in the breast ultrasound image."
+    )
+    assert texts["normal (1)_mask.png"] == BREAST.empty
+    assert texts["benign (2).png"].startswith("Three medium")
+
+
+def test_the_table_has_the_published_columns_and_says_beside_it_what_it_carries(tmp_path):
+    drawn = drawn_of("qata", tmp_path)
+    path = drawn.save(tmp_path / "new" / "prompts.csv")
+    assert list(pd.read_csv(path).columns) == ["Image", "Description"]
+    about = (tmp_path / "new" / "prompts.about.txt").read_text()
+    assert "carry part of the answer" in about and '"Left" is the left of the picture.' in about
+    with pytest.raises(ValueError, match="exists. Say --overwrite"):
+        drawn.save(path)
+    assert drawn.save(path, overwrite=True) == path
+    with pytest.raises(ValueError, match="Name it 'p.csv'"):
+        drawn.save(tmp_path / "p.xlsx")
+
+
+def test_patient_sides_are_said_and_written(tmp_path):
+    drawn = drawn_of("qata", tmp_path, patient_sides=True)
+    assert drawn.sides == '"Left" is the left of the patient.'
+    assert all(text.endswith("lower right lung.") for _, text in drawn.rows)
+
+
+def test_equal_masks_give_equal_sentences(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    assert drawn_of("figshare", tmp_path / "a").rows == drawn_of("figshare", tmp_path / "b").rows
+
+
+def test_agreement_counts_the_fields_in_which_sentence_and_mask_agree(tmp_path):
+    names = ["a", "b", "c", "d"]
+    texts = [
+        "unilateral pulmonary infection, one infected area, lower left lung.",  # true
+        "unilateral pulmonary infection, two infected areas, middle lower left lung.",
+        "unilateral pulmonary infection, one infected area, lower right lung.",
+        "Something else.",
+    ]
+    for name in names:
+        save(tmp_path / "images" / f"{name}.png", film(name))
+        save(tmp_path / "masks" / f"{name}.png", square())
+    pd.DataFrame({"Image": names, "Description": texts}).to_csv(tmp_path / "table.csv", index=False)
+    agreement = draw_sentences(list_examples("folder", tmp_path), QATA).agreement
+    assert agreement == pytest.approx(
+        {"in the grammar": 3 / 4, "count_word": 2 / 4, "laterality": 3 / 4, "lungs": 1 / 4, "sides": 2 / 4,
+         "overlap of regions": (1 + 1 / 2 + 0 + 0) / 4}
+    )  # fmt: skip
+
+
+def test_a_mask_that_cannot_be_read_costs_its_own_row_only(tmp_path):
+    LAYOUTS["mosmed"][1](tmp_path)
+    (tmp_path / "Val_Folder" / "labelcol" / "Morozov_study_0018_4.png").write_bytes(b"")
+    (tmp_path / "Test_Folder" / "labelcol" / "Jun_radiopaedia_case1_3.png").unlink()
+    drawn = draw_sentences(list_examples("mosmed", tmp_path), QATA)
+    assert len(drawn.rows) == 3 and len(drawn.problems) == 2
+    assert "corrupt or cut short" in drawn.problems[0] and "has no mask" in drawn.problems[1]
+
+
+def test_a_sentence_of_ones_own_form_is_drawn(tmp_path):
+    LAYOUTS["lgg"][1](tmp_path)
+    grammar = choose_grammar("brain", None, "{Count_word} {finding}{s} ({percent} %), {place}.", "Clear.")
+    texts = {text for _, text in draw_sentences(list_examples("brain", tmp_path), grammar).rows}
+    assert texts == {"Clear.", "One glioma (3.3 %), lower left."}
+    assert {text for _, text in draw_sentences(list_examples("brain", tmp_path), grammar, finding="x").rows} == texts
+
+
+@pytest.mark.parametrize(
+    ("dataset", "grammar", "message"),
+    [
+        ("folder", None, "has no grammar of its own"),
+        ("brain", "lungs", "grammar is 'lungs'"),
+        ("atlas", None, "dataset is"),
+    ],
+)
+def test_a_grammar_that_nothing_names_is_refused(dataset, grammar, message):
+    with pytest.raises(ValueError, match=message):
+        choose_grammar(dataset, grammar, None, "")
+    assert choose_grammar("brain", None, None, "") is BRAIN and choose_grammar("brain", "qata", None, "") is QATA
+
+
+def test_masks_of_255_and_of_labels_are_lesions(tmp_path):
+    for name, mask in {"a": square(), "b": square(value=1), "c": square(value=2) + square(40, 255)}.items():
+        save(tmp_path / "images" / f"{name}.png", film(name))
+        save(tmp_path / "masks" / f"{name}.png", mask)
+    texts = [text for _, text in draw_sentences(list_examples("folder", tmp_path), QATA).rows]
+    assert len(texts) == 3 and len(set(texts)) == 1 and np.char.find(texts, "lower left lung").min() > 0

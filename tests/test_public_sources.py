@@ -1,0 +1,223 @@
+"""Every public data set, read from a miniature in its own layout."""
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from layouts import LAYOUTS, SENTENCE, SIZE, busi, figshare, film, lgg, monuseg, mosmed, save, square, write_table
+from tiny import tiny_processor
+
+from tevia_hf import load_segmentation_dataset
+from tevia_hf.data.brain import finding, patient
+from tevia_hf.data.features import decode_part, lesion_pixels, spacing_of, undecoded, verify_examples
+from tevia_hf.data.monuseg import patient as slide_patient
+from tevia_hf.data.mosmed import study
+from tevia_hf.data.registry import list_examples
+from tevia_hf.data.splits import parse_fractions, split_by_group
+
+
+@pytest.mark.parametrize(("name", "write"), LAYOUTS.values(), ids=LAYOUTS)
+def test_every_layout_loads_pairs_that_training_takes(tmp_path, name, write):
+    write(tmp_path)
+    listing = list_examples(name, tmp_path)
+    assert listing.problems == []
+    assert set(listing.splits) <= {"train", "val", "test"} and "train" in listing.splits
+    for split in listing.splits:
+        dataset = load_segmentation_dataset(name, tmp_path, split)
+        verify_examples(dataset, tiny_processor())
+        assert dataset[0]["image"].size == dataset[0]["mask"].size == SIZE[::-1]
+
+
+def masks_by_id(name, root):
+    return {row["id"]: lesion_pixels(decode_part(row, "mask")) for row in list_examples(name, root).rows}
+
+
+def test_three_channel_masks_hold_the_lesion_once(tmp_path):
+    mosmed(tmp_path)
+    for mask in masks_by_id("mosmed", tmp_path).values():
+        np.testing.assert_array_equal(mask, square() > 0)
+
+
+def test_several_masks_of_one_image_are_joined(tmp_path):
+    busi(tmp_path)
+    masks = masks_by_id("breast", tmp_path)
+    np.testing.assert_array_equal(masks["benign (2)"], (square() | square(40) | square(20)) > 0)
+    np.testing.assert_array_equal(masks["benign (1)"], square() > 0)
+    assert not masks["normal (1)"].any()
+
+
+def test_masks_of_two_sizes_cannot_be_joined_and_are_named(tmp_path):
+    busi(tmp_path)
+    save(tmp_path / "Dataset_BUSI_with_GT" / "benign" / "benign (2)_mask_1.png", square()[:20])
+    with pytest.raises(ValueError, match=r"(?s)masks of 'benign \(2\)' cannot be joined: benign \(2\)_mask.png is"):
+        for split in ("train", "val", "test"):
+            load_segmentation_dataset("breast", tmp_path, split)
+
+
+def test_classes_come_from_folder_name_or_record(tmp_path):
+    busi(tmp_path / "busi")
+    figshare(tmp_path / "figshare")
+    lgg(tmp_path / "lgg")
+    classes = {row["id"]: row["finding"] for row in list_examples("breast", tmp_path / "busi").rows}
+    assert (classes["benign (1)"], classes["malignant (1)"], classes["normal (1)"]) == ("benign", "malignant", None)
+    kinds = {row["id"]: row["finding"] for row in list_examples("brain", tmp_path / "figshare").rows}
+    assert [kinds[number] for number in "123"] == ["glioma", "pituitary", "meningioma"]
+    assert {row["finding"] for row in list_examples("brain", tmp_path / "lgg").rows} == {"glioma"}
+    assert (finding("image_Meningioma_3"), finding("image_3")) == ("meningioma", None)
+
+
+def test_records_are_shown_upright_with_all_their_values(tmp_path):
+    figshare(tmp_path)
+    rows = {row["id"]: row for row in list_examples("brain", tmp_path).rows}
+    image = decode_part(rows["3"], "image")
+    assert image.dtype == np.int16
+    np.testing.assert_array_equal(image, film("3").astype(np.int16) * 20)
+    np.testing.assert_array_equal(decode_part(rows["3"], "mask"), square(3) > 0)
+    assert rows["3"]["group"] == rows["4"]["group"] == "102"
+
+
+def test_a_damaged_record_is_a_problem_of_its_own(tmp_path):
+    figshare(tmp_path)
+    (tmp_path / "brainTumorDataPublic_1-766" / "2.mat").write_bytes(b"cut short")
+    with pytest.raises(ValueError, match=r"(?s)1 problem:.*2\.mat: no brain tumour record.*Fetch it again"):
+        load_segmentation_dataset("brain", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("group_of", "name", "group"),
+    [
+        (study, "Morozov_study_0017_20", "Morozov_study_0017"),
+        (study, "Jun_coronacases_case7_75", "Jun_coronacases_case7"),
+        (study, "Jun_radiopaedia_10_85902_1_3", "Jun_radiopaedia_10_85902_1"),
+        (slide_patient, "TCGA-18-5592-01Z-00-DX1", "TCGA-18-5592"),
+        (slide_patient, "slide_7", "slide_7"),
+        (patient, "TCGA_CS_4943_20000902_7", "TCGA_CS_4943"),
+    ],
+)
+def test_groups_are_patients_or_studies(group_of, name, group):
+    assert group_of(name) == group
+
+
+def test_slices_stay_with_their_patient(tmp_path):
+    lgg(tmp_path)
+    rows = list_examples("brain", tmp_path).rows
+    assert [row["id"] for row in rows[:3]] == [f"TCGA_CS_4941_19960909_{number}" for number in (1, 2, 10)]
+    for group in {row["group"] for row in rows}:
+        assert len({row["split"] for row in rows if row["group"] == group}) == 1
+    assert len({row["split"] for row in rows}) == 3
+
+
+def test_a_set_with_splits_is_divided_anew_on_request(tmp_path):
+    mosmed(tmp_path)
+    row = {"id": "Morozov_study_0017_22.png"}
+    save(tmp_path / "Test_Folder" / "img" / row["id"], film(row["id"]))
+    save(tmp_path / "Test_Folder" / "labelcol" / row["id"], square(channels=3))
+    write_table(tmp_path / "Test_Folder" / "Test_text.xlsx", ["Jun_radiopaedia_case1_3.png", row["id"]])
+    published = list_examples("mosmed", tmp_path).rows
+    assert len({row["split"] for row in published if row["group"] == "Morozov_study_0017"}) == 2
+    divided = list_examples("mosmed", tmp_path, group_split=(0.5, 0.25, 0.25))
+    assert len({row["split"] for row in divided.rows if row["group"] == "Morozov_study_0017"}) == 1
+    assert {row["id"] for row in divided.rows} == {row["id"] for row in published}
+    sizes = [len(load_segmentation_dataset("mosmed", tmp_path, split, group_split=(0.5, 0.25, 0.25)))
+             for split in ("train", "val", "test")]  # fmt: skip
+    assert sum(sizes) == 6 and min(sizes) > 0
+
+
+def test_sentences_of_a_table_take_the_place_of_the_sets_own(tmp_path):
+    lgg(tmp_path)
+    ids = [row["id"] for row in list_examples("brain", tmp_path).rows]
+    write_table(tmp_path / "mine.csv", [f"{name}_mask.tif" for name in ids], "MRI displaying no tumor.")
+    dataset = load_segmentation_dataset("brain", tmp_path, sentences=tmp_path / "mine.csv")
+    assert set(dataset["text"]) == {"MRI displaying no tumor."}
+    assert set(load_segmentation_dataset("brain", tmp_path)["text"]) == {None}
+    write_table(tmp_path / "mine.csv", [f"{name}_mask.tif" for name in ids[1:]] + ["other.tif"])
+    with pytest.raises(
+        ValueError, match=r"(?s)2 problems:\n  'TCGA_CS_4941_19960909_1' has no row\n  row 'other' has no"
+    ):
+        load_segmentation_dataset("brain", tmp_path, sentences=tmp_path / "mine.csv")
+
+
+def test_own_sentences_make_a_missing_table_no_matter(tmp_path):
+    monuseg(tmp_path)
+    (tmp_path / "Train_Folder" / "Train_text.xlsx").unlink()
+    with pytest.raises(ValueError, match="no table of sentences for the split 'train'"):
+        load_segmentation_dataset("monuseg", tmp_path)
+    names = [row["id"] + ".png" for row in list_examples("monuseg", tmp_path).rows]
+    write_table(tmp_path / "mine.csv", names)
+    assert load_segmentation_dataset("monuseg", tmp_path, sentences=tmp_path / "mine.csv")["text"][:] == [SENTENCE]
+
+
+def test_a_fault_in_one_split_leaves_the_others_usable(tmp_path):
+    monuseg(tmp_path)
+    (tmp_path / "Test_Folder" / "labelcol" / "TCGA-2Z-A9J9-01A-01-TS1.png").unlink()
+    assert len(load_segmentation_dataset("monuseg", tmp_path, "train")) == 1
+    with pytest.raises(ValueError, match="has no mask"):
+        load_segmentation_dataset("monuseg", tmp_path, "test")
+
+
+def test_a_split_that_is_not_there_is_refused_with_those_that_are(tmp_path):
+    LAYOUTS["qata"][1](tmp_path)
+    with pytest.raises(ValueError, match="no examples of the split 'test', there are: train, val"):
+        load_segmentation_dataset("qata", tmp_path, "test")
+
+
+# Splits by group
+
+
+def test_groups_are_never_divided_and_splits_have_about_their_share():
+    rng = np.random.default_rng(0)
+    groups = [f"p{number}" for number in rng.integers(0, 60, 1000)]
+    splits = split_by_group(groups, (0.6, 0.2, 0.2), seed=1)
+    for group in set(groups):
+        assert len({split for split, of in zip(splits, groups, strict=True) if of == group}) == 1
+    assert splits.count("train") == pytest.approx(600, abs=40)
+    assert splits.count("val") == pytest.approx(200, abs=40)
+    assert split_by_group(groups, (0.6, 0.2, 0.2), seed=1) == splits != split_by_group(groups, (0.6, 0.2, 0.2), seed=2)
+
+
+def test_the_split_of_a_group_does_not_depend_on_the_order_of_examples():
+    groups = [f"p{number % 30}" for number in range(200)]
+    there = dict(zip(groups, split_by_group(groups), strict=True))
+    back = dict(zip(groups[::-1], split_by_group(groups[::-1]), strict=True))
+    assert there == back
+
+
+def test_a_share_of_nothing_leaves_a_split_out():
+    assert set(split_by_group(list("abcdef"), (0.5, 0.0, 0.5))) == {"train", "test"}
+
+
+def test_too_few_groups_are_refused():
+    with pytest.raises(ValueError, match="2 groups cannot fill the splits"):
+        split_by_group(list("aabb"))
+
+
+@pytest.mark.parametrize("text", ["0.7,0.3", "0.7,0.1,0.1", "a,b,c", "1.2,-0.1,-0.1", ""])
+def test_shares_that_are_none_are_refused(text):
+    with pytest.raises(ValueError, match="0.7,0.1,0.2"):
+        parse_fractions(text)
+
+
+# Medical files in a folder of one's own
+
+
+def test_slices_of_volumes_are_examples_with_spacing_and_window(tmp_path):
+    rng = np.random.default_rng(0)
+    volume = rng.integers(-1000, 1000, (12, 10, 5)).astype(np.int16)
+    labels = (volume > 500).astype(np.uint8)
+    affine = np.diag([0.5, 2.0, 5.0, 1.0])
+    for folder, array in (("images", volume), ("masks", labels)):
+        (tmp_path / folder).mkdir()
+        nibabel.save(nibabel.Nifti1Image(array, affine), tmp_path / folder / "scan.nii.gz")
+    write_table(tmp_path / "table.csv", ["scan.nii.gz#1", "scan.nii.gz#3"])
+    dataset = load_segmentation_dataset("folder", tmp_path, window=(0, 1000))
+    assert dataset["id"][:] == ["scan_1", "scan_3"]
+    verify_examples(dataset, tiny_processor())
+    example = undecoded(dataset)[1]
+    assert spacing_of(example) == (2.0, 0.5)
+    np.testing.assert_array_equal(decode_part(example, "mask"), labels[::-1, ::-1, 3].T)
+    seen = np.clip((volume[::-1, ::-1, 3].T + 500) / 1000, 0, 1)
+    np.testing.assert_allclose(decode_part(example, "image"), seen, atol=1e-6)
+    np.testing.assert_allclose(np.asarray(dataset[1]["image"]), seen, atol=1e-6)
+    np.testing.assert_array_equal(np.asarray(dataset[1]["mask"]), labels[::-1, ::-1, 3].T)
+    assert Path(example["image"]["path"]).name == "scan.nii.gz#3@0,1000"
