@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import layouts
+import nibabel
 import numpy as np
 import pandas as pd
 import pytest
@@ -121,10 +123,11 @@ def test_evaluate_prints_and_writes_the_scores(model_dir, data_dir, out, capsys)
     words = ["evaluate", model_dir, "--dataset", "folder", "--data-dir", data_dir, "--output-dir", str(out)]
     assert main([*words, "--text", "correct,none", "--threshold", "0.4"]) == 0
     content = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))
-    assert list(content["scores"]) == ["correct", "none"]
+    assert list(content["scores"]) == ["correct", "shuffled", "none"]
     expected = {"images": 2, "threshold": 0.4, "seed": 0, "model": model_dir, "dataset": "folder", "split": "test"}
-    assert content["settings"] == expected
-    assert len(pd.read_csv(out / "evaluation.csv")) == 4
+    assert content["settings"] == {**expected, "hd95_unit": "px", "groups_seen_in_training": 0}
+    assert len(pd.read_csv(out / "evaluation.csv")) == 6
+    assert (out / "evaluation.png").is_file() and (out / "evaluation.md").is_file()
     printed = capsys.readouterr().out
     assert f"| none | {content['scores']['none']['dice']:.3f} |" in printed and "2 images" in printed
 
@@ -221,7 +224,10 @@ def test_overwrite_replaces_what_the_folder_holds(verb, words_for, used):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["evaluate", "{model}", "--dataset", "folder", "--data-dir", "/none"], "/none: no images of the split"),
+        (
+            ["evaluate", "{model}", "--dataset", "folder", "--data-dir", "/none"],
+            "/none: no such folder. Give the folder that holds",
+        ),
         (["evaluate", "{model}", "--text", "correct,wrong"], "Unknown text modes ['wrong']"),
         (["evaluate", "/none", "--dataset", "folder", "--data-dir", "{data}"], "/none"),
         (["evaluate", "{vision}", "--dataset", "folder", "--data-dir", "{data}"], "no TeViA model but 'convnext'"),
@@ -271,3 +277,101 @@ def test_every_verb_explains_itself(verb, capsys):
 def test_help_comes_without_loading_torch():
     code = "import sys; from tevia_hf.cli.main import build_parser; build_parser(); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# Data: check, sentences, comparison, medical files
+
+
+@pytest.fixture
+def mosmed_dir(tmp_path):
+    layouts.mosmed(tmp_path / "mosmed")
+    return tmp_path / "mosmed"
+
+
+def test_check_data_says_0_of_a_sound_set_and_1_of_a_faulty_one(mosmed_dir, out, capsys):
+    words = ["check-data", "mosmed", str(mosmed_dir), "--output-dir", str(out)]
+    assert main(words) == 0
+    assert "0 faults." in capsys.readouterr().out and (out / "overlays.jpg").is_file()
+    (mosmed_dir / "Val_Folder" / "labelcol" / "Morozov_study_0018_4.png").unlink()
+    assert main([*words, "--overwrite"]) == 1
+    assert "row 'Morozov_study_0018_4' has no mask" in capsys.readouterr().out
+    assert len(json.loads((out / "check.json").read_text())["faults"]) == 1
+
+
+def test_check_data_counts_the_tokens_of_a_tokenizer(mosmed_dir, model_dir, capsys):
+    assert main(["check-data", "mosmed", str(mosmed_dir), "--tokenizer", model_dir, "--max-text-length", "3"]) == 0
+    printed = capsys.readouterr().out
+    assert "tokens in the longest, 5 truncated" in printed
+
+
+def test_prompts_are_written_and_train_a_model(tmp_path, model_dir, out, capsys):
+    layouts.lgg(tmp_path / "lgg")
+    table = tmp_path / "prompts.csv"
+    assert main(["prompts", "brain", str(tmp_path / "lgg"), "--output", str(table)]) == 0
+    printed = capsys.readouterr().out
+    assert "carry part of the answer" in printed and '"Left" is the left of the picture.' in printed
+    values = {
+        "model_name_or_path": model_dir, "dataset": "brain", "data_dir": str(tmp_path / "lgg"),
+        "output_dir": str(out), "num_train_epochs": 1, "use_cpu": True, "disable_tqdm": True,
+        "rotation_probability": 0.5, "group_split": "0.5,0.25,0.25", "split_seed": 3,
+    }  # fmt: skip
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(values), encoding="utf-8")
+    assert main(["train", str(recipe)]) == 2
+    assert "No example of the training split has a sentence" in capsys.readouterr().err
+    assert main(["train", str(recipe), "--sentences", str(table)]) == 0
+    splits = pd.read_csv(out / "splits.csv")
+    assert set(splits["part"]) == {"train", "eval"}
+    assert not set(splits[splits["part"] == "train"]["group"]) & set(splits[splits["part"] == "eval"]["group"])
+    words = ["evaluate", str(out), "--dataset", "brain", "--data-dir", str(tmp_path / "lgg"), "--sentences", str(table)]
+    same_split = ["--group-split", "0.5,0.25,0.25", "--split-seed", "3", "--output-dir"]
+    capsys.readouterr()
+    assert main([*words, *same_split, str(tmp_path / "same")]) == 0
+    assert "were in the model's training" not in capsys.readouterr().out
+    assert main([*words, "--split", "train", *same_split, str(tmp_path / "seen")]) == 0
+    assert "2 groups (patients) were in the model's training" in capsys.readouterr().out
+
+
+def test_prompts_of_ones_own_form_and_of_the_patients_side(mosmed_dir, tmp_path):
+    table = tmp_path / "p.csv"
+    words = ["prompts", "mosmed", str(mosmed_dir), "--output", str(table), "--patient-sides"]
+    assert main([*words, "--template", "{Count_word} lesion{s}: {place}."]) == 0
+    assert set(pd.read_csv(table)["Description"]) == {"One lesion: lower right."}
+    assert "the left of the patient" in table.with_suffix(".about.txt").read_text()
+    assert main(words) == 2 and set(pd.read_csv(table)["Description"]) == {"One lesion: lower right."}
+
+
+def test_two_runs_are_compared(model_dir, data_dir, tmp_path, capsys):
+    words = ["evaluate", model_dir, "--dataset", "folder", "--data-dir", data_dir, "--output-dir", str(tmp_path / "a")]
+    assert main(words) == 0
+    table = str(tmp_path / "a" / "evaluation.csv")
+    assert main(["compare", table, table, "--other-text", "shuffled", "--output", str(tmp_path / "c.csv")]) == 0
+    printed = capsys.readouterr().out
+    assert "| score | A | B | A - B | 95 % | p |" in printed
+    content = json.loads((tmp_path / "a" / "evaluation.json").read_text())
+    row = pd.read_csv(tmp_path / "c.csv").set_index("score").loc["dice"]
+    assert row["difference"] == pytest.approx(content["text_sensitivity"]["difference"])
+
+
+def test_a_slice_of_a_scan_is_predicted_and_its_mask_lies_over_it(model_dir, tmp_path, out):
+    scan, affine = tmp_path / "ct.nii.gz", np.diag([-0.7, 0.8, 3.0, 1.0])
+    volume = np.random.default_rng(0).integers(-1000, 1000, (40, 50, 6)).astype(np.int16)
+    nibabel.save(nibabel.Nifti1Image(volume, affine), scan)
+    words = ["predict", model_dir, f"{scan}#2", f"{scan}#coronal:9", "--text", "left lung", "--output-dir", str(out)]
+    assert main([*words, "--window=-600,1500", "--mask-suffix", ".nii.gz"]) == 0
+    mask = nibabel.load(out / "ct_2.nii.gz")
+    assert sorted(mask.header.get_zooms()) == pytest.approx([0.7, 0.8, 3.0])
+    inside = nibabel.affines.apply_affine(np.linalg.inv(affine) @ mask.affine, np.argwhere(np.ones(mask.shape)))
+    assert inside.min() >= -1e-4 and (inside.max(0) <= np.array(volume.shape) - 1 + 1e-4).all()
+    assert set(np.round(inside[:, 2])) == {2}
+    assert (out / "overlays" / "ct_coronal_9.png").is_file()
+    table = pd.read_csv(out / "predictions.csv", keep_default_na=False)
+    assert list(table["error"]) == ["", ""]
+
+
+def test_a_slice_that_is_not_there_costs_its_own_row(model_dir, tmp_path, out, capsys):
+    scan = tmp_path / "ct.nii"
+    nibabel.save(nibabel.Nifti1Image(np.zeros((40, 50, 6), np.int16), np.eye(4)), scan)
+    assert main(["predict", model_dir, str(scan), f"{scan}#3", "--output-dir", str(out)]) == 1
+    assert "holds 6 axial slices" in capsys.readouterr().err
+    assert (out / "ct_3.png").is_file()

@@ -29,7 +29,8 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for verb in VERBS:
         module = import_module(f"{__package__}.{verb.replace('-', '_')}")
-        verb_parser = verbs.add_parser(verb, help=module.__doc__, description=module.__doc__)
+        about = (module.__doc__ or "").replace("%", "%%")  # argparse formats what it prints
+        verb_parser = verbs.add_parser(verb, help=about, description=about)
         module.add_arguments(verb_parser)
         verb_parser.set_defaults(run=module.run)
     return parser
