@@ -179,16 +179,16 @@ def _check_groups(rows: Sequence[Row], report: DataReport) -> None:
 
 def _check_duplicates(looks: Sequence[Look], report: DataReport) -> None:
     thumbnails = np.array([look.thumbnail for look in looks]).reshape(len(looks), THUMBNAIL**2)
-    pairs = [(looks[first], looks[second]) for first, second in near_duplicates(thumbnails)]
-    across = [(a, b) for a, b in pairs if a.row["split"] != b.row["split"]]
-    equal = [(a, b) for a, b in across if a.fingerprint == b.fingerprint]
-    near = [(a, b) for a, b in across if a.fingerprint != b.fingerprint]
-    within = [(a, b) for a, b in pairs if a.row["split"] == b.row["split"] and a.row["group"] != b.row["group"]]
-    if equal:
-        report.faults.append(f"{len(equal)} pairs of equal images in different splits: {_listed(_names(equal))}")
-    for found, place in ((near, "in different splits"), (within, "of different groups in one split")):
-        if found:
-            report.warnings.append(f"{len(found)} pairs of nearly equal images {place}: {_listed(_names(found))}")
+    found: dict[tuple[str, str], list[tuple[Look, Look]]] = defaultdict(list)
+    for first, second in near_duplicates(thumbnails):
+        a, b = looks[first], looks[second]
+        is_equal, is_across = a.fingerprint == b.fingerprint, a.row["split"] != b.row["split"]
+        if is_equal or is_across or a.row["group"] != b.row["group"]:  # slices of one patient are alike by nature
+            kind, place = "equal" if is_equal else "nearly equal", "different splits" if is_across else "one split"
+            found[kind, place].append((a, b))
+    for (kind, place), pairs in sorted(found.items()):
+        told = report.faults if (kind, place) == ("equal", "different splits") else report.warnings
+        told.append(f"{len(pairs)} pairs of {kind} images in {place}: {_listed(_names(pairs))}")
 
 
 def _names(pairs: Sequence[tuple[Look, Look]]) -> list[str]:

@@ -1,0 +1,148 @@
+"""Does `tevia check-data` find what is wrong? Plants one fault after the other in copies of real data sets.
+
+    python benchmarks/planted_faults.py qata=$QATA monuseg=$MONUSEG breast=$BUSI brain=$LGG
+
+Prints for each data set the faults of the untouched copy, and for each planted fault what was found. Large sets are cut
+to their first 200 pairs. Fails where a fault is not found.
+"""
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from tevia_hf import TeViAImageProcessor
+from tevia_hf.data.check import DataReport, check_dataset
+from tevia_hf.data.listing import Row
+from tevia_hf.data.registry import list_examples
+from tevia_hf.data.tables import TABLE_SUFFIXES, read_table
+
+MOST_ROWS = 200
+PROCESSOR = SimpleNamespace(image_processor=TeViAImageProcessor())
+
+
+def missing_mask(root: Path, row: Row) -> None:
+    row["mask"].unlink()
+
+
+def size_mismatch(root: Path, row: Row) -> None:
+    pixels = np.asarray(Image.open(row["mask"]))
+    Image.fromarray(pixels[: len(pixels) // 2]).save(row["mask"])
+
+
+def wrong_values(root: Path, row: Row) -> None:
+    Image.fromarray(np.full(np.asarray(Image.open(row["mask"])).shape[:2], 100, np.uint8)).save(row["mask"])
+
+
+def corrupt_file(root: Path, row: Row) -> None:
+    content = row["image"].read_bytes()
+    row["image"].write_bytes(content[: len(content) // 2])
+
+
+def duplicated_patient(root: Path, row: Row) -> None:
+    """The patient's files once more: in the other split's table, or under another patient's name."""
+    tables = tables_of(root)
+    if len(tables) < 2:
+        for path in (row["image"], row["mask"]):
+            shutil.copy(path, path.with_name(path.name.replace(row["id"], renamed(row["id"]))))
+        return
+    own = next(table for table in tables if row["id"] in " ".join(read_table(table)["Image"]))
+    other = next(table for table in tables if table != own)
+    name = f"{row['id']}-again"  # still the same patient, by the rules of QaTa and MoNuSeg
+    folders = list_examples_of_other_split(root, row)
+    for path, folder in zip((row["image"], row["mask"]), folders, strict=True):
+        shutil.copy(path, folder / path.name.replace(row["id"], name))
+    content = read_table(other)
+    content.loc[len(content)] = [row["mask"].name.replace(row["id"], name), row["text"]]
+    write(content, other)
+
+
+def empty_sentence(root: Path, row: Row) -> None:
+    for table in tables_of(root)[:1]:
+        content = read_table(table)
+        content.loc[0, "Description"] = None
+        write(content, table)
+
+
+PLANTS: dict[Callable[[Path, Row], None], str] = {
+    missing_mask: "has no mask",
+    size_mismatch: "resize the mask",
+    wrong_values: "no labels (100)",
+    corrupt_file: "corrupt or cut short",
+    duplicated_patient: "in more than one split|equal images",
+    empty_sentence: "have no sentence",
+}
+
+
+def main() -> None:
+    missed = []
+    for name, data_dir in (word.split("=", 1) for word in sys.argv[1:]):
+        report = examine(name, Path(data_dir), None)
+        print(f"{name}, untouched: {len(report.faults)} faults {report.faults}")
+        for plant, expected in PLANTS.items():
+            if plant is empty_sentence and not tables_of(Path(data_dir)):
+                continue  # a set without sentences
+            report = examine(name, Path(data_dir), plant)
+            told = [
+                line for line in report.faults + report.warnings if any(part in line for part in expected.split("|"))
+            ]
+            print(f"{name}, {plant.__name__}: {'found' if told else 'MISSED'}, exit code {int(not report.is_sound)}")
+            print(f"    {told[0][:160] if told else report.faults}")
+            missed += [] if told else [(name, plant.__name__)]
+    sys.exit(f"missed: {missed}" if missed else 0)
+
+
+def examine(name: str, data_dir: Path, plant: Callable[[Path, Row], None] | None) -> DataReport:
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "copy"
+        shutil.copytree(data_dir, root)
+        cut(name, root)
+        if plant is not None:
+            rows = [row for row in list_examples(name, root).rows if isinstance(row["mask"], Path)]
+            rows = [row for row in rows if row["split"] == "train"]
+            plant(root, next((row for row in rows if row["group"] != row["id"]), rows[0]))  # one whose patient is known
+        return check_dataset(list_examples(name, root), PROCESSOR)
+
+
+def cut(name: str, root: Path) -> None:
+    """Leaves the first pairs of a large set."""
+    rows = list_examples(name, root).rows
+    if len(rows) <= 2 * MOST_ROWS or not tables_of(root):
+        return
+    for table in tables_of(root):
+        write(read_table(table)[:MOST_ROWS], table)
+    kept = {row["id"] for row in list_examples(name, root).rows}
+    for row in rows:
+        if row["id"] not in kept:
+            row["image"].unlink()
+            row["mask"].unlink()
+
+
+def renamed(name: str) -> str:
+    """Of an image of BUSI another number, of a slice of LGG another patient's."""
+    return "benign (9999)" if "(" in name else "TCGA_ZZ_9999_19990101_1"
+
+
+def list_examples_of_other_split(root: Path, row: Row) -> tuple[Path, Path]:
+    """Folders of images and masks of the split that the row is not in."""
+    name = "qata" if (root / "prompt").is_dir() else "monuseg"
+    other = next(found for found in list_examples(name, root).rows if found["split"] != row["split"])
+    return other["image"].parent, other["mask"].parent
+
+
+def tables_of(root: Path) -> list[Path]:
+    return sorted(path for path in root.rglob("*") if path.suffix in TABLE_SUFFIXES and path.name != "data.csv")
+
+
+def write(table: pd.DataFrame, path: Path) -> None:
+    table.to_csv(path, index=False) if path.suffix == ".csv" else table.to_excel(path, index=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""Overlap, outlines and lesions of segmentation masks, as an `evaluate` metric; the figures are those of tevia_hf."""
+
+import datasets
+import evaluate
+import numpy as np
+
+from tevia_hf.metrics import segmentation_metrics
+
+_DESCRIPTION = """
+Scores of predicted masks: Dice and IoU as means over images (`dice`, `iou`) and over all pixels together
+(`dice_pooled`, `iou_pooled`), pixel accuracy, 95th percentile of the outline distance (`hd95`), surface Dice, and
+precision and recall of whole lesions. Two empty masks are a perfect match; where one is empty, overlap is 0 and `hd95`
+the picture's diagonal.
+"""
+_KWARGS_DESCRIPTION = """
+Args:
+    predictions: masks (height, width) of labels, 0 the background, as lists or arrays of any sizes.
+    references: the true masks; 255 is not counted.
+    spacing_mm: one (row, column) pixel size in mm an image; without it `hd95` is in pixels.
+    surface_tolerance: how far outlines may lie apart to count as equal in `surface_dice`, in the unit of `hd95`.
+    outlines: False leaves out `hd95` and `surface_dice`, which take most of the time.
+Returns:
+    a dict of `dice, iou, accuracy, hd95, surface_dice, dice_pooled, iou_pooled, lesion_precision, lesion_recall`.
+Examples:
+    >>> metric = evaluate.load("spaces/tevia-metric")
+    >>> metric.compute(predictions=[[[0, 1], [0, 1]]], references=[[[0, 1], [0, 0]]])["dice"]
+    0.6666666666666666
+"""
+_CITATION = """
+@article{zeng2025tevia,
+  title = {Harnessing Text Insights with Visual Alignment for Medical Image Segmentation},
+  author = {Zeng and others},
+  journal = {IEEE Transactions on Medical Imaging},
+  year = {2025},
+  doi = {10.1109/TMI.2025.3601359}
+}
+"""
+
+
+class TeViAMetric(evaluate.Metric):
+    def _info(self) -> evaluate.MetricInfo:
+        mask = datasets.Sequence(datasets.Sequence(datasets.Value("uint8")))
+        return evaluate.MetricInfo(
+            description=_DESCRIPTION,
+            citation=_CITATION,
+            inputs_description=_KWARGS_DESCRIPTION,
+            features=datasets.Features({"predictions": mask, "references": mask}),
+        )
+
+    def _compute(self, predictions, references, **options):
+        masks = ([np.asarray(mask, np.uint8) for mask in masks] for masks in (predictions, references))
+        return segmentation_metrics(*masks, **options)
