@@ -127,7 +127,7 @@ def _agreement(compared: Sequence[Claims]) -> dict[str, float]:
     for name in names:
         shares[name] = np.mean([said is not None and said.get(name) == seen.get(name) for said, seen in compared])
     if "lungs" in names:
-        pairs = [(_regions(said), _regions(seen)) for said, seen in compared]
+        pairs = [(named_regions(said), named_regions(seen)) for said, seen in compared]
         shares["sides"] = np.mean([sides(said) == sides(seen) != set() for said, seen in pairs])
         shares["overlap of regions"] = np.mean([len(said & seen) / len(said | seen or {""}) for said, seen in pairs])
     return {name: float(share) for name, share in shares.items()}
@@ -137,7 +137,7 @@ def sides(regions: set[str]) -> set[str]:
     return {region.split()[1] for region in regions}
 
 
-def _regions(claims: dict[str, str] | None) -> set[str]:
+def named_regions(claims: dict[str, str] | None) -> set[str]:
     """Such as {"upper left", "lower right"}."""
     clauses = re.findall(r"([a-z ]+?) (left|right) lung", (claims or {}).get("lungs", "").replace(" and ", ", "))
     named = [(REGIONS if "all" in words else words.split(), side) for words, side in clauses]

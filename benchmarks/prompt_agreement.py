@@ -1,0 +1,75 @@
+"""How well sentences drawn from masks agree with the published ones, and where QaTa's thirds of a lung lie.
+
+    python benchmarks/prompt_agreement.py qata=$QATA monuseg=$MONUSEG
+
+Writes the table in `docs/datasets.md`. The rows at which a lung's upper third ends and its lower third begins are those
+that fit QaTa's training sentences best.
+"""
+
+import itertools
+import re
+import sys
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+from datasets.utils import disable_progress_bars, tqdm
+
+from tevia_hf.data.drawn_sentences import named_regions, draw_sentences
+from tevia_hf.data.features import decode_part, lesion_pixels
+from tevia_hf.data.listing import Listing
+from tevia_hf.data.registry import ON_DISK, list_examples
+from tevia_hf.prompts import GRAMMARS, QATA, lungs
+
+PAGE = Path(__file__).parents[1] / "docs" / "datasets.md"
+UPPER_ENDS = np.arange(48, 90, 4) / 224
+LOWER_BEGINS = np.arange(76, 130, 4) / 224
+FITTED_ON = 800
+
+
+def main() -> None:
+    folders = dict(word.split("=", 1) for word in sys.argv[1:])
+    lines = ["| data set | split | sentences | agreement with the mask |", "|---|---|---|---|"]
+    for name, folder in folders.items():
+        listing = list_examples(name, folder)
+        for split in listing.splits:
+            rows = [row for row in listing.rows if row["split"] == split]
+            agreement = draw_sentences(Listing(split, rows), GRAMMARS[ON_DISK[name].grammar]).agreement
+            shares = ", ".join(f"{field} {100 * share:.2f} %" for field, share in agreement.items())
+            lines.append(f"| {name} | {split} | {len(rows)} | {shares} |")
+    if "qata" in folders:
+        lines += ["", fitted_thirds(folders["qata"])]
+    table = "\n".join(lines)
+    page = PAGE.read_text(encoding="utf-8")
+    marked = re.compile(r"(?<=<!-- agreement -->\n).*?(?=\n<!-- end of agreement -->)", re.DOTALL)
+    PAGE.write_text(marked.sub(lambda _: table, page), encoding="utf-8")
+    print(table)
+
+
+def fitted_thirds(folder: str) -> str:
+    rows = [row for row in list_examples("qata", folder).rows if row["split"] == "train"]
+    chosen = np.random.default_rng(0).permutation(len(rows))[:FITTED_ON]
+    pairs = [(QATA.read(rows[index]["text"]), lesion_pixels(decode_part(rows[index], "mask"))) for index in chosen]
+    pairs = [(said, mask) for said, mask in pairs if said]
+    grid = [(upper, lower) for upper, lower in itertools.product(UPPER_ENDS, LOWER_BEGINS) if lower > upper]
+    overlaps = {thirds: overlap(pairs, *thirds) for thirds in tqdm(grid)}
+    best = max(overlaps, key=overlaps.__getitem__)
+    ours = overlap(pairs, lungs.UPPER_ENDS, lungs.LOWER_BEGINS)
+    equal = overlap(pairs, 1 / 3, 2 / 3)
+    return (
+        f"Overlap of regions on {len(pairs)} training sentences: {100 * ours:.1f} % with the upper third ending at "
+        f"{lungs.UPPER_ENDS} and the lower beginning at {lungs.LOWER_BEGINS} of the height, as built in; at best "
+        f"{100 * overlaps[best]:.1f} % ({best[0]:.3f}, {best[1]:.3f}); {100 * equal:.1f} % with thirds of the picture."
+    )
+
+
+def overlap(pairs: list, upper_ends: float, lower_begins: float) -> float:
+    """Mean share of common regions among all that sentence or mask name."""
+    with patch.multiple(lungs, UPPER_ENDS=upper_ends, LOWER_BEGINS=lower_begins):
+        named = [(named_regions(said), named_regions(QATA.observe(mask))) for said, mask in pairs]
+    return float(np.mean([len(said & seen) / len(said | seen or {""}) for said, seen in named]))
+
+
+if __name__ == "__main__":
+    disable_progress_bars()
+    main()
