@@ -15,7 +15,7 @@ from unittest.mock import patch
 import numpy as np
 from datasets.utils import disable_progress_bars, tqdm
 
-from tevia_hf.data.drawn_sentences import named_regions, draw_sentences
+from tevia_hf.data.drawn_sentences import draw_sentences, named_regions
 from tevia_hf.data.features import decode_part, lesion_pixels
 from tevia_hf.data.listing import Listing
 from tevia_hf.data.registry import ON_DISK, list_examples
