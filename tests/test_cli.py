@@ -328,6 +328,8 @@ def test_prompts_are_written_and_train_a_model(tmp_path, model_dir, out, capsys)
     capsys.readouterr()
     assert main([*words, *same_split, str(tmp_path / "same")]) == 0
     assert "were in the model's training" not in capsys.readouterr().out
+    assert main([*words, "--split", "val", *same_split, str(tmp_path / "val")]) == 0
+    assert "were in the model's training" not in capsys.readouterr().out
     assert main([*words, "--split", "train", *same_split, str(tmp_path / "seen")]) == 0
     assert "2 groups (patients) were in the model's training" in capsys.readouterr().out
 

@@ -11,6 +11,7 @@ from tevia_hf.data.synthetic import synthetic_dataset
 from tevia_hf.training.arguments import DataArguments, as_mapping, parse_recipe
 from tevia_hf.training.output_dir import claim_output_dir, last_complete_checkpoint
 from tevia_hf.training.recipe import (
+    build_augmentation,
     load_splits,
     sample,
 )
@@ -255,3 +256,27 @@ def test_every_shipped_recipe_is_read(path):
     recipe = parse_recipe(path)
     TeViAConfig(**recipe.model.config)
     TeViAImageProcessor(**recipe.model.image_processor)
+
+
+def test_every_share_of_variation_reaches_the_augmentation():
+    shares = {f"{name}_probability": 0.1 * number for number, name in enumerate(
+        ("flip", "vertical_flip", "zoom", "rotation", "intensity", "noise"), start=1)}  # fmt: skip
+    augmentation = build_augmentation(DataArguments(patient_sides=True, **shares), seed=7)
+    assert augmentation.flips == {"horizontal": 0.1, "vertical": 0.2}
+    assert [move.prob for move in augmentation._moves.transforms] == pytest.approx([0.3, 0.4])
+    assert [exposure.prob for exposure in augmentation._exposures.transforms] == pytest.approx([0.5, 0.6])
+    assert (augmentation.patient_sides, augmentation.seed) == (True, 7)
+
+
+def test_options_of_a_source_are_read_from_words_and_refused_where_they_mean_nothing():
+    given = DataArguments(
+        dataset="qata", group_split="0.7,0.1,0.2", window="-600,1500", sentences="p.csv", split_seed=3
+    )
+    assert given.source_options() == {
+        "group_split": (0.7, 0.1, 0.2), "window": (-600.0, 1500.0), "sentences": "p.csv", "split_seed": 3,
+    }  # fmt: skip
+    assert DataArguments().source_options() == {}
+    with pytest.raises(ValueError, match="'synthetic' takes no window: leave it out"):
+        DataArguments(window="40,400").source_options()
+    with pytest.raises(ValueError, match="window is '40': give centre and width"):
+        DataArguments(dataset="qata", window="40").source_options()

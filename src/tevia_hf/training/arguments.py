@@ -88,7 +88,7 @@ class DataArguments:
         given = {name: value for name, value in options.items() if value is not None}
         if self.dataset == "synthetic" and given:
             raise ValueError(
-                f"The data set 'synthetic' takes no {', '.join(given)}: leave {'them' if given else 'it'} out."
+                f"The data set 'synthetic' takes no {', '.join(given)}: leave {'it' if len(given) == 1 else 'them'} out."
             )
         return given | ({} if self.dataset == "synthetic" else {"split_seed": self.split_seed})
 
