@@ -87,9 +87,8 @@ class DataArguments:
         }
         given = {name: value for name, value in options.items() if value is not None}
         if self.dataset == "synthetic" and given:
-            raise ValueError(
-                f"The data set 'synthetic' takes no {', '.join(given)}: leave {'it' if len(given) == 1 else 'them'} out."
-            )
+            what = "it" if len(given) == 1 else "them"
+            raise ValueError(f"The data set 'synthetic' takes no {', '.join(given)}: leave {what} out.")
         return given | ({} if self.dataset == "synthetic" else {"split_seed": self.split_seed})
 
 
