@@ -27,6 +27,7 @@ def run(args: argparse.Namespace) -> int:
     drawn = draw_sentences(list_examples(args.dataset, args.data_dir), grammar, args.finding, args.patient_sides)
     path = drawn.save(args.output, overwrite=args.overwrite)
     print(f"\n{drawn.about()}\nThe sentences are in {path}; pass it as `sentences`.")
-    for problem in drawn.problems:
+    for problem in drawn.problems[:10]:
         print(problem)
+    print(f"{len(drawn.problems)} problems." if drawn.problems else "Every sentence is true of its mask.")
     return 1 if drawn.problems else 0

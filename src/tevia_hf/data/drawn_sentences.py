@@ -107,6 +107,7 @@ def draw_sentences(
         if row["text"]:
             compared.append(_claims(grammar, row["text"], mask, patient_sides))
     drawn.problems += [f"row '{row['id']}' has no mask" for row in listing.rows if row["mask"] is None]
+    drawn.problems += [problem.text for problem in listing.problems if not problem.concerns_sentences]
     drawn.agreement = _agreement(compared)
     return drawn
 

@@ -83,11 +83,12 @@ class EvaluationReport:
 
 
 class Measured(NamedTuple):
-    """What one kind of sentence gave: a text, a mask and scores an image."""
+    """What one kind of sentence gave: a text, scores and marked pixels an image; the masks of those that are shown."""
 
     texts: list[str]
-    masks: list[np.ndarray]
     scores: list[ImageScores]
+    pixels: list[int]
+    shown: dict[int, np.ndarray]
 
 
 def score_table(scores: dict[str, dict[str, Any]], names: Sequence[str] = OVERLAP_NAMES) -> str:
@@ -162,19 +163,21 @@ def evaluate_model(
     sentences = SentenceFeatureCache(model, processor) if model.config.use_text else None
     references = [reference_labels(example, processor) for example in undecoded(dataset)]
     spacings = common_spacing([spacing_of(example) for example in undecoded(dataset)], len(references))
+    chosen = examples_to_show(references, seed)
     measured = {}
     for mode, choose in modes.items():
         texts = choose(list(dataset["text"]), seed)
         examples = [{**example, "text": text} for example, text in zip(undecoded(dataset), texts, strict=True)]
         masks = predict_masks(model, processor, examples, threshold, batch_size, f"text: {mode}", sentences)
-        measured[mode] = Measured(texts, masks, score_images(masks, references, spacings))
+        pixels, shown = [int((mask > 0).sum()) for mask in masks], {index: masks[index] for index in chosen}
+        measured[mode] = Measured(texts, score_images(masks, references, spacings), pixels, shown)
     unit = "px" if spacings[0] is None else "mm"
     settings = {"images": len(dataset), "threshold": threshold, "seed": seed, "hd95_unit": unit}
-    return report_of(measured, dataset, references, processor, settings)
+    return report_of(measured, dataset, references, settings)
 
 
 def report_of(
-    measured: dict[str, Measured], dataset: Dataset, references: list[np.ndarray], processor, settings: dict[str, Any]
+    measured: dict[str, Measured], dataset: Dataset, references: list[np.ndarray], settings: dict[str, Any]
 ) -> EvaluationReport:
     """Scores, intervals, rows and figure of what was measured with each kind of sentence."""
     seed = settings["seed"]
@@ -188,7 +191,7 @@ def report_of(
         title="Does the model read? Masks with each kind of sentence",
         label="Dice, mean over images (95 % interval)",
     )
-    figure = stack([chart, masks_sheet(measured, dataset, references, processor, seed)])
+    figure = stack([chart, masks_sheet(measured, dataset, references)])
     return EvaluationReport(settings, scores, intervals, text_sensitivity(images, seed), images, figure)
 
 
@@ -216,23 +219,26 @@ def groups_seen_in_training(model_dir: str | Path, dataset: Dataset) -> list[str
 
 
 def image_rows(dataset: Dataset, mode: str, found: Measured, references: list[np.ndarray]) -> list[dict]:
-    columns = zip(dataset["id"], dataset["group"], found.texts, found.masks, references, found.scores, strict=True)
+    columns = zip(dataset["id"], dataset["group"], found.texts, found.pixels, references, found.scores, strict=True)
     return [
         {"id": name, "group": group, "text_mode": mode, "text": text, **of_image.values}
-        | {"predicted_pixels": int((mask > 0).sum()), "true_pixels": int(is_lesion(reference).sum())}
-        for name, group, text, mask, reference, of_image in columns
+        | {"predicted_pixels": pixels, "true_pixels": int(is_lesion(reference).sum())}
+        for name, group, text, pixels, reference, of_image in columns
     ]
 
 
-def masks_sheet(
-    measured: dict[str, Measured], dataset: Dataset, references: list[np.ndarray], processor, seed: int
-) -> Image.Image:
-    """What the masks of some images become with each kind of sentence, a row an image, those with a lesion first."""
+def examples_to_show(references: list[np.ndarray], seed: int) -> list[int]:
+    """Some images, those with a lesion first."""
     order = np.random.default_rng(seed).permutation(len(references)).tolist()
-    chosen = sorted(order, key=lambda index: not is_lesion(references[index]).any())[:SHOWN_EXAMPLES]
+    return sorted(order, key=lambda index: not is_lesion(references[index]).any())[:SHOWN_EXAMPLES]
+
+
+def masks_sheet(measured: dict[str, Measured], dataset: Dataset, references: list[np.ndarray]) -> Image.Image:
+    """What the masks of some images become with each kind of sentence, a row an image."""
+    chosen = list(next(iter(measured.values())).shown)
     films = [decode_part(example, "image") for example in undecoded(dataset.select(chosen))]
     pictures = [
-        [overlay(film, found.masks[index], references[index]) for found in measured.values()]
+        [overlay(film, found.shown[index], references[index]) for found in measured.values()]
         for film, index in zip(films, chosen, strict=True)
     ]
     captions = [
