@@ -7,7 +7,7 @@ import pandas as pd
 from ..data.features import raise_problems
 from ..intervals import paired_difference
 
-SCORES = ("dice", "iou", "hd95", "surface_dice", "accuracy", "lesion_precision", "lesion_recall")
+SCORES = ("dice", "iou", "hd95", "surface_dice", "accuracy")  # means over images; pooled scores have no pairs
 
 
 def compare_runs(
