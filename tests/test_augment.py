@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from masks import blobs
 
 from tevia_hf.data.augment import TextAwareAugmentation, augmented
 from tevia_hf.data.synthetic import synthetic_dataset
@@ -117,24 +118,13 @@ def test_an_augmented_data_set_varies_picture_mask_and_sentence_together_on_ever
 VARIED = TextAwareAugmentation(0.5, 0.5, 0.3, 0.5, 0.5, 0.5)
 
 
-def lesions(seed, size=(96, 128)):
-    """A picture whose bright part is the mask: one to four ellipses."""
-    rng = np.random.default_rng(seed)
-    rows, columns = np.mgrid[: size[0], : size[1]]
-    mask = np.zeros(size, bool)
-    for _ in range(rng.integers(1, 5)):
-        centre, radii = rng.uniform(0.05, 0.95, 2) * size, rng.uniform(4, 20, 2)
-        mask |= ((rows - centre[0]) / radii[0]) ** 2 + ((columns - centre[1]) / radii[1]) ** 2 <= 1
-    return mask
-
-
 @pytest.mark.parametrize("patient_sides", [False, True])
 @pytest.mark.parametrize("name", GRAMMARS)
 def test_the_sentence_of_the_varied_mask_is_the_varied_sentence(name, patient_sides):
     grammar, changed = GRAMMARS[name], 0
     vary = TextAwareAugmentation(0.5, 0.5, 0.3, 0.5, 0.5, 0.5, patient_sides=patient_sides)
     for seed in range(120):
-        mask = lesions(seed)
+        mask = blobs(seed, (96, 128))
         text = grammar.describe(mask, "benign", patient_sides)
         varied = vary({"image": mask * np.uint8(200), "mask": mask * np.uint8(255), "text": text, "id": str(seed)})
         assert varied["text"] == grammar.describe(varied["mask"] == 255, "benign", patient_sides)
@@ -144,7 +134,7 @@ def test_the_sentence_of_the_varied_mask_is_the_varied_sentence(name, patient_si
 
 def test_picture_and_mask_move_together_in_every_variation():
     for seed in range(60):
-        mask = lesions(seed)
+        mask = blobs(seed, (96, 128))
         vary = TextAwareAugmentation(0.5, 0.5, 0.5, 1.0)
         varied = vary({"image": mask * np.uint8(200), "mask": mask * np.uint8(255), "text": None, "id": str(seed)})
         sharp = np.abs(varied["image"].astype(int) - 100) > 70

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from masks import blobs
 
 from tevia_hf.prompts import (
     BRAIN,
@@ -90,17 +91,6 @@ def test_flipping_twice_gives_the_original(text):
     assert (flip_sentence(text) == text) == (
         not {"left", "right"} & set(text.lower().replace(";", "").replace(".", "").split())
     )
-
-
-def blobs(seed: int, size: tuple[int, int] = (60, 81)) -> np.ndarray:
-    """A mask of one to five ellipses."""
-    rng = np.random.default_rng(seed)
-    rows, columns = np.mgrid[: size[0], : size[1]]
-    mask = np.zeros(size, bool)
-    for _ in range(rng.integers(1, 6)):
-        centre, radii = rng.uniform(0, 1, 2) * size, rng.uniform(1, 14, 2)
-        mask |= ((rows - centre[0]) / radii[0]) ** 2 + ((columns - centre[1]) / radii[1]) ** 2 <= 1
-    return mask
 
 
 def mask_of(picture: str) -> np.ndarray:
