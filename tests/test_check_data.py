@@ -136,9 +136,21 @@ def test_equal_images_in_two_splits_are_a_fault_and_near_ones_a_warning(tmp_path
     save(image, pixels)
     report = examined("monuseg", tmp_path, processor)
     assert "1 pairs of equal images in different splits: 'TCGA-18-5592-01Z-00-DX1' (train)" in report.faults[0]
+    save(tmp_path / "Train_Folder" / "img" / "TCGA-18-5592-01Z-00-DX1.png", pixels[::-1])
+    assert examined("monuseg", tmp_path, processor).is_sound
+    save(tmp_path / "Train_Folder" / "img" / "TCGA-18-5592-01Z-00-DX1.png", pixels)
     save(image, np.clip(pixels * 0.9 + 5, 0, 255).astype(np.uint8))
     report = examined("monuseg", tmp_path, processor)
     assert report.is_sound and "1 pairs of nearly equal images in different splits" in report.warnings[0]
+
+
+def test_equal_images_under_two_names_are_a_fault_in_one_split_too(tmp_path, processor):
+    LAYOUTS["lgg"][1](tmp_path)
+    rows = [row for row in list_examples("brain", tmp_path).rows if row["split"] == "train"]
+    first, other = rows[0], next(row for row in rows if row["group"] != rows[0]["group"])
+    other["image"].write_bytes(first["image"].read_bytes())
+    report = examined("brain", tmp_path, processor)
+    assert len(report.faults) == 1 and "1 pairs of equal images in one split" in report.faults[0]
 
 
 def test_a_training_split_without_a_lesion_is_a_fault(tmp_path, processor):

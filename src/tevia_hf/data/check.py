@@ -98,9 +98,9 @@ def check_dataset(
         max_text_length: tokens beyond which a sentence is cut; None counts no cut ones.
         seed: draws the examples of the sheet.
 
-    Faults are: what the listing could not pair, files that cannot be read, masks of another size than their image or of
-    values that are no labels, groups or equal images on two sides of a split, a set of which some sentences are
-    missing, and a training split without any lesion.
+    Faults are: what the listing could not pair; files that cannot be read; masks of another size than their image, or of
+    values that are no labels; groups on two sides of a split; equal images, whose two names a split by name cannot keep
+    together; a set of which some sentences are missing; a training split without any lesion.
     """
     report = DataReport(listing.source, faults=[problem.text for problem in listing.problems])
     if not listing.rows:
@@ -182,13 +182,14 @@ def _check_duplicates(looks: Sequence[Look], report: DataReport) -> None:
     found: dict[tuple[str, str], list[tuple[Look, Look]]] = defaultdict(list)
     for first, second in near_duplicates(thumbnails):
         a, b = looks[first], looks[second]
-        is_equal, is_across = a.fingerprint == b.fingerprint, a.row["split"] != b.row["split"]
-        if is_equal or is_across or a.row["group"] != b.row["group"]:  # slices of one patient are alike by nature
-            kind, place = "equal" if is_equal else "nearly equal", "different splits" if is_across else "one split"
-            found[kind, place].append((a, b))
+        place = "in different splits" if a.row["split"] != b.row["split"] else "in one split"
+        if a.fingerprint == b.fingerprint:
+            found["equal", place].append((a, b))
+        elif a.row["group"] != b.row["group"]:  # slices of one patient are alike by nature
+            found["nearly equal", place].append((a, b))
     for (kind, place), pairs in sorted(found.items()):
-        told = report.faults if (kind, place) == ("equal", "different splits") else report.warnings
-        told.append(f"{len(pairs)} pairs of {kind} images in {place}: {_listed(_names(pairs))}")
+        told = report.faults if kind == "equal" else report.warnings
+        told.append(f"{len(pairs)} pairs of {kind} images {place}: {_listed(_names(pairs))}")
 
 
 def _names(pairs: Sequence[tuple[Look, Look]]) -> list[str]:
