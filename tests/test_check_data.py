@@ -2,6 +2,7 @@
 
 import json
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -79,12 +80,25 @@ def test_a_planted_fault_is_found_and_the_rest_is_examined(tmp_path, processor, 
     )
 
 
-def test_faults_of_records_are_found(tmp_path, processor):
+@pytest.mark.parametrize("plant", ["missing mask", "size mismatch", "wrong values", "corrupt file", "same patient"])
+def test_faults_of_records_are_found(tmp_path, processor, plant):
     LAYOUTS["figshare"][1](tmp_path)
-    corrupt_file_ = tmp_path / "brainTumorDataPublic_1-766" / "2.mat"
-    corrupt_file_.write_bytes(corrupt_file_.read_bytes()[:60])
+    path = tmp_path / "brainTumorDataPublic_1-766" / "2.mat"
+    if plant == "corrupt file":
+        path.write_bytes(path.read_bytes()[:60])
+    elif plant == "same patient":  # under another number and name
+        (path.parent / "99.mat").write_bytes(path.read_bytes())
+        with h5py.File(path.parent / "99.mat", "a") as file:
+            file["cjdata/PID"][0] = ord("9")
+    else:
+        with h5py.File(path, "a") as file:
+            mask = file["cjdata/tumorMask"][:]
+            del file["cjdata/tumorMask"]
+            if plant != "missing mask":
+                file["cjdata/tumorMask"] = mask[:, :20] if plant == "size mismatch" else mask * 7
     report = examined("brain", tmp_path, processor)
-    assert len(report.faults) == 1 and "2.mat" in report.faults[0]
+    assert len(report.faults) == 1
+    assert ("'2'" if plant == "same patient" else "2.mat") in report.faults[0]
 
 
 @pytest.mark.parametrize("layout", ["qata", "mosmed", "monuseg"])

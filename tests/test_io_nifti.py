@@ -160,7 +160,7 @@ def test_a_matlab_image_and_mask_are_the_right_way_up(tmp_path):
     assert read.array.dtype == np.int16 and read.spacing_mm is None
     np.testing.assert_array_equal(read.array, image)
     mask = read_image(path, is_mask=True).array
-    assert mask.dtype == bool
+    assert mask.dtype == np.uint8
     np.testing.assert_array_equal(mask, image > 0)
 
 

@@ -98,9 +98,9 @@ def check_dataset(
         max_text_length: tokens beyond which a sentence is cut; None counts no cut ones.
         seed: draws the examples of the sheet.
 
-    Faults are: what the listing could not pair; files that cannot be read; masks of another size than their image, or of
-    values that are no labels; groups on two sides of a split; equal images, whose two names a split by name cannot keep
-    together; a set of which some sentences are missing; a training split without any lesion.
+    Faults are: what the listing could not pair; files that cannot be read; masks of another size than their image, or
+    of values that are no labels; groups on two sides of a split; equal images, whose two names a split by name cannot
+    keep together; a set of which some sentences are missing; a training split without any lesion.
     """
     report = DataReport(listing.source, faults=[problem.text for problem in listing.problems])
     if not listing.rows:
@@ -129,7 +129,12 @@ def _look_at_all(rows: Sequence[Row], processor: Any, report: DataReport) -> lis
         try:
             looks.append(_look(row, processor))
         except (ValueError, OSError) as error:
-            report.faults.append(str(error))
+            mask = (
+                f" ({row['mask']})"
+                if isinstance(row["mask"], Path) and Path(row["mask"]).name not in str(error)
+                else ""
+            )
+            report.faults.append(f"{error}{mask}")
     return looks
 
 

@@ -13,7 +13,7 @@ from tevia_hf.io.pixels import check_size, require
 
 
 def read_matlab(address: Address, is_mask: bool = False) -> MedicalImage:
-    """`cjdata/image` (int16, its values kept), or as a mask `cjdata/tumorMask` (boolean), both (height, width).
+    """`cjdata/image` (int16, its values kept), or as a mask `cjdata/tumorMask` as stored, both (height, width).
 
     Raises `ValueError` for a file that is damaged or of another kind.
     """
@@ -22,7 +22,7 @@ def read_matlab(address: Address, is_mask: bool = False) -> MedicalImage:
         height, width = stored.shape[::-1]
         check_size(height, width, address.path)
         pixels = np.asarray(stored).T  # MATLAB stores column after column
-    return MedicalImage(np.ascontiguousarray(pixels > 0 if is_mask else pixels), None, Geometry(address.path))
+    return MedicalImage(np.ascontiguousarray(pixels), None, Geometry(address.path))
 
 
 def read_brain_tumor_record(path: str | Path) -> tuple[int, str]:
