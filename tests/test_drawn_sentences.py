@@ -101,6 +101,12 @@ def test_a_sentence_of_ones_own_form_is_drawn(tmp_path):
     assert {text for _, text in draw_sentences(list_examples("brain", tmp_path), grammar, finding="x").rows} == texts
 
 
+def test_a_sentence_that_cannot_be_read_back_is_a_problem(tmp_path):
+    LAYOUTS["mosmed"][1](tmp_path)
+    drawn = draw_sentences(list_examples("mosmed", tmp_path), BRAIN, finding="grade II/III")
+    assert len(drawn.problems) == 5 and "cannot be read back" in drawn.problems[0]
+
+
 @pytest.mark.parametrize(
     ("dataset", "grammar", "message"),
     [

@@ -310,6 +310,7 @@ def test_a_vertical_flip_keeps_lists_in_their_order(text, mirrored):
         ("bilateral pulmonary infection, two infected areas, all left lung and all right lung.", QATA.empty),
         ("One small oval-shaped benign tumor at the left in the breast ultrasound image.", BREAST.empty),
         ("An opacity at the left base.", "There is no lesion in this image."),
+        ("One lesion, no effusion.", "There is no lesion in this image."),
         ("Normal film without infiltrates.", "There is a lesion in this image."),
         (BRAIN.empty, "There is a lesion in this image."),
     ],

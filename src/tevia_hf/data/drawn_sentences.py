@@ -101,8 +101,9 @@ def draw_sentences(
             drawn.problems.append(str(error))
             continue
         text = grammar.describe(mask, row["finding"] or finding, patient_sides)
-        if false := grammar.disagreements(text, mask, patient_sides):
-            drawn.problems.append(f"'{row['id']}': '{text}' is not true of its mask: {false}")
+        if (false := grammar.disagreements(text, mask, patient_sides)) != {}:
+            fault = "cannot be read back" if false is None else f"is not true of its mask: {false}"
+            drawn.problems.append(f"'{row['id']}': '{text}' {fault}")
         drawn.rows.append((_mask_name(row), text))
         if row["text"]:
             compared.append(_claims(grammar, row["text"], mask, patient_sides))

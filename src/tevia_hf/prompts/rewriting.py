@@ -43,9 +43,9 @@ def contradict_sentence(text: str) -> str:
     """A sentence that says the opposite about whether there is a lesion at all.
 
     A sentence of one of the grammars becomes that grammar's sentence of an empty mask, free text a plain "There is no
-    lesion in this image."; text that denies a lesion becomes one that claims it.
+    lesion in this image."; text that denies a lesion, in its first clause, becomes one that claims it.
     """
-    if _NEGATION.search(text):
+    if _NEGATION.search(re.split(r"[,;.]", text.strip())[0]):
         return "There is a lesion in this image."
     grammar = grammar_of(text)
     return grammar.empty if grammar else "There is no lesion in this image."
