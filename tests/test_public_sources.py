@@ -47,6 +47,21 @@ def test_several_masks_of_one_image_are_joined(tmp_path):
     assert not masks["normal (1)"].any()
 
 
+def test_masks_with_an_alpha_channel_are_joined_by_their_colours(tmp_path):
+    busi(tmp_path)
+    opaque = np.dstack([square(40, channels=3), np.full(SIZE, 255, np.uint8)])
+    save(tmp_path / "Dataset_BUSI_with_GT" / "benign" / "benign (2)_mask_1.png", opaque)
+    masks = masks_by_id("breast", tmp_path)
+    np.testing.assert_array_equal(masks["benign (2)"], (square() | square(40) | square(20)) > 0)
+
+
+def test_masks_of_other_values_are_not_joined(tmp_path):
+    busi(tmp_path)
+    save(tmp_path / "Dataset_BUSI_with_GT" / "benign" / "benign (2)_mask_1.png", square(value=100))
+    problems = list_examples("breast", tmp_path).problems
+    assert len(problems) == 1 and "benign (2)_mask_1.png holds values other than 0, 1 and 255" in problems[0].text
+
+
 def test_masks_of_two_sizes_cannot_be_joined_and_are_named(tmp_path):
     busi(tmp_path)
     save(tmp_path / "Dataset_BUSI_with_GT" / "benign" / "benign (2)_mask_1.png", square()[:20])

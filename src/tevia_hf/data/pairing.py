@@ -8,9 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from tevia_hf.data.features import SPLITS
+from tevia_hf.data.features import SPLITS, lesion_pixels
 from tevia_hf.data.listing import Problem, Row
 from tevia_hf.io import is_image_file, parse_address, read_image, stem
+from tevia_hf.metrics import IGNORE_LABEL
 
 _MASK_NAME = re.compile(r"^mask_|_mask(_\d+)?$", re.IGNORECASE)
 
@@ -78,12 +79,18 @@ def join_masks(rows: list[Row]) -> list[Problem]:
 
 
 def _union(paths: list[Path]) -> Image.Image:
-    arrays = [read_image(path, is_mask=True).array for path in paths]
-    lesions = [array.any(-1) if array.ndim == 3 else array > 0 for array in arrays]
+    lesions = [_lesion_of(path) for path in paths]
     if len({lesion.shape for lesion in lesions}) > 1:
         sizes = ", ".join(f"{path.name} is {lesion.shape}" for path, lesion in zip(paths, lesions, strict=True))
         raise ValueError(f"{sizes}. Bring them to the size of the image.")
     return Image.fromarray(np.any(lesions, axis=0).astype(np.uint8) * 255)
+
+
+def _lesion_of(path: Path) -> np.ndarray:
+    mask = read_image(path, is_mask=True).array
+    if not np.isin(mask, (0, 1, IGNORE_LABEL)).all():
+        raise ValueError(f"{path.name} holds values other than 0, 1 and 255. Binarise it (mask > 127).")
+    return lesion_pixels(mask)
 
 
 def _group(paths: list[Path], may_share: Callable[[Path], bool]) -> tuple[dict[str, list[Path]], list[str]]:
