@@ -4,15 +4,21 @@ import json
 import os
 import subprocess
 import sys
+import sysconfig
+import venv
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny import tiny_config, tiny_processor
-from transformers import AutoModel, AutoModelForSemanticSegmentation
+from transformers import AutoModel, AutoModelForSemanticSegmentation, AutoProcessor, pipeline
 
 import tevia_hf
-from tevia_hf import TeViAConfig, TeViAForSegmentation, TeViAModel
+from tevia_hf import TeViAForSegmentation, TeViAModel, TeViAProcessor, TeViASegmentationPipeline
+
+TASK = "text-guided-image-segmentation"
 
 MIXING = {"text_projection": "token_mixing", "text_token_lengths": [24, 12, 9]}
 SENTENCE = "upper left lung"
@@ -65,11 +71,11 @@ def test_half_precision_runs_on_float32_inputs(model, inputs, tmp_path):
     torch.testing.assert_close(output.logits.float(), model(**inputs).logits, atol=0.05, rtol=0.05)
 
 
-def run_python(code, home, **environment):
+def run_python(code, home, python=sys.executable, **environment):
     """Output of a fresh interpreter without network, with an empty or prepared Hugging Face home."""
     settings = {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9", **environment}
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | settings
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=variables, cwd=home)
+    result = subprocess.run([python, "-c", code], capture_output=True, text=True, env=variables, cwd=home)
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout.splitlines()[-1])
 
@@ -101,22 +107,73 @@ def test_a_hub_name_loads_from_the_local_cache_without_network(model, tmp_path):
     assert size == [40, 50] and active
 
 
-REMOTE_CODE = """
-import json, sys, torch
-sys.modules["tevia_hf"] = None
-from transformers import AutoConfig, AutoModelForSemanticSegmentation
-config = AutoConfig.from_pretrained("saved", trust_remote_code=True)
-model = AutoModelForSemanticSegmentation.from_pretrained("saved", trust_remote_code=True)
+WITHOUT_THE_PACKAGE = """
+import importlib.util, json, sys, torch
+from transformers import (
+    AutoConfig, AutoImageProcessor, AutoModel, AutoModelForSemanticSegmentation, AutoProcessor, pipeline
+)
+assert importlib.util.find_spec("tevia_hf") is None
+trusted = {"trust_remote_code": True}
+processor = AutoProcessor.from_pretrained("saved", **trusted)
+model = AutoModelForSemanticSegmentation.from_pretrained("saved", **trusted)
+body = AutoModel.from_pretrained("saved", **trusted)
+loaded = [AutoConfig.from_pretrained("saved", **trusted), AutoImageProcessor.from_pretrained("saved", **trusted)]
+segment = pipeline("text-guided-image-segmentation", model="saved", **trusted)
+image = torch.load("image.pt").numpy()
+inputs = processor([image], ["upper left lung"])
 with torch.no_grad():
-    print(json.dumps([type(config).__module__, float(model(torch.ones(1, 3, 32, 32)).logits.sum())]))
+    torch.save([model(**inputs).logits, body(**inputs).last_hidden_state], "outputs.pt")
+segment(image, "upper left lung")[0]["mask"].save("mask.png")
+segment.save_pretrained("again")
+pipeline("text-guided-image-segmentation", model="again", **trusted)
+print(json.dumps([type(part).__module__ for part in (processor, model, body, segment, *loaded)]))
 """
 
 
-def test_a_saved_folder_runs_on_its_own_code_without_the_package(model, tmp_path, monkeypatch):
-    for own, auto in ((TeViAConfig, "AutoConfig"), (TeViAForSegmentation, "AutoModelForSemanticSegmentation")):
-        monkeypatch.setattr(own, "_auto_class", None)  # undone after the test
-        own.register_for_auto_class(auto)
+@pytest.fixture(scope="session")
+def python_without_the_package(tmp_path_factory):
+    """A fresh virtual environment that holds what this one holds, but for tevia_hf."""
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder, with_pip=False)
+    packages = Path(torch.__file__).parents[1]
+    fresh = Path(sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)}))
+    for entry in packages.iterdir():
+        if "tevia" not in entry.name.lower() and not (fresh / entry.name).exists():
+            (fresh / entry.name).symlink_to(entry)
+    return str(folder / "bin" / "python")
+
+
+def test_a_fresh_environment_without_the_package_computes_the_same(model, inputs, tmp_path, python_without_the_package):
+    image = torch.rand(40, 50, generator=torch.Generator().manual_seed(0))
+    torch.save(image, tmp_path / "image.pt")
     model.save_pretrained(tmp_path / "saved")
-    module, total = run_python(REMOTE_CODE, tmp_path)
-    assert module.startswith("transformers_modules.")
-    assert total == pytest.approx(model(torch.ones(1, 3, 32, 32)).logits.sum().item(), rel=1e-4)
+    tiny_processor(64).save_pretrained(tmp_path / "saved")
+    modules = run_python(WITHOUT_THE_PACKAGE, tmp_path, python_without_the_package)
+    assert all(module.startswith("transformers_modules.") for module in modules)
+    logits, features = torch.load(tmp_path / "outputs.pt")
+    assert torch.equal(logits, model(**inputs).logits)
+    assert torch.equal(features, model.model(**inputs).last_hidden_state)
+    entry = TeViASegmentationPipeline(model, processor=tiny_processor(64))(image, SENTENCE)[0]
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "mask.png")), np.asarray(entry["mask"]))
+
+
+@pytest.mark.parametrize("trust", [None, False])
+def test_with_the_package_no_code_of_the_folder_runs(trust, model, inputs, tmp_path):
+    model.save_pretrained(tmp_path)
+    tiny_processor(64).save_pretrained(tmp_path)
+    for file in tmp_path.glob("*.py"):
+        file.write_text("raise SystemExit('the code of the folder was run')")
+    loaded = AutoModelForSemanticSegmentation.from_pretrained(tmp_path, trust_remote_code=trust)
+    assert torch.equal(loaded(**inputs).logits, model(**inputs).logits)
+    assert type(AutoModel.from_pretrained(tmp_path, trust_remote_code=trust)) is TeViAModel
+    assert type(AutoProcessor.from_pretrained(tmp_path, trust_remote_code=trust)) is TeViAProcessor
+    segment = pipeline(TASK, model=str(tmp_path), trust_remote_code=trust)
+    assert type(segment) is TeViASegmentationPipeline
+
+
+def test_what_is_saved_names_every_auto_class_whichever_class_saved_it(model, tmp_path):
+    model.model.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    assert set(saved["auto_map"]) == {"AutoConfig", "AutoModel", "AutoModelForSemanticSegmentation"}
+    named = [*saved["auto_map"].values(), saved["custom_pipelines"][TASK]["impl"]]
+    assert all((tmp_path / f"{name.split('.')[0]}.py").is_file() for name in named)

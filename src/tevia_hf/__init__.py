@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .modeling_tevia import TeViAModel as TeViAModel
     from .modeling_tevia import TeViAPreTrainedModel as TeViAPreTrainedModel
     from .modeling_tevia import TeViASegmentationOutput as TeViASegmentationOutput
+    from .pipeline_tevia import TeViASegmentationPipeline as TeViASegmentationPipeline
     from .processing_tevia import TeViAProcessor as TeViAProcessor
     from .training.callbacks import MomentumPrototypeCallback as MomentumPrototypeCallback
     from .training.demo import run_demo as run_demo
@@ -37,6 +38,7 @@ _MODULE_OF = {
     "TeViAProcessor": "processing_tevia",
     "TeViAPrototypeMemory": "alignment_tevia",
     "TeViASegmentationOutput": "modeling_tevia",
+    "TeViASegmentationPipeline": "pipeline_tevia",
     "MomentumPrototypeCallback": "training.callbacks",
     "build_trainer": "training.recipe",
     "convert_lightning_checkpoint": "hub.convert_lightning",

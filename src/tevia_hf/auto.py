@@ -1,4 +1,8 @@
-"""Makes transformers' Auto classes know TeViA; importing this module is all it takes."""
+"""Makes transformers' Auto classes and pipelines know TeViA; importing this module is all it takes.
+
+Each class is also registered for saving its code: what `save_pretrained` writes loads without this package by
+`trust_remote_code=True`.
+"""
 
 from transformers import (
     AutoConfig,
@@ -7,10 +11,12 @@ from transformers import (
     AutoModelForSemanticSegmentation,
     AutoProcessor,
 )
+from transformers.pipelines import PIPELINE_REGISTRY
 
 from .configuration_tevia import TeViAConfig
 from .image_processing_tevia import TeViAImageProcessor
 from .modeling_tevia import TeViAForSegmentation, TeViAModel
+from .pipeline_tevia import TASK, TeViASegmentationPipeline
 from .processing_tevia import TeViAProcessor
 
 AutoConfig.register(TeViAConfig.model_type, TeViAConfig, exist_ok=True)
@@ -18,5 +24,21 @@ AutoModel.register(TeViAConfig, TeViAModel, exist_ok=True)
 AutoModelForSemanticSegmentation.register(TeViAConfig, TeViAForSegmentation, exist_ok=True)
 AutoImageProcessor.register(TeViAConfig, image_processor_classes={"pil": TeViAImageProcessor}, exist_ok=True)
 AutoProcessor.register(TeViAConfig, TeViAProcessor, exist_ok=True)
+PIPELINE_REGISTRY.register_pipeline(
+    TASK, TeViASegmentationPipeline, AutoModelForSemanticSegmentation, type="multimodal"
+)
 
-__all__ = ["TeViAConfig", "TeViAForSegmentation", "TeViAImageProcessor", "TeViAModel", "TeViAProcessor"]
+TeViAConfig.register_for_auto_class()
+TeViAModel.register_for_auto_class("AutoModel")
+TeViAForSegmentation.register_for_auto_class("AutoModelForSemanticSegmentation")
+TeViAImageProcessor.register_for_auto_class()
+TeViAProcessor.register_for_auto_class()
+
+__all__ = [
+    "TeViAConfig",
+    "TeViAForSegmentation",
+    "TeViAImageProcessor",
+    "TeViAModel",
+    "TeViAProcessor",
+    "TeViASegmentationPipeline",
+]

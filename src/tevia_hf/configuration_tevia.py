@@ -5,6 +5,7 @@ from typing import Literal
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
+from transformers.pipelines import PIPELINE_REGISTRY
 
 
 @strict
@@ -62,7 +63,13 @@ class TeViAConfig(PreTrainedConfig):
         "text_config": SubConfigSpec(config_class=AutoConfig, model_type="bert", optional=True),
     }
     # Unannotated on purpose: an instance attribute would be written to config.json.
-    keys_to_ignore_at_inference = ["segmentation_loss", "alignment_loss", "text_embeddings", "visual_embeddings"]
+    keys_to_ignore_at_inference = [
+        "segmentation_loss",
+        "alignment_loss",
+        "text_embeddings",
+        "visual_embeddings",
+        "cross_attentions",
+    ]
 
     backbone_config: dict | PreTrainedConfig | None = None
     text_config: dict | PreTrainedConfig | None = None
@@ -83,8 +90,11 @@ class TeViAConfig(PreTrainedConfig):
     text_lora: dict | None = None
 
     def __post_init__(self, **kwargs):
-        if self.id2label is None:
-            kwargs.setdefault("num_labels", 1)
+        if set(kwargs.get("custom_pipelines") or ()) <= PIPELINE_REGISTRY.supported_tasks.keys():
+            # `pipeline()` would ask to run the folder's code although this package registered the same task.
+            kwargs.pop("custom_pipelines", None)
+        if self.id2label is None and kwargs.get("num_labels", 1) == 1:
+            self.id2label, self.label2id = {0: "lesion"}, {"lesion": 0}
         if not self.use_text:
             self.text_config = None
         elif self.text_config is None:

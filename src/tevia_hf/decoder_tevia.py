@@ -58,15 +58,23 @@ class TeViAAttention(nn.MultiheadAttention):
     Offloaded weights (`device_map` with "cpu" or "disk") are fetched by hooks on calls, which torch's own passes by.
     """
 
-    def forward(self, query, key, value, key_padding_mask=None) -> torch.Tensor:  # type: ignore[override]
-        weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
+    def forward(self, query, key, value, key_padding_mask=None, need_weights=False):  # type: ignore[override]
+        """Returns what was attended to and the weights `(batch, heads, queries, keys)`, `None` unless asked for."""
+        projections, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
         query, key, value = (
             F.linear(x, weight, bias).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-            for x, weight, bias in zip((query, key, value), weights, biases, strict=True)
+            for x, weight, bias in zip((query, key, value), projections, biases, strict=True)
         )  # (batch, heads, tokens, dim)
         seen = None if key_padding_mask is None else ~key_padding_mask[:, None, None]
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
-        return self.out_proj(attended.transpose(1, 2).flatten(2))
+        weights = attention_weights(query, key, seen) if need_weights else None
+        return self.out_proj(attended.transpose(1, 2).flatten(2)), weights
+
+
+def attention_weights(query: torch.Tensor, key: torch.Tensor, seen: torch.Tensor | None) -> torch.Tensor:
+    """The softmax inside torch's fused attention, which does not hand it out: `(batch, heads, queries, keys)`."""
+    logits = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
+    return (logits if seen is None else logits.masked_fill(~seen, float("-inf"))).softmax(-1)
 
 
 # The attentions alone are recomputed under activation checkpointing, as batch norms would count a batch twice.
@@ -86,7 +94,7 @@ class TeViAImageSelfAttention(GradientCheckpointingLayer):
         query = value + positions
         if gate is not None:
             query = query * gate.to(query.dtype)
-        attended = self.attention(query, query, value)
+        attended, _ = self.attention(query, query, value)
         return x + self.output_norm(attended)
 
 
@@ -102,12 +110,17 @@ class TeViATextCrossAttention(GradientCheckpointingLayer):
         self.scale = nn.Parameter(torch.tensor(float(self.scale_init)))
 
     def forward(
-        self, x: torch.Tensor, positions: torch.Tensor, text: torch.Tensor, padding: torch.Tensor | None
-    ) -> torch.Tensor:
+        self,
+        x: torch.Tensor,
+        positions: torch.Tensor,
+        text: torch.Tensor,
+        padding: torch.Tensor | None,
+        output_attentions: bool = False,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         query = self.norm(x) + positions  # (batch, height * width, channels)
         key = text + sinusoidal_positions(*text.shape[1:], like=text)  # (batch, tokens, channels)
-        attended = self.attention(query, key, text, padding)
-        return x + self.scale * self.output_norm(attended)
+        attended, weights = self.attention(query, key, text, padding, output_attentions)
+        return x + self.scale * self.output_norm(attended), weights
 
 
 class TeViAUpsampling(nn.Module):
@@ -138,17 +151,22 @@ class TeViADecoderBlock(nn.Module):
             self.cross_attention = TeViATextCrossAttention(config, channels)
         self.upsampling = TeViAUpsampling(channels, skip_channels)
 
-    def forward(self, features, skip, text_features=None, padding=None, gate=None):
-        """Returns the next scale's map, this scale's guided map, and its projected text (`None` without text)."""
+    def forward(self, features, skip, text_features=None, padding=None, gate=None, output_attentions=False):
+        """Returns the next scale's map, this scale's guided map, its projected text, and where it attended to it.
+
+        The last two are `None` without text; the last is `(batch, heads, height, width, tokens)`, on demand.
+        """
         x = features.flatten(2).transpose(1, 2)  # (batch, height * width, channels), row-major
         positions = sinusoidal_positions(*x.shape[1:], like=x)
         x = self.self_attention(x, positions, gate)
-        text = None
+        text = weights = None
         if text_features is not None:
             text = self.text_projection(text_features)  # (batch, tokens, channels)
-            x = self.cross_attention(x, positions, text, padding)
+            x, weights = self.cross_attention(x, positions, text, padding, output_attentions)
+        if weights is not None:
+            weights = weights.unflatten(2, features.shape[2:])  # (batch, heads, height, width, tokens)
         guided = x.transpose(1, 2).unflatten(2, features.shape[2:])  # (batch, channels, height, width)
-        return self.upsampling(guided, skip), guided, text
+        return self.upsampling(guided, skip), guided, text, weights
 
 
 class TeViASubpixelConv(nn.Conv2d):

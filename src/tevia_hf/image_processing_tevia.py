@@ -115,8 +115,8 @@ class TeViAImageProcessor(PilBackend):
             return maps
         return [(p[0] > threshold if len(p) == 1 else p.argmax(dim=0)).to(torch.uint8) for p in maps]
 
-    def _read_image(self, image: Any, index: int) -> torch.Tensor:
-        """One picture as float32 (1 or 3, height, width) in [0, 1], before resizing."""
+    def read_image(self, image: Any, index: int = 0) -> torch.Tensor:
+        """One picture as float32 (1 or 3, height, width) in [0, 1], before resizing; errors name it by `index`."""
         name = _name("image", image, index)
         pixels = _channels_first(_as_array(image, name), name)
         if np.issubdtype(pixels.dtype, np.floating) and not np.isfinite(pixels).all():
@@ -143,7 +143,7 @@ class TeViAImageProcessor(PilBackend):
         return_tensors: str | None,
         **kwargs: Any,
     ) -> BatchFeature:
-        pixels = [self._read_image(image, index) for index, image in enumerate(_as_list(images, axes=4))]
+        pixels = [self.read_image(image, index) for index, image in enumerate(_as_list(images, axes=4))]
         if not pixels:
             raise ValueError("No images were given: hand over at least one.")
         sizes = [image.shape[-2:] for image in pixels]

@@ -28,10 +28,17 @@ from .decoder_tevia import (
     mean_token,
 )
 from .loss_tevia import check_labels, segmentation_loss
+from .pipeline_tevia import CUSTOM_PIPELINES
 from .text_encoder_tevia import TeViATextEncoder, load_text_config, text_model_class
 from .vision_layout_tevia import STRIDES, load_vision_config
 
 logger = logging.get_logger(__name__)
+
+AUTO_MAP = {
+    "AutoConfig": "configuration_tevia.TeViAConfig",
+    "AutoModel": "modeling_tevia.TeViAModel",
+    "AutoModelForSemanticSegmentation": "modeling_tevia.TeViAForSegmentation",
+}
 
 
 @dataclass
@@ -43,12 +50,15 @@ class TeViAModelOutput(ModelOutput):
         guided_features: a map `(batch, channels, height, width)` a scale, coarse first, after text guidance.
         text_embeddings: a vector `(batch, channels)` a scale, the mean of its tokens; `None` without a text branch.
         has_text: `(batch,)` bool, False where the null text stood in.
+        cross_attentions: with `output_attentions`, `(batch, heads, height, width, tokens)` a scale, coarse first: how
+            much each place of the image looked at each token.
     """
 
     last_hidden_state: torch.Tensor | None = None
     guided_features: tuple[torch.Tensor, ...] | None = None
     text_embeddings: tuple[torch.Tensor, ...] | None = None
     has_text: torch.Tensor | None = None
+    cross_attentions: tuple[torch.Tensor, ...] | None = None
 
 
 @dataclass
@@ -62,6 +72,7 @@ class TeViASegmentationOutput(ModelOutput):
         logits: `(batch, num_labels, height, width)` at the size of `pixel_values`.
         text_embeddings: a vector `(batch, channels)` a scale, coarse first.
         visual_embeddings: likewise, of the true foreground; a zero vector where a sample has none.
+        cross_attentions: with `output_attentions`, `(batch, heads, height, width, tokens)` a scale, coarse first.
     """
 
     loss: torch.Tensor | None = None
@@ -70,6 +81,7 @@ class TeViASegmentationOutput(ModelOutput):
     logits: torch.Tensor | None = None
     text_embeddings: tuple[torch.Tensor, ...] | None = None
     visual_embeddings: tuple[torch.Tensor, ...] | None = None
+    cross_attentions: tuple[torch.Tensor, ...] | None = None
 
 
 class TeViAPreTrainedModel(PreTrainedModel):
@@ -82,6 +94,12 @@ class TeViAPreTrainedModel(PreTrainedModel):
     _supports_sdpa = True
     _no_split_modules = ["TeViADecoderBlock"]
     _keep_in_fp32_modules_strict = [f"prototype_memory.prototype_{scale}" for scale in range(3)]
+
+    def save_pretrained(self, *args, **kwargs) -> None:
+        """As in transformers; the config names the code saved beside it, for use without this package."""
+        self.config.auto_map = dict(AUTO_MAP)
+        self.config.custom_pipelines = CUSTOM_PIPELINES
+        super().save_pretrained(*args, **kwargs)
 
     @classmethod
     def from_pretrained(cls, *args, **kwargs):
@@ -261,6 +279,7 @@ class TeViAModel(TeViAPreTrainedModel):
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         text_features: torch.Tensor | None = None,
+        output_attentions: bool | None = None,
     ) -> TeViAModelOutput | tuple:
         """`pixel_values (batch, 3, height, width)`, its sides multiples of 32; text as in `TeViAForSegmentation`."""
         # 1. Four maps of the image, coarse to fine.
@@ -277,18 +296,20 @@ class TeViAModel(TeViAPreTrainedModel):
             text_features = None
 
         # 3. Three guided blocks, coarse to fine.
-        x, guided_features, texts = maps[0], [], []
+        x, guided_features, texts, attentions = maps[0], [], [], []
         for scale, block in enumerate(self.decoder):
             gate = self.prototype_memory.gate(scale) if self.config.use_text else None
-            x, guided, text = block(x, maps[scale + 1], text_features, padding, gate)
+            x, guided, text, weights = block(x, maps[scale + 1], text_features, padding, gate, bool(output_attentions))
             guided_features.append(guided)
             texts.append(text)
+            attentions.append(weights)
 
         # 4. One text vector a scale: the mean of its tokens.
         text_embeddings = None
         if self.config.use_text:
             text_embeddings = tuple(mean_token(text, padding) for text in texts)
-        return TeViAModelOutput(x, tuple(guided_features), text_embeddings, has_text)
+        shown = tuple(attentions) if output_attentions and self.config.use_text else None
+        return TeViAModelOutput(x, tuple(guided_features), text_embeddings, has_text, shown)
 
 
 class TeViAForSegmentation(TeViAPreTrainedModel):
@@ -344,6 +365,7 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         text_features: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
+        output_attentions: bool | None = None,
     ) -> TeViASegmentationOutput | tuple:
         """Mask logits, and the losses where `labels` are given.
 
@@ -354,11 +376,14 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
             text_features: `(batch, tokens, dim)`, what `encode_text` gave, instead of `input_ids`; hand over the
                 `attention_mask` with it, or padding counts as text.
             labels: `(batch, height, width)` integers; 255 is ignored.
+            output_attentions: also return `cross_attentions`.
         """
         # 1. Encoders and decoder, on sides padded to multiples of 32.
         height, width = self.check_image(pixel_values)
         pixel_values = pad_to_stride(pixel_values)
-        outputs = self.model(pixel_values, input_ids, attention_mask, text_features, return_dict=True)
+        outputs = self.model(
+            pixel_values, input_ids, attention_mask, text_features, output_attentions, return_dict=True
+        )
 
         # 2. Logits, cut back to the image.
         logits, head_features = self.decode_head(outputs.last_hidden_state)
@@ -373,7 +398,9 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
             visual_embeddings = self.embed_foreground(outputs.guided_features, head_features, labels)
             text_loss = alignment_loss(outputs.text_embeddings, visual_embeddings, outputs.has_text)
             loss = loss + self.config.alignment_loss_weight * text_loss
-        return TeViASegmentationOutput(loss, mask_loss, text_loss, logits, outputs.text_embeddings, visual_embeddings)
+        return TeViASegmentationOutput(
+            loss, mask_loss, text_loss, logits, outputs.text_embeddings, visual_embeddings, outputs.cross_attentions
+        )
 
     def embed_foreground(self, guided_features, head_features, labels) -> tuple[torch.Tensor, ...]:
         """Vectors of the true foreground, `(batch, channels)` a scale; zero where a sample has none."""
