@@ -135,6 +135,13 @@ def test_post_processing_gives_masks_at_the_original_size(processor):
     assert probabilities.shape == (1, 2, 4)
 
 
+def settings_of(processor):
+    """All but where a saved folder's code lies, which a processor of our own class does not need."""
+    whole = processor.to_dict()
+    whole["image_processor"].pop("auto_map", None)
+    return whole | {"auto_map": None}
+
+
 def test_processors_survive_save_and_load(processor, images, tmp_path):
     AutoImageProcessor.register(ThrowawayConfig, image_processor_classes={"pil": TeViAImageProcessor}, exist_ok=True)
     AutoProcessor.register(ThrowawayConfig, TeViAProcessor, exist_ok=True)
@@ -143,7 +150,7 @@ def test_processors_survive_save_and_load(processor, images, tmp_path):
     for loader in (TeViAProcessor, AutoProcessor):
         loaded = loader.from_pretrained(tmp_path)
         assert type(loaded) is TeViAProcessor
-        assert loaded.to_dict() == processor.to_dict()
+        assert settings_of(loaded) == settings_of(processor)
         assert loaded.tokenizer.model_max_length == 8
         inputs = loaded(images, [SHORT, "lung", None])
         assert all(torch.equal(inputs[name], expected[name]) for name in expected)

@@ -7,6 +7,18 @@ from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 from transformers.pipelines import PIPELINE_REGISTRY
 
+PUBLISHED = {
+    "max_text_length": 24,
+    "text_projection": "token_mixing",
+    "text_token_lengths": [24, 12, 9],
+    "text_scale_init": 0.01,
+    "text_dropout": 0.0,
+    "foreground_representation": "head_grid",
+    "alignment_loss_weight": 0.1,
+    "cross_entropy_loss_weight": 0.0,
+    "prototype_momentum": 0.99,
+}
+
 
 @strict
 class TeViAConfig(PreTrainedConfig):
@@ -104,18 +116,7 @@ class TeViAConfig(PreTrainedConfig):
     @classmethod
     def published(cls, **kwargs) -> "TeViAConfig":
         """The authors' setting (ConvNeXt-Tiny, CXR-BERT's shape, 24 tokens); keywords go over single values."""
-        published = {
-            "max_text_length": 24,
-            "text_projection": "token_mixing",
-            "text_token_lengths": [24, 12, 9],
-            "text_scale_init": 0.01,
-            "text_dropout": 0.0,
-            "foreground_representation": "head_grid",
-            "alignment_loss_weight": 0.1,
-            "cross_entropy_loss_weight": 0.0,
-            "prototype_momentum": 0.99,
-        }
-        return cls(**{**published, **kwargs})
+        return cls(**{**PUBLISHED, **kwargs})
 
     def to_diff_dict(self) -> dict:
         # PreTrainedConfig leaves two labels out, as its own default; ours is one.
@@ -161,4 +162,4 @@ def longest_text(text_config: dict | PreTrainedConfig | None) -> int | None:
     return positions
 
 
-__all__ = ["TeViAConfig", "longest_text"]
+__all__ = ["PUBLISHED", "TeViAConfig", "longest_text"]

@@ -21,10 +21,10 @@ class TeViASegmentationPipeline(Pipeline):
     generator of such mappings, with `batch_size=` for several at once.
     """
 
-    _load_processor = True
-    _load_image_processor = False
-    _load_feature_extractor = False
-    _load_tokenizer = False
+    _load_processor = True  # type: ignore[assignment]
+    _load_image_processor = False  # type: ignore[assignment]
+    _load_feature_extractor = False  # type: ignore[assignment]
+    _load_tokenizer = False  # type: ignore[assignment]
 
     def __call__(self, inputs: Any, text: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
         """A list of `{"label", "score", "mask"}` for a picture, or a list of these lists for several.
@@ -44,7 +44,7 @@ class TeViASegmentationPipeline(Pipeline):
         """
         return super().__call__(paired(inputs, text), **kwargs)
 
-    def _sanitize_parameters(self, threshold: float | None = None, overlay: bool | None = None, **unknown: Any):  # type: ignore[override]
+    def _sanitize_parameters(self, threshold: float | None = None, overlay: bool | None = None, **unknown: Any):
         if unknown:
             raise TypeError(f"The pipeline has no option {sorted(unknown)}: it takes threshold, overlay, batch_size.")
         if threshold is not None and not 0 <= threshold <= 1:
@@ -52,7 +52,7 @@ class TeViASegmentationPipeline(Pipeline):
         options = {"threshold": threshold, "overlay": overlay}
         return {}, {}, {name: value for name, value in options.items() if value is not None}
 
-    def preprocess(self, input_: Mapping[str, Any], **_: Any) -> dict[str, Any]:  # type: ignore[override]
+    def preprocess(self, input_: Mapping[str, Any], **_: Any) -> dict[str, Any]:
         image = input_["image"]
         if isinstance(image, str) and image.startswith(("http://", "https://")):
             image = load_image(image)

@@ -24,7 +24,8 @@ class ModelArguments:
     vision_model: str = field(default="", metadata={"help": "Name or folder of the vision model."})
     text_model: str = field(default="", metadata={"help": "Name or folder of the text encoder."})
     config: dict | str | None = field(
-        default=None, metadata={"help": "Fields of TeViAConfig that differ from its defaults."}
+        default=None,
+        metadata={"help": "Fields of TeViAConfig that differ from its defaults, or `published: true` and from those."},
     )
     image_processor: dict | str | None = field(
         default=None, metadata={"help": "Fields of TeViAImageProcessor that differ from its defaults."}

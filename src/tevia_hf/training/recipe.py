@@ -10,6 +10,7 @@ from datasets import Dataset
 from transformers import Trainer, TrainerCallback, set_seed
 
 from ..auto import TeViAConfig, TeViAForSegmentation, TeViAProcessor
+from ..configuration_tevia import PUBLISHED
 from ..data.augment import TextAwareAugmentation, augmented
 from ..data.collate import SegmentationCollator
 from ..data.features import undecoded, verify_examples
@@ -147,8 +148,14 @@ def as_adapter(value: dict | str | None) -> dict | str | None:
     return value if is_name or value is None else as_mapping(value)
 
 
+def config_fields(config: dict | str | None) -> dict:
+    """Fields for `TeViAConfig`; with `published: true` among them, they go over the published values."""
+    fields = dict(as_mapping(config))
+    return PUBLISHED | fields if fields.pop("published", False) else fields
+
+
 def join_encoders(arguments: ModelArguments) -> tuple[TeViAForSegmentation, TeViAProcessor]:
-    fields = as_mapping(arguments.config)
+    fields = config_fields(arguments.config)
     settings = TeViAConfig(**fields)
     model = TeViAForSegmentation.from_vision_text_pretrained(
         arguments.vision_model, arguments.text_model if settings.use_text else None, **fields

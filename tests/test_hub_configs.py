@@ -1,0 +1,114 @@
+"""Every folder of `hub_configs` loads, builds, and starts the training run it describes."""
+
+import json
+from pathlib import Path
+
+import layouts
+import pytest
+import torch
+import yaml
+from tiny import tiny_text_config, tiny_tokenizer
+from transformers import AutoConfig, AutoImageProcessor, BertModel, ConvNextConfig, ConvNextModel
+
+from tevia_hf import TeViAConfig, TeViAForSegmentation, TeViAImageProcessor, train_from_recipe
+from tevia_hf.training.arguments import parse_recipe
+from tevia_hf.training.recipe import config_fields
+
+FOLDERS = sorted(path for path in (Path(__file__).parents[1] / "hub_configs").iterdir() if path.is_dir())
+TRAINED_FROM_ENCODERS = [folder for folder in FOLDERS if folder.name != "tevia-tiny"]
+MINIATURES = {
+    "qata": layouts.qata,
+    "mosmed": layouts.mosmed,
+    "monuseg": layouts.monuseg,
+    "breast": layouts.busi,
+    "brain": layouts.lgg,
+}
+every_folder = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+every_joined = pytest.mark.parametrize("folder", TRAINED_FROM_ENCODERS, ids=lambda folder: folder.name)
+
+
+@every_folder
+def test_a_folder_loads_and_its_model_builds_without_memory(folder):
+    config = TeViAConfig.from_pretrained(folder)
+    assert type(AutoConfig.from_pretrained(folder)) is TeViAConfig
+    assert type(AutoImageProcessor.from_pretrained(folder)) is TeViAImageProcessor
+    with torch.device("meta"):
+        model = TeViAForSegmentation(config)
+    assert model.decode_head.classifier.out_channels == 1
+    assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
+
+
+@every_joined
+def test_what_a_recipe_builds_is_what_the_folder_says(folder):
+    """The recipe's fields on the folder's own encoders give its config; its pixels likewise."""
+    recipe, config = parse_recipe(folder / "recipe.yaml"), TeViAConfig.from_pretrained(folder)
+    encoders = {"backbone_config": config.backbone_config, "text_config": config.text_config}
+    built = TeViAConfig(**encoders, **config_fields(recipe.model.config))
+    service = ("architectures", "_name_or_path", "transformers_version")
+    assert {k: v for k, v in built.to_dict().items() if k not in service} == {
+        k: v for k, v in config.to_dict().items() if k not in service
+    }
+    pixels = AutoImageProcessor.from_pretrained(folder)
+    for name, value in (recipe.model.image_processor or {}).items():
+        assert dict(getattr(pixels, name)) == value
+
+
+@pytest.mark.parametrize("name", ["qata", "mosmed", "monuseg", "breast", "brain"])
+def test_the_published_setting_is_the_authors(name):
+    folder = FOLDERS[0].parent / f"tevia-{name}"
+    config, recipe = TeViAConfig.from_pretrained(folder), parse_recipe(folder / "recipe.yaml")
+    published = TeViAConfig.published()
+    assert config.max_text_length == 24 and config.backbone_config.hidden_sizes == [96, 192, 384, 768]
+    for field in ("text_projection", "text_token_lengths", "foreground_representation", "text_scale_init"):
+        assert getattr(config, field) == getattr(published, field)
+    assert dict(AutoImageProcessor.from_pretrained(folder).size) == {"height": 224, "width": 224}
+    schedule = recipe.training
+    assert (schedule.num_train_epochs, schedule.per_device_train_batch_size) == (200, 32)
+    assert (schedule.learning_rate, schedule.lr_scheduler_kwargs) == (3e-4, {"min_lr": 1e-6})
+    assert (schedule.prototype_warmup_epochs, schedule.early_stopping_patience) == (20, 20)
+
+
+@pytest.fixture(scope="module")
+def encoders(tmp_path_factory):
+    """A shallow ConvNeXt of the published widths, which the head grid needs, and a tiny BERT."""
+    folder = tmp_path_factory.mktemp("encoders")
+    torch.manual_seed(0)
+    ConvNextModel(ConvNextConfig(depths=[1, 1, 1, 1])).save_pretrained(folder / "vision")
+    BertModel(tiny_text_config(), add_pooling_layer=False).save_pretrained(folder / "text")
+    tiny_tokenizer().save_pretrained(folder / "text")
+    return {half: str(folder / half) for half in ("vision", "text")}
+
+
+@every_joined
+def test_a_recipe_starts_a_training_run_on_a_miniature_of_its_data(folder, encoders, tmp_path):
+    values = yaml.safe_load((folder / "recipe.yaml").read_text())
+    MINIATURES[values["dataset"]](tmp_path / "data")
+    limits = {"config": json.dumps({**(values.get("config") or {}), "max_text_length": 24})}
+    words = {
+        "vision_model": encoders["vision"],
+        "text_model": encoders["text"],
+        "data_dir": str(tmp_path / "data"),
+        "output_dir": str(tmp_path / "run"),
+        "image_processor": json.dumps({"size": {"height": 64, "width": 64}}),
+        "use_cpu": "true",
+        "max_steps": "1",
+        "early_stopping_patience": "1",
+        **limits,
+    }
+    if not layouts_have_sentences(values["dataset"]):
+        words["sentences"] = str(drawn_sentences(values["dataset"], tmp_path))
+    trainer = train_from_recipe(folder / "recipe.yaml", [w for k, v in words.items() for w in (f"--{k}", v)])
+    assert trainer.state.global_step == 1
+    assert (tmp_path / "run" / "model.safetensors").is_file()
+
+
+def layouts_have_sentences(dataset):
+    return dataset in ("qata", "mosmed", "monuseg")
+
+
+def drawn_sentences(dataset, folder):
+    from tevia_hf.cli.main import main
+
+    path = folder / "prompts.csv"
+    assert main(["prompts", dataset, str(folder / "data"), "--output", str(path)]) == 0
+    return path
