@@ -10,8 +10,18 @@ import yaml
 from tiny import tiny_text_config, tiny_tokenizer
 from transformers import AutoConfig, AutoImageProcessor, BertModel, ConvNextConfig, ConvNextModel
 
-from tevia_hf import TeViAConfig, TeViAForSegmentation, TeViAImageProcessor, train_from_recipe
+from tevia_hf import (
+    TeViAConfig,
+    TeViAForSegmentation,
+    TeViAImageProcessor,
+    TeViAProcessor,
+    load_segmentation_dataset,
+    segmentation_metrics,
+    train_from_recipe,
+)
+from tevia_hf.data.features import reference_labels, undecoded
 from tevia_hf.training.arguments import parse_recipe
+from tevia_hf.training.prediction import predict_masks
 from tevia_hf.training.recipe import config_fields
 
 FOLDERS = sorted(path for path in (Path(__file__).parents[1] / "hub_configs").iterdir() if path.is_dir())
@@ -112,3 +122,28 @@ def drawn_sentences(dataset, folder):
     path = folder / "prompts.csv"
     assert main(["prompts", dataset, str(folder / "data"), "--output", str(path)]) == 0
     return path
+
+
+def test_tevia_tiny_reads_its_sentence():
+    """Its Dice on films it never saw; the lesions of the other sentence look alike."""
+    folder = FOLDERS[0].parent / "tevia-tiny"
+    assert (folder / "model.safetensors").stat().st_size <= 3_000_000
+    model, processor = TeViAForSegmentation.from_pretrained(folder), TeViAProcessor.from_pretrained(folder)
+    meant, others = (
+        load_segmentation_dataset("synthetic", split="test", size=64, count=24, counterpart=c) for c in (False, True)
+    )
+    scores = []
+    for texts in (meant, others):
+        examples = [{"image": e["image"], "text": text} for e, text in zip(meant, texts["text"], strict=True)]
+        masks = predict_masks(model, processor, examples, description=None)
+        references = [reference_labels(example, processor) for example in undecoded(meant)]
+        scores.append(segmentation_metrics(masks, references, outlines=False)["dice"])
+    assert scores[0] > 0.9 and scores[1] < 0.1
+
+
+def test_the_recipe_of_tevia_tiny_goes_on_training_it(tmp_path):
+    folder = FOLDERS[0].parent / "tevia-tiny"
+    words = f"--model_name_or_path {folder} --output_dir {tmp_path / 'run'} --max_steps 1 --use_cpu true"
+    limits = "--max_train_samples 16 --max_eval_samples 8"
+    trainer = train_from_recipe(folder / "recipe.yaml", f"{words} {limits}".split())
+    assert trainer.state.global_step == 1 and trainer.model.prototype_memory.is_active

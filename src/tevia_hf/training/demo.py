@@ -109,10 +109,10 @@ def demo_config(use_text: bool) -> TeViAConfig:
         hidden_size=64,
         num_hidden_layers=2,
         num_attention_heads=4,
-        intermediate_size=128,
+        intermediate_size=64,
         max_position_embeddings=64,
     )
-    backbone_config = ConvNextConfig(depths=[1, 1, 1, 1], hidden_sizes=[24, 48, 96, 128], drop_path_rate=0.0)
+    backbone_config = ConvNextConfig(depths=[1, 1, 1, 1], hidden_sizes=[24, 48, 80, 80], drop_path_rate=0.0)
     return TeViAConfig(
         backbone_config=backbone_config,
         text_config=text_config,
