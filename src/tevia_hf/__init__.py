@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .data.registry import load_segmentation_dataset as load_segmentation_dataset
     from .hub.convert_lightning import convert_lightning_checkpoint as convert_lightning_checkpoint
     from .image_processing_tevia import TeViAImageProcessor as TeViAImageProcessor
+    from .io.readers import read_image as read_image
     from .metrics import segmentation_metrics as segmentation_metrics
     from .modeling_tevia import TeViAForSegmentation as TeViAForSegmentation
     from .modeling_tevia import TeViAModel as TeViAModel
@@ -23,9 +24,12 @@ if TYPE_CHECKING:
     from .training.callbacks import MomentumPrototypeCallback as MomentumPrototypeCallback
     from .training.demo import run_demo as run_demo
     from .training.evaluation import evaluate_model as evaluate_model
+    from .training.explanation import explain_text as explain_text
     from .training.prediction import predict as predict
     from .training.recipe import build_trainer as build_trainer
     from .training.recipe import train_from_recipe as train_from_recipe
+    from .visualization import heat_map as heat_map
+    from .visualization import overlay as overlay
 
 __version__ = "0.1.0"
 
@@ -43,8 +47,12 @@ _MODULE_OF = {
     "build_trainer": "training.recipe",
     "convert_lightning_checkpoint": "hub.convert_lightning",
     "evaluate_model": "training.evaluation",
+    "explain_text": "training.explanation",
+    "heat_map": "visualization",
     "load_segmentation_dataset": "data.registry",
+    "overlay": "visualization",
     "predict": "training.prediction",
+    "read_image": "io.readers",
     "run_demo": "training.demo",
     "segmentation_metrics": "metrics",
     "train_from_recipe": "training.recipe",

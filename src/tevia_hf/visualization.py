@@ -10,6 +10,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 LABEL_COLOURS = [(230, 159, 0), (86, 180, 233), (204, 121, 167), (0, 158, 115), (213, 94, 0), (0, 114, 178)]
 REFERENCE_COLOUR = (0, 214, 100)
 FILL_OPACITY = 0.35
+HEAT_OPACITY = 0.8
 SMALLEST_SIDE = 384
 IGNORE_LABEL = 255
 TILE_HEIGHT, MARGIN, FONT_SIZE, TITLE_SIZE = 280, 14, 15, 22
@@ -42,6 +43,24 @@ def overlay(image: Image.Image | np.ndarray, mask: np.ndarray, reference: np.nda
     for label in _foreground(labels.get("reference")):
         picture.paste(REFERENCE_COLOUR, mask=_outline(_area(labels["reference"], label)))
     return picture
+
+
+def heat_map(image: Image.Image | np.ndarray, values: np.ndarray) -> Image.Image:
+    """RGB picture under a veil of colour: orange for positive values, blue for negative, none for 0.
+
+    Args:
+        image: as in `overlay`.
+        values: (height, width) of the image's size, from -1 to 1 for the full colours.
+
+    Raises `ValueError` when the values are not of the image's size.
+    """
+    picture = _to_rgb(image)
+    if values.shape != picture.size[::-1]:
+        raise ValueError(f"The values have shape {values.shape}, the image {picture.size[::-1]}: resize the values.")
+    opacity = HEAT_OPACITY * np.clip(np.abs(values), 0, 1)[..., None]
+    colours = np.where(values[..., None] > 0, LABEL_COLOURS[0], LABEL_COLOURS[1])
+    mixed = np.asarray(picture) * (1 - opacity) + colours * opacity
+    return Image.fromarray(mixed.round().astype(np.uint8))
 
 
 def contact_sheet(

@@ -1,0 +1,56 @@
+"""What a sentence did to a mask, and where."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+
+class TextInfluence(NamedTuple):
+    """One picture read with one sentence; all maps are float32 `(height, width)` of the picture's size.
+
+    Args:
+        probability: of a lesion, with the sentence.
+        effect: how much the sentence raised (up to 1) or lowered (down to -1) it against no sentence at all.
+        attention: how much each place singled out some of the tokens, 0 where it looked at all alike, 1 where at one
+            only; the mean over the heads of the finest scale. `None` without a sentence or a text branch.
+    """
+
+    probability: np.ndarray
+    effect: np.ndarray
+    attention: np.ndarray | None
+
+
+@torch.no_grad()
+def explain_text(model, processor, image: Any, text: str = "") -> TextInfluence:
+    """What a sentence did to the mask of a picture.
+
+    The effect is what counts: it compares the model with itself. Attention tells where tokens were told apart, not
+    whether that changed the mask.
+
+    Args:
+        model, processor: a `TeViAForSegmentation` and its `TeViAProcessor`.
+        image: as the processor takes it.
+        text: "" for none: the effect is 0 then.
+    """
+    picture = processor.image_processor.read_image(image)  # (1 or 3, height, width)
+    size = (int(picture.shape[-2]), int(picture.shape[-1]))
+    inputs = processor([picture] * 2, [text, ""]).to(model.device)
+    outputs = model.eval()(**inputs, output_attentions=True)
+    maps = processor.post_process_segmentation(outputs, target_sizes=[size] * 2, return_probabilities=True)
+    with_text, without = (p[0] if len(p) == 1 else 1 - p[0] for p in maps)
+    attention = None
+    if text.strip() and outputs.cross_attentions is not None:
+        attention = focus(outputs.cross_attentions[-1][0])
+        attention = attention.T if processor.image_processor.swap_axes else attention
+        attention = F.interpolate(attention[None, None], size, mode="bilinear")[0, 0].cpu().numpy()
+    return TextInfluence(with_text.cpu().numpy(), (with_text - without).cpu().numpy(), attention)
+
+
+def focus(attention: torch.Tensor) -> torch.Tensor:
+    """1 - entropy / log(tokens) of the mean over heads of `(heads, height, width, tokens)`: `(height, width)`."""
+    shares = attention.float().mean(0)
+    if shares.shape[-1] == 1:
+        return torch.zeros_like(shares[..., 0])
+    return 1 - torch.special.entr(shares).sum(-1) / np.log(shares.shape[-1])

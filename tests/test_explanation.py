@@ -1,0 +1,51 @@
+"""What a sentence did to a mask is measured against no sentence, and lies where the picture is."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny import tiny_config, tiny_processor, tiny_reader
+
+from tevia_hf import TeViAForSegmentation, explain_text, heat_map
+from tevia_hf.training.explanation import focus
+
+FILM = np.random.default_rng(0).integers(0, 255, (48, 70), np.uint8)
+
+
+def test_the_effect_is_the_probability_with_the_sentence_minus_without():
+    model, processor = tiny_reader(), tiny_processor()
+    read, blank = (explain_text(model, processor, FILM, text) for text in ("upper left lung", ""))
+    assert read.probability.shape == read.effect.shape == read.attention.shape == FILM.shape
+    np.testing.assert_allclose(read.effect, read.probability - blank.probability, atol=1e-6)
+    assert np.abs(read.effect).max() > 1e-3
+    assert not blank.effect.any() and blank.attention is None
+
+
+def test_a_model_without_text_has_no_influence_of_it():
+    model = TeViAForSegmentation(tiny_config(use_text=False)).eval()
+    found = explain_text(model, tiny_processor(), FILM, "upper left lung")
+    assert not found.effect.any() and found.attention is None
+
+
+def test_maps_of_swapped_axes_come_back_upright():
+    model = tiny_reader()
+    plain = explain_text(model, tiny_processor(), FILM.T, "upper left lung")
+    swapped = explain_text(model, tiny_processor(swap_axes=True), FILM, "upper left lung")
+    np.testing.assert_allclose(swapped.attention, plain.attention.T, atol=1e-5)
+    np.testing.assert_allclose(swapped.probability, plain.probability.T, atol=1e-5)
+
+
+def test_focus_is_0_for_all_tokens_alike_and_1_for_one():
+    shares = torch.zeros(2, 1, 2, 4)
+    shares[:, 0, 0] = 0.25
+    shares[:, 0, 1, 2] = 1
+    torch.testing.assert_close(focus(shares), torch.tensor([[0.0, 1.0]]))
+    assert focus(torch.ones(2, 3, 3, 1)).eq(0).all()
+
+
+def test_a_heat_map_is_orange_where_positive_blue_where_negative_and_the_picture_elsewhere():
+    values = np.array([[1.0, 0.0, -1.0]])
+    orange, grey, blue = np.asarray(heat_map(Image.new("L", (3, 1), 100), values))[0].tolist()
+    assert orange[0] > orange[2] and blue[2] > blue[0] and grey == [100, 100, 100]
+    with pytest.raises(ValueError, match="resize the values"):
+        heat_map(FILM, values)
