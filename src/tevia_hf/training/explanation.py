@@ -42,9 +42,9 @@ def explain_text(model, processor, image: Any, text: str = "") -> TextInfluence:
     with_text, without = (p[0] if len(p) == 1 else 1 - p[0] for p in maps)
     attention = None
     if text.strip() and outputs.cross_attentions is not None:
-        attention = focus(outputs.cross_attentions[-1][0])
-        attention = attention.T if processor.image_processor.swap_axes else attention
-        attention = F.interpolate(attention[None, None], size, mode="bilinear")[0, 0].cpu().numpy()
+        seen = focus(outputs.cross_attentions[-1][0])
+        upright = seen.T if processor.image_processor.swap_axes else seen
+        attention = F.interpolate(upright[None, None], size, mode="bilinear")[0, 0].cpu().numpy()
     return TextInfluence(with_text.cpu().numpy(), (with_text - without).cpu().numpy(), attention)
 
 
