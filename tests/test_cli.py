@@ -22,6 +22,7 @@ from tevia_hf import TeViAForSegmentation, TeViAProcessor
 from tevia_hf.cli.main import VERBS, main
 from tevia_hf.data import synthetic
 from tevia_hf.io import read_image
+from tevia_hf.training.prediction import weights_digest
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +126,8 @@ def test_evaluate_prints_and_writes_the_scores(model_dir, data_dir, out, capsys)
     content = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))
     assert list(content["scores"]) == ["correct", "shuffled", "none"]
     expected = {"images": 2, "threshold": 0.4, "seed": 0, "model": model_dir, "dataset": "folder", "split": "test"}
-    assert content["settings"] == {**expected, "hd95_unit": "px", "groups_seen_in_training": 0}
+    expected |= {"hd95_unit": "px", "groups_seen_in_training": 0, "weights": weights_digest(model_dir)}
+    assert content["settings"] == expected and expected["weights"]
     assert len(pd.read_csv(out / "evaluation.csv")) == 6
     assert (out / "evaluation.png").is_file() and (out / "evaluation.md").is_file()
     printed = capsys.readouterr().out
@@ -320,7 +322,7 @@ def test_prompts_are_written_and_train_a_model(tmp_path, model_dir, out, capsys)
     assert main(["train", str(recipe)]) == 2
     assert "No example of the training split has a sentence" in capsys.readouterr().err
     assert main(["train", str(recipe), "--sentences", str(table)]) == 0
-    splits = pd.read_csv(out / "splits.csv")
+    splits = pd.read_csv(out / "_splits.csv")
     assert set(splits["part"]) == {"train", "eval"}
     assert not set(splits[splits["part"] == "train"]["group"]) & set(splits[splits["part"] == "eval"]["group"])
     words = ["evaluate", str(out), "--dataset", "brain", "--data-dir", str(tmp_path / "lgg"), "--sentences", str(table)]

@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     from ..data.registry import load_segmentation_dataset
     from ..training.evaluation import check_text_modes, evaluate_model, groups_seen_in_training
     from ..training.output_dir import claim_output_dir
-    from ..training.prediction import load_trained
+    from ..training.prediction import load_trained, weights_digest
     from ..training.recipe import sample
 
     text_modes = tuple(args.text.split(","))
@@ -43,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
     report = evaluate_model(model, processor, dataset, text_modes, args.threshold, args.batch_size, args.seed)
     seen = groups_seen_in_training(args.model, dataset)
     report.settings.update(model=args.model, dataset=args.dataset, split=args.split, groups_seen_in_training=len(seen))
+    report.settings.update(weights=weights_digest(args.model))
     report.save(args.output_dir)
     print(f"\n{report.table()}\n\n{len(dataset)} images; the figures are in {args.output_dir}.")
     if seen:

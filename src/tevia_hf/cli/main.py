@@ -7,7 +7,7 @@ from importlib import import_module
 
 from .. import __version__
 
-VERBS = ("demo", "train", "evaluate", "compare", "predict", "prompts", "check-data", "convert")
+VERBS = ("demo", "train", "evaluate", "compare", "predict", "prompts", "check-data", "convert", "bundle", "push")
 
 
 def main(words: Sequence[str] | None = None) -> int:

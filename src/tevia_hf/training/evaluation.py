@@ -210,8 +210,8 @@ def text_sensitivity(images: pd.DataFrame, seed: int = 0) -> PairedDifference | 
 
 
 def groups_seen_in_training(model_dir: str | Path, dataset: Dataset) -> list[str]:
-    """The groups of a data set that a model was trained on, if its folder says (`splits.csv`)."""
-    path = Path(model_dir) / "splits.csv"
+    """The groups of a data set that a model was trained on, if its folder says (`_splits.csv`)."""
+    path = Path(model_dir) / "_splits.csv"
     if not path.is_file():
         return []
     table = pd.read_csv(path, dtype=str, keep_default_na=False)

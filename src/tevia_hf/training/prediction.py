@@ -1,5 +1,6 @@
 """Masks from a model: for examples in memory, or for files on disk."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,13 @@ def load_trained(name: str) -> tuple[TeViAForSegmentation, TeViAProcessor]:
     if (kind := config.get("model_type")) != TeViAConfig.model_type:
         raise ValueError(f"{name} is no TeViA model but '{kind}': give one that `tevia train` or `convert` wrote.")
     return TeViAForSegmentation.from_pretrained(name), TeViAProcessor.from_pretrained(name)
+
+
+def weights_digest(folder: str | Path) -> str | None:
+    """SHA-256 of the weights in a folder, so that a report can say what it was measured on; `None` without any."""
+    files = sorted(Path(folder).glob("*.safetensors"))
+    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    return hashlib.sha256("".join(digests).encode()).hexdigest() if digests else None
 
 
 def load_input(example: Mapping[str, Any]) -> dict[str, Any]:

@@ -48,7 +48,8 @@ def train_from_recipe(recipe_path: str | Path, overrides: Sequence[str] = ()) ->
     trainer = build_trainer(model, processor, arguments, train_dataset, eval_dataset, augmentation)
     if trainer.is_world_process_zero():
         recipe.save(folder)
-        split_table(train=train_dataset, eval=eval_dataset).to_csv(folder / "splits.csv", index=False)
+        # Patients' names may stand in it: the Trainer leaves files that begin with _ out of its uploads.
+        split_table(train=train_dataset, eval=eval_dataset).to_csv(folder / "_splits.csv", index=False)
     result = trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model()
     trainer.save_state()

@@ -1,0 +1,29 @@
+"""Write the folder of a model as the Hub shows it, with its card, code, recipe and measured figures."""
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_card_options(parser)
+    parser.add_argument("--output-dir", required=True, help="folder to write to")
+    parser.add_argument("--overwrite", action="store_true", help="delete what the folder holds")
+
+
+def add_card_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="folder of a trained TeViA model")
+    parser.add_argument("--card", help="YAML with licences, limits and use (default: card.yaml in the model's folder)")
+    parser.add_argument(
+        "--evaluation",
+        help="output folder of `tevia evaluate`, whose figures the card shows (default: the model's own)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..hub.bundle import read_bundle
+    from ..training.output_dir import claim_output_dir
+
+    bundle = read_bundle(args.model, args.card, args.evaluation)
+    claim_output_dir(args.output_dir, overwrite=args.overwrite, inputs=[args.model, args.card, args.evaluation])
+    bundle.save(args.output_dir)
+    print(f"The bundle is in {args.output_dir}: read its README.md before you upload it.")
+    return 0

@@ -1,0 +1,115 @@
+"""What reaches the Hub, by a server on loopback that stands for it: a whole model, its card, and nothing private."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+import yaml
+from fake_hub import TOKEN, FakeHub
+from huggingface_hub import ModelCard
+from tiny import tiny_processor, tiny_reader
+
+from tevia_hf import TeViAForSegmentation
+from tevia_hf.training.prediction import weights_digest
+
+CARD = {
+    "title": "A reader",
+    "summary": "Reads.",
+    "license": "apache-2.0",
+    "dataset": {"name": "Made-up films", "license": "Apache-2.0"},
+    "encoders": [{"name": "org/vision", "role": "vision backbone", "license": "MIT"}],
+    "intended_use": "Tests.",
+    "limits": ["None of its masks mean anything."],
+    "example": "upper left lung",
+}
+PUSH = "import sys; from tevia_hf.cli.main import main; sys.exit(main(sys.argv[1:]))"
+TRAINER_PUSH = """
+import sys
+from tevia_hf import TeViAForSegmentation, TeViAProcessor, build_trainer, load_segmentation_dataset
+from tevia_hf.training.arguments import TeViATrainingArguments
+folder, output = sys.argv[1:]
+model, processor = TeViAForSegmentation.from_pretrained(folder), TeViAProcessor.from_pretrained(folder)
+films = load_segmentation_dataset("synthetic", split="train", size=32, count=4)
+args = TeViATrainingArguments(output_dir=output, max_steps=1, use_cpu=True, hub_model_id="org/trained", report_to=[])
+trainer = build_trainer(model, processor, args, films, films)
+trainer.train()
+trainer.push_to_hub()
+"""
+
+
+@pytest.fixture
+def hub():
+    with FakeHub() as server:
+        yield server
+
+
+@pytest.fixture
+def saved(tmp_path):
+    folder = tmp_path / "model"
+    tiny_reader().save_pretrained(folder)
+    tiny_processor().save_pretrained(folder)
+    (folder / "card.yaml").write_text(yaml.safe_dump(CARD))
+    (folder / "_splits.csv").write_text("id,group,part\nfilm,Jane Doe,train\n")
+    torch.save({}, folder / "training_args.bin")
+    recipe = {"vision_model": "org/vision", "data_dir": str(tmp_path / "secret" / "films"), "hub_token": "hf_secret"}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    return folder
+
+
+def python(hub, code, *words, token=TOKEN):
+    """A fresh interpreter, since the Hub's address is read at import."""
+    settings = {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": token}
+    command = [sys.executable, "-c", code, *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **settings})
+
+
+def test_push_uploads_a_model_that_loads_and_its_card(hub, saved, tmp_path):
+    result = python(hub, PUSH, "push", saved, "org/reader", "--private", "--message", "First")
+    assert result.returncode == 0, result.stderr
+    assert hub.url in result.stdout and hub.repos == {"org/reader": "private"} and hub.messages == ["First"]
+    for path, content in hub.files.items():
+        (tmp_path / "fetched" / path).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / "fetched" / path).write_bytes(content)
+    loaded = TeViAForSegmentation.from_pretrained(tmp_path / "fetched")
+    inputs = tiny_processor()([torch.rand(40, 50).numpy()], ["upper left lung"])
+    assert torch.equal(loaded(**inputs).logits, tiny_reader()(**inputs).logits)
+    card = ModelCard(hub.files["README.md"].decode())
+    assert "org/reader" in card.text and "Not for clinical decisions" in card.text
+
+
+def test_push_keeps_patients_tokens_and_folders_to_itself(hub, saved, tmp_path):
+    assert python(hub, PUSH, "push", saved, "org/reader").returncode == 0
+    everything = b"".join(hub.files.values())
+    for private in ("Jane Doe", "hf_secret", str(tmp_path)):
+        assert private.encode() not in everything
+    assert yaml.safe_load(hub.files["recipe.yaml"]) == {"vision_model": "org/vision", "data_dir": "films"}
+    assert not [path for path in hub.files if path.endswith((".bin", ".csv", ".png")) or path.startswith(".tevia")]
+
+
+def test_a_refused_push_says_why_and_uploads_nothing(hub, saved):
+    result = python(hub, PUSH, "push", saved, "org/reader", token="hf_wrong")
+    assert result.returncode == 2 and "401" in result.stderr and "Traceback" not in result.stderr
+    assert not hub.repos and not hub.files
+
+
+def test_a_name_that_is_none_is_refused_before_anything_is_sent(hub, saved):
+    result = python(hub, PUSH, "push", saved, "not a name")
+    assert result.returncode == 2 and "not a name" in result.stderr and "Traceback" not in result.stderr
+    assert not hub.repos
+
+
+def test_the_trainer_pushes_a_model_whose_code_and_processor_come_along(hub, saved, tmp_path):
+    output = tmp_path / "run"
+    output.mkdir()
+    (output / "_splits.csv").write_text("Jane Doe")
+    result = python(hub, TRAINER_PUSH, saved, output)
+    assert result.returncode == 0, result.stderr
+    assert {"model.safetensors", "processor_config.json", "tokenizer.json", "modeling_tevia.py"} <= set(hub.files)
+    assert list(hub.repos) == ["org/trained"]
+    assert b"Jane Doe" not in b"".join(hub.files.values())
+    assert json.loads(hub.files["config.json"])["auto_map"]["AutoModel"] == "modeling_tevia.TeViAModel"
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == hub.files["model.safetensors"]
+    assert weights_digest(output)
