@@ -30,8 +30,7 @@ def overlay(image: Image.Image | np.ndarray, mask: np.ndarray, reference: np.nda
     Raises `ValueError` when a mask is not of the image's size.
     """
     picture = _to_rgb(image)
-    factor = -(-SMALLEST_SIDE // max(picture.size))
-    size = (picture.width * factor, picture.height * factor)
+    size = _size_to_show(picture)
     masks = {"mask": mask} if reference is None else {"mask": mask, "reference": reference}
     labels = {name: _fit(np.asarray(array), name, picture, size) for name, array in masks.items()}
     picture = picture.resize(size, Image.Resampling.BICUBIC)
@@ -52,14 +51,16 @@ def heat_map(image: Image.Image | np.ndarray, values: np.ndarray) -> Image.Image
         image: as in `overlay`.
         values: (height, width) of the image's size, from -1 to 1 for the full colours.
 
-    Raises `ValueError` when the values are not of the image's size.
+    Small pictures are enlarged as by `overlay`. Raises `ValueError` when the values are not of the image's size.
     """
     picture = _to_rgb(image)
     if values.shape != picture.size[::-1]:
         raise ValueError(f"The values have shape {values.shape}, the image {picture.size[::-1]}: resize the values.")
-    opacity = HEAT_OPACITY * np.clip(np.abs(values), 0, 1)[..., None]
-    colours = np.where(values[..., None] > 0, LABEL_COLOURS[0], LABEL_COLOURS[1])
-    mixed = np.asarray(picture) * (1 - opacity) + colours * opacity
+    size = _size_to_show(picture)
+    heat = np.asarray(Image.fromarray(values.astype(np.float32)).resize(size, Image.Resampling.BILINEAR))[..., None]
+    opacity = HEAT_OPACITY * np.clip(np.abs(heat), 0, 1)
+    colours = np.where(heat > 0, LABEL_COLOURS[0], LABEL_COLOURS[1])
+    mixed = np.asarray(picture.resize(size, Image.Resampling.BICUBIC)) * (1 - opacity) + colours * opacity
     return Image.fromarray(mixed.round().astype(np.uint8))
 
 
@@ -131,6 +132,11 @@ def stack(pictures: Sequence[Image.Image]) -> Image.Image:
 def _unit(colour: tuple[int, int, int]) -> tuple[float, float, float]:
     red, green, blue = colour
     return red / 255, green / 255, blue / 255
+
+
+def _size_to_show(picture: Image.Image) -> tuple[int, int]:
+    factor = -(-SMALLEST_SIDE // max(picture.size))
+    return picture.width * factor, picture.height * factor
 
 
 def _to_rgb(image: Image.Image | np.ndarray) -> Image.Image:
