@@ -6,7 +6,7 @@ from pathlib import Path
 from tevia_hf.data.features import SPLITS
 from tevia_hf.data.folder import list_folder
 from tevia_hf.data.listing import Listing, Problem, absolute, merge
-from tevia_hf.data.pairing import pair_files, row_of
+from tevia_hf.data.pairing import join_masks, pair_files, row_of
 from tevia_hf.io import read_brain_tumor_record
 
 FIGSHARE_CLASSES = {1: "meningioma", 2: "glioma", 3: "pituitary"}
@@ -28,12 +28,13 @@ def list_brain(data_dir: str | Path) -> Listing:
         (path for path in root.rglob("*.mat") if path.stem.isdigit()), key=lambda path: int(path.stem)
     ):
         return _list_records(root, records)
-    return list_folder(root, finding_of=finding, needs_sentences=False)
+    return list_folder(root, group_of=patient, finding_of=finding, needs_sentences=False)
 
 
 def patient(example_id: str) -> str:
-    """The patient of an LGG slice: "TCGA_CS_4943" of "TCGA_CS_4943_20000902_7", date and slice left out."""
-    return "_".join(example_id.split("_")[:3])
+    """The patient of an LGG slice: "TCGA_CS_4943" of "TCGA_CS_4943_20000902_7"; the name itself where it tells none."""
+    match = re.match(r"TCGA_[^_]+_[^_]+", example_id)
+    return match[0] if match else example_id
 
 
 def finding(example_id: str) -> str | None:
@@ -46,7 +47,8 @@ def _list_patient(folder: Path) -> Listing:
     pairs = pair_files(folder, folder, SPLITS)
     names = sorted(pairs.images.keys() | pairs.masks.keys(), key=_by_slice)
     known = {"text": None, "split": None, "group": patient(folder.name), "finding": "glioma"}
-    return Listing(str(folder), [{**row_of(name, name, pairs), **known} for name in names], pairs.problems)
+    rows = [{**row_of(name, name, pairs), **known} for name in names]
+    return Listing(str(folder), rows, pairs.problems + join_masks(rows))
 
 
 def _by_slice(name: str) -> tuple[str, int]:

@@ -24,6 +24,11 @@ def list_breast(data_dir: str | Path) -> Listing:
     folders = [folder for name in CLASSES for folder in sorted({*root.glob(name), *root.glob(f"*/{name}")})]
     if not folders:
         return list_folder(root, finding_of=finding, needs_sentences=False)
+    if len(roots := sorted({str(folder.parent) for folder in folders})) > 1:
+        raise ValueError(
+            f"{root}: the classes lie in several folders ({', '.join(roots)}) and would be mixed into one set. "
+            "Give one of them as data_dir, or name the splits {train,val,test}_{images,masks}."
+        )
     return merge(str(root), [_list_class(folder) for folder in folders])
 
 
@@ -37,5 +42,5 @@ def _list_class(folder: Path) -> Listing:
     pairs = pair_files(folder, folder, SPLITS)
     names = sorted(pairs.images.keys() | pairs.masks.keys())
     known = {"text": None, "split": None, "finding": finding(folder.name)}
-    rows = [{**row_of(name, name, pairs), "group": name, **known} for name in names]
+    rows = [{**row_of(name, name, pairs), **known} for name in names]
     return Listing(str(folder), rows, pairs.problems + join_masks(rows))

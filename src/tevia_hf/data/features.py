@@ -143,13 +143,13 @@ def lesion_pixels(mask: np.ndarray, coded_as: np.ndarray | None = None) -> np.nd
         coded_as: The mask that tells whether 255 is the lesion or "do not count"; by default the mask itself, which no
             longer tells once its labels were moved out of the picture.
     """
-    labels, coding = (_one_channel(array) for array in (mask, mask if coded_as is None else coded_as))
+    labels, coding = (one_channel(array) for array in (mask, mask if coded_as is None else coded_as))
     if labels.dtype == bool or not np.isin(coding, (0, IGNORE_LABEL)).all():
         return (labels > 0) & (labels != IGNORE_LABEL)
     return labels == IGNORE_LABEL
 
 
-def _one_channel(mask: np.ndarray) -> np.ndarray:
+def one_channel(mask: np.ndarray) -> np.ndarray:
     return mask[..., :3].max(-1) if mask.ndim == 3 else mask
 
 

@@ -6,11 +6,13 @@ Kaggle:   {Train,Val,Test} Set/{Images,Ground-truths}/   and a table in any of t
 packages: {train,val,test}_{images,masks}/          and a table in any of the places above
 plain:    images/, masks/                           and one table; its column `split` says train, val or test
 
-Tables are CSV or xlsx with the columns `Image` (the mask's file name, as published, or the image's) and `Description`.
+Tables are CSV or xlsx with the columns `Image` (the mask's file name, as published, or the image's) and `Description`;
+in the plain shape they may have `split`, and `group`, such as the patient, to whom several pictures belong.
 Where there is no folder of its own for val, its files are looked for in the train folder, as in the TeViA shape.
 """
 
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,7 +59,7 @@ class SplitFiles(NamedTuple):
 
 def list_folder(
     data_dir: str | Path,
-    group_of: Callable[[str], str] = str,
+    group_of: Callable[[str], str] | None = None,
     finding_of: Callable[[str], str | None] = lambda name: None,
     needs_sentences: bool = True,
 ) -> Listing:
@@ -69,7 +71,8 @@ def list_folder(
 
     Args:
         data_dir: The folder.
-        group_of: Gives an id's group, such as the patient; by default each example is its own.
+        group_of: Gives an id's group, such as the patient; by default the table's column `group` says it, or else each
+            picture, or volume with all its slices, is its own.
         finding_of: Gives an id's class, where the name tells.
         needs_sentences: Whether a missing table is a problem.
 
@@ -78,9 +81,9 @@ def list_folder(
     """
     root = absolute(data_dir)
     listing = merge(str(root), [_list_shared(group, needs_sentences) for group in find_splits(root)])
-    listing.problems += join_masks(listing.rows)
+    listing.problems += join_masks(listing.rows) + _half_splits(root)
     for row in listing.rows:
-        row.update(group=group_of(row["id"]), finding=finding_of(row["id"]))
+        row.update(group=group_of(row["id"]) if group_of else row["group"], finding=finding_of(row["id"]))
     return listing
 
 
@@ -103,6 +106,18 @@ def find_splits(root: Path) -> list[list[SplitFiles]]:
         f"{root}: no images in a shape that is known. Known shapes: {known}. Found: {there[:20]}. "
         "Give the folder that holds one of these as data_dir."
     )
+
+
+def _half_splits(root: Path) -> list[Problem]:
+    """Splits with a folder of images but none of masks, or the other way round."""
+    problems = []
+    for split, shape in product(SPLITS, SHAPES):
+        parts = [root / part.format(title=split.title(), split=split) for part in shape]
+        there, missing = ([path for path in parts if path.is_dir() is found] for found in (True, False))
+        if there and missing:
+            text = f"{there[0]} is there, but not {missing[0]}: add that folder, or move the other away"
+            problems.append(Problem(text, (split,)))
+    return problems
 
 
 def _find_split(root: Path, shape: Shape, split: str) -> SplitFiles | None:
@@ -143,6 +158,8 @@ def _list_shared(group: list[SplitFiles], needs_sentences: bool) -> Listing:
         if table is not None:
             tables[files.split] = table
             listing.rows += _rows_of_table(table, pairs, files.split)
+            listing.problems += _contradictions(table, files)
+    listing.problems += _shown_twice(listing.rows)
     if not tables:
         listing.rows = _rows_of_files(pairs, splits[0])  # without tables the files speak for themselves
     elif len(tables) == len(group):
@@ -163,12 +180,41 @@ def _try_table(files: SplitFiles) -> tuple[pd.DataFrame | None, Problem | None]:
         return None, Problem(str(error), splits, concerns_sentences=True)
 
 
-def _rows_of_table(table: pd.DataFrame, pairs: Pairs, split: str) -> list[Row]:
-    splits = table["split"] if "split" in table.columns else ["train" if split == ANY else split] * len(table)
+def _contradictions(table: pd.DataFrame, files: SplitFiles) -> list[Problem]:
+    """Rows whose column `split` says something else than the folder, or nothing where other rows say something."""
+    said = list(table["split"]) if "split" in table.columns else []
+    named = list(zip(table["Image"], said, strict=False))
+    if files.split == ANY:
+        return [Problem(f"{files.table}: row '{name}' has no split") for name, of in named if not of and any(said)]
     return [
-        {**row_of(example_id(name), name, pairs), "text": text, "split": of}
-        for name, text, of in zip(table["Image"], table["Description"], splits, strict=True)
+        Problem(f"{files.table}: row '{name}' says split '{of}', but lies in the folder of '{files.split}'")
+        for name, of in named
+        if of not in (None, files.split)
     ]
+
+
+def _shown_twice(rows: list[Row]) -> list[Problem]:
+    """Examples in the tables of several splits, where these share a folder."""
+    splits_of: dict[str, set[str]] = {}
+    for row in rows:
+        splits_of.setdefault(row["id"], set()).add(str(row["split"]))
+    return [
+        Problem(f"'{name}' is in several splits: {', '.join(sorted(splits))}. Leave its row in one", tuple(splits))
+        for name, splits in splits_of.items()
+        if len(splits) > 1
+    ]
+
+
+def _rows_of_table(table: pd.DataFrame, pairs: Pairs, split: str) -> list[Row]:
+    told = table.to_dict("records")
+    has_splits = split == ANY and "split" in table.columns
+    rows = []
+    for row in told:
+        found = row_of(example_id(row["Image"]), row["Image"], pairs)
+        of = row["split"] if has_splits else "train" if split == ANY else split
+        group = (row.get("group") if split == ANY else None) or found["group"]
+        rows.append({**found, "text": row["Description"], "split": of, "group": group})
+    return rows
 
 
 def _rows_of_files(pairs: Pairs, split: str | None) -> list[Row]:

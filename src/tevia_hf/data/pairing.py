@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from tevia_hf.data.features import SPLITS, lesion_pixels
+from tevia_hf.data.features import SPLITS, lesion_pixels, one_channel
 from tevia_hf.data.listing import Problem, Row
 from tevia_hf.io import is_image_file, parse_address, read_image, stem
 from tevia_hf.metrics import IGNORE_LABEL
@@ -46,14 +46,17 @@ def pair_files(images: Path, masks: Path, splits: tuple[str, ...]) -> Pairs:
 
 
 def row_of(name: str, address: str, pairs: Pairs) -> Row:
-    """Image and mask of an example, None where missing; a slice that its row names goes over to both volumes."""
+    """Image and mask of an example, None where missing, and its volume, or else itself, as group.
+
+    A slice that its row names goes over to both volumes.
+    """
     image, mask = pairs.images.get(name), pairs.masks.get(name, [])
     fragment = address.partition("#")[2] if parse_address(address).number is not None else ""
+    volume = example_id(address.partition("#")[0]) if fragment else name
     if fragment:
-        volume = example_id(address.partition("#")[0])
         image = image or _slice(pairs.images.get(volume), fragment)
         mask = mask or [path for path in (_slice(path, fragment) for path in pairs.masks.get(volume, [])) if path]
-    return {"id": name, "image": image, "mask": mask[0] if len(mask) == 1 else mask or None}
+    return {"id": name, "image": image, "mask": mask[0] if len(mask) == 1 else mask or None, "group": volume}
 
 
 def unused_files(pairs: Pairs, addresses: list[str]) -> list[str]:
@@ -65,7 +68,10 @@ def unused_files(pairs: Pairs, addresses: list[str]) -> list[str]:
 
 
 def join_masks(rows: list[Row]) -> list[Problem]:
-    """Puts one mask in the place of several of one example: what is lesion in any of them. Says what cannot be."""
+    """Puts one mask in the place of several of one example: what is lesion in any of them. Says what cannot be.
+
+    "Do not count" (255 beside labels) of one file holds where no other marks a lesion.
+    """
     problems = []
     for row in rows:
         if isinstance(row["mask"], list):
@@ -79,18 +85,21 @@ def join_masks(rows: list[Row]) -> list[Problem]:
 
 
 def _union(paths: list[Path]) -> Image.Image:
-    lesions = [_lesion_of(path) for path in paths]
-    if len({lesion.shape for lesion in lesions}) > 1:
-        sizes = ", ".join(f"{path.name} is {lesion.shape}" for path, lesion in zip(paths, lesions, strict=True))
+    masks = [_labels_of(path) for path in paths]
+    if len({mask.shape for mask in masks}) > 1:
+        sizes = ", ".join(f"{path.name} is {mask.shape}" for path, mask in zip(paths, masks, strict=True))
         raise ValueError(f"{sizes}. Bring them to the size of the image.")
-    return Image.fromarray(np.any(lesions, axis=0).astype(np.uint8) * 255)
+    lesion, ignored = np.any(np.equal(masks, 1), axis=0), np.any(np.equal(masks, IGNORE_LABEL), axis=0)
+    return Image.fromarray(np.where(lesion, 1, np.where(ignored, IGNORE_LABEL, 0)).astype(np.uint8))
 
 
-def _lesion_of(path: Path) -> np.ndarray:
+def _labels_of(path: Path) -> np.ndarray:
+    """(height, width) of 0, 1 for lesion and 255 for "do not count"."""
     mask = read_image(path, is_mask=True).array
     if not np.isin(mask, (0, 1, IGNORE_LABEL)).all():
         raise ValueError(f"{path.name} holds values other than 0, 1 and 255. Binarise it (mask > 127).")
-    return lesion_pixels(mask)
+    lesion, marked = lesion_pixels(mask), one_channel(mask) > 0
+    return np.where(lesion, 1, np.where(marked, IGNORE_LABEL, 0)).astype(np.uint8)
 
 
 def _group(paths: list[Path], may_share: Callable[[Path], bool]) -> tuple[dict[str, list[Path]], list[str]]:

@@ -90,7 +90,7 @@ def list_examples(
     listing = ON_DISK[name].list_examples(data_dir)
     if sentences is not None:
         listing = listing.with_sentences(sentences_for(sentences, [row["id"] for row in listing.rows]))
-    if group_split or any(row["split"] is None for row in listing.rows):
+    if group_split or all(row["split"] is None for row in listing.rows):
         listing = resplit(listing, group_split or DEFAULT_FRACTIONS, split_seed)
     if window is not None:
         for row in listing.rows:

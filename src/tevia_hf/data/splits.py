@@ -39,7 +39,7 @@ def split_by_group(groups: Sequence[str], fractions: Sequence[float] = DEFAULT_F
 
 def check_fractions(fractions: Sequence[float]) -> None:
     """Raises `ValueError` unless these are shares of train, val and test."""
-    if len(fractions) != len(SPLITS) or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+    if len(fractions) != len(SPLITS) or not (min(fractions) >= 0 and abs(sum(fractions) - 1) <= 1e-6):
         raise ValueError(
             f"group_split is {tuple(fractions)}: give the shares of {', '.join(SPLITS)}, e.g. 0.7,0.1,0.2."
         )

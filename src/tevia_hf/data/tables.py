@@ -10,11 +10,14 @@ from tevia_hf.data.features import raise_problems
 from tevia_hf.data.pairing import example_id
 
 COLUMNS = ("Image", "Description")
+OPTIONAL_COLUMNS = ("split", "group")
 TABLE_SUFFIXES = (".csv", ".xlsx")
 
 
 def read_table(path: str | Path) -> pd.DataFrame:
-    """A table with the text columns `Image` and `Description` (None where empty) and, if given, `split`.
+    """A table with the text columns `Image` and `Description` (None where empty) and, if given, `split` and `group`.
+
+    Blanks around a cell do not count, nor do capitals in `split`.
 
     Raises ValueError where the file cannot be read, is empty, or lacks a column or a file name.
     """
@@ -26,7 +29,10 @@ def read_table(path: str | Path) -> pd.DataFrame:
             f"{path}: not readable as a table ({error}). "
             f"Save it as UTF-8 CSV or xlsx with the columns {', '.join(COLUMNS)}."
         ) from error
-    table.columns = table.columns.str.strip()
+    table.columns = [_column(str(name)) for name in table.columns]
+    table = table.apply(lambda cells: cells.astype(object).str.strip()).replace("", None)
+    if "split" in table.columns:
+        table["split"] = table["split"].str.lower()
     missing = [column for column in COLUMNS if column not in table.columns]
     if missing:
         raise ValueError(
@@ -40,6 +46,11 @@ def read_table(path: str | Path) -> pd.DataFrame:
     return table.astype(object).where(table.notna(), None)
 
 
+def _column(name: str) -> str:
+    name = name.strip()
+    return name.lower() if name.lower() in OPTIONAL_COLUMNS else name
+
+
 def sentences_for(path: str | Path, wanted: Sequence[str]) -> list[str | None]:
     """The sentence of each of the wanted example ids; None where it is empty.
 
@@ -47,7 +58,8 @@ def sentences_for(path: str | Path, wanted: Sequence[str]) -> list[str | None]:
     """
     table = read_table(path)
     ids = [example_id(name) for name in table["Image"]]
-    problems = [f"'{name}' has no row" for name in sorted(set(wanted) - set(ids))]
+    problems = [f"'{name}' is the name of {times} examples" for name, times in Counter(wanted).items() if times > 1]
+    problems += [f"'{name}' has no row" for name in sorted(set(wanted) - set(ids))]
     problems += [f"'{name}' has several rows" for name, times in sorted(Counter(ids).items()) if times > 1]
     problems += [f"row '{name}' has no image" for name in sorted(set(ids) - set(wanted))]
     raise_problems(str(path), problems, "Each image needs one row; leave Description empty for an image without text.")
