@@ -290,6 +290,54 @@ def test_clauses_of_free_text_that_may_no_longer_be_true_are_dropped():
     assert follow_mask(text, before, ~after & False) == "A film of an adult; Blurred edges."
 
 
+def square_at(row, column, side=4):
+    mask = np.zeros((40, 40), bool)
+    mask[row : row + side, column : column + side] = True
+    return mask
+
+
+def test_a_person_who_reads_regions_otherwise_is_not_corrected_by_a_small_move():
+    before, after = square_at(15, 5), square_at(12, 5)
+    measured, person = "lower left lung", "upper left lung"
+    text = "unilateral pulmonary infection, one infected area, {}."
+    assert follow_mask(text.format(measured), before, after) == text.format("middle lower left lung")
+    assert follow_mask(text.format(person), before, after) == text.format(person)
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("Chest film, 1 opacity, blurred.", "Chest film, blurred."),
+        ("Chest film, both opacities are dense.", "Chest film."),
+        ("Chest film, a pair of opacities, blurred.", "Chest film, blurred."),
+        ("T2 film of 3 mm slices, 2.5 cm apart.", "T2 film of 3 mm slices, 2.5 cm apart."),
+    ],
+)
+def test_free_text_loses_its_numbers_when_a_lesion_leaves_the_picture(text, left):
+    assert follow_mask(text, square_at(5, 5) | square_at(30, 30), square_at(5, 5)) == left
+
+
+@pytest.mark.parametrize(
+    ("clause", "after"),
+    [
+        ("a small one", square_at(3, 3, 20)),
+        ("2.0 percent of it", square_at(3, 3, 20)),
+        ("2.0% of it", square_at(3, 3, 20)),
+    ],
+)
+def test_free_text_loses_sizes_and_shares_that_a_zoom_changed(clause, after):
+    before = square_at(3, 3)
+    assert follow_mask(f"One lesion, {clause}, blurred.", before, after) == "One lesion, blurred."
+    assert follow_mask(f"One lesion, {clause}, blurred.", before, before) == f"One lesion, {clause}, blurred."
+
+
+@pytest.mark.parametrize("around", ["{}", " {}", "{}\n", "  {} "])
+def test_blanks_around_a_sentence_do_not_hide_its_form(around):
+    text = around.format("unilateral pulmonary infection, one infected area, lower left lung.")
+    followed = follow_mask(text, square_at(30, 5), square_at(30, 30))
+    assert followed == text.replace("left", "right")
+
+
 @pytest.mark.parametrize(
     ("text", "mirrored"),
     [

@@ -79,7 +79,8 @@ class Grammar:
 
     def replace(self, sentence: str, values: Mapping[str, str]) -> str:
         """The sentence with other values in these fields; all else in it stays as it is."""
-        match = self._pattern.fullmatch(sentence.rstrip(". "))
+        start = len(sentence) - len(sentence.lstrip())
+        match = self._pattern.fullmatch(sentence.rstrip().rstrip("."), start)
         if match is None:
             raise ValueError(f"'{sentence}' is not of the form '{self.template}'.")
         spans = sorted((match.span(name), value) for name, value in values.items())

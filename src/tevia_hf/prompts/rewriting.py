@@ -24,7 +24,14 @@ _CLAIM = re.compile(
     re.IGNORECASE,
 )
 _NEGATION = re.compile(r"\b(?:no|not|none|without|normal|healthy|absent|negative)\b", re.IGNORECASE)
-_COUNT_WORDS = {*NUMBERS[1:], "single", "several", "multiple", "many", "few"}
+_A_NUMBER = r"\d+(?! ?(?:mm|cm|%|percent|o'clock)|[.,]\d)"
+_COUNT_WORDS = {*NUMBERS[1:], "single", "several", "multiple", "many", "few", "both", "pair", _A_NUMBER}
+_MEASURED_WORDS = {  # of a template of one's own, whose sentences are free text here
+    "size": {"small", "medium", "large"},
+    "shape": {"irregular", "triangular", "rectangular", "oval", "round"},
+    "density": {"sparsely", "evenly", "irregularly", "density"},
+    "percent": {r"\d+\.\d ?(?:%|percent)"},
+}
 _PLACE_WORDS = {*_MIRRORED_WORDS, "middle", "center", "central", "all", "both", "bilateral", "unilateral"}
 
 
@@ -81,7 +88,7 @@ def flip_with_mask(text: str, axis: Axis, before: np.ndarray, after: np.ndarray,
 
 def drop_claims(text: str, words: Iterable[str]) -> str:
     """The text without the clauses, ended by a comma, semicolon or full stop, that hold one of these words."""
-    wanted = re.compile(rf"\b(?:{'|'.join(words) or '(?!)'})\b", re.IGNORECASE)
+    wanted = re.compile(rf"\b(?:{'|'.join(words) or '(?!)'})(?!\w)", re.IGNORECASE)
     kept = [clause for clause in re.split(r"(?<=[,;.])\s+", text) if not wanted.search(clause)]
     return re.sub(r"[,;]$", ".", " ".join(kept))
 
@@ -107,12 +114,18 @@ def _reversed_words(text: str) -> str:
 def _rewritten(text: str, grammar: Grammar, before: dict[str, str], after: dict[str, str]) -> str:
     if before and not after:
         return grammar.empty
-    return grammar.replace(text, {name: value for name, value in after.items() if before.get(name) != value})
+    said = grammar.read(text) or {}
+    is_known = {name: said.get(name) == before.get(name) for name in after}  # another rule's words are not ours to mend
+    lost = before.get("count_word") != after.get("count_word")
+    changed = {name: value for name, value in after.items() if before.get(name) != value}
+    return grammar.replace(text, {name: value for name, value in changed.items() if is_known[name] or lost})
 
 
 def _outdated_words(before: Lesions, after: Lesions) -> set[str]:
     """Words of free text that may no longer be true."""
     if not (before.count and after.count):
         return _COUNT_WORDS | _PLACE_WORDS if before.count != after.count else set()
-    moved = any(FIELDS[name].value(before) != FIELDS[name].value(after) for name in ("lungs", "place"))
-    return (_COUNT_WORDS if before.count != after.count else set()) | (_PLACE_WORDS if moved else set())
+    changed = {name for name in FIELDS if FIELDS[name].value(before) != FIELDS[name].value(after)}
+    found = _COUNT_WORDS if before.count != after.count else set()
+    found = found | (_PLACE_WORDS if changed & {"lungs", "place"} else set())
+    return found.union(*(words for name, words in _MEASURED_WORDS.items() if name in changed))
