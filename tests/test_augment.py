@@ -112,6 +112,11 @@ def test_an_augmented_data_set_varies_picture_mask_and_sentence_together_on_ever
         assert varied["id"] == given["id"]
 
 
+def test_a_data_set_without_masks_is_not_varied():
+    with pytest.raises(ValueError, match="no 'mask'"):
+        augmented(synthetic_dataset(count=2).remove_columns("mask"), TextAwareAugmentation())
+
+
 # Picture, mask and sentence together
 
 

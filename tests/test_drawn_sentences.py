@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from layouts import LAYOUTS, film, save, square
+from PIL import Image
 
 from tevia_hf import load_segmentation_dataset
 from tevia_hf.data.drawn_sentences import choose_grammar, draw_sentences
@@ -91,6 +92,17 @@ def test_a_mask_that_cannot_be_read_costs_its_own_row_only(tmp_path):
     drawn = draw_sentences(list_examples("mosmed", tmp_path), QATA)
     assert len(drawn.rows) == 3 and len(drawn.problems) == 2
     assert "corrupt or cut short" in drawn.problems[0] and "has no mask" in drawn.problems[1]
+
+
+def test_a_mask_of_greys_is_a_problem_and_gets_no_sentence(tmp_path):
+    LAYOUTS["mosmed"][1](tmp_path)
+    greys = np.arange(48 * 64, dtype=np.uint8).reshape(48, 64)
+    Image.fromarray(greys).save(tmp_path / "Val_Folder" / "labelcol" / "Morozov_study_0018_4.png")
+    drawn = draw_sentences(list_examples("mosmed", tmp_path), QATA)
+    assert len(drawn.rows) == 4
+    assert drawn.problems == [
+        "'Morozov_study_0018_4': the mask has 256 values, which are no labels: binarise it (mask > 127)"
+    ]
 
 
 def test_a_sentence_of_ones_own_form_is_drawn(tmp_path):

@@ -83,8 +83,14 @@ def test_a_value_that_is_no_mapping_is_refused():
         (RECIPE.replace("output_dir: outputs/run\n", ""), "names no `output_dir`"),
         (RECIPE + "vision_lora: {r: 2}\nfreeze_backbone: true\n", "fixes the adapters of `vision_lora` too"),
         (RECIPE.replace("text_model: some/text\n", ""), "names no model: give `vision_model` and `text_model`"),
+        (RECIPE + "1: 2\n", r"does not read as text: \[1\]"),
+        (RECIPE + "flip_probability: 1.5\n", "`flip_probability` is 1.5: give a share"),
+        (RECIPE + "noise_probability: .nan\n", "`noise_probability` is nan: give a share"),
+        (RECIPE + "max_eval_samples: 0\n", "`max_eval_samples` is 0: give a whole number"),
+        (RECIPE + "max_eval_samples: 2.5\n", "`max_eval_samples` is 2.5: give a whole number"),
+        (RECIPE + "metric_for_best_model: hd95\n", "`metric_for_best_model` is hd95, .* take one of dice, iou"),
     ],
-    ids=["misspelt", "unknown", "list", "empty", "no output_dir", "frozen adapters", "no model"],
+    ids="misspelt unknown list empty no_output frozen_adapters no_model odd share nan none part hd95".split(),
 )
 def test_a_recipe_that_cannot_be_used_says_why(write, content, message):
     with pytest.raises(ValueError, match=message):
@@ -264,6 +270,9 @@ def test_options_of_a_source_are_read_from_words_and_refused_where_they_mean_not
     assert given.source_options() == {
         "group_split": (0.7, 0.1, 0.2), "window": (-600.0, 1500.0), "sentences": "p.csv", "split_seed": 3,
     }  # fmt: skip
+    listed = DataArguments(dataset="qata", group_split=[0.7, 0.1, 0.2], window=[-600, 1500])
+    assert listed.source_options()["group_split"] == (0.7, 0.1, 0.2)
+    assert listed.source_options()["window"] == (-600.0, 1500.0)
     assert DataArguments().source_options() == {}
     with pytest.raises(ValueError, match="'synthetic' takes no window: leave it out"):
         DataArguments(window="40,400").source_options()

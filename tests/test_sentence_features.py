@@ -1,5 +1,7 @@
 """Sentences are encoded once each, and what is kept of them equals encoding them again."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from tiny import tiny_config, tiny_processor
@@ -10,6 +12,7 @@ from tevia_hf.data.synthetic import synthetic_dataset
 from tevia_hf.prompts import flip_sentence
 from tevia_hf.training.arguments import TeViATrainingArguments
 from tevia_hf.training.prediction import predict_masks
+from tevia_hf.training.recipe import sentence_cache
 from tevia_hf.training.sentence_features import SentenceFeatureCache
 
 SHORT = "left lung"
@@ -130,3 +133,19 @@ def test_cached_features_give_the_logits_of_token_ids(model, sentences):
         cached = model(pixel_values, text_features=features, attention_mask=attention_mask).logits
     torch.testing.assert_close(cached, direct, rtol=0, atol=1e-5)
     assert (direct[0] - direct[2]).abs().max() > 1e-4 or not any(sentences)
+
+
+@pytest.mark.parametrize(
+    ("device", "workers", "varied", "is_cached"),
+    [
+        ("cpu", 2, True, True),
+        ("cuda", 0, True, True),
+        ("cuda", 2, False, True),
+        ("cuda", 2, True, False),
+    ],
+)
+def test_no_data_worker_is_made_to_run_the_encoder_on_a_gpu(device, workers, varied, is_cached, tiny_model):
+    args = SimpleNamespace(device=torch.device(device), dataloader_num_workers=workers)
+    augmentation = TextAwareAugmentation() if varied else None
+    cache = sentence_cache(tiny_model, tiny_processor(), args, augmentation)
+    assert (cache is not None) == is_cached

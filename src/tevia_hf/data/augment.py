@@ -121,7 +121,11 @@ class TextAwareAugmentation:
 
 
 def augmented(dataset: datasets.Dataset, augmentation: TextAwareAugmentation) -> datasets.Dataset:
-    """The same data set, each example varied when it is read."""
+    """The same data set, each example varied when it is read. Raises `ValueError` where it has no masks."""
+    if "mask" not in dataset.column_names:
+        raise ValueError(
+            f"The data set has the columns {dataset.column_names}, but no 'mask': only training is varied."
+        )
 
     def vary(columns: dict[str, list]) -> dict[str, list]:
         examples = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]

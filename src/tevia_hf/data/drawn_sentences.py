@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from datasets.utils import tqdm
 
-from tevia_hf.data.features import check_choice, decode_part, lesion_pixels
+from tevia_hf.data.features import check_choice, check_labels, decode_part, lesion_pixels
 from tevia_hf.data.listing import Listing, Row
 from tevia_hf.data.pairing import example_id
 from tevia_hf.data.registry import ON_DISK
@@ -96,10 +96,12 @@ def draw_sentences(
     compared: list[Claims] = []
     for row in tqdm([row for row in listing.rows if row["mask"] is not None], desc="Reading masks"):
         try:
-            mask = lesion_pixels(decode_part(row, "mask"))
+            stored = decode_part(row, "mask")
+            check_labels(stored)
         except (ValueError, OSError) as error:
-            drawn.problems.append(str(error))
+            drawn.problems.append(f"'{row['id']}': {error}")
             continue
+        mask = lesion_pixels(stored)
         text = grammar.describe(mask, row["finding"] or finding, patient_sides)
         if (false := grammar.disagreements(text, mask, patient_sides)) != {}:
             fault = "cannot be read back" if false is None else f"is not true of its mask: {false}"

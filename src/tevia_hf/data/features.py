@@ -15,6 +15,7 @@ from tevia_hf.io import is_medical, read_image, to_array
 from tevia_hf.metrics import IGNORE_LABEL, Spacing
 
 SPLITS = ("train", "val", "test")
+MOST_LABELS = 32  # values of a mask beyond which they are greys
 
 
 class ImageFile(datasets.Image):
@@ -147,6 +148,13 @@ def lesion_pixels(mask: np.ndarray, coded_as: np.ndarray | None = None) -> np.nd
     if labels.dtype == bool or not np.isin(coding, (0, IGNORE_LABEL)).all():
         return (labels > 0) & (labels != IGNORE_LABEL)
     return labels == IGNORE_LABEL
+
+
+def check_labels(mask: np.ndarray) -> None:
+    """Raises `ValueError` where a mask as on disk holds grey values rather than labels."""
+    values = len(np.unique(one_channel(mask)))
+    if values > MOST_LABELS:
+        raise ValueError(f"the mask has {values} values, which are no labels: binarise it (mask > 127)")
 
 
 def one_channel(mask: np.ndarray) -> np.ndarray:

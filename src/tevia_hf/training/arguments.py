@@ -13,6 +13,8 @@ from transformers import HfArgumentParser, TrainingArguments
 from ..data.splits import parse_fractions
 from ..io import parse_window
 
+BEST_BY = ("dice", "iou", "dice_pooled", "iou_pooled", "accuracy", "lesion_precision", "lesion_recall", "loss")
+
 
 @dataclass
 class ModelArguments:
@@ -79,6 +81,16 @@ class DataArguments:
         default=False, metadata={"help": "'Left' in the sentences is the patient's, not the picture's."}
     )
 
+    def __post_init__(self):
+        for name in ("group_split", "window"):  # YAML lists say the same as words on the command line
+            if isinstance(value := getattr(self, name), list):
+                setattr(self, name, ",".join(map(str, value)))
+        for name, value in vars(self).items():
+            if name.endswith("_probability") and not 0 <= value <= 1:
+                raise ValueError(f"`{name}` is {value}: give a share from 0 to 1.")
+            if name.endswith("_samples") and value is not None and not (value == int(value) and value >= 1):
+                raise ValueError(f"`{name}` is {value}: give a whole number from 1 on, or leave it out for all.")
+
     def source_options(self) -> dict[str, Any]:
         """What `load_segmentation_dataset` takes beside name, folder and split; empty for "synthetic"."""
         options = {
@@ -134,6 +146,11 @@ class TeViATrainingArguments(TrainingArguments):
             raise ValueError(
                 f"`layerwise_learning_rate_decay` is a factor above 0 and up to 1, got "
                 f"{self.layerwise_learning_rate_decay}: e.g. 0.75."
+            )
+        if (self.metric_for_best_model or "dice").removeprefix("eval_") not in BEST_BY:
+            raise ValueError(
+                f"`metric_for_best_model` is {self.metric_for_best_model}, which validation does not measure or seeks "
+                f"the most of: take one of {', '.join(BEST_BY)}."
             )
         if self.dataloader_persistent_workers:
             raise ValueError("`dataloader_persistent_workers` would repeat one epoch's augmentation: leave it out.")
@@ -197,6 +214,8 @@ def read_yaml(path: Path) -> dict:
         raise ValueError(f"{path} is no YAML: {error}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path} is no recipe: it must hold `name: value` lines.")
+    if odd := [name for name in values if not isinstance(name, str)]:
+        raise ValueError(f"{path} has fields whose names YAML does not read as text: {odd}. Put them in quotes.")
     return values
 
 

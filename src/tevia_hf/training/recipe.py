@@ -84,7 +84,7 @@ def build_trainer(
 ) -> Trainer:
     """A stock `Trainer` for TeViA: text features cached per sentence, prototypes kept, both Dice definitions measured.
 
-    With adapters in the text encoder nothing is cached.
+    See `sentence_cache` for when nothing is cached.
 
     Args:
         train_dataset, eval_dataset: as `load_segmentation_dataset` gives them.
@@ -93,11 +93,10 @@ def build_trainer(
     """
     # The same numbers in another order in memory: depthwise convolutions run about 1.6 times as fast on CPUs.
     model.to(memory_format=torch.channels_last)  # type: ignore[call-arg]  # transformers hides torch's signature
-    sentences = None
     if args.freeze_backbone:
         model.freeze_backbone()
-    if model.config.use_text and model.config.text_lora is None:  # what a learning encoder says changes
-        sentences = SentenceFeatureCache(model, processor)
+    sentences = sentence_cache(model, processor, args, augmentation)
+    if sentences is not None:
         sentences.fill(all_sentences(train_dataset, eval_dataset))
     return Trainer(
         model=model,
@@ -111,6 +110,21 @@ def build_trainer(
         callbacks=[*training_callbacks(args, augmentation), *callbacks],
         optimizers=(build_optimizer(model, args), None),
     )
+
+
+def sentence_cache(
+    model: TeViAForSegmentation,
+    processor: TeViAProcessor,
+    args: TeViATrainingArguments,
+    augmentation: TextAwareAugmentation | None,
+) -> SentenceFeatureCache | None:
+    """A cache where sentences are encoded alike at any time, and by the process that holds the model."""
+    is_learning = model.config.text_lora is not None
+    # An augmented sentence is first met in a data worker, and a forked one cannot use the GPU.
+    is_met_in_workers = augmentation is not None and args.dataloader_num_workers > 0 and args.device.type != "cpu"
+    if not model.config.use_text or is_learning or is_met_in_workers:
+        return None
+    return SentenceFeatureCache(model, processor)
 
 
 def training_callbacks(
