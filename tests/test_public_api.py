@@ -46,9 +46,35 @@ def test_every_public_name_resolves(name):
     assert name in dir(tevia_hf)
 
 
-@pytest.mark.parametrize("name", ["TeViAConfig", "TeViAProcessor"])
-def test_the_first_use_of_a_kernel_name_registers_the_auto_classes(name):
-    assert "tevia_hf.auto" in modules_loaded_by(f"from tevia_hf import {name}")
+NEWCOMERS_IMPORTS = (
+    "import tevia_hf; import transformers",
+    "import importlib.util, tevia_hf; assert importlib.util.find_spec('transformers')",
+    "import transformers; import tevia_hf",
+    "from transformers.pipelines import pipeline; import tevia_hf",
+    "import tevia_hf; from transformers.pipelines import pipeline",
+    "from tevia_hf import load_segmentation_dataset; from transformers import AutoModel",
+    "from tevia_hf import TeViAConfig",
+    "from tevia_hf import segmentation_metrics, TeViAProcessor",
+)
+
+
+@pytest.mark.parametrize("code", NEWCOMERS_IMPORTS)
+def test_the_auto_classes_know_tevia_whatever_is_imported_first(code):
+    known = (
+        "from transformers import AutoConfig; from transformers.pipelines import PIPELINE_REGISTRY\n"
+        "assert type(AutoConfig.for_model('tevia')).__module__ == 'tevia_hf.configuration_tevia'\n"
+        "assert 'text-guided-image-segmentation' in PIPELINE_REGISTRY.supported_tasks"
+    )
+    assert "tevia_hf.auto" in modules_loaded_by(f"{code}\n{known}")
+
+
+@pytest.mark.parametrize("module", ["configuration_tevia", "modeling_tevia", "auto", "training.recipe", "data.collate"])
+def test_every_module_can_be_the_first_that_is_imported(module):
+    assert f"tevia_hf.{module}" in modules_loaded_by(f"import tevia_hf.{module}")
+
+
+def test_transformers_alone_is_left_as_it_is():
+    assert "tevia_hf" not in modules_loaded_by("from transformers import AutoConfig")
 
 
 def test_editors_see_exactly_the_public_names():

@@ -1,10 +1,16 @@
 """TeViA: text-guided segmentation of medical images, for the Hugging Face libraries.
 
-The public names are imported on first use, so that `import tevia_hf` loads neither torch nor transformers. The first
-use of a model or processor name also registers TeViA with the Auto classes.
+The public names are imported on first use, so that `import tevia_hf` loads neither torch nor transformers. Where
+both packages are imported, in whichever order, transformers' Auto classes and `pipeline` know TeViA.
 """
 
+import sys
+from collections.abc import Callable
+from functools import partial
 from importlib import import_module
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -73,3 +79,30 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+class _RegistersWithTransformers(MetaPathFinder):
+    """Imports `tevia_hf.auto` as soon as transformers is imported, which may be long after this package."""
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        if fullname != "transformers":
+            return None
+        others = (finder.find_spec(fullname, path, target) for finder in sys.meta_path if finder is not self)
+        spec = next(filter(None, others), None)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+            spec.loader.exec_module = partial(_execute_and_register, execute)  # type: ignore[method-assign]
+        return spec
+
+
+def _execute_and_register(execute: Callable[[ModuleType], None], module: ModuleType) -> None:
+    execute(module)
+    # A module of the kernel that is the first to ask for transformers cannot be registered half-way through.
+    if not any(name.startswith(f"{__name__}.") and name.endswith("_tevia") for name in sys.modules):
+        import_module(f"{__name__}.auto")
+
+
+if "transformers" in sys.modules:
+    import_module(f"{__name__}.auto")
+else:
+    sys.meta_path.insert(0, _RegistersWithTransformers())
