@@ -41,8 +41,8 @@ def main() -> None:
         lines += ["", fitted_thirds(folders["qata"])]
     table = "\n".join(lines)
     page = PAGE.read_text(encoding="utf-8")
-    marked = re.compile(r"(?<=<!-- agreement -->\n).*?(?=\n<!-- end of agreement -->)", re.DOTALL)
-    PAGE.write_text(marked.sub(lambda _: table, page), encoding="utf-8")
+    marked = re.compile(r"(?<=<!-- agreement -->\n).*?(?=<!-- end of agreement -->)", re.DOTALL)
+    PAGE.write_text(marked.sub(lambda _: f"\n{table}\n\n", page), encoding="utf-8")
     print(table)
 
 

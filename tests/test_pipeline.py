@@ -1,11 +1,17 @@
 """Pictures and sentences in, masks of the pictures' own size out, however they are handed over."""
 
+import io
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import datasets
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from tiny import tiny_config, tiny_processor, tiny_reader
 from transformers import pipeline
+from transformers.pipelines.pt_utils import KeyDataset
 
 from tevia_hf import TeViAForSegmentation, TeViASegmentationPipeline
 
@@ -66,6 +72,66 @@ def test_mappings_lists_and_generators_give_the_same(segment, tmp_path):
         assert all(np.array_equal(mask_of(entries), mask) for entries, mask in zip(other, masks, strict=True))
 
 
+@pytest.fixture(scope="module")
+def film_data():
+    features = datasets.Features({"image": datasets.Image(), "text": datasets.Value("string")})
+    return datasets.Dataset.from_dict({"image": FILMS, "text": TEXTS}, features=features)
+
+
+class Films(torch.utils.data.Dataset):
+    def __len__(self):
+        return len(FILMS)
+
+    def __getitem__(self, index):
+        return {"image": FILMS[index], "text": TEXTS[index]}
+
+
+def test_data_sets_and_iterators_of_any_kind_are_several_pictures(segment, film_data):
+    masks = [mask_of(entries) for entries in segment(FILMS, TEXTS)]
+    found = (
+        segment(film_data),
+        segment(film_data.to_iterable_dataset()),
+        segment(film_data["image"], film_data["text"]),
+        segment(KeyDataset(film_data, "image"), TEXTS),
+        segment(Films(), batch_size=2),
+        segment((film for film in FILMS), TEXTS),
+        segment(iter(FILMS), TEXTS),
+        segment(tuple({"image": image, "text": text} for image, text in zip(FILMS, TEXTS, strict=True))),
+        segment([{"image": FILMS[0], "text": TEXTS[0]}, FILMS[1], FILMS[2]])[:1] + segment(FILMS[1:], TEXTS[1:]),
+    )
+    for entries_of_all in found:
+        seen = [mask_of(entries) for entries in entries_of_all]
+        assert len(seen) == 3 and all(np.array_equal(*pair) for pair in zip(seen, masks, strict=True))
+    assert segment([]) == segment([], []) == []
+
+
+@pytest.fixture
+def address(tmp_path):
+    """Of a server that gives the files of `tmp_path`."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=str(tmp_path))
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def test_a_picture_of_16_bits_is_the_same_from_an_address_and_from_a_path(segment, address, tmp_path):
+    Image.fromarray(np.asarray(FILMS[0]).astype(np.uint16) * 200).save(tmp_path / "deep.png")
+    fetched, read = (segment(f"{where}/deep.png", TEXTS[0]) for where in (address, tmp_path))
+    assert np.array_equal(mask_of(fetched), mask_of(read)) and fetched[0]["score"] == read[0]["score"]
+    (tmp_path / "text.png").write_text("no picture")
+    for name, message in (("none.png", "none.png.*404"), ("text.png", "/text.png.*cannot be read")):
+        with pytest.raises(ValueError, match=message):
+            segment(f"{address}/{name}", TEXTS[0])
+
+
 def test_one_sentence_serves_all_pictures(segment):
     masks = [mask_of(entries) for entries in segment(FILMS, TEXTS[0])]
     assert all(np.array_equal(m, expected_mask(segment, f, TEXTS[0])) for m, f in zip(masks, FILMS, strict=True))
@@ -80,6 +146,10 @@ def test_a_higher_threshold_marks_less_and_the_score_is_the_mean_inside(segment)
     areas = [np.asarray(entry["mask"]) > 0 for entry in (low, high)]
     assert areas[1].sum() < areas[0].sum() and (areas[0] | ~areas[1]).all()
     assert 0.45 < low["score"] < high["score"] < 1
+    with torch.no_grad():
+        outputs = segment.model(**segment.processor(FILMS[0], TEXTS[0]))
+    (maps,) = segment.processor.post_process_segmentation(outputs, [(40, 52)], return_probabilities=True)
+    assert low["score"] == pytest.approx(maps[0].numpy()[areas[0]].mean(), rel=1e-5)
 
 
 def test_nothing_found_is_an_empty_mask_of_score_zero(segment):
@@ -92,19 +162,35 @@ def test_the_overlay_changes_the_picture_inside_the_mask_only(segment):
     picture, plain = np.asarray(entry["overlay"]), np.asarray(FILMS[1].convert("RGB"))
     inside = np.asarray(entry["mask"]) > 0
     assert np.array_equal(picture[~inside], plain[~inside])
-    assert (picture[inside] != plain[inside]).any(axis=1).all()
+    orange = np.array([230, 159, 0])
+    assert np.abs(picture[inside] - (0.55 * plain[inside] + 0.45 * orange)).max() <= 0.5 + 1e-3
 
 
 def test_several_labels_give_an_entry_each_without_the_background():
     torch.manual_seed(0)
     model = TeViAForSegmentation(tiny_config(num_labels=4)).eval()
-    segment = TeViASegmentationPipeline(model, processor=tiny_processor(num_labels=4), device="cpu")
+    processor = tiny_processor(num_labels=4)
+    logits = model(**processor(FILMS[0], TEXTS[0])).logits
+    model.decode_head.classifier.bias.data -= logits.mean(dim=(0, 2, 3))  # no label wins everywhere
+    segment = TeViASegmentationPipeline(model, processor=processor, device="cpu")
     found = segment(FILMS[0], TEXTS[0])
-    labels = model(**segment.processor(FILMS[0], TEXTS[0])).logits
-    labels = segment.processor.post_process_segmentation(type("O", (), {"logits": labels}), [(40, 52)])[0].numpy()
-    assert {entry["label"] for entry in found} == {f"LABEL_{label}" for label in np.unique(labels) if label}
+    outputs = model(**processor(FILMS[0], TEXTS[0]))
+    labels = processor.post_process_segmentation(outputs, [(40, 52)])[0].numpy()
+    (maps,) = processor.post_process_segmentation(outputs, [(40, 52)], return_probabilities=True)
+    assert set(np.unique(labels)) >= {0, 1, 2}
+    assert [entry["label"] for entry in found] == [f"LABEL_{label}" for label in np.unique(labels) if label]
     for entry in found:
-        assert np.array_equal(np.asarray(entry["mask"]) > 0, labels == int(entry["label"][-1]))
+        label, area = int(entry["label"][-1]), np.asarray(entry["mask"]) > 0
+        assert np.array_equal(area, labels == label)
+        assert entry["score"] == pytest.approx(maps[label].detach().numpy()[area].mean(), rel=1e-5)
+
+
+def test_a_missing_sentence_is_warned_of_where_none_was_missing_in_training(segment, recwarn):
+    always_told = TeViASegmentationPipeline(tiny_reader(text_dropout=0.0), processor=tiny_processor(), device="cpu")
+    for pipe, text, is_warned in ((segment, None, False), (always_told, TEXTS[0], False), (always_told, " ", True)):
+        recwarn.clear()
+        pipe(FILMS[0], text)
+        assert any("never trained without a sentence" in str(w.message) for w in recwarn) is is_warned
 
 
 def test_a_model_without_text_ignores_the_sentence():
@@ -121,7 +207,12 @@ def test_a_model_without_text_ignores_the_sentence():
         (({"image": FILMS[0]}, "left"), {}, "leave `text` out"),
         ((FILMS[0], "left"), {"threshold": 1.5}, "threshold is 1.5"),
         ((FILMS[0], "left"), {"treshold": 0.5}, "treshold"),
+        ((FILMS[0], "left"), {"threshold": "0.5"}, "threshold is 0.5"),
         ((FILMS[0], 3), {}, "text 0 is a int"),
+        ((FILMS, ["left", 3, "left"]), {}, "text 1 is a int"),
+        (([FILMS[0], np.full((9, 9), np.nan)], "left"), {}, "image 1 holds NaN"),
+        (({"text": "left"},), {}, "no image.*'text'"),
+        ((io.BytesIO(b"left"), "left"), {}, "image 0 is a BytesIO"),
     ],
 )
 def test_bad_input_is_refused_with_its_reason(segment, arguments, options, message):

@@ -47,9 +47,9 @@ def tiny_processor(size: int = 32, **kwargs) -> TeViAProcessor:
     return TeViAProcessor(image_processor, tiny_tokenizer())
 
 
-def tiny_reader() -> TeViAForSegmentation:
+def tiny_reader(**kwargs) -> TeViAForSegmentation:
     """A model whose masks depend on the text and cover about half of the pixels."""
     torch.manual_seed(0)
-    model = TeViAForSegmentation(tiny_config())
+    model = TeViAForSegmentation(tiny_config(**kwargs))
     torch.nn.init.zeros_(model.decode_head.classifier.bias)
     return model.eval()

@@ -227,9 +227,9 @@ def _as_array(item: Any, name: str, keep_palette: bool = False) -> np.ndarray:
 def _decode(item: Any, name: str, keep_palette: bool) -> np.ndarray:
     try:
         image = ImageOps.exif_transpose(item if isinstance(item, Image.Image) else Image.open(item))
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError, PermissionError):
         raise
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(
             f"{name} cannot be read ({error}): the file is corrupt; restore it or leave it out."
         ) from error

@@ -1,24 +1,29 @@
 """`pipeline("text-guided-image-segmentation", model=...)`: pictures and sentences in, masks of their size out."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+import warnings
+from collections.abc import Mapping
+from io import BytesIO, IOBase
+from itertools import repeat
 from typing import Any
+from urllib.request import urlopen
 
 import numpy as np
 import torch
 from PIL import Image
-from transformers.image_utils import load_image
 from transformers.pipelines.base import Pipeline
 
 TASK = "text-guided-image-segmentation"
 LESION_COLOUR = np.array([230, 159, 0], np.float32)
 FILL_OPACITY = 0.45
+SECONDS_TO_ANSWER = 30
 
 
 class TeViASegmentationPipeline(Pipeline):
     """Masks of the pictures' own size, with scores, from pictures and sentences.
 
-    `pipe(image, "sentence")`, `pipe([image, ...], ["sentence", ...])`, `pipe({"image": ..., "text": ...})` or a list or
-    generator of such mappings, with `batch_size=` for several at once.
+    `pipe(image, "sentence")`, `pipe([image, ...], ["sentence", ...])`, `pipe({"image": ..., "text": ...})`, or a list,
+    a data set or a generator of such mappings, with `batch_size=` for several at once.
     """
 
     _load_processor = True  # type: ignore[assignment]
@@ -27,10 +32,11 @@ class TeViASegmentationPipeline(Pipeline):
     _load_tokenizer = False  # type: ignore[assignment]
 
     def __call__(self, inputs: Any, text: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
-        """A list of `{"label", "score", "mask"}` for a picture, or a list of these lists for several.
+        """A list of `{"label", "score", "mask"}` for a picture; for several a list of these lists.
 
         Args:
-            inputs: pictures as PIL, array, tensor, path or URL; mappings with "image" and "text"; or lists of either.
+            inputs: a picture as PIL, array, tensor, path or URL, or a mapping with "image" and "text"; or several, as a
+                list, a tuple, a data set or a generator. The last two are read as the results, an iterator, are.
             text: a sentence for each picture, or one for all; None or "" for none. Not beside mappings.
             threshold: on the lesion's probability (0.5), for models with one label.
             overlay: True adds "overlay", the RGB picture with the mask in orange.
@@ -40,25 +46,33 @@ class TeViASegmentationPipeline(Pipeline):
         for each label found but the background. "mask" is a PIL picture of 0 and 255, "score" the mean probability
         inside it (of an empty mask 0).
 
-        Raises `ValueError` where counts differ or texts are given twice; the processor's errors besides.
+        Warns of a missing sentence where the model never missed one in training (`text_dropout=0`).
+        Raises `ValueError` where counts differ, texts are given twice, or an address gives no picture; the processor's
+        errors besides.
         """
-        return super().__call__(paired(inputs, text), **kwargs)
+        pairs = paired(inputs, text)
+        return [] if pairs == [] else super().__call__(pairs, **kwargs)
 
     def _sanitize_parameters(self, threshold: float | None = None, overlay: bool | None = None, **unknown: Any):
         if unknown:
             raise TypeError(f"The pipeline has no option {sorted(unknown)}: it takes threshold, overlay, batch_size.")
-        if threshold is not None and not 0 <= threshold <= 1:
+        if threshold is not None and not (isinstance(threshold, (float, int)) and 0 <= threshold <= 1):
             raise ValueError(f"threshold is {threshold}: give a probability from 0 to 1.")
         options = {"threshold": threshold, "overlay": overlay}
         return {}, {}, {name: value for name, value in options.items() if value is not None}
 
     def preprocess(self, input_: Mapping[str, Any], **_: Any) -> dict[str, Any]:
-        image = input_["image"]
+        image, text = input_["image"], input_["text"]
         if isinstance(image, str) and image.startswith(("http://", "https://")):
-            image = load_image(image)
-        picture = self.processor.image_processor.read_image(image)  # (1 or 3, height, width)
-        inputs = self.processor([picture], [input_.get("text")])
-        return {**inputs, "picture": [picture]}
+            image = fetched(image)
+        picture = self.processor.image_processor.read_image(image, input_["index"])  # (1 or 3, height, width)
+        if self.model.config.use_text and self.model.config.text_dropout == 0 and not (text or "").strip():
+            warnings.warn(
+                "The model was never trained without a sentence (`text_dropout=0`): give one, its mask means little.",
+                UserWarning,
+                stacklevel=2,
+            )
+        return {**self.processor([picture], [text]), "picture": [picture]}
 
     def _forward(self, input_tensors: dict[str, Any], **_: Any) -> dict[str, Any]:  # type: ignore[override]
         pictures = input_tensors.pop("picture")
@@ -104,25 +118,46 @@ class Outputs:
 
 
 def paired(inputs: Any, text: Any) -> Any:
-    """Mappings with "image" and "text": one, a list of them, or a generator as it is."""
-    if isinstance(inputs, (Mapping, Iterator)) or (is_several(inputs) and len(inputs) and is_mapping(inputs[0])):
-        if text is not None:
-            raise ValueError("The inputs are mappings or a generator, which hold their own text: leave `text` out.")
-        return inputs
-    if not is_several(inputs):
-        return {"image": inputs, "text": text}
-    texts = [text] * len(inputs) if text is None or isinstance(text, str) else list(text)
-    if len(texts) != len(inputs):
+    """A mapping of "image", "text" and "index"; a list of them for a list or tuple, a generator for other several."""
+    if is_single(inputs):
+        return pair(inputs, text, 0)
+    texts = repeat(text) if text is None or isinstance(text, str) else list(text)
+    if isinstance(texts, list) and hasattr(inputs, "__len__") and len(texts) != len(inputs):
         raise ValueError(f'{len(inputs)} images but {len(texts)} texts: give one text an image, None or "" for none.')
-    return [{"image": image, "text": sentence} for image, sentence in zip(inputs, texts, strict=True)]
+    items = inputs if hasattr(inputs, "__iter__") else (inputs[index] for index in range(len(inputs)))
+    both = zip(items, texts, strict=isinstance(texts, list))
+    pairs = (pair(item, sentence, index) for index, (item, sentence) in enumerate(both))
+    return list(pairs) if isinstance(inputs, (list, tuple)) else pairs
 
 
-def is_several(inputs: Any) -> bool:
-    return isinstance(inputs, Sequence) and not isinstance(inputs, (str, bytes)) or hasattr(inputs, "column_names")
+def is_single(inputs: Any) -> bool:
+    """A picture, path or mapping, or what nobody could take one by one."""
+    kinds = (str, bytes, os.PathLike, IOBase, Mapping, Image.Image, np.ndarray, torch.Tensor)
+    return isinstance(inputs, kinds) or not (hasattr(inputs, "__iter__") or hasattr(inputs, "__getitem__"))
 
 
-def is_mapping(item: Any) -> bool:
-    return isinstance(item, Mapping)
+def pair(item: Any, text: Any, index: int) -> dict[str, Any]:
+    """An input with its text and its number, which errors name."""
+    if isinstance(item, Mapping):
+        if text is not None:
+            raise ValueError("The inputs are mappings, which hold their own text: leave `text` out.")
+        if "image" not in item:
+            raise ValueError(f'Input {index} has no image but {sorted(item)}: give {{"image": ..., "text": ...}}.')
+        item, text = item["image"], item.get("text")
+    if not isinstance(text, (str, type(None))):
+        raise TypeError(f"text {index} is a {type(text).__name__}: give a string, or None for no text.")
+    return {"image": item, "text": text, "index": index}
+
+
+def fetched(address: str) -> Image.Image:
+    """The picture at an address, of its own depth."""
+    try:
+        with urlopen(address, timeout=SECONDS_TO_ANSWER) as answer:
+            picture = Image.open(BytesIO(answer.read()))
+    except (OSError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{address} cannot be read ({error}): give the address of a picture.") from error
+    picture.filename = address  # errors name it
+    return picture
 
 
 def tinted(picture: torch.Tensor, area: np.ndarray) -> Image.Image:
