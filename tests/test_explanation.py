@@ -19,12 +19,35 @@ def test_the_effect_is_the_probability_with_the_sentence_minus_without():
     np.testing.assert_allclose(read.effect, read.probability - blank.probability, atol=1e-6)
     assert np.abs(read.effect).max() > 1e-3
     assert not blank.effect.any() and blank.attention is None
+    np.testing.assert_array_equal(explain_text(model, processor, FILM).probability, blank.probability)
 
 
 def test_a_model_without_text_has_no_influence_of_it():
     model = TeViAForSegmentation(tiny_config(use_text=False)).eval()
     found = explain_text(model, tiny_processor(), FILM, "upper left lung")
     assert not found.effect.any() and found.attention is None
+
+
+def test_attention_lies_where_the_picture_is_without_the_padding_of_the_network():
+    """48 x 70 pixels go through the network as 64 x 96."""
+    model, processor = tiny_reader(), tiny_processor(do_resize=False)
+    found = explain_text(model, processor, FILM, "upper left lung").attention
+    inputs = processor([FILM], ["upper left lung"])
+    inputs["pixel_values"] = torch.nn.functional.pad(inputs["pixel_values"], (0, 26, 0, 16))
+    with torch.no_grad():
+        seen = focus(model(**inputs, output_attentions=True).cross_attentions[-1][0])
+    whole = torch.nn.functional.interpolate(seen[None, None], (64, 96), mode="bilinear")[0, 0]
+    np.testing.assert_allclose(found, whole[:48, :70], atol=1e-5)
+
+
+def test_of_several_labels_the_probability_is_that_of_any_but_the_background():
+    torch.manual_seed(0)
+    model, processor = TeViAForSegmentation(tiny_config(num_labels=3)).eval(), tiny_processor(num_labels=3)
+    with torch.no_grad():
+        outputs = model(**processor([FILM], ["upper left lung"]))
+    (maps,) = processor.post_process_segmentation(outputs, [FILM.shape], return_probabilities=True)
+    found = explain_text(model, processor, FILM, "upper left lung")
+    np.testing.assert_allclose(found.probability, maps[1:].sum(0), atol=1e-5)
 
 
 def test_maps_of_swapped_axes_come_back_upright():

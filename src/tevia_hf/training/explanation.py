@@ -6,6 +6,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ..vision_layout_tevia import STRIDES
+
 
 class TextInfluence(NamedTuple):
     """One picture read with one sentence; all maps are float32 `(height, width)` of the picture's size.
@@ -23,7 +25,7 @@ class TextInfluence(NamedTuple):
 
 
 @torch.no_grad()
-def explain_text(model, processor, image: Any, text: str = "") -> TextInfluence:
+def explain_text(model, processor, image: Any, text: str | None = None) -> TextInfluence:
     """What a sentence did to the mask of a picture.
 
     The effect is what counts: it compares the model with itself. Attention tells where tokens were told apart, not
@@ -32,8 +34,11 @@ def explain_text(model, processor, image: Any, text: str = "") -> TextInfluence:
     Args:
         model, processor: a `TeViAForSegmentation` and its `TeViAProcessor`.
         image: as the processor takes it.
-        text: "" for none: the effect is 0 then.
+        text: None or "" for none: the effect is 0 then.
+
+    The model is left in evaluation mode.
     """
+    text = text or ""
     picture = processor.image_processor.read_image(image)  # (1 or 3, height, width)
     size = (int(picture.shape[-2]), int(picture.shape[-1]))
     inputs = processor([picture] * 2, [text, ""]).to(model.device)
@@ -42,9 +47,12 @@ def explain_text(model, processor, image: Any, text: str = "") -> TextInfluence:
     with_text, without = (p[0] if len(p) == 1 else 1 - p[0] for p in maps)
     attention = None
     if text.strip() and outputs.cross_attentions is not None:
-        seen = focus(outputs.cross_attentions[-1][0])
-        upright = seen.T if processor.image_processor.swap_axes else seen
-        attention = F.interpolate(upright[None, None], size, mode="bilinear")[0, 0].cpu().numpy()
+        seen = focus(outputs.cross_attentions[-1][0])  # at stride 8, of the network's padded input
+        seen = F.interpolate(seen[None, None], scale_factor=STRIDES[1], mode="bilinear")
+        height, width = inputs["pixel_values"].shape[-2:]
+        seen = seen[..., :height, :width]
+        upright = seen.transpose(-1, -2) if processor.image_processor.swap_axes else seen
+        attention = F.interpolate(upright, size, mode="bilinear")[0, 0].cpu().numpy()
     return TextInfluence(with_text.cpu().numpy(), (with_text - without).cpu().numpy(), attention)
 
 
