@@ -20,7 +20,9 @@ from tevia_hf import (
     train_from_recipe,
 )
 from tevia_hf.data.features import reference_labels, undecoded
+from tevia_hf.data.synthetic import DEFAULT_COUNTS
 from tevia_hf.training.arguments import parse_recipe
+from tevia_hf.training.demo import train_twin
 from tevia_hf.training.prediction import predict_masks
 from tevia_hf.training.recipe import config_fields
 
@@ -141,9 +143,13 @@ def test_tevia_tiny_reads_its_sentence():
     assert scores[0] > 0.9 and scores[1] < 0.1
 
 
-def test_the_recipe_of_tevia_tiny_goes_on_training_it(tmp_path):
+def test_the_recipe_of_tevia_tiny_makes_the_model_of_the_demo(tmp_path, monkeypatch):
+    """Bit by bit, through epochs without prototypes, the one that collects them and one that moves them."""
+    monkeypatch.setitem(DEFAULT_COUNTS, "train", 32)
     folder = FOLDERS[0].parent / "tevia-tiny"
-    words = f"--model_name_or_path {folder} --output_dir {tmp_path / 'run'} --max_steps 1 --use_cpu true"
-    limits = "--max_train_samples 16 --max_eval_samples 8"
-    trainer = train_from_recipe(folder / "recipe.yaml", f"{words} {limits}".split())
-    assert trainer.state.global_step == 1 and trainer.model.prototype_memory.is_active
+    words = f"--config_name {folder} --output_dir {tmp_path / 'run'} --num_train_epochs 4".split()
+    trained = train_from_recipe(folder / "recipe.yaml", words).model
+    train_twin(tmp_path, use_text=True, num_train_epochs=4, seed=0)
+    demo = TeViAForSegmentation.from_pretrained(tmp_path / "model").state_dict()
+    assert trained.prototype_memory.is_active and trained.state_dict().keys() == demo.keys()
+    assert all(torch.equal(weight, demo[name]) for name, weight in trained.state_dict().items())

@@ -235,15 +235,18 @@ def test_training_and_validating_on_one_split_is_possible():
     assert len(train) == 5 and len(held_out) == 3
 
 
-def test_a_saved_recipe_says_nothing_of_an_earlier_run(write, tmp_path):
-    parse_recipe(write(RECIPE), ["--overwrite"]).save(tmp_path / "out")
-    assert "overwrite" not in (tmp_path / "out" / "recipe.yaml").read_text()
+def test_a_saved_recipe_says_nothing_of_an_earlier_run_and_no_token(write, tmp_path):
+    parse_recipe(write(RECIPE), ["--overwrite", "--hub_token", "hf_secret"]).save(tmp_path / "out")
+    saved = (tmp_path / "out" / "recipe.yaml").read_text()
+    assert "overwrite" not in saved and "hf_secret" not in saved
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--model_name_or_path", "org/model"], "brings its own config"),
+        (["--config_name", "org/model"], "org/model brings its own config"),
+        (["--config_name", "org/model", "--model_name_or_path", "org/model", "--config", "{}"], "starts without"),
         (["--optim", "sgd"], "`optim` is .*sgd"),
         (["--dataloader_persistent_workers", "true", "--dataloader_num_workers", "1"], "repeat one epoch"),
     ],

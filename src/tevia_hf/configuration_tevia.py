@@ -120,7 +120,11 @@ class TeViAConfig(PreTrainedConfig):
 
     def to_diff_dict(self) -> dict:
         # PreTrainedConfig leaves two labels out, as its own default; ours is one.
-        return {**super().to_diff_dict(), "id2label": self.id2label, "label2id": self.label2id}
+        fields = {**super().to_diff_dict(), "id2label": self.id2label, "label2id": self.label2id}
+        for half in ("backbone_config", "text_config"):
+            if fields.get(half):
+                fields[half].pop("_name_or_path", None)  # a folder, where an encoder was read from one
+        return fields
 
     def validate_architecture(self):
         """Checks what must hold between fields; part of the `@strict` validation on construction and on save."""

@@ -100,6 +100,7 @@ class TeViAPreTrainedModel(PreTrainedModel):
         self.config.auto_map = dict(AUTO_MAP)
         self.config.custom_pipelines = CUSTOM_PIPELINES
         super().save_pretrained(*args, **kwargs)
+        del self.config.custom_pipelines  # `pipeline(config=...)` would take it for code to be trusted
 
     @classmethod
     def from_pretrained(cls, *args, **kwargs):

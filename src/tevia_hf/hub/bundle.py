@@ -10,10 +10,9 @@ import yaml
 from huggingface_hub import HfApi, ModelCard
 
 from ..auto import TeViAForSegmentation, TeViAProcessor
+from ..training.arguments import OF_ONE_RUN
 from ..training.prediction import load_trained, weights_digest
 from .model_card import model_card, read_card_details, read_report
-
-PRIVATE_FIELDS = ("hub_token", "push_to_hub_token")
 
 
 @dataclass
@@ -110,7 +109,7 @@ def public_recipe(path: Path) -> str:
         return ""
     text = path.read_text(encoding="utf-8")
     fields = yaml.safe_load(text)
-    public = without_paths({name: value for name, value in fields.items() if name not in PRIVATE_FIELDS})
+    public = without_paths({name: value for name, value in fields.items() if name not in OF_ONE_RUN})
     return text if public == fields else yaml.safe_dump(public, sort_keys=False)
 
 

@@ -14,6 +14,7 @@ from ..data.splits import parse_fractions
 from ..io import parse_window
 
 BEST_BY = ("dice", "iou", "dice_pooled", "iou_pooled", "accuracy", "lesion_precision", "lesion_recall", "loss")
+OF_ONE_RUN = ("overwrite", "resume", "hub_token")  # said to a command, not kept with what it made
 
 
 @dataclass
@@ -22,6 +23,9 @@ class ModelArguments:
 
     model_name_or_path: str = field(
         default="", metadata={"help": "A whole TeViA model to train further; leaves the two encoders out."}
+    )
+    config_name: str = field(
+        default="", metadata={"help": "A TeViA configuration and processor to train from random weights, likewise."}
     )
     vision_model: str = field(default="", metadata={"help": "Name or folder of the vision model."})
     text_model: str = field(default="", metadata={"help": "Name or folder of the text encoder."})
@@ -40,11 +44,12 @@ class ModelArguments:
     )
 
     def __post_init__(self):
-        if self.model_name_or_path and (self.config or self.image_processor):
-            raise ValueError(
-                "`model_name_or_path` brings its own config and pixels: leave out `config`, `image_processor`."
-            )
-        if not (self.model_name_or_path or (self.vision_model and self.text_model)):
+        whole = self.model_name_or_path or self.config_name
+        if whole and (self.config or self.image_processor):
+            raise ValueError(f"{whole} brings its own config and pixels: leave out `config` and `image_processor`.")
+        if self.model_name_or_path and self.config_name:
+            raise ValueError("`model_name_or_path` has weights, `config_name` starts without: leave one of them out.")
+        if not (whole or (self.vision_model and self.text_model)):
             raise ValueError(
                 "The recipe names no model: give `vision_model` and `text_model` (the vision-only network too takes a "
                 "`text_model`, for its tokenizer; it has `use_text: false` under `config`), or `model_name_or_path`."
@@ -168,8 +173,8 @@ class Recipe:
     said: dict
 
     def save(self, folder: Path) -> None:
-        """Writes `recipe.yaml`, from which the run can be repeated; what was said of an earlier run is left out."""
-        said = {name: value for name, value in self.said.items() if name not in ("overwrite", "resume")}
+        """Writes `recipe.yaml`, from which the run can be repeated, without tokens and words on an earlier run."""
+        said = {name: value for name, value in self.said.items() if name not in OF_ONE_RUN}
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "recipe.yaml").write_text(yaml.safe_dump(said, sort_keys=False), encoding="utf-8")
 

@@ -61,10 +61,20 @@ def load_trained(name: str) -> tuple[TeViAForSegmentation, TeViAProcessor]:
 
     Raises `ValueError` for another kind of model, of which `from_pretrained` would make a TeViA with random weights.
     """
+    check_is_tevia(name)
+    return TeViAForSegmentation.from_pretrained(name), TeViAProcessor.from_pretrained(name)
+
+
+def build_untrained(name: str) -> tuple[TeViAForSegmentation, TeViAProcessor]:
+    """The model that a name's or folder's configuration describes, its weights random, and the processor there."""
+    check_is_tevia(name)
+    return TeViAForSegmentation(TeViAConfig.from_pretrained(name)), TeViAProcessor.from_pretrained(name)
+
+
+def check_is_tevia(name: str) -> None:
     config, _ = PreTrainedConfig.get_config_dict(name)
     if (kind := config.get("model_type")) != TeViAConfig.model_type:
         raise ValueError(f"{name} is no TeViA model but '{kind}': give one that `tevia train` or `convert` wrote.")
-    return TeViAForSegmentation.from_pretrained(name), TeViAProcessor.from_pretrained(name)
 
 
 def weights_digest(folder: str | Path) -> str | None:

@@ -21,7 +21,7 @@ from .callbacks import AugmentationEpochCallback, MomentumPrototypeCallback, Pro
 from .evaluation import compute_metrics, labels_from_logits
 from .optimization import build_optimizer
 from .output_dir import claim_output_dir, last_complete_checkpoint
-from .prediction import load_trained
+from .prediction import build_untrained, load_trained
 from .sentence_features import SentenceFeatureCache
 
 
@@ -42,7 +42,7 @@ def train_from_recipe(recipe_path: str | Path, overrides: Sequence[str] = ()) ->
     train_dataset, eval_dataset = load_splits(recipe.data, arguments.seed, processor)
     check_sentences(train_dataset, model.config.use_text)
     if arguments.process_index == 0:  # only now, so that a recipe that cannot be used overwrites nothing
-        inputs = [recipe.model.model_name_or_path, recipe.data.data_dir]
+        inputs = [recipe.model.model_name_or_path, recipe.model.config_name, recipe.data.data_dir]
         claim_output_dir(folder, arguments.resume, arguments.overwrite, inputs)
     augmentation = build_augmentation(recipe.data, arguments.seed)
     trainer = build_trainer(model, processor, arguments, train_dataset, eval_dataset, augmentation)
@@ -147,9 +147,13 @@ def all_sentences(*datasets: Dataset | None) -> set[str]:
 
 
 def load_model_and_processor(arguments: ModelArguments) -> tuple[TeViAForSegmentation, TeViAProcessor]:
-    """A model to train further, or a new one of two encoders, with the processor that fits it; adapters are added."""
+    """A model to train further, or a new one of two encoders or of a configuration alone, with the processor that fits
+    it; adapters are added.
+    """
     if arguments.model_name_or_path:
         model, processor = load_trained(arguments.model_name_or_path)
+    elif arguments.config_name:
+        model, processor = build_untrained(arguments.config_name)
     else:
         model, processor = join_encoders(arguments)
     adapters = {"vision": as_adapter(arguments.vision_lora), "text": as_adapter(arguments.text_lora)}
