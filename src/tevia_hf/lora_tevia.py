@@ -5,7 +5,7 @@ from collections.abc import Collection
 from torch import nn
 from transformers import PreTrainedModel
 
-PEFT_HINT = "LoRA needs peft: pip install 'tevia_hf[peft]'."
+PEFT_HINT = "LoRA needs peft: pip install peft."
 
 
 def add_lora(encoder: PreTrainedModel, adapter: dict | str, unused: Collection[str] = ()) -> dict:
