@@ -169,7 +169,7 @@ def test_predict_reports_a_damaged_file_and_still_writes_the_others(model_dir, f
     words = [str(tmp_path / "damaged.png"), str(films[0])]
     assert main(["predict", model_dir, *words, "--output-dir", str(out)]) == 1
     printed = capsys.readouterr()
-    assert "damaged.png: not readable as an image" in printed.err and "1 of 2 masks" in printed.out
+    assert "damaged.png: not readable, corrupt or cut short" in printed.err and "1 of 2 masks" in printed.out
     assert (out / films[0].name).exists()
 
 

@@ -357,10 +357,30 @@ def test_absurd_sizes_are_refused_before_anything_is_decoded(tmp_path):
     content[42:46] = np.array([30000, 30000], "<i2").tobytes()
     nifti.write_bytes(content)
     with h5py.File(tmp_path / "a.mat", "w") as file:
-        file.create_dataset("cjdata/image", (10001, 10001), "i1", chunks=(100, 100))
+        file.create_dataset("cjdata/image", (20001, 20001), "i1", chunks=(100, 100))
     for name in ("a.dcm", "a.nii", "a.mat"):
-        with pytest.raises(ValueError, match=rf"{name}.*00. pixels, more than 100,000,000"):
+        with pytest.raises(ValueError, match=rf"{name}.*00. pixels, more than 178,956,970"):
             read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.dcm", "a.nii.gz", "a.mat"])
+def test_a_caller_may_set_a_lower_limit_to_the_size(name, tmp_path):
+    write = {
+        "a.png": lambda path, pixels: Image.fromarray(pixels.astype(np.uint8)).save(path),
+        "a.dcm": write_dicom,
+        "a.nii.gz": write_nifti,
+        "a.mat": write_figshare,
+    }
+    write[name](tmp_path / name, RAMP)
+    assert read_image(tmp_path / name, most_pixels=RAMP.size).array.size == RAMP.size
+    with pytest.raises(ValueError, match=rf"{name}: claims .* pixels, more than {RAMP.size - 1}"):
+        read_image(tmp_path / name, most_pixels=RAMP.size - 1)
+
+
+def test_a_volume_that_would_be_unpacked_for_long_is_refused(tmp_path):
+    path = write_nifti(tmp_path / "a.nii.gz", np.zeros((4, 4, 65), np.uint8))
+    with pytest.raises(ValueError, match="1,040 values, too many to unpack"):
+        read_image(f"{path}#3", most_pixels=16)
 
 
 @pytest.mark.parametrize(

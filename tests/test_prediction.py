@@ -121,7 +121,7 @@ def test_masks_overlays_and_the_table_are_written(model, images, examples, tmp_p
 def test_a_corrupt_file_costs_its_own_row_only(model, images, tmp_path):
     images[1].write_bytes(images[1].read_bytes()[:200])
     table = predict(model, tiny_processor(), images, TEXTS, tmp_path / "out")
-    assert "b.png: not readable as an image" in table["error"][1]
+    assert "b.png: not readable, corrupt or cut short" in table["error"][1]
     assert table["mask"][1] == "" and np.isnan(table["foreground"][1])
     assert list(table["error"][[0, 2]]) == ["", ""]
     assert [(tmp_path / "out" / f"{stem}.png").exists() for stem in "abc"] == [True, False, True]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tevia_hf.visualization import LABEL_COLOURS, REFERENCE_COLOUR, contact_sheet, overlay
+from tevia_hf.visualization import LABEL_COLOURS, REFERENCE_COLOUR, contact_sheet, heat_map, overlay
 
 SIDE = 400
 
@@ -45,6 +45,16 @@ def test_the_reference_is_an_outline_in_another_colour():
     assert has_colour(picture, REFERENCE_COLOUR)[150, 250]
     assert not changed(picture)[300, 300]
     assert REFERENCE_COLOUR not in LABEL_COLOURS
+
+
+def test_a_large_picture_is_shrunk_on_request_with_all_that_lies_on_it():
+    mask = square(100, 300)
+    picture = overlay(grey(), mask, longest_side=200)
+    assert picture.size == (200, 200) and (changed(picture) == (mask[::2, ::2] > 0)).all()
+    heat = np.asarray(heat_map(grey(), mask.astype(np.float32), longest_side=200))
+    assert heat.shape == (200, 200, 3) and (heat[50:150, 50:150, 0] > heat[50:150, 50:150, 2]).all()
+    assert overlay(np.zeros((1, 5000), np.uint8), np.zeros((1, 5000)), longest_side=200).size == (200, 1)
+    assert overlay(grey(), mask, longest_side=5000).size == (SIDE, SIDE)
 
 
 def test_a_mask_at_the_border_is_outlined_there():

@@ -4,7 +4,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageChops, ImageDraw, ImageFont
+from scipy.ndimage import minimum_filter
 
 # Okabe-Ito colours, told apart by colour-blind readers too; the first is that of a lesion.
 LABEL_COLOURS = [(230, 159, 0), (86, 180, 233), (204, 121, 167), (0, 158, 115), (213, 94, 0), (0, 114, 178)]
@@ -17,7 +18,12 @@ TILE_HEIGHT, MARGIN, FONT_SIZE, TITLE_SIZE = 280, 14, 15, 22
 PAPER, INK = (250, 250, 248), (40, 40, 44)
 
 
-def overlay(image: Image.Image | np.ndarray, mask: np.ndarray, reference: np.ndarray | None = None) -> Image.Image:
+def overlay(
+    image: Image.Image | np.ndarray,
+    mask: np.ndarray,
+    reference: np.ndarray | None = None,
+    longest_side: int | None = None,
+) -> Image.Image:
     """RGB picture: the mask as translucent colour with its outline, the reference as an outline in green.
 
     Args:
@@ -25,12 +31,13 @@ def overlay(image: Image.Image | np.ndarray, mask: np.ndarray, reference: np.nda
             become black and white.
         mask: labels (height, width), one colour for each; 0 and 255 are not drawn.
         reference: the true labels (height, width); 0 and 255 are not drawn.
+        longest_side: shrink a larger picture to so many pixels.
 
     Pictures with a longer side under 384 px are enlarged by a whole factor, so that outlines stay fine lines.
     Raises `ValueError` when a mask is not of the image's size.
     """
     picture = _to_rgb(image)
-    size = _size_to_show(picture)
+    size = _size_to_show(picture, longest_side)
     masks = {"mask": mask} if reference is None else {"mask": mask, "reference": reference}
     labels = {name: _fit(np.asarray(array), name, picture, size) for name, array in masks.items()}
     picture = picture.resize(size, Image.Resampling.BICUBIC)
@@ -44,11 +51,11 @@ def overlay(image: Image.Image | np.ndarray, mask: np.ndarray, reference: np.nda
     return picture
 
 
-def heat_map(image: Image.Image | np.ndarray, values: np.ndarray) -> Image.Image:
+def heat_map(image: Image.Image | np.ndarray, values: np.ndarray, longest_side: int | None = None) -> Image.Image:
     """RGB picture under a veil of colour: orange for positive values, blue for negative, none for 0.
 
     Args:
-        image: as in `overlay`.
+        image, longest_side: as in `overlay`.
         values: (height, width) of the image's size, from -1 to 1 for the full colours.
 
     Small pictures are enlarged as by `overlay`. Raises `ValueError` when the values are not of the image's size.
@@ -56,7 +63,7 @@ def heat_map(image: Image.Image | np.ndarray, values: np.ndarray) -> Image.Image
     picture = _to_rgb(image)
     if values.shape != picture.size[::-1]:
         raise ValueError(f"The values have shape {values.shape}, the image {picture.size[::-1]}: resize the values.")
-    size = _size_to_show(picture)
+    size = _size_to_show(picture, longest_side)
     heat = np.asarray(Image.fromarray(values.astype(np.float32)).resize(size, Image.Resampling.BILINEAR))[..., None]
     opacity = HEAT_OPACITY * np.clip(np.abs(heat), 0, 1)
     colours = np.where(heat > 0, LABEL_COLOURS[0], LABEL_COLOURS[1])
@@ -134,9 +141,11 @@ def _unit(colour: tuple[int, int, int]) -> tuple[float, float, float]:
     return red / 255, green / 255, blue / 255
 
 
-def _size_to_show(picture: Image.Image) -> tuple[int, int]:
-    factor = -(-SMALLEST_SIDE // max(picture.size))
-    return picture.width * factor, picture.height * factor
+def _size_to_show(picture: Image.Image, longest_side: int | None) -> tuple[int, int]:
+    factor: float = -(-SMALLEST_SIDE // max(picture.size))
+    if longest_side is not None:
+        factor = min(factor, longest_side / max(picture.size))
+    return max(1, round(picture.width * factor)), max(1, round(picture.height * factor))
 
 
 def _to_rgb(image: Image.Image | np.ndarray) -> Image.Image:
@@ -172,10 +181,8 @@ def _area(labels: np.ndarray, label: int) -> Image.Image:
 def _outline(area: Image.Image) -> Image.Image:
     """A line of about 1/200 of the longer side, at least 2 px, just inside the area."""
     width = 2 * max(2, max(area.size) // 200) + 1
-    padded = Image.new("L", (area.width + 2 * width, area.height + 2 * width))
-    padded.paste(area, (width, width))
-    inner = padded.filter(ImageFilter.MinFilter(width)).crop((width, width, width + area.width, width + area.height))
-    return ImageChops.subtract(area, inner)
+    inner = minimum_filter(np.asarray(area), width, mode="constant", cval=0)
+    return ImageChops.subtract(area, Image.fromarray(inner))
 
 
 def _tile_size(rows: Sequence[Sequence[Image.Image]]) -> tuple[int, int]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from tevia_hf.io.address import Address
 from tevia_hf.io.medical_image import Geometry, MedicalImage
-from tevia_hf.io.pixels import check_finite, check_size, choose_number, require, to_labels, to_unit
+from tevia_hf.io.pixels import MOST_PIXELS, check_finite, check_size, choose_number, require, to_labels, to_unit
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _REFERENCES = ("SOPInstanceUID", "SOPClassUID", "FrameOfReferenceUID", "SeriesInstanceUID", "StudyInstanceUID")
@@ -20,7 +20,7 @@ _SYNTAXES = {
 _CENTIMETRES = 3  # PhysicalUnitsXDirection of ultrasound regions
 
 
-def read_dicom(address: Address, is_mask: bool = False) -> MedicalImage:
+def read_dicom(address: Address, is_mask: bool = False, most_pixels: int = MOST_PIXELS) -> MedicalImage:
     """One frame: grey as float32 from 0 to 1, the ends of its window; colour as RGB uint8; a mask as stored.
 
     The window is the address's, else the file's first (VOI LUT, linear or sigmoid), else the least and greatest value
@@ -40,7 +40,7 @@ def read_dicom(address: Address, is_mask: bool = False) -> MedicalImage:
         raise ValueError(
             f"{path}: '{address.plane}' is a plane of a volume, this file has frames. Write {path.name}#0."
         )
-    check_size(int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0), path)
+    check_size(int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0), path, most_pixels)
     frame = choose_number(address, int(dataset.get("NumberOfFrames") or 1), "frames")
     stored = _stored_pixels(dataset, frame, path)
     geometry = Geometry(path, _affine(dataset, frame), frame, _references(dataset))

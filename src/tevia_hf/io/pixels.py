@@ -8,7 +8,8 @@ import numpy as np
 
 from tevia_hf.io.address import Address, Window
 
-MOST_PIXELS = 100_000_000
+MOST_PIXELS = 178_956_970  # of one picture or slice: where Pillow suspects an attack
+MOST_FULL_SLICES = 64  # of that size in a volume, which a packed file is unpacked for
 
 
 def to_unit(values: np.ndarray, window: Window | None, counted: np.ndarray | None = None) -> np.ndarray:
@@ -66,10 +67,12 @@ def choose_number(address: Address, count: int, what: str) -> int:
     return number
 
 
-def check_size(height: int, width: int, path: Path) -> None:
+def check_size(height: int, width: int, path: Path, most_pixels: int) -> None:
     """Raises `ValueError` before an absurdly large picture fills the memory."""
-    if height * width > MOST_PIXELS:
-        raise ValueError(f"{path}: claims {height} x {width} pixels, more than {MOST_PIXELS:,}. Cut it up first.")
+    if height * width > most_pixels:
+        raise ValueError(
+            f"{path}: claims {height} x {width} pixels, more than {most_pixels:,}. Shrink it or cut it up first."
+        )
 
 
 def require(package: str, path: Path) -> ModuleType:

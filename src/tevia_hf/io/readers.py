@@ -20,12 +20,13 @@ from tevia_hf.io.dicom import read_dicom
 from tevia_hf.io.matlab import read_matlab
 from tevia_hf.io.medical_image import MedicalImage
 from tevia_hf.io.nifti import read_nifti
+from tevia_hf.io.pixels import MOST_PIXELS, check_size
 
 # "LA", "P", "CMYK", ... have no plain meaning as channels; these have.
 _KEPT_MODES = {"1", "L", "I", "F", "RGB", "RGBA", "I;16", "I;16B", "I;16L"}
 
 
-def read_image(path: str | Path, is_mask: bool = False) -> MedicalImage:
+def read_image(path: str | Path, is_mask: bool = False, most_pixels: int = MOST_PIXELS) -> MedicalImage:
     """The pixels of an image file, (height, width) or (height, width, channels), with their size in mm if it is known.
 
     PNG, JPEG and TIFF keep the file's own 8- or 16-bit type; a 1-bit file gives booleans, CMYK and palette files RGB. A
@@ -35,11 +36,12 @@ def read_image(path: str | Path, is_mask: bool = False) -> MedicalImage:
     Args:
         path: The file. A slice, and a window, may follow it: "scan.nii.gz#40", "ct.dcm#@40,400" (see `parse_address`).
         is_mask: Give labels as stored: palette indices, unwindowed integers.
+        most_pixels: Refuse a larger picture or slice by what its file's head says, before it is read.
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: A suffix that is not supported, or a file that is corrupt, cut short, or of several pages or slices
-            of which none is named.
+        ValueError: A suffix that is not supported, or a file that is corrupt, cut short, too large, or of several pages
+            or slices of which none is named.
     """
     address = parse_address(path)
     reader = _READERS.get(suffix_of(path))
@@ -51,12 +53,13 @@ def read_image(path: str | Path, is_mask: bool = False) -> MedicalImage:
     if not address.path.is_file():
         raise FileNotFoundError(f"{address.path}: no such file. Check the path.")
     try:
-        return reader(address, is_mask)
-    except Exception as error:  # a damaged tag may surface anywhere
+        return reader(address, is_mask, most_pixels)
+    except Exception as error:  # decoders raise nearly anything on damaged bytes
         if isinstance(error, ValueError) and str(error).startswith(str(address.path)):
             raise
         raise ValueError(
-            f"{address.path}: not readable, corrupt ({type(error).__name__}: {error}). Fetch or export the file again."
+            f"{address.path}: not readable, corrupt or cut short ({type(error).__name__}: {error}). "
+            "Fetch or export the file again."
         ) from error
 
 
@@ -71,23 +74,19 @@ def to_array(image: Image.Image, is_mask: bool = False) -> np.ndarray:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def _read_with_pillow(address: Address, is_mask: bool) -> MedicalImage:
+def _read_with_pillow(address: Address, is_mask: bool, most_pixels: int) -> MedicalImage:
     path = address.path
     try:
         with Image.open(path) as image:
-            pages = getattr(image, "n_frames", 1)
-            array = to_array(image, is_mask)
-    except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
-        raise ValueError(
-            f"{path}: not readable as an image, corrupt or cut short ({error}). Fetch or export the file again, "
-            "or leave it and its row out."
-        ) from error
-    if pages > 1:
-        raise ValueError(f"{path}: holds {pages} pages, one is expected. Save each page as a file of its own.")
-    return MedicalImage(array)
+            check_size(image.height, image.width, path, most_pixels)
+            if (pages := getattr(image, "n_frames", 1)) > 1:
+                raise ValueError(f"{path}: holds {pages} pages, one is expected. Save each page as a file of its own.")
+            return MedicalImage(to_array(image, is_mask))
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{path}: claims more than {MOST_PIXELS:,} pixels. Shrink it or cut it up first.") from error
 
 
-_READERS: dict[str, Callable[[Address, bool], MedicalImage]] = {
+_READERS: dict[str, Callable[[Address, bool, int], MedicalImage]] = {
     **dict.fromkeys(PICTURE_SUFFIXES, _read_with_pillow),
     **dict.fromkeys(DICOM_SUFFIXES, read_dicom),
     **dict.fromkeys(NIFTI_SUFFIXES, read_nifti),
