@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from gradio_client import Client, handle_file
+from PIL import Image
 
 from tevia_hf import load_segmentation_dataset
 
@@ -42,6 +43,7 @@ def resident_mib(process: subprocess.Popen) -> float:
 
 
 def film_files(folder: str) -> list[tuple[str, str, str]]:
+    """Films of 256 pixels a side, and one of the size of a radiograph."""
     pairs = (
         load_segmentation_dataset("synthetic", split="test", size=256, count=8, counterpart=c) for c in (False, True)
     )
@@ -50,6 +52,8 @@ def film_files(folder: str) -> list[tuple[str, str, str]]:
         path = f"{folder}/{number}.png"
         meant["image"].save(path)
         files.append((path, meant["text"], other["text"]))
+    with Image.open(path) as film:
+        film.resize((2500, 3000)).save(path)
     return files
 
 

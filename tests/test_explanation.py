@@ -1,12 +1,14 @@
 """What a sentence did to a mask is measured against no sentence, and lies where the picture is."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from tiny import tiny_config, tiny_processor, tiny_reader
 
-from tevia_hf import TeViAForSegmentation, explain_text, heat_map
+from tevia_hf import TeViAForSegmentation, explain_text, heat_map, reading_notes
 from tevia_hf.training.explanation import focus
 
 FILM = np.random.default_rng(0).integers(0, 255, (48, 70), np.uint8)
@@ -56,6 +58,25 @@ def test_maps_of_swapped_axes_come_back_upright():
     swapped = explain_text(model, tiny_processor(swap_axes=True), FILM, "upper left lung")
     np.testing.assert_allclose(swapped.attention, plain.attention.T, atol=1e-5)
     np.testing.assert_allclose(swapped.probability, plain.probability.T, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "expected"),
+    [
+        ("upper left lung", {}, []),
+        (None, {}, []),
+        ("upper sinister lung", {}, ["1 of its words"]),
+        ("left lung " * 20, {}, ["42 tokens.*first 24"]),
+        ("lung lingua " * 20, {}, ["42 tokens", "20 of its words"]),
+        (" ", {"text_dropout": 0.0}, ["always had a sentence"]),
+        ("upper left lung", {"text_dropout": 0.0}, []),
+        ("upper left lung", {"use_text": False}, ["reads no text"]),
+        ("", {"use_text": False}, []),
+    ],
+)
+def test_a_note_tells_what_the_model_cannot_make_of_a_text(text, settings, expected):
+    notes = reading_notes(TeViAForSegmentation(tiny_config(**settings)), tiny_processor(), text)
+    assert len(notes) == len(expected) and all(map(re.search, expected, notes))
 
 
 def test_focus_is_0_for_all_tokens_alike_and_1_for_one():

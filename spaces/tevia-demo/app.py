@@ -1,7 +1,9 @@
 """A picture and a sentence in, a lesion mask out, beside what another sentence or none would have given."""
 
 import os
+import re
 import tempfile
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -9,82 +11,70 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 import gradio as gr
 import numpy as np
 
-from tevia_hf import (
-    TeViAForSegmentation,
-    TeViAProcessor,
-    explain_text,
-    heat_map,
-    load_segmentation_dataset,
-    overlay,
-    read_image,
-)
+import tevia_hf
 
 MOST_CHARACTERS = 1_000
 MOST_PIXELS = 16_000_000
-MOST_WAITING = 32
-LARGEST_FILE = "50mb"
+LONGEST_SIDE = 1024  # of the pictures shown; the mask to download keeps the file's own size
 FILES_KEPT_FOR = (600, 3600)  # looked at every 10 minutes, deleted after an hour
+SLICE = re.compile(r"((axial|coronal|sagittal):)?([0-9]{1,5}|middle)")
+WINDOW = re.compile(r"-?[0-9]{1,6}(\.[0-9]{1,6})?,[1-9][0-9]{0,5}(\.[0-9]{1,6})?")
 
 INTRODUCTION = """
 # TeViA: the sentence says which lesion
 A medical picture (PNG, JPEG, TIFF, DICOM, NIfTI) and one clinical sentence go in, a mask comes out. Ask what the mask
 *would have been* with another sentence, or with none. "Left" is the picture's left. **Not for clinical decisions.**
 """
+TINY = "The model, `tevia-tiny`, knows made-up films only: **on a real picture its mask means nothing.**"
+HINT = "Choose a picture or one of the made-up films."
 LEGEND = """
-**Mask**: orange. **What the sentence changed**: orange where it made a lesion more likely than no sentence at all, blue
-where less. **Where it looked**: where the network's attention singled out some of the sentence's words; that alone does
-not tell that the mask changed there.
+**Mask**: orange. **Changed**: orange where the sentence made a lesion more likely than no sentence, blue where less.
+**Where it looked**: where the network's attention singled out some of the words, the strongest place full orange; that
+alone does not tell that the mask changed there.
 """
-CSS = """
-.gradio-container {max-width: 1180px !important; min-width: 0 !important; margin: auto}
-.gradio-container .main {padding: 16px max(12px, 2vw) !important; min-width: 0 !important}
-#results img {image-rendering: auto; width: 100%; object-fit: contain}
-"""
-THEME = gr.themes.Soft(primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+SCROLL_ON_A_PHONE = "() => innerWidth < 768 && document.querySelector('#summary').scrollIntoView({behavior: 'smooth'})"
+refusal = partial(gr.Error, print_exception=False)
+heat = partial(tevia_hf.heat_map, longest_side=LONGEST_SIDE)
 
 
 def default_model() -> Path:
     """`tevia-tiny`, beside this file or in the repository."""
     here = Path(__file__).resolve()
     places = [here.with_name("tevia-tiny"), *(parent / "hub_configs" / "tevia-tiny" for parent in here.parents)]
-    found = next((place for place in places if place.is_dir()), None)
-    if found is None:
-        raise ValueError("No model: set TEVIA_MODEL to a name or folder, or put the folder tevia-tiny beside app.py.")
-    return found
+    if found := [place for place in places if place.is_dir()]:
+        return found[0]
+    raise ValueError("No model: set TEVIA_MODEL to a name or folder, or put the folder tevia-tiny beside app.py.")
 
 
 NAME = os.environ.get("TEVIA_MODEL") or str(default_model())
-MODEL = TeViAForSegmentation.from_pretrained(NAME).eval()
-PROCESSOR = TeViAProcessor.from_pretrained(NAME)
+MODEL = tevia_hf.TeViAForSegmentation.from_pretrained(NAME).eval()
+PROCESSOR = tevia_hf.TeViAProcessor.from_pretrained(NAME)
+FILMS = tempfile.TemporaryDirectory(prefix="tevia-films-")
 
 
-def read_picture(file: str | None, slice_number: str = "", window: str = "") -> np.ndarray:
-    """The pixels of an uploaded file; `gr.Error` with what to do instead where there are none to show."""
+def read_picture(file: str | None, slice_number: str | None = "", window: str | None = ""):
+    """The picture in an uploaded file; `gr.Error` with what to do instead where there is none to show."""
     if not file:
-        raise gr.Error("Choose a picture first: PNG, JPEG, TIFF, DICOM or NIfTI.", print_exception=False)
-    place = slice_number.strip() + (f"@{window.replace(' ', '')}" if window.strip() else "")
+        raise refusal("Choose a picture first: PNG, JPEG, TIFF, DICOM or NIfTI.")
     try:
-        picture = read_image(f"{file}#{place}" if place and is_sliced(file) else file).array
+        return tevia_hf.read_image(address(file, slice_number, window), most_pixels=MOST_PIXELS)
+    except FileNotFoundError as error:
+        raise refusal("Uploads are deleted after an hour: choose the file again.") from error
     except (ValueError, OSError) as error:
         message = str(error).replace(f"{Path(file).parent}{os.sep}", "")
-        where = " Slice and window go into the fields under “CT and MRI”." if is_sliced(file) else ""
-        raise gr.Error(message + where, print_exception=False) from error
-    height, width = picture.shape[:2]
-    if height * width > MOST_PIXELS:
-        raise gr.Error(f"{height} x {width} pixels are too many here: shrink the picture.", print_exception=False)
-    return picture
+        raise refusal(re.sub(r"Name one, e\.g\. .*", "Write another under “CT and MRI”.", message)) from error
 
 
-def is_sliced(file: str) -> bool:
-    return file.lower().endswith((".nii", ".nii.gz", ".dcm", ".dicom"))
-
-
-def checked_sentence(sentence: str | None) -> str:
-    sentence = (sentence or "").strip()
-    if len(sentence) > MOST_CHARACTERS:
-        message = f"The sentence has {len(sentence):,} characters: shorten it to {MOST_CHARACTERS:,} at most."
-        raise gr.Error(message, print_exception=False)
-    return sentence
+def address(file: str, slice_number: str | None, window: str | None) -> str:
+    """The file and, of a volume, its slice and window, as `read_image` takes them."""
+    if not file.lower().endswith((".nii", ".nii.gz", ".dcm", ".dicom")):
+        return file
+    number, seen = (slice_number or "").strip().lower() or "middle", (window or "").replace(" ", "")
+    if not SLICE.fullmatch(number):
+        raise refusal("Slice: write its number, counted from 0, or “middle”, or such as “coronal:40”.")
+    if seen and not WINDOW.fullmatch(seen):
+        raise refusal("Window: write centre and width, such as “-600,1500”.")
+    return f"{file}#{number}" + (f"@{seen}" if seen else "")
 
 
 def segment(
@@ -104,65 +94,91 @@ def segment(
         what_if: another sentence, to compare; "" for none.
         without_sentence: leave `sentence` out.
         threshold: a pixel is marked where the probability of a lesion is above it.
-        slice_number: of a volume, counted from 0, such as "40", "middle" or "coronal:40".
+        slice_number: of a volume, counted from 0, such as "40", "middle" (the default) or "coronal:40".
         window: "centre,width" of DICOM and NIfTI values, such as "-600,1500".
     """
-    texts = ["" if without_sentence else checked_sentence(sentence), checked_sentence(what_if)]
+    texts = [" ".join((text or "").split()) for text in ("" if without_sentence else sentence, what_if)]
+    if (longest := max(map(len, texts))) > MOST_CHARACTERS:
+        raise refusal(f"The sentence has {longest:,} characters: shorten it to {MOST_CHARACTERS:,} at most.")
+    if not 0 < threshold < 1:
+        raise refusal("Threshold: a number between 0 and 1.")
     picture = read_picture(file, slice_number, window)
+    asked = texts if texts[1] else texts[:1]
     try:
-        first, second = (explain_text(MODEL, PROCESSOR, picture, text) for text in texts)
+        found = [tevia_hf.explain_text(MODEL, PROCESSOR, picture.array, text) for text in asked]
     except ValueError as error:
-        raise gr.Error(str(error), print_exception=False) from error
-    masks = [found.probability > threshold for found in (first, second)]
-    looked = None if first.attention is None else heat_map(picture, first.attention / (first.attention.max() or 1))
-    shown = [overlay(picture, mask.astype(np.uint8)) for mask in masks]
-    changed = [heat_map(picture, found.effect) for found in (first, second)]
-    if not texts[1]:
-        shown[1] = changed[1] = None
-    mask = masks[0].astype(np.uint8) * 255
-    return summary(texts, masks, threshold), shown[0], changed[0], shown[1], changed[1], looked, mask
+        raise refusal(str(error).replace("image 0", Path(file).name)) from error
+    masks = [influence.probability > threshold for influence in found]
+    shown = [tevia_hf.overlay(picture.array, mask.astype(np.uint8), longest_side=LONGEST_SIDE) for mask in masks]
+    changed = [heat(picture.array, influence.effect) if influence.effect.any() else None for influence in found]
+    attention = found[0].attention
+    looked = None if attention is None else heat(picture.array, attention / (attention.max() or 1))
+    second = (shown[1], changed[1]) if texts[1] else (None, None)
+    place = [f"Slice {picture.source.frame}, counted from 0."] if picture.source and picture.source.frame else []
+    return (
+        "\n\n".join([*place, *summary(asked, masks)]),
+        shown[0],
+        changed[0],
+        *second,
+        looked,
+        masks[0].astype(np.uint8) * 255,
+    )
 
 
-def summary(texts: list[str], masks: list[np.ndarray], threshold: float) -> str:
-    lines = [f"**{described(texts[0])}:** {masks[0].mean():.1%} of the picture is marked (threshold {threshold:g})."]
-    if texts[1]:
-        either = (masks[0] | masks[1]).sum()
-        shared = (masks[0] & masks[1]).sum() / either if either else 1.0
-        lines.append(
-            f"**{described(texts[1])}:** {masks[1].mean():.1%}; the two masks share {shared:.0%} of their area."
-        )
-    return "\n\n".join([*lines, *(note for text in texts for note in reading_notes(text))])
+def summary(texts: list[str], masks: list[np.ndarray]) -> list[str]:
+    notes = ["".join(f" ⚠️ {note}" for note in tevia_hf.reading_notes(MODEL, PROCESSOR, text)) for text in texts]
+    rows = zip(texts, masks, notes, strict=True)
+    lines = [f"**{described(text)}:** {amount(mask)}.{note}" for text, mask, note in rows]
+    if len(masks) > 1 and (either := masks[0] | masks[1]).any():
+        lines.append(f"The two masks share {(masks[0] & masks[1]).sum() / either.sum():.0%} of their area.")
+    return lines
+
+
+def amount(mask: np.ndarray) -> str:
+    share = "under 0.1%" if mask.mean() < 0.001 else f"{mask.mean():.1%}"
+    return f"{share} of the picture is marked" if mask.any() else "nothing is marked"
 
 
 def described(text: str) -> str:
-    plain = "".join(character if character.isalnum() else f"&#{ord(character)};" for character in text[:120])
-    return f"“{plain}{'…' if len(text) > 120 else ''}”" if text else "No sentence"
+    """The text's start, held together where it runs from right to left."""
+    return f"“\u2068{inert(text[:120])}\u2069{'…' if len(text) > 120 else ''}”" if text else "No sentence"
 
 
-def reading_notes(text: str) -> list[str]:
-    """What of a sentence the model cannot take in."""
-    if not text or not MODEL.config.use_text:
-        return ["This model reads no text."] if text else []
-    tokenizer, limit = PROCESSOR.tokenizer, MODEL.config.max_text_length
-    tokens = tokenizer(text, truncation=False, verbose=False)["input_ids"]
-    notes = []
-    if len(tokens) > limit:
-        notes.append(f"It has {len(tokens)} tokens, of which the model reads the first {limit}.")
-    if unknown := tokens.count(tokenizer.unk_token_id):
-        notes.append(f"{unknown} of its words or signs are unknown to the model, which guesses without them.")
-    return [f"⚠️ {described(text)} {note}" for note in notes]
+def inert(text: str) -> str:
+    return "".join(c if c.isalnum() or c in " .,:;" else f"&#{ord(c)};" for c in text)
+
+
+def page(said: str, before=None, results=(None,) * 6) -> tuple:
+    """What stands on the page's right side: pictures that are not there are hidden, older ones too."""
+    return said, *(gr.Image(picture, visible=picture is not None) for picture in (before, *results))
+
+
+def answer(*inputs) -> tuple:
+    """`segment` for the page, where an error stands in the answer's place."""
+    try:
+        said, *results = segment(*inputs)
+    except gr.Error as error:
+        return page(f"⚠️ {inert(error.message)}")
+    return page(said, results=results)
+
+
+def preview(file: str | None) -> tuple:
+    """A newly chosen picture by itself, with empty fields for slice and window."""
+    try:
+        picture = read_picture(file).array
+    except gr.Error as error:
+        return *page(f"⚠️ {inert(error.message)}" if file else HINT), "", ""
+    shown = heat(picture, np.zeros(picture.shape[:2]))
+    return *page("No mask yet: write a sentence and press **Segment**.", shown), "", ""
 
 
 def example_films() -> list[tuple[str, str, str]]:
     """Made-up films as files, with their sentence and one about other lesions."""
-    folder = Path(tempfile.mkdtemp(prefix="tevia-films-"))
-    meant, others = (
-        load_segmentation_dataset("synthetic", split="test", size=256, count=3, counterpart=other)
-        for other in (False, True)
-    )
+    some = partial(tevia_hf.load_segmentation_dataset, "synthetic", split="test", size=256, count=3)
+    meant, others = some(counterpart=False), some(counterpart=True)
     examples = []
     for number, (film, other) in enumerate(zip(meant, others, strict=True), start=1):
-        path = folder / f"film-{number}.png"
+        path = Path(FILMS.name) / f"film-{number}.png"
         film["image"].save(path)
         examples.append((str(path), film["text"], other["text"]))
     return examples
@@ -174,68 +190,59 @@ def build() -> gr.Blocks:
     def pick(event: gr.SelectData):
         return films[event.index]
 
+    picture = partial(gr.Image, format="png", interactive=False, visible=False, buttons=["fullscreen"], min_width=240)
     with gr.Blocks(title="TeViA", analytics_enabled=False, delete_cache=FILES_KEPT_FOR) as demo:
-        gr.Markdown(INTRODUCTION)
+        gr.Markdown(INTRODUCTION + (TINY if Path(NAME).name == "tevia-tiny" else f"Model: `{Path(NAME).name}`."))
         with gr.Row():
-            with gr.Column(scale=2, min_width=300):
+            with gr.Column(scale=2, min_width=280):
                 file = gr.File(label="Picture", height=140)
-                sentence = gr.Textbox("", label="Sentence", lines=2, placeholder=films[0][1])
+                gr.Markdown("or a made-up film, each with two sentences:")
+                seen = [(path, f"Film {number}") for number, (path, *_) in enumerate(films, start=1)]
+                quiet = {"show_label": False, "allow_preview": False, "interactive": False, "buttons": []}
+                gallery = gr.Gallery(seen, columns=3, height=155, **quiet)
+                sentence = gr.Textbox("", label="Sentence", placeholder=films[0][1], max_lines=4)
                 what_if = gr.Textbox(
-                    "", label="What if the report said …?", lines=2, placeholder="compare another sentence"
+                    "", label="What if the report said …?", placeholder="another sentence", max_lines=4
                 )
+                button = gr.Button("Segment", variant="primary")
                 without = gr.Checkbox(label="Leave the sentence out")
                 threshold = gr.Slider(0.05, 0.95, 0.5, step=0.05, label="Threshold")
                 with gr.Accordion("CT and MRI: slice and window", open=False):
-                    number = gr.Textbox("", label="Slice, counted from 0", placeholder="40, middle or coronal:40")
-                    window = gr.Textbox(
-                        "", label="Window: centre,width", placeholder="-600,1500 for lungs, 40,400 soft tissue"
-                    )
-                button = gr.Button("Segment", variant="primary")
-                gr.Markdown("**Made-up films to try**, each with two sentences:")
-                gallery = gr.Gallery(
-                    [path for path, _, _ in films],
-                    show_label=False,
-                    columns=3,
-                    height=150,
-                    allow_preview=False,
-                    interactive=False,
-                    buttons=[],
-                )
-            with gr.Column(scale=3, min_width=300, elem_id="results"):
-                said = gr.Markdown("Choose a picture or one of the made-up films.", elem_id="summary")
+                    number = gr.Textbox("", label="Slice, counted from 0", placeholder="middle, 40 or coronal:40")
+                    window = gr.Textbox("", label="Window: centre,width", placeholder="-600,1500 for lungs")
+            with gr.Column(scale=3, min_width=280, elem_id="results"):
+                said = gr.Markdown(HINT, label="summary", elem_id="summary")
+                before = picture(label="Picture, no mask yet", elem_id="before")
                 with gr.Row():
-                    with gr.Column(min_width=260):
-                        mask_seen = gr.Image(label="Mask", elem_id="first", **PICTURE)
-                        changed = gr.Image(label="What the sentence changed", **PICTURE)
-                    with gr.Column(min_width=260):
-                        mask_if = gr.Image(label="Mask, what if", elem_id="second", **PICTURE)
-                        changed_if = gr.Image(label="What that sentence changed", **PICTURE)
+                    mask_seen = picture(label="Mask", elem_id="first")
+                    changed = picture(label="Changed by the sentence", elem_id="changed")
+                with gr.Row():
+                    mask_if = picture(label="Mask, what if", elem_id="second")
+                    changed_if = picture(label="Changed by what if")
                 with gr.Accordion("Where it looked, and the mask as a file", open=False), gr.Row():
-                    looked = gr.Image(label="Where it looked", min_width=260, **PICTURE)
-                    mask = gr.Image(label="Mask, 0 and 255", min_width=260, image_mode="L", **PICTURE)
+                    looked = picture(label="Where it looked")
+                    mask = picture(label="Mask of 0 and 255", image_mode="L", buttons=["download"], elem_id="mask")
                 gr.Markdown(LEGEND)
         inputs = [file, sentence, what_if, without, threshold, number, window]
-        outputs = [said, mask_seen, changed, mask_if, changed_if, looked, mask]
-        asked = [button.click, sentence.submit, what_if.submit]
-        gr.on(asked, segment, inputs, outputs, api_name="segment", concurrency_id="model")
-        preview = {"api_visibility": "private", "show_progress": "hidden"}
-        file.upload(shown_before, [file, number, window], outputs, **preview)
-        picked = gallery.select(pick, None, [file, sentence, what_if], **preview)
-        picked.then(segment, inputs, outputs, api_visibility="private", concurrency_id="model")
-    return demo.queue(max_size=MOST_WAITING, default_concurrency_limit=1)
-
-
-PICTURE = {"format": "png", "interactive": False, "buttons": ["download", "fullscreen"]}
-
-
-def shown_before(file: str, slice_number: str, window: str) -> list:
-    """The picture itself until a mask is asked for."""
-    picture = read_picture(file, slice_number, window)
-    return ["", heat_map(picture, np.zeros(picture.shape[:2])), *[None] * 5]
+        results = [mask_seen, changed, mask_if, changed_if, looked, mask]
+        right = [said, before, *results]
+        api = gr.Button(visible=False)
+        api.click(segment, inputs, [said, *results], api_name="segment", concurrency_id="model")
+        private = {"api_visibility": "private", "show_progress_on": said, "concurrency_id": "model"}
+        enter = [field.submit for field in (sentence, what_if, number, window)]
+        asked = gr.on([button.click, *enter, without.input, threshold.release], answer, inputs, right, **private)
+        asked.then(js=SCROLL_ON_A_PHONE)
+        gr.on([number.input, window.input], lambda: page("Press **Segment**."), None, right, **private)
+        gr.on([file.upload, file.clear], preview, file, [*right, number, window], **private)
+        picked = gallery.select(pick, None, [file, sentence, what_if], **private)
+        picked.then(answer, inputs, right, **private).then(js=SCROLL_ON_A_PHONE)
+    return demo.queue(max_size=32, default_concurrency_limit=1)
 
 
 def launch(demo: gr.Blocks, **options):
-    return demo.launch(theme=THEME, css=CSS, max_file_size=LARGEST_FILE, share=False, footer_links=["api"], **options)
+    theme = gr.themes.Soft(primary_hue="indigo", font=["system-ui", "sans-serif"], font_mono=["monospace"])
+    css = Path(__file__).with_name("style.css")
+    return demo.launch(theme=theme, css_paths=css, max_file_size="50mb", footer_links=["api"], **options)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .training.demo import run_demo as run_demo
     from .training.evaluation import evaluate_model as evaluate_model
     from .training.explanation import explain_text as explain_text
+    from .training.explanation import reading_notes as reading_notes
     from .training.prediction import predict as predict
     from .training.recipe import build_trainer as build_trainer
     from .training.recipe import train_from_recipe as train_from_recipe
@@ -59,6 +60,7 @@ _MODULE_OF = {
     "overlay": "visualization",
     "predict": "training.prediction",
     "read_image": "io.readers",
+    "reading_notes": "training.explanation",
     "run_demo": "training.demo",
     "segmentation_metrics": "metrics",
     "train_from_recipe": "training.recipe",

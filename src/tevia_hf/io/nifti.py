@@ -93,8 +93,8 @@ def _canonical(volume: Any, path: Path) -> _Canonical:
 
 
 def _plane(address: Address, shape: tuple[int, ...]) -> Plane:
-    """The address's plane, or where it names none that of a single slice."""
-    if address.number is None and shape[2] > 1 and shape.count(1) == 1:
+    """The address's plane, or where it names no slice of one, that of a single slice."""
+    if address.plane == "axial" and address.number in (None, "middle") and shape[2] > 1 and shape.count(1) == 1:
         return "coronal" if shape[1] == 1 else "sagittal"
     return address.plane
 

@@ -57,9 +57,9 @@ def read_image(path: str | Path, is_mask: bool = False, most_pixels: int = MOST_
     except Exception as error:  # decoders raise nearly anything on damaged bytes
         if isinstance(error, ValueError) and str(error).startswith(str(address.path)):
             raise
+        found = error if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
         raise ValueError(
-            f"{address.path}: not readable, corrupt or cut short ({type(error).__name__}: {error}). "
-            "Fetch or export the file again."
+            f"{address.path}: not readable, corrupt or cut short ({found}). Fetch or export the file again."
         ) from error
 
 

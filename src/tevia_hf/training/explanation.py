@@ -62,3 +62,18 @@ def focus(attention: torch.Tensor) -> torch.Tensor:
     if shares.shape[-1] == 1:
         return torch.zeros_like(shares[..., 0])
     return 1 - torch.special.entr(shares).sum(-1) / np.log(shares.shape[-1])
+
+
+def reading_notes(model, processor, text: str | None) -> list[str]:
+    """Sentences for people on what the model cannot make of a text, or of there being none; empty where all is well."""
+    if not model.config.use_text:
+        return ["this model reads no text."] if text else []
+    if not (text or "").strip():
+        always_told = "in training this model always had a sentence; what it marks without one means little."
+        return [always_told] if model.config.text_dropout == 0 else []
+    tokenizer, limit = processor.tokenizer, model.config.max_text_length
+    tokens = tokenizer(text, truncation=False, verbose=False)["input_ids"]
+    notes = [f"it has {len(tokens)} tokens, of which the model reads the first {limit}."] if len(tokens) > limit else []
+    if tokenizer.unk_token_id is not None and (unknown := tokens.count(tokenizer.unk_token_id)):
+        notes.append(f"{unknown} of its words or signs are unknown to the model, which guesses without them.")
+    return notes
