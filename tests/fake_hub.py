@@ -29,9 +29,17 @@ class FakeHub:
         self.server.server_close()
 
     def create(self, body):
+        """The answer and its status: 409 for a repository that exists, as the Hub has it."""
         name = "/".join(filter(None, [body.get("organization") or "me", body["name"]]))
+        is_new = name not in self.repos
         self.repos.setdefault(name, body.get("visibility"))
-        return {"url": f"{self.url}/{name}", "name": name, "id": name}
+        return {"url": f"{self.url}/{name}", "name": name, "id": name}, 200 if is_new else 409
+
+    def info(self, name):
+        return {"id": name, "sha": COMMIT, "siblings": [], "private": self.repos[name] == "private"}
+
+    def tree(self):
+        return [{"type": "file", "path": path, "size": len(file), "oid": COMMIT} for path, file in self.files.items()]
 
     def preupload(self, body):
         """Weights go by large-file storage, everything else in the commit, as on the Hub."""
@@ -56,6 +64,8 @@ class FakeHub:
                 self.files[value["path"]] = base64.b64decode(value["content"])
             elif line["key"] == "lfsFile":
                 self.files[value["path"]] = self.uploads[value["oid"]]
+            elif line["key"] == "deletedFile":
+                del self.files[value["path"]]
         return {"commitUrl": f"{self.url}/{repo}/commit/{COMMIT}", "commitOid": COMMIT, "success": True}
 
 
@@ -67,10 +77,10 @@ class Handler(BaseHTTPRequestHandler):
         body, path = self.read_body(), self.path.partition("?")[0]
         if path == "/api/validate-yaml":
             return self.answer({"errors": [], "warnings": []})
-        if self.headers.get("authorization") != f"Bearer {TOKEN}":
-            return self.answer({"error": "Invalid username or password."}, 401)
+        if not self.is_known():
+            return None
         if path == "/api/repos/create":
-            return self.answer(self.hub.create(json.loads(body)))
+            return self.answer(*self.hub.create(json.loads(body)))
         if "/preupload/" in path:
             return self.answer(self.hub.preupload(json.loads(body)))
         if path.endswith("/info/lfs/objects/batch"):
@@ -87,17 +97,25 @@ class Handler(BaseHTTPRequestHandler):
         self.answer({})
 
     def do_GET(self):  # noqa: N802
+        if not self.is_known():
+            return None
         if self.path.startswith("/api/whoami"):
             return self.answer({"name": "me", "type": "user", "orgs": []})
-        if found := re.match(r"/api/models/([^/]+/[^/?]+)", self.path):
-            known = found[1] in self.hub.repos
-            return self.answer(
-                {"id": found[1], "sha": COMMIT, "siblings": []} if known else {"error": "Repository not found"},
-                200 if known else 404,
-            )
-        return self.answer({"error": f"No such call: {self.path}"}, 404)
+        found = re.match(r"/api/models/([^/]+/[^/?]+)(/tree/)?", self.path)
+        if found is None:
+            return self.answer({"error": f"No such call: {self.path}"}, 404)
+        if found[1] not in self.hub.repos:
+            return self.answer({"error": "Repository not found"}, 404)
+        return self.answer(self.hub.tree() if found[2] else self.hub.info(found[1]))
 
     do_HEAD = do_GET  # noqa: N815
+
+    def is_known(self) -> bool:
+        """Whether the caller has the token; else it is told."""
+        known = self.headers.get("authorization") == f"Bearer {TOKEN}"
+        if not known:
+            self.answer({"error": "Invalid username or password."}, 401)
+        return known
 
     def read_body(self) -> bytes:
         if self.headers.get("transfer-encoding") == "chunked":

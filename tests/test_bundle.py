@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard
 
-from tevia_hf import TeViAForSegmentation
+from tevia_hf import TeViAConfig, TeViAForSegmentation
 from tevia_hf.cli.main import main
 from tevia_hf.hub.bundle import public_recipe, read_bundle
 from tevia_hf.training.prediction import weights_digest
@@ -28,6 +28,45 @@ def test_a_bundle_holds_model_processor_code_recipe_report_and_card(tiny, tmp_pa
     assert weights_digest(tmp_path / "out") == weights_digest(tiny)
     card = ModelCard.load(tmp_path / "out" / "README.md", ignore_metadata_errors=False)
     assert len(card.data.eval_results) > 9 and card.data.model_name == "tevia-tiny"
+    assert json.loads((tmp_path / "out" / "evaluation.json").read_text()) == json.loads(
+        (tiny / "evaluation.json").read_text()
+    )
+    assert (tmp_path / "out" / "recipe.yaml").read_text() in card.text
+
+
+def test_a_bundle_can_be_bundled_again_under_its_name_on_the_hub(tiny, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert main(["bundle", str(tiny), "--name", "org/tiny", "--output-dir", str(first)]) == 0
+    assert main(["bundle", str(first), "--name", "org/tiny", "--output-dir", str(second)]) == 0
+    for name in ("README.md", "card.yaml", "evaluation.json", "recipe.yaml", "model.safetensors"):
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+    assert 'model="org/tiny"' in (second / "README.md").read_text()
+
+
+def test_a_bundle_is_not_written_over_what_it_is_made_of(tiny, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".tevia-output").touch()
+    card = (tiny / "card.yaml").rename(tmp_path / "out" / "card.yaml")
+    words = ["bundle", str(tiny), "--card", str(card), "--output-dir", str(tmp_path / "out"), "--overwrite"]
+    assert main(words) == 2 and card.is_file()
+
+
+def test_the_same_weights_in_several_files_have_the_same_digest(tiny, tmp_path):
+    TeViAForSegmentation.from_pretrained(tiny).save_pretrained(tmp_path / "shards", max_shard_size="1MB")
+    assert len(list((tmp_path / "shards").glob("*.safetensors"))) > 1
+    assert weights_digest(tmp_path / "shards") == weights_digest(tiny)
+    model = TeViAForSegmentation.from_pretrained(tiny)
+    model.decode_head.classifier.bias.data += 1e-6
+    model.save_pretrained(tmp_path / "other")
+    assert weights_digest(tmp_path / "other") != weights_digest(tiny)
+
+
+def test_the_card_of_a_vision_only_model_speaks_of_no_sentence(tiny):
+    config = TeViAConfig.from_pretrained(tiny, use_text=False, text_config=None)
+    TeViAForSegmentation(config).save_pretrained(tiny)
+    (tiny / "evaluation.json").unlink()
+    text = read_bundle(tiny).card.text
+    assert "vision-only network" in text and 'segment("image.png")  #' in text and "one sentence go in" not in text
 
 
 def test_a_report_on_other_weights_is_refused(tiny, tmp_path):
@@ -71,10 +110,22 @@ def test_paths_in_the_report_end_in_their_last_part(tiny):
     [
         ("# why\nseed: 0\n", "# why\nseed: 0\n"),
         ("seed: 0\ndata_dir: /home/jane/films\n", "seed: 0\ndata_dir: films\n"),
-        ("data_dir: ~/films\n", "data_dir: films\n"),
+        ("data_dir: ~jane/films\n", "data_dir: films\n"),
+        ("data_dir: 'C:\\jane\\films'\n", "data_dir: films\n"),
+        ("data_dir: file:///home/jane/films\n", "data_dir: films\n"),
+        ("sentences: ../jane/a.csv\n", "sentences: a.csv\n"),
+        ("vision_lora: {base: /home/jane/a, r: [8, /home/b]}\n", "vision_lora:\n  base: a\n  r:\n  - 8\n  - b\n"),
+        ("data_dir: data/qata\n", "data_dir: data/qata\n"),
         ("seed: 0\nhub_token: hf_secret\n", "seed: 0\n"),
     ],
 )
 def test_a_recipe_is_shown_without_folders_and_tokens(said, shown, tmp_path):
     (tmp_path / "recipe.yaml").write_text(said)
     assert public_recipe(tmp_path / "recipe.yaml") == shown
+
+
+@pytest.mark.parametrize("content", [b"- a", b"", b"a: [", b"a: \xff"])
+def test_a_recipe_that_cannot_be_read_is_named(content, tmp_path):
+    (tmp_path / "recipe.yaml").write_bytes(content)
+    with pytest.raises(ValueError, match="recipe.yaml"):
+        public_recipe(tmp_path / "recipe.yaml")

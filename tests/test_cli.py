@@ -104,6 +104,14 @@ def test_demo_trains_measures_and_draws(out, monkeypatch, capsys):
     assert len(rows) == 6 and "vision-only twin" in printed and "overlays.png" in printed
 
 
+def test_evaluate_notes_what_makes_other_examples_than_the_splits_own(model_dir, data_dir, out):
+    words = ["evaluate", model_dir, "--dataset", "folder", "--data-dir", data_dir, "--output-dir", str(out)]
+    assert main([*words, "--max-samples", "1", "--group-split", "0.0,0.0,1.0", "--split-seed", "3"]) == 0
+    settings = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))["settings"]
+    assert (settings["max_samples"], settings["group_split"], settings["split_seed"]) == (1, "0.0,0.0,1.0", 3)
+    assert "sentences" not in settings and "window" not in settings
+
+
 def test_train_trains_a_recipe_with_the_words_put_over_it(recipe, model_dir, tmp_path, capsys):
     assert main(["train", recipe, "--learning_rate", "1e-2", "--output_dir", str(tmp_path / "other")]) == 0
     before, after = (load_file(Path(folder) / "model.safetensors") for folder in (model_dir, tmp_path / "other"))
@@ -126,7 +134,8 @@ def test_evaluate_prints_and_writes_the_scores(model_dir, data_dir, out, capsys)
     content = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))
     assert list(content["scores"]) == ["correct", "shuffled", "none"]
     expected = {"images": 2, "threshold": 0.4, "seed": 0, "model": model_dir, "dataset": "folder", "split": "test"}
-    expected |= {"hd95_unit": "px", "groups_seen_in_training": 0, "weights": weights_digest(model_dir)}
+    expected |= {"hd95_unit": "px", "groups_seen_in_training": None, "weights": weights_digest(model_dir)}
+    expected |= {"data_dir": data_dir}
     assert content["settings"] == expected and expected["weights"]
     assert len(pd.read_csv(out / "evaluation.csv")) == 6
     assert (out / "evaluation.png").is_file() and (out / "evaluation.md").is_file()
@@ -254,7 +263,7 @@ def test_bad_input_is_said_and_overwrites_nothing(
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("learning_rat: 1", "did you mean learning_rate?"), ("output_dir: [", "recipe.yaml"), ("- a", "is no recipe")],
+    [("learning_rat: 1", "did you mean learning_rate?"), ("output_dir: [", "recipe.yaml"), ("- a", "holds no")],
     ids=["misspelt", "no YAML", "a list"],
 )
 def test_a_recipe_that_cannot_be_read_is_said(content, message, recipe, capsys):

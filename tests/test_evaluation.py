@@ -59,6 +59,12 @@ def test_each_kind_of_text_has_its_scores(report):
     assert len({row["dice"] for row in report.scores.values()}) == 3
 
 
+def test_a_reader_is_not_measured_without_a_single_sentence(model):
+    silent = dataset_from_rows([{**picture(index), "text": ""} for index in range(2)])
+    with pytest.raises(ValueError, match="No example has a sentence.*--sentences"):
+        evaluate_model(model, tiny_processor(), silent)
+
+
 def test_each_image_has_a_row_for_each_kind_of_text(report, examples):
     assert list(report.images.columns)[:6] == ["id", "group", "text_mode", "text", "dice", "iou"]
     assert {"hd95", "surface_dice", "accuracy", "lesion_precision", "lesion_recall"} < set(report.images.columns)

@@ -1,5 +1,6 @@
 """A card says what a person wrote and what a report measured, in a form that the Hub's own readers take."""
 
+import ast
 import json
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from tevia_hf.hub.model_card import CardDetails, model_card, read_card_details, read_report
+from tevia_hf.hub.model_card import SENTENCE_NAMES, CardDetails, model_card, read_card_details, read_report
 
 FOLDERS = sorted(path for path in (Path(__file__).parents[1] / "hub_configs").iterdir() if path.is_dir())
 TINY = Path(__file__).parents[1] / "hub_configs" / "tevia-tiny"
@@ -51,16 +52,83 @@ def test_the_results_of_a_card_are_those_of_the_report(report, tmp_path):
     assert {(r.dataset_name, r.dataset_split) for r in results} == {("synthetic films of this package", "test")}
 
 
-def test_every_figure_in_the_text_is_in_the_report(report, tmp_path):
-    report["scores"]["correct"]["dice"] = 0.123456
-    report["text_sensitivity"]["difference"] = 0.654321
+def test_every_figure_of_the_table_is_the_reports(report, tmp_path):
     text = card_of(TINY, tmp_path, report).text
-    assert "| its own sentence | 0.123 |" in text and "**Text-sensitivity** 0.654" in text
+    table = [[part.strip() for part in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
+    header = next(row for row in table if row[0] == "the model is given")
+    names = {row[0]: row[1:] for row in table}
+    for mode, scores in report["scores"].items():
+        shown = dict(zip(header[1:], names[SENTENCE_NAMES[mode]], strict=True))
+        low, high = report["intervals"][mode]["dice"]
+        assert shown.pop("95 % of dice") == f"{low:.3f} to {high:.3f}"
+        assert shown == {metric: f"{value:.3f}" for metric, value in scores.items()}
+    found = report["text_sensitivity"]
+    low, high = found["interval"]
+    assert f"**Text-sensitivity** {found['difference']:.3f}" in text and f"(95 %: {low:.3f} to {high:.3f})" in text
+    assert "`hd95` is in px" in text and "threshold 0.5" in text and "200 images" in text
+
+
+def test_the_metadata_are_what_the_hub_reads(report, tmp_path):
+    details = read_card_details(FOLDERS[0].parent / "tevia-qata" / "card.yaml")
+    details.dataset.id = "org/qata"
+    report["settings"].update(dataset="qata", split="val", max_samples=400)
+    card = model_card(details, report, "org/tevia-qata")
+    data = card.data.to_dict()
+    assert data["base_model"] == ["facebook/convnext-tiny-224", "microsoft/BiomedVLP-CXR-BERT-specialized"]
+    assert data["base_model_relation"] == "finetune" and data["datasets"] == ["org/qata"]
+    assert data["pipeline_tag"] == "image-segmentation" and data["library_name"] == "transformers"
+    assert data["tags"] == ["tevia", "medical", "text-guided-image-segmentation", "chest-x-ray", "covid-19"]
+    (entry,) = data["model-index"]
+    assert entry["name"] == "org/tevia-qata"
+    of_own = entry["results"][0]
+    assert of_own["task"] == {"type": "image-segmentation"}
+    expected = {"name": "QaTa-COV19-v2", "type": "org/qata", "split": "val", "args": {"max_samples": 400}}
+    assert of_own["dataset"] == expected
+    assert {metric["type"]: metric["value"] for metric in of_own["metrics"]} == report["scores"]["correct"]
+
+
+def test_figures_on_another_data_set_go_by_its_name(report, tmp_path):
+    report["settings"].update(dataset="folder", data_dir="/home/jane/clinic")
+    card = card_of(TINY, tmp_path, report)
+    assert "data set folder (clinic), split" in card.text and "/home/jane" not in card.text
+    assert {(r.dataset_type, r.dataset_name) for r in card.data.eval_results} == {
+        ("folder", "data set folder (clinic)")
+    }
+
+
+@pytest.mark.parametrize(
+    ("choice", "said"),
+    [
+        ({"sentences": "mine.csv"}, "come from the table `mine.csv`"),
+        ({"group_split": "0.5,0.0,0.5", "split_seed": 3}, "divided anew, `group_split`\n0.5,0.0,0.5, `split_seed` 3"),
+        ({"max_samples": 6}, "`max_samples` 6"),
+        ({"window": "-600,1500"}, "window -600,1500"),
+    ],
+)
+def test_what_changes_the_meaning_of_the_figures_stands_beside_them(choice, said, report, tmp_path):
+    plain = card_of(TINY, tmp_path, report).text
+    report["settings"].update(choice)
+    card = card_of(TINY, tmp_path, report)
+    assert said in card.text and said not in plain
+    assert all(result.dataset_args == choice for result in card.data.eval_results)
+
+
+def test_what_would_break_a_table_or_a_list_is_made_plain(tmp_path):
+    values = yaml.safe_load((TINY / "card.yaml").read_text())
+    values["limits"] = ["one\n\n# two"]
+    values["encoders"][0]["license"] = "a | b"
+    values["example"] = 'say "left"'
+    (tmp_path / "card.yaml").write_text(yaml.safe_dump(values))
+    text = model_card(read_card_details(tmp_path / "card.yaml"), None, "a/b", "a: '```'").text
+    assert "- one # two\n" in text and "a \\| b" in text and "~~~yaml\na: '```'\n~~~" in text
+    call = next(line for line in text.splitlines() if line.startswith("segment("))
+    assert ast.literal_eval(call.split(", ", 1)[1].split(")  #")[0]) == 'say "left"'
 
 
 def test_what_is_no_number_is_no_result(report, tmp_path):
     report["scores"]["correct"]["hd95"] = float("nan")
     report["intervals"]["correct"]["dice"] = None
+    report["intervals"]["none"]["dice"] = [float("nan"), float("nan")]
     card = card_of(TINY, tmp_path, report)
     assert "hd95" not in {r.metric_type for r in card.data.eval_results}
     assert "nan" not in card.text.lower().split("## intended use")[0]
@@ -70,6 +138,8 @@ def test_scores_on_patients_of_the_training_are_marked(report, tmp_path):
     assert "flatter the model" not in card_of(TINY, tmp_path, report).text
     report["settings"]["groups_seen_in_training"] = 7
     assert "7 groups (patients)" in card_of(TINY, tmp_path, report).text
+    report["settings"]["groups_seen_in_training"] = None
+    assert "is not known: no list" in card_of(TINY, tmp_path, report).text
 
 
 def test_a_report_of_a_model_without_text_has_a_card_too(report, tmp_path):
@@ -77,7 +147,10 @@ def test_a_report_of_a_model_without_text_has_a_card_too(report, tmp_path):
     report["intervals"] = {"no text branch": report["intervals"]["none"]}
     report["text_sensitivity"] = None
     card = card_of(TINY, tmp_path, report)
-    assert "| no text branch | 0.472 |" in card.text and "**Text-sensitivity**" not in card.text
+    assert (
+        f"| no text branch | {report['scores']['no text branch']['dice']:.3f} |" in card.text
+        and "**Text-sensitivity**" not in card.text
+    )
     assert {r.dataset_config for r in card.data.eval_results} == {None}
 
 
@@ -92,12 +165,19 @@ def test_the_shipped_report_was_measured_on_the_shipped_weights(report):
     [
         ({"licence": "mit"}, "licence"),
         ({"license": ""}, "license"),
+        ({"license": "Apache 2.0"}, "write it as the Hub does|as the Hub does"),
+        ({"license": "other"}, "license_name"),
+        ({"license_name": "mine"}, "license_name"),
+        ({"title": {"TeViA": "for x"}}, "`title` is .*in quotes, where it holds a colon"),
+        ({"title": "  "}, "`title`"),
         ({"limits": "one"}, "expected a list"),
+        ({"limits": [{"Note": "224 px"}]}, "`limits` is .*in quotes, where they hold a colon"),
+        ({"tags": [1]}, "`tags`"),
         ({"limits": []}, "limits"),
         ({"dataset": "QaTa"}, "dataset must hold"),
         ({"dataset": {"name": "QaTa"}}, "lacks \\['license'\\]"),
         ({"encoders": [{"name": "a/b", "role": "vision"}]}, "encoders lacks"),
-        ({1: "a"}, "not known are \\['1'\\]"),
+        ({1: "a"}, "quotes"),
     ],
 )
 def test_a_card_with_a_wrong_field_names_it(change, message, tmp_path):
@@ -118,7 +198,30 @@ def test_the_details_are_the_fields_of_the_file():
     assert type(read_card_details(TINY / "card.yaml")) is CardDetails
 
 
-@pytest.mark.parametrize("content", ["{}", "[]", "{", json.dumps({"settings": {}, "scores": {}})])
+def test_a_licence_of_ones_own_has_its_name_and_link(tmp_path):
+    values = yaml.safe_load((TINY / "card.yaml").read_text())
+    values |= {"license": "other", "license_name": "clinic-only", "license_link": "https://example.org/licence"}
+    (tmp_path / "card.yaml").write_text(yaml.safe_dump(values))
+    card = model_card(read_card_details(tmp_path / "card.yaml"), None, "a/b")
+    assert card.data.license == "other" and card.data.license_name == "clinic-only"
+    assert card.data.license_link == "https://example.org/licence" and "| this model | clinic-only |" in card.text
+
+
+def without(report, *keys):
+    for key in keys[:-1]:
+        report = report[key]
+    del report[keys[-1]]
+
+
+@pytest.mark.parametrize("keys", [("intervals",), ("settings",), ("scores", "none", "dice"), ("intervals", "none")])
+def test_a_report_that_lacks_a_part_is_none(keys, report, tmp_path):
+    without(report, *keys)
+    (tmp_path / "evaluation.json").write_text(json.dumps(report))
+    with pytest.raises(ValueError, match="no report of `tevia evaluate`"):
+        read_report(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "{", '{"scores": [1]}', json.dumps({"settings": {}, "scores": {}})])
 def test_what_evaluate_did_not_write_is_no_report(content, tmp_path):
     (tmp_path / "evaluation.json").write_text(content)
     with pytest.raises(ValueError, match="no report of `tevia evaluate`"):

@@ -9,7 +9,7 @@ from tiny import tiny_config, tiny_processor, tiny_reader
 
 from tevia_hf import TeViAForSegmentation, predict
 from tevia_hf.io import read_image
-from tevia_hf.training.prediction import list_images, predict_masks, sentences_from_table
+from tevia_hf.training.prediction import list_images, load_trained, predict_masks, sentences_from_table
 
 SIZES = {"a.png": (40, 56), "b.png": (64, 32), "c.tif": (33, 70)}
 TEXTS = ["left lung", "", "upper right lung"]
@@ -222,3 +222,14 @@ def test_predict_never_writes_over_its_images(model, images):
     with pytest.raises(ValueError, match="holds the images themselves"):
         predict(model, tiny_processor(), images, TEXTS, images[0].parent)
     assert images[0].read_bytes() == before
+
+
+def test_a_folder_that_is_missing_or_holds_no_weights_is_told_at_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "outputs").mkdir()
+    for name in ("outputs/nope", str(tmp_path / "nope"), "a/b/c"):
+        with pytest.raises(ValueError, match=f"No folder {name}"):
+            load_trained(name)
+    tiny_config().save_pretrained(tmp_path / "recipe")
+    with pytest.raises(ValueError, match="holds no weights: train them, e.g. by `tevia train recipe/recipe.yaml`"):
+        load_trained("recipe")

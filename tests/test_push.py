@@ -4,17 +4,20 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from fake_hub import TOKEN, FakeHub
 from huggingface_hub import ModelCard
-from tiny import tiny_processor, tiny_reader
+from tiny import tiny_processor, tiny_reader, tiny_text_config, tiny_vision_config
+from transformers import BertModel, ConvNextModel
 
 from tevia_hf import TeViAForSegmentation
 from tevia_hf.training.prediction import weights_digest
 
+ROOT = Path(__file__).parents[1]
 CARD = {
     "title": "A reader",
     "summary": "Reads.",
@@ -61,27 +64,34 @@ def saved(tmp_path):
 
 def python(hub, code, *words, token=TOKEN):
     """A fresh interpreter, since the Hub's address is read at import."""
-    settings = {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": token}
+    settings = {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+    settings |= {"HF_TOKEN": token} if token else {}
     command = [sys.executable, "-c", code, *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **settings})
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **settings}, cwd=ROOT)
 
 
 def test_push_uploads_a_model_that_loads_and_its_card(hub, saved, tmp_path):
     result = python(hub, PUSH, "push", saved, "org/reader", "--private", "--message", "First")
     assert result.returncode == 0, result.stderr
     assert hub.url in result.stdout and hub.repos == {"org/reader": "private"} and hub.messages == ["First"]
+    assert hub.files["model.safetensors"] == (saved / "model.safetensors").read_bytes()
     for path, content in hub.files.items():
         (tmp_path / "fetched" / path).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / "fetched" / path).write_bytes(content)
     loaded = TeViAForSegmentation.from_pretrained(tmp_path / "fetched")
     inputs = tiny_processor()([torch.rand(40, 50).numpy()], ["upper left lung"])
-    assert torch.equal(loaded(**inputs).logits, tiny_reader()(**inputs).logits)
+    as_saved = TeViAForSegmentation.from_pretrained(saved)
+    torch.testing.assert_close(loaded(**inputs).logits, as_saved(**inputs).logits)
     card = ModelCard(hub.files["README.md"].decode())
     assert "org/reader" in card.text and "Not for clinical decisions" in card.text
 
 
 def test_push_keeps_patients_tokens_and_folders_to_itself(hub, saved, tmp_path):
-    assert python(hub, PUSH, "push", saved, "org/reader").returncode == 0
+    TeViAForSegmentation.from_vision_text_pretrained(*encoder_folders(tmp_path), max_text_length=24).save_pretrained(
+        saved
+    )
+    result = python(hub, PUSH, "push", saved, "org/reader")
+    assert result.returncode == 0, result.stderr
     everything = b"".join(hub.files.values())
     for private in ("Jane Doe", "hf_secret", str(tmp_path)):
         assert private.encode() not in everything
@@ -89,10 +99,57 @@ def test_push_keeps_patients_tokens_and_folders_to_itself(hub, saved, tmp_path):
     assert not [path for path in hub.files if path.endswith((".bin", ".csv", ".png")) or path.startswith(".tevia")]
 
 
-def test_a_refused_push_says_why_and_uploads_nothing(hub, saved):
-    result = python(hub, PUSH, "push", saved, "org/reader", token="hf_wrong")
-    assert result.returncode == 2 and "401" in result.stderr and "Traceback" not in result.stderr
+def encoder_folders(folder):
+    ConvNextModel(tiny_vision_config()).save_pretrained(folder / "encoders" / "vision")
+    BertModel(tiny_text_config(), add_pooling_layer=False).save_pretrained(folder / "encoders" / "text")
+    return str(folder / "encoders" / "vision"), str(folder / "encoders" / "text")
+
+
+def test_what_an_earlier_push_left_does_not_stay_beside_other_weights(hub, saved, tmp_path):
+    tiny = ROOT / "hub_configs" / "tevia-tiny"
+    assert python(hub, PUSH, "push", tiny, "org/reader").returncode == 0
+    assert {"evaluation.json", "recipe.yaml"} <= set(hub.files)
+    hub.files |= {"model-00001-of-00002.safetensors": b"", "old_tevia.py": b"", "own.png": b""}
+    (saved / "recipe.yaml").unlink()
+    assert python(hub, PUSH, "push", saved, "org/reader").returncode == 0
+    assert not set(hub.files) & {"evaluation.json", "recipe.yaml", "model-00001-of-00002.safetensors", "old_tevia.py"}
+    assert {"own.png", "model.safetensors", "modeling_tevia.py"} <= set(hub.files)
+
+
+def test_push_shows_the_report_and_the_card_that_are_named(hub, saved, tmp_path):
+    (saved / "card.yaml").rename(tmp_path / "other.yaml")
+    report = json.loads((ROOT / "hub_configs" / "tevia-tiny" / "evaluation.json").read_text())
+    report["settings"]["weights"] = weights_digest(saved)
+    (tmp_path / "evaluation.json").write_text(json.dumps(report))
+    words = ["--card", tmp_path / "other.yaml", "--evaluation", tmp_path / "evaluation.json"]
+    result = python(hub, PUSH, "push", saved, "reader", *words)
+    assert result.returncode == 0, result.stderr
+    assert list(hub.repos) == ["me/reader"] and json.loads(hub.files["evaluation.json"])["scores"] == report["scores"]
+    card = hub.files["README.md"].decode()
+    assert 'model="me/reader"' in card and "# A reader" in card and "| its own sentence |" in card
+
+
+def test_a_private_push_to_a_public_repository_is_refused(hub, saved):
+    assert python(hub, PUSH, "push", saved, "org/reader").returncode == 0
+    sent = len(hub.messages)
+    result = python(hub, PUSH, "push", saved, "org/reader", "--private")
+    assert result.returncode == 2 and "org/reader exists and is public" in result.stderr
+    assert len(hub.messages) == sent
+
+
+@pytest.mark.parametrize(
+    ("token", "message"), [("hf_wrong", "hf auth login"), (None, "No token for the Hub: type `hf auth login`")]
+)
+def test_a_push_without_the_right_token_says_how_to_get_one_and_sends_nothing(token, message, hub, saved):
+    result = python(hub, PUSH, "push", saved, "org/reader", token=token)
+    assert result.returncode == 2 and message in result.stderr and "Traceback" not in result.stderr
     assert not hub.repos and not hub.files
+
+
+def test_a_hub_that_cannot_be_reached_is_named(hub, saved):
+    hub.url = "http://127.0.0.1:9"
+    result = python(hub, PUSH, "push", saved, "org/reader")
+    assert result.returncode == 2 and "http://127.0.0.1:9" in result.stderr and "Traceback" not in result.stderr
 
 
 def test_a_name_that_is_none_is_refused_before_anything_is_sent(hub, saved):

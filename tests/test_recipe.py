@@ -62,9 +62,21 @@ def test_words_of_the_command_line_go_over_the_file(write):
     assert recipe.data.max_train_samples == 5 and recipe.training.num_train_epochs == 7
 
 
-def test_a_mapping_may_come_from_the_command_line(write):
+def test_words_on_the_config_go_over_its_single_fields(write):
     recipe = parse_recipe(write(RECIPE), ["--config", "{use_text: false}"])
-    assert as_mapping(recipe.model.config) == {"use_text": False}
+    assert recipe.model.config == {"text_dropout": 0.2, "use_text": False}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--config", "{decoder_chanels: [8, 8, 8, 8]}"], "did you mean decoder_channels"),
+        (["--image_processor", "{sise: 64}"], "did you mean size"),
+    ],
+)
+def test_a_slip_in_a_mapping_is_told_with_what_was_meant(write, words, message):
+    with pytest.raises(ValueError, match=message):
+        parse_recipe(write(RECIPE), words)
 
 
 def test_a_value_that_is_no_mapping_is_refused():
@@ -78,8 +90,8 @@ def test_a_value_that_is_no_mapping_is_refused():
     [
         (RECIPE + "learning_rat: 1\n", r"learning_rat \(did you mean learning_rate\?\)"),
         (RECIPE + "xyzzy: 1\n", r"fields that no recipe has: xyzzy\."),
-        ("- vision_model\n", "it must hold `name: value` lines"),
-        ("", "it must hold `name: value` lines"),
+        ("- vision_model\n", "holds no `name: value` lines"),
+        ("", "holds no `name: value` lines"),
         (RECIPE.replace("output_dir: outputs/run\n", ""), "names no `output_dir`"),
         (RECIPE + "vision_lora: {r: 2}\nfreeze_backbone: true\n", "fixes the adapters of `vision_lora` too"),
         (RECIPE.replace("text_model: some/text\n", ""), "names no model: give `vision_model` and `text_model`"),
@@ -98,8 +110,13 @@ def test_a_recipe_that_cannot_be_used_says_why(write, content, message):
 
 
 def test_a_missing_recipe_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"No recipe at .*none\.yaml"):
+    with pytest.raises(ValueError, match=r"No none.yaml at .*none\.yaml"):
         parse_recipe(tmp_path / "none.yaml")
+
+
+def test_a_model_has_weights_or_starts_without_not_both(write):
+    with pytest.raises(ValueError, match="starts without"):
+        parse_recipe(write("model_name_or_path: a/b\nconfig_name: a/b\noutput_dir: run\nuse_cpu: true\n"))
 
 
 def test_a_model_to_train_further_needs_no_encoders(write):
@@ -144,7 +161,7 @@ def test_a_new_or_empty_folder_is_free(tmp_path, name):
 
 
 def test_a_used_folder_is_refused_and_kept(used):
-    with pytest.raises(ValueError, match="run already holds files: name another folder, or say `overwrite`"):
+    with pytest.raises(ValueError, match="run already holds files: name another folder, or say `--overwrite`"):
         claim_output_dir(used)
     assert list(used.iterdir())
 
@@ -246,7 +263,6 @@ def test_a_saved_recipe_says_nothing_of_an_earlier_run_and_no_token(write, tmp_p
     [
         (["--model_name_or_path", "org/model"], "brings its own config"),
         (["--config_name", "org/model"], "org/model brings its own config"),
-        (["--config_name", "org/model", "--model_name_or_path", "org/model", "--config", "{}"], "starts without"),
         (["--optim", "sgd"], "`optim` is .*sgd"),
         (["--dataloader_persistent_workers", "true", "--dataloader_num_workers", "1"], "repeat one epoch"),
     ],

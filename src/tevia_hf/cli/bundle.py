@@ -5,6 +5,7 @@ import argparse
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_card_options(parser)
+    parser.add_argument("--name", metavar="org/name", help="its name on the Hub, for the card (default: the folder's)")
     parser.add_argument("--output-dir", required=True, help="folder to write to")
     parser.add_argument("--overwrite", action="store_true", help="delete what the folder holds")
 
@@ -22,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
     from ..hub.bundle import read_bundle
     from ..training.output_dir import claim_output_dir
 
-    bundle = read_bundle(args.model, args.card, args.evaluation)
+    bundle = read_bundle(args.model, args.card, args.evaluation, args.name)
     claim_output_dir(args.output_dir, overwrite=args.overwrite, inputs=[args.model, args.card, args.evaluation])
     bundle.save(args.output_dir)
     print(f"The bundle is in {args.output_dir}: read its README.md before you upload it.")

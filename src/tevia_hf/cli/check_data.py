@@ -11,7 +11,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data_options(parser)
     parser.add_argument("--num-labels", type=int, default=1, help="labels of the masks (default: %(default)s)")
     parser.add_argument("--tokenizer", help="name or folder of a text encoder, to count tokens (default: count words)")
-    parser.add_argument("--max-text-length", type=int, default=24, help="tokens the model takes (default: %(default)s)")
+    parser.add_argument("--max-text-length", type=int, default=64, help="tokens the model takes (default: %(default)s)")
     parser.add_argument("--output-dir", help="folder for check.json and overlays.jpg (default: print only)")
     parser.add_argument("--overwrite", action="store_true", help="delete what the folder holds")
 

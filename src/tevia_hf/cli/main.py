@@ -29,8 +29,8 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for verb in VERBS:
         module = import_module(f"{__package__}.{verb.replace('-', '_')}")
-        about = (module.__doc__ or "").replace("%", "%%")  # argparse formats what it prints
-        verb_parser = verbs.add_parser(verb, help=about, description=about)
+        about = module.__doc__ or ""
+        verb_parser = verbs.add_parser(verb, help=about.replace("%", "%%"), description=about)  # argparse formats help
         module.add_arguments(verb_parser)
         verb_parser.set_defaults(run=module.run)
     return parser

@@ -4,8 +4,12 @@ import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("recipe", help="YAML file")
+    parser.add_argument("recipe", help="YAML file, such as hub_configs/tevia-qata/recipe.yaml")
     parser.add_argument("overrides", nargs=argparse.REMAINDER, help="e.g. --learning_rate 1e-4 --resume")
+    parser.epilog = (
+        "Fields: those of transformers.TrainingArguments, and of ModelArguments, DataArguments and "
+        "TeViATrainingArguments in tevia_hf.training.arguments, each with a line of help there."
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -14,5 +18,7 @@ def run(args: argparse.Namespace) -> int:
     trainer = train_from_recipe(args.recipe, args.overrides)
     best = trainer.state.best_metric
     print(f"\nThe model is in {trainer.args.output_dir}" + (f"; best validation Dice {best:.3f}." if best else "."))
+    if best == 0:
+        print("Its validation Dice was 0 after every epoch: it marks nothing yet. Train longer, or raise the rate.")
     trainer.end()
     return 0

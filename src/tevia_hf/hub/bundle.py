@@ -1,18 +1,23 @@
 """A model's folder as the Hub shows it: weights, processor, code, recipe, report and card; and its upload."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
 from huggingface_hub import HfApi, ModelCard
+from huggingface_hub.errors import HTTPError, LocalTokenNotFoundError
 
 from ..auto import TeViAForSegmentation, TeViAProcessor
-from ..training.arguments import OF_ONE_RUN
+from ..training.arguments import OF_ONE_RUN, read_yaml
 from ..training.prediction import load_trained, weights_digest
 from .model_card import model_card, read_card_details, read_report
+
+# What an earlier push may have left that a new one need not hold: its own files are written over.
+STALE = ("evaluation.json", "recipe.yaml", "model*.safetensors", "model.safetensors.index.json", "*_tevia.py")
 
 
 @dataclass
@@ -25,6 +30,7 @@ class Bundle:
     model: TeViAForSegmentation
     processor: TeViAProcessor
     card: ModelCard
+    details: str
     recipe: str
     report: dict[str, Any] | None
 
@@ -33,6 +39,7 @@ class Bundle:
         folder = Path(folder)
         self.model.save_pretrained(folder)
         self.processor.save_pretrained(folder)
+        (folder / "card.yaml").write_text(self.details, encoding="utf-8")
         if self.recipe:
             (folder / "recipe.yaml").write_text(self.recipe, encoding="utf-8")
         if self.report:
@@ -49,6 +56,7 @@ def read_bundle(
     """A trained model with its processor, and the card that goes with it.
 
     Args:
+        model_dir: as a training or an earlier bundle wrote it.
         card: `card.yaml` with the fields of `CardDetails`; by default the one in the model's folder.
         evaluation: output folder of `tevia evaluate`, or its `evaluation.json`; by default what lies in the model's
             folder, if anything. Without one the card shows no figure.
@@ -59,11 +67,12 @@ def read_bundle(
     model_dir = Path(model_dir)
     if weights_digest(model_dir) is None:
         raise ValueError(f"{model_dir} holds no weights: give the folder that a trained model was saved to.")
-    details = read_card_details(card or model_dir / "card.yaml")
-    report = report_of(model_dir, evaluation)
+    card = Path(card or model_dir / "card.yaml")
+    details, report = read_card_details(card), report_of(model_dir, evaluation)
     recipe = public_recipe(model_dir / "recipe.yaml")
-    shown = model_card(details, report, name or model_dir.resolve().name, recipe)
-    return Bundle(*load_trained(str(model_dir)), shown, recipe, report)
+    model, processor = load_trained(str(model_dir))
+    shown = model_card(details, report, name or model_dir.resolve().name, recipe, model.config.use_text)
+    return Bundle(model, processor, shown, card.read_text(encoding="utf-8"), recipe, report)
 
 
 def push_model(
@@ -76,17 +85,36 @@ def push_model(
 ) -> str:
     """Uploads a model's bundle to `repo_id`, made if it is missing; the commit's address.
 
+    What an earlier push wrote and this one does not hold is deleted there.
+
     Args:
         model_dir, card, evaluation: as `read_bundle` takes them.
-        private: of a repository that is made now; `None` leaves it to the organisation.
+        repo_id: "org/name", or "name" for one's own.
+        private: True makes the repository private, and refuses one that is public; `None` leaves it to the Hub.
 
-    Raises `OSError` with the Hub's own words where it refuses.
+    Raises `ValueError` for what `read_bundle` refuses and for a public repository; `OSError` with the Hub's own words
+    where it refuses or cannot be reached.
     """
-    bundle, hub = read_bundle(model_dir, card, evaluation, repo_id), HfApi()
-    repo = hub.create_repo(repo_id, private=private, exist_ok=True).repo_id
-    with TemporaryDirectory() as folder:
-        bundle.save(folder)
-        return str(hub.upload_folder(repo_id=repo, folder_path=folder, commit_message=commit_message))
+    hub = HfApi()
+    try:
+        owner = hub.whoami()["name"]
+        name = repo_id if "/" in repo_id else f"{owner}/{repo_id}"
+        bundle = read_bundle(model_dir, card, evaluation, name)
+        hub.create_repo(name, private=private, exist_ok=True)
+        if private and not hub.model_info(name).private:
+            raise ValueError(f"{name} exists and is public: make it private on the Hub, or name another repository.")
+        with TemporaryDirectory() as folder:
+            bundle.save(folder)
+            commit = hub.upload_folder(
+                repo_id=name, folder_path=folder, commit_message=commit_message, delete_patterns=list(STALE)
+            )
+    except LocalTokenNotFoundError as error:
+        raise OSError("No token for the Hub: type `hf auth login` first.") from error
+    except HTTPError as error:
+        is_token = getattr(getattr(error, "response", None), "status_code", None) in (401, 403)
+        hint = "Is the token right, and may it write there (`hf auth login`)?" if is_token else "Try again later."
+        raise OSError(f"{hub.endpoint}: {error} {hint}") from error
+    return str(commit)
 
 
 def report_of(model_dir: Path, evaluation: str | Path | None) -> dict[str, Any] | None:
@@ -107,15 +135,22 @@ def public_recipe(path: Path) -> str:
     """The recipe, without tokens and without the folders that files lay in; "" where there is none."""
     if not path.is_file():
         return ""
-    text = path.read_text(encoding="utf-8")
-    fields = yaml.safe_load(text)
+    fields = read_yaml(path)
     public = without_paths({name: value for name, value in fields.items() if name not in OF_ONE_RUN})
-    return text if public == fields else yaml.safe_dump(public, sort_keys=False)
+    return path.read_text(encoding="utf-8") if public == fields else yaml.safe_dump(public, sort_keys=False)
 
 
-def without_paths(fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields with the last part of each absolute path only: the rest tells of a machine and its users."""
-    return {
-        name: Path(value).name if isinstance(value, str) and Path(value).expanduser().is_absolute() else value
-        for name, value in fields.items()
-    }
+def without_paths(value: Any) -> Any:
+    """The value with the last part only of each path from the root, a home or a drive: the rest tells of a machine."""
+    if isinstance(value, Mapping):
+        return {name: without_paths(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [without_paths(part) for part in value]
+    if isinstance(value, str) and is_of_a_machine(value):
+        return PureWindowsPath(value).name  # which knows both kinds of slashes
+    return value
+
+
+def is_of_a_machine(path: str) -> bool:
+    is_absolute = PurePosixPath(path).is_absolute() or PureWindowsPath(path).is_absolute()
+    return is_absolute or path.startswith(("~", "..", "file:"))

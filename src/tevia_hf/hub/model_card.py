@@ -3,13 +3,15 @@
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
-import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from ..training.arguments import read_yaml
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
 TASK = "image-segmentation"  # the nearest that the Hub has a filter for
@@ -24,6 +26,7 @@ METRIC_NAMES = {
     "lesion_precision": "Precision, whole lesions",
     "lesion_recall": "Recall, whole lesions",
 }
+CHOICES = ("sentences", "group_split", "split_seed", "window", "max_samples")  # that make other examples of a split
 SENTENCE_NAMES = {
     "correct": "its own sentence",
     "shuffled": "another image's sentence",
@@ -36,12 +39,19 @@ SENTENCE_NAMES = {
 
 @dataclass
 class DataDetails:
-    """What the model learnt from: its name, its licence in words, where it lies, and its id if it is on the Hub."""
+    """What the model learnt from.
+
+    Args:
+        name, license: for people, in words.
+        url: where it lies; `id`: its name on the Hub.
+        source: the name that `load_segmentation_dataset` knows it by. A report on another data set names that one.
+    """
 
     name: str
     license: str
     url: str | None = None
     id: str | None = None
+    source: str | None = None
 
 
 @dataclass
@@ -58,7 +68,8 @@ class CardDetails:
     """What only a person can say of a model; the fields of `card.yaml`.
 
     Args:
-        license: of the weights, as the Hub abbreviates it, such as "apache-2.0" or "other".
+        license: of the weights, as the Hub abbreviates it, such as "apache-2.0"; with "other" a `license_name`, and a
+            `license_link` where the Hub shall show one.
         example: a sentence as the model knows them.
     """
 
@@ -71,6 +82,16 @@ class CardDetails:
     limits: list[str]
     example: str
     tags: list[str] = field(default_factory=list)
+    license_name: str | None = None
+    license_link: str | None = None
+
+    def __post_init__(self):
+        if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", self.license):
+            raise ValueError(
+                f"`license` is {self.license!r}: abbreviate it as the Hub does, e.g. apache-2.0, or other."
+            )
+        if (self.license == "other") != bool(self.license_name):
+            raise ValueError("`license_name` goes with `license: other`, and that with a `license_name`.")
 
 
 def read_card_details(path: str | Path) -> CardDetails:
@@ -78,21 +99,20 @@ def read_card_details(path: str | Path) -> CardDetails:
     path = Path(path)
     if not path.is_file():
         raise ValueError(
-            f"No {path}: a card says what nobody can compute, such as licences and limits. "
-            "Write one after hub_configs/tevia-qata/card.yaml and name it."
+            f"No {path}: a card says what nobody can compute, such as licences and limits. Write one with the fields "
+            f"{', '.join(part.name for part in dataclasses.fields(CardDetails))}; docs/own_data.md shows one."
         )
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is no YAML: {error}") from error
-    values = checked(CardDetails, values, str(path))
+    values = checked(CardDetails, read_yaml(path), str(path))
     encoders = [EncoderDetails(**checked(EncoderDetails, row, f"{path}: encoders")) for row in values["encoders"]]
     dataset = DataDetails(**checked(DataDetails, values["dataset"], f"{path}: dataset"))
-    return CardDetails(**{**values, "encoders": encoders, "dataset": dataset})
+    try:
+        return CardDetails(**{**values, "encoders": encoders, "dataset": dataset})
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def checked(kind: type, values: Any, where: str) -> dict[str, Any]:
-    """The values, if they are the fields of a dataclass, each text or list as that says."""
+    """The values, if they are the fields of a dataclass and of their types; dataclasses in it are not entered."""
     fields = {part.name: part for part in dataclasses.fields(kind)}
     if not isinstance(values, Mapping):
         raise ValueError(f"{where} must hold `name: value` lines with {', '.join(fields)}.")
@@ -101,10 +121,25 @@ def checked(kind: type, values: Any, where: str) -> dict[str, Any]:
     if missing or unknown:
         raise ValueError(f"{where} lacks {missing or 'nothing'}; not known are {unknown or 'none'}: mend these fields.")
     for name, value in values.items():
-        wanted = (list,) if str(fields[name].type).startswith("list") else (str, Mapping, type(None))
-        if not isinstance(value, wanted) or (name in needed and not value):
-            raise ValueError(f"{where}: `{name}` is {value!r}, expected a {'list' if list in wanted else 'text'}.")
+        if wanted := fault_of(value, fields[name].type, name in needed):
+            raise ValueError(f"{where}: `{name}` is {value!r}, expected {wanted}.")
     return dict(values)
+
+
+def fault_of(value: Any, kind: Any, is_needed: bool) -> str | None:
+    """What a value should have been; `None` where it is that."""
+    if kind in (str, str | None):
+        is_right = is_text(value) or (value is None and kind is not str)
+        return None if is_right else "a text (in quotes, where it holds a colon)"
+    if kind == list[str]:
+        is_right = isinstance(value, list) and all(map(is_text, value)) and bool(value or not is_needed)
+        return None if is_right else "a list of texts (in quotes, where they hold a colon)"
+    is_right = get_origin(kind) is not list or (isinstance(value, list) and bool(value))
+    return None if is_right else "a list"
+
+
+def is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
 
 
 def read_report(path: str | Path) -> dict[str, Any]:
@@ -113,14 +148,27 @@ def read_report(path: str | Path) -> dict[str, Any]:
     path = path / "evaluation.json" if path.is_dir() else path
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
-        if {"dataset", "split", "images", "threshold", "hd95_unit"} <= set(report["settings"]) and report["scores"]:
+        if is_report(report):
             return report
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
     raise ValueError(f"{path} is no report of `tevia evaluate`: run that, and give its output folder.")
 
 
-def model_card(details: CardDetails, report: Mapping[str, Any] | None, name: str, recipe: str = "") -> ModelCard:
+def is_report(report: Any) -> bool:
+    rows, intervals = report["scores"], report["intervals"]
+    shape = {tuple(row) for row in rows.values()}  # the same metrics in each
+    settings = {"dataset", "split", "images", "threshold", "hd95_unit"} <= set(report["settings"])
+    return settings and len(shape) == 1 and set(rows) <= set(SENTENCE_NAMES) and set(intervals) == set(rows)
+
+
+def model_card(
+    details: CardDetails,
+    report: Mapping[str, Any] | None,
+    name: str,
+    recipe: str = "",
+    uses_text: bool = True,
+) -> ModelCard:
     """The card of a model, for people and for the Hub's own readers.
 
     Args:
@@ -128,34 +176,58 @@ def model_card(details: CardDetails, report: Mapping[str, Any] | None, name: str
         report: of `read_report`; without one the card shows no figure.
         name: of the model on the Hub, "org/name", or of its folder.
         recipe: the YAML it was trained by, to be shown.
+        uses_text: False for the vision-only network.
     """
     data = ModelCardData(
         language="en",
         license=details.license,
+        license_name=details.license_name,
+        license_link=details.license_link,
         library_name="transformers",
         pipeline_tag=TASK,
         base_model=[encoder.name for encoder in details.encoders if "/" in encoder.name] or None,
+        base_model_relation="finetune" if any("/" in encoder.name for encoder in details.encoders) else None,
         datasets=[details.dataset.id] if details.dataset.id else None,
         tags=list(dict.fromkeys(["tevia", "medical", "text-guided-image-segmentation", *details.tags])),
         metrics=list(METRIC_NAMES)[:4] if report else None,
         model_name=name,
         eval_results=eval_results(details, report) if report else None,
     )
-    return ModelCard.from_template(
-        data, template_path=str(TEMPLATE), details=details, report=report and shown(report), name=name, recipe=recipe
-    )
+    parts: dict[str, Any] = {
+        "details": details,
+        "report": report and shown(details, report),
+        "name": name,
+        "recipe": recipe,
+    }
+    return ModelCard.from_template(data, template_path=str(TEMPLATE), uses_text=uses_text, cell=cell, **parts)
+
+
+def cell(text: Any) -> str:
+    """A text for a row of a table or list in Markdown: on one line, without the table's own sign."""
+    return " ".join(str(text).split()).replace("|", "\\|")
+
+
+def measured_on(details: CardDetails, settings: Mapping[str, Any]) -> str:
+    """The name of the data set that a report is on: the card's, where it is the same, else the report's own."""
+    if details.dataset.source == settings["dataset"]:
+        return details.dataset.name
+    folder = Path(settings.get("data_dir") or "").name
+    return f"data set {settings['dataset']}" + (f" ({folder})" if folder else "")
 
 
 def eval_results(details: CardDetails, report: Mapping[str, Any]) -> list[EvalResult]:
     """All figures with the model's own sentences, and the Dice with each other kind; those that are numbers."""
-    first = next(iter(report["scores"]))
+    first, settings = next(iter(report["scores"])), report["settings"]
+    choice = {name: settings[name] for name in CHOICES if settings.get(name) is not None}
+    is_own = details.dataset.source == settings["dataset"]
     return [
         EvalResult(
             task_type=TASK,
-            dataset_type=details.dataset.id or report["settings"]["dataset"],
-            dataset_name=details.dataset.name,
+            dataset_type=(is_own and details.dataset.id) or settings["dataset"],
+            dataset_name=measured_on(details, settings),
             dataset_config=None if mode == first else f"with {SENTENCE_NAMES[mode]}",
-            dataset_split=report["settings"]["split"],
+            dataset_split=settings["split"],
+            dataset_args=choice or None,
             metric_type=metric,
             metric_name=METRIC_NAMES[metric],
             metric_value=value,
@@ -166,18 +238,20 @@ def eval_results(details: CardDetails, report: Mapping[str, Any]) -> list[EvalRe
     ]
 
 
-def shown(report: Mapping[str, Any]) -> dict[str, Any]:
+def shown(details: CardDetails, report: Mapping[str, Any]) -> dict[str, Any]:
     """The report's figures as the card prints them."""
     metrics = [metric for metric in METRIC_NAMES if metric in next(iter(report["scores"].values()))]
     rows = {
         SENTENCE_NAMES[mode]: [f"{row[metric]:.3f}" if is_number(row[metric]) else "-" for metric in metrics]
         for mode, row in report["scores"].items()
     }
-    intervals = {
-        SENTENCE_NAMES[mode]: "-" if row.get("dice") is None else f"{row['dice'][0]:.3f} to {row['dice'][1]:.3f}"
-        for mode, row in report["intervals"].items()
-    }
-    return {**report, "rows": rows, "metrics": metrics, "dice_intervals": intervals}
+    intervals = {SENTENCE_NAMES[mode]: range_of(row.get("dice")) for mode, row in report["intervals"].items()}
+    data = measured_on(details, report["settings"])
+    return {**report, "rows": rows, "metrics": metrics, "dice_intervals": intervals, "data": data}
+
+
+def range_of(interval: Any) -> str:
+    return " to ".join(f"{end:.3f}" for end in interval) if interval and all(map(is_number, interval)) else "-"
 
 
 def is_number(value: Any) -> bool:

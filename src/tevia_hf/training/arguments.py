@@ -1,7 +1,7 @@
 """The fields of a training recipe, and how a YAML file and command-line words become them."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -10,10 +10,14 @@ import torch
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
+from ..configuration_tevia import TeViAConfig
 from ..data.splits import parse_fractions
+from ..image_processing_tevia import TeViAImageProcessorKwargs
 from ..io import parse_window
 
 BEST_BY = ("dice", "iou", "dice_pooled", "iou_pooled", "accuracy", "lesion_precision", "lesion_recall", "loss")
+CONFIG_FIELDS = {*TeViAConfig.__annotations__, "published", "num_labels", "id2label", "label2id"}
+PIXEL_FIELDS = set(TeViAImageProcessorKwargs.__annotations__)
 OF_ONE_RUN = ("overwrite", "resume", "hub_token")  # said to a command, not kept with what it made
 
 
@@ -194,31 +198,40 @@ def parse_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     parser = RecipeParser([ModelArguments, DataArguments, TeViATrainingArguments])  # type: ignore[list-item]
     values = read_yaml(Path(recipe))
     defaults = vars(parser.parse_args([]))
-    if unknown := sorted(set(values) - set(defaults)):
-        meant = {name: difflib.get_close_matches(name, defaults, n=1) for name in unknown}
-        hints = [f"{name} (did you mean {close[0]}?)" if close else name for name, close in meant.items()]
-        raise ValueError(f"{recipe} has fields that no recipe has: {', '.join(hints)}.")
+    check_names(values, defaults, f"{recipe} has fields that no recipe has")
     # YAML reads a bare `no`, as in `save_strategy: no`, as False.
     values = {k: "no" if v is False and isinstance(defaults[k], str) else v for k, v in values.items()}
     parser.set_defaults(**values)
     chosen = vars(parser.parse_args(list(overrides)))
     said = {name: value for name, value in chosen.items() if name in values or value != defaults[name]}
-    said |= {name: as_mapping(said[name]) for name in ("config", "image_processor") if name in said}
+    for name, known in (("config", CONFIG_FIELDS), ("image_processor", PIXEL_FIELDS)):
+        if name in said:
+            said[name] = as_mapping(values.get(name)) | as_mapping(said[name])  # words go over single fields
+            check_names(said[name], known, f"`{name}` has fields that do not exist")
     model, data, training = parser.parse_dict(said)
     if training.freeze_backbone and model.vision_lora is not None:
         raise ValueError("`freeze_backbone` fixes the adapters of `vision_lora` too: leave one of the two out.")
     return Recipe(model, data, training, said)
 
 
+def check_names(given: Iterable[str], known: Iterable[str], fault: str) -> None:
+    """Raises `ValueError` for names that are not known, with the nearest that are."""
+    if unknown := sorted(set(given) - set(known)):
+        meant = {name: difflib.get_close_matches(name, list(known), n=1) for name in unknown}
+        hints = [f"{name} (did you mean {close[0]}?)" if close else name for name, close in meant.items()]
+        raise ValueError(f"{fault}: {', '.join(hints)}.")
+
+
 def read_yaml(path: Path) -> dict:
+    """The `name: value` lines of a file; `ValueError` that names it where it holds none."""
     if not path.is_file():
-        raise ValueError(f"No recipe at {path}: give the path of a YAML file.")
+        raise ValueError(f"No {path.name} at {path}: give the path of a YAML file.")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is no YAML: {error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no YAML in UTF-8: {error}") from error
     if not isinstance(values, dict):
-        raise ValueError(f"{path} is no recipe: it must hold `name: value` lines.")
+        raise ValueError(f"{path} holds no `name: value` lines.")
     if odd := [name for name in values if not isinstance(name, str)]:
         raise ValueError(f"{path} has fields whose names YAML does not read as text: {odd}. Put them in quotes.")
     return values

@@ -176,4 +176,6 @@ def draw_sheet(twins: dict[str, TeViAForSegmentation], processor: TeViAProcessor
         for index, (film, mask, truth) in enumerate(zip(films, masks, truths, strict=True)):
             rows[index].append(overlay(film, mask, truth))
             captions[index].append("vision-only twin" if twin == "vision" else dataset["text"][index])
-    return contact_sheet(rows, captions, title="The sentence says which lesions are meant (outline: the truth)")
+    return contact_sheet(
+        rows, captions, title="The sentence says which lesions are meant. Orange: the mask; green outline: the truth"
+    )

@@ -158,6 +158,11 @@ def evaluate_model(
     """
     check_text_modes(text_modes)
     modes = {mode: TEXT_MODES[mode] for mode in dict.fromkeys((*READING_MODES, *text_modes))}
+    if model.config.use_text and not any(dataset["text"]):
+        raise ValueError(
+            "No example has a sentence, so that nothing tells whether the model reads: name a table of sentences "
+            "(`sentences`, `--sentences`), the one it was trained with or one that `tevia prompts` makes."
+        )
     if not model.config.use_text:
         modes = {"no text branch": no_sentences}
     sentences = SentenceFeatureCache(model, processor) if model.config.use_text else None
@@ -209,11 +214,11 @@ def text_sensitivity(images: pd.DataFrame, seed: int = 0) -> PairedDifference | 
     return paired_difference(list(correct["dice"]), list(shuffled["dice"]), list(correct["group"]), seed)
 
 
-def groups_seen_in_training(model_dir: str | Path, dataset: Dataset) -> list[str]:
-    """The groups of a data set that a model was trained on, if its folder says (`_splits.csv`)."""
+def groups_seen_in_training(model_dir: str | Path, dataset: Dataset) -> list[str] | None:
+    """The groups of a data set that a model was trained on; `None` where its folder does not say (`_splits.csv`)."""
     path = Path(model_dir) / "_splits.csv"
     if not path.is_file():
-        return []
+        return None
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     return sorted(set(table.loc[table["part"] == "train", "group"]) & set(dataset["group"]))
 
@@ -244,7 +249,7 @@ def masks_sheet(measured: dict[str, Measured], dataset: Dataset, references: lis
     captions = [
         [f"{mode}: {found.texts[index] or 'no sentence'}" for mode, found in measured.items()] for index in chosen
     ]
-    return contact_sheet(pictures, captions, title="Outline: the truth")
+    return contact_sheet(pictures, captions, title="Orange: the mask. Green outline: the truth.")
 
 
 def is_lesion(labels: np.ndarray) -> np.ndarray:

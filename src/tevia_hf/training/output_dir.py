@@ -27,7 +27,7 @@ def claim_output_dir(
     held = folder.is_dir() and any(folder.iterdir())
     if held and not (resume or overwrite):
         raise ValueError(
-            f"{folder} already holds files: name another folder, or say `overwrite` or, of a run, `resume`."
+            f"{folder} already holds files: name another folder, or say `--overwrite` or, of a run, `--resume`."
         )
     if held and overwrite:
         delete_output(folder, inputs)

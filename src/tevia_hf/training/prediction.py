@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 from datasets.utils import tqdm
+from safetensors.torch import load_file
 from transformers import PreTrainedConfig
 
 from ..auto import TeViAConfig, TeViAForSegmentation, TeViAProcessor
@@ -62,6 +63,8 @@ def load_trained(name: str) -> tuple[TeViAForSegmentation, TeViAProcessor]:
     Raises `ValueError` for another kind of model, of which `from_pretrained` would make a TeViA with random weights.
     """
     check_is_tevia(name)
+    if Path(name).is_dir() and not any(Path(name).glob("*.safetensors")):
+        raise ValueError(f"{name} holds no weights: train them, e.g. by `tevia train {name}/recipe.yaml`.")
     return TeViAForSegmentation.from_pretrained(name), TeViAProcessor.from_pretrained(name)
 
 
@@ -72,16 +75,29 @@ def build_untrained(name: str) -> tuple[TeViAForSegmentation, TeViAProcessor]:
 
 
 def check_is_tevia(name: str) -> None:
+    path = Path(name)
+    if not path.is_dir() and (
+        path.is_absolute() or len(path.parts) > 2 or (len(path.parts) == 2 and path.parent.is_dir())
+    ):
+        raise ValueError(f"No folder {name} in {Path.cwd()}: check the path.")
     config, _ = PreTrainedConfig.get_config_dict(name)
     if (kind := config.get("model_type")) != TeViAConfig.model_type:
         raise ValueError(f"{name} is no TeViA model but '{kind}': give one that `tevia train` or `convert` wrote.")
 
 
 def weights_digest(folder: str | Path) -> str | None:
-    """SHA-256 of the weights in a folder, so that a report can say what it was measured on; `None` without any."""
-    files = sorted(Path(folder).glob("*.safetensors"))
-    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
-    return hashlib.sha256("".join(digests).encode()).hexdigest() if digests else None
+    """SHA-256 of the weights in a folder, so that a report can say what it was measured on; `None` without any.
+
+    However many files hold them, and whatever else these say.
+    """
+    weights: dict[str, torch.Tensor] = {}
+    for file in Path(folder).glob("*.safetensors"):
+        weights.update(load_file(file))
+    digest = hashlib.sha256()
+    for name, tensor in sorted(weights.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest() if weights else None
 
 
 def load_input(example: Mapping[str, Any]) -> dict[str, Any]:
