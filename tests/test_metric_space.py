@@ -38,6 +38,12 @@ def test_the_metric_module_adds_up_batches(metric):
     )
 
 
+@pytest.mark.parametrize("value", [0.9, -1, 256])
+def test_what_is_no_label_is_refused(value, metric):
+    with pytest.raises(ValueError, match="threshold probabilities"):
+        metric.compute(predictions=[[[value, 0.0]]], references=[[[1, 0]]])
+
+
 def test_its_own_example_is_right(metric):
     found = metric.compute(predictions=[[[0, 1], [0, 1]]], references=[[[0, 1], [0, 0]]])
     assert found["dice"] == 0.6666666666666666 and "0.6666666666666666" in metric.inputs_description
@@ -45,4 +51,6 @@ def test_its_own_example_is_right(metric):
 
 def test_its_card_is_read_by_the_hubs_loader():
     card = RepoCard.load(METRIC / "README.md", ignore_metadata_errors=False)
-    assert card.data.to_dict()["tags"] == ["evaluate", "metric"]
+    data = card.data.to_dict()
+    assert data["tags"] == ["evaluate", "metric"] and data["sdk"] == "static" and len(data["short_description"]) <= 60
+    assert (METRIC / "index.html").is_file()

@@ -39,7 +39,7 @@ _CITATION = """
 
 class TeViAMetric(evaluate.Metric):
     def _info(self) -> evaluate.MetricInfo:
-        mask = datasets.Sequence(datasets.Sequence(datasets.Value("uint8")))
+        mask = datasets.Sequence(datasets.Sequence(datasets.Value("float32")))  # uint8 would cut 0.9 down to 0
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
             citation=_CITATION,
@@ -48,5 +48,12 @@ class TeViAMetric(evaluate.Metric):
         )
 
     def _compute(self, predictions, references, **options):
-        masks = ([np.asarray(mask, np.uint8) for mask in masks] for masks in (predictions, references))
+        masks = ([as_labels(mask) for mask in masks] for masks in (predictions, references))
         return segmentation_metrics(*masks, **options)
+
+
+def as_labels(mask):
+    values = np.asarray(mask, np.float32)
+    if not np.array_equal(values, values.astype(np.uint8)):
+        raise ValueError("Masks hold labels, whole numbers from 0 to 255: threshold probabilities first, e.g. at 0.5.")
+    return values.astype(np.uint8)
