@@ -1,7 +1,9 @@
 """A picture and a sentence in, a lesion mask out, beside what another sentence or none would have given."""
 
+import ctypes
 import os
 import re
+import sys
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -13,6 +15,12 @@ import numpy as np
 
 import tevia_hf
 
+if (
+    sys.platform == "linux"
+):  # glibc keeps the memory of large pictures that are gone, unless told this (M_MMAP_THRESHOLD)
+    getattr(ctypes.CDLL(None), "mallopt", lambda *_: None)(-3, 1 << 20)
+
+HERE = Path(__file__).resolve().parent
 MOST_CHARACTERS = 1_000
 MOST_PIXELS = 16_000_000
 LONGEST_SIDE = 1024  # of the pictures shown; the mask to download keeps the file's own size
@@ -20,18 +28,8 @@ FILES_KEPT_FOR = (600, 3600)  # looked at every 10 minutes, deleted after an hou
 SLICE = re.compile(r"((axial|coronal|sagittal):)?([0-9]{1,5}|middle)")
 WINDOW = re.compile(r"-?[0-9]{1,6}(\.[0-9]{1,6})?,[1-9][0-9]{0,5}(\.[0-9]{1,6})?")
 
-INTRODUCTION = """
-# TeViA: the sentence says which lesion
-A medical picture (PNG, JPEG, TIFF, DICOM, NIfTI) and one clinical sentence go in, a mask comes out. Ask what the mask
-*would have been* with another sentence, or with none. "Left" is the picture's left. **Not for clinical decisions.**
-"""
 TINY = "The model, `tevia-tiny`, knows made-up films only: **on a real picture its mask means nothing.**"
 HINT = "Choose a picture or one of the made-up films."
-LEGEND = """
-**Mask**: orange. **Changed**: orange where the sentence made a lesion more likely than no sentence, blue where less.
-**Where it looked**: where the network's attention singled out some of the words, the strongest place full orange; that
-alone does not tell that the mask changed there.
-"""
 SCROLL_ON_A_PHONE = "() => innerWidth < 768 && document.querySelector('#summary').scrollIntoView({behavior: 'smooth'})"
 refusal = partial(gr.Error, print_exception=False)
 heat = partial(tevia_hf.heat_map, longest_side=LONGEST_SIDE)
@@ -39,8 +37,7 @@ heat = partial(tevia_hf.heat_map, longest_side=LONGEST_SIDE)
 
 def default_model() -> Path:
     """`tevia-tiny`, beside this file or in the repository."""
-    here = Path(__file__).resolve()
-    places = [here.with_name("tevia-tiny"), *(parent / "hub_configs" / "tevia-tiny" for parent in here.parents)]
+    places = [HERE / "tevia-tiny", *(parent / "hub_configs" / "tevia-tiny" for parent in HERE.parents)]
     if found := [place for place in places if place.is_dir()]:
         return found[0]
     raise ValueError("No model: set TEVIA_MODEL to a name or folder, or put the folder tevia-tiny beside app.py.")
@@ -190,9 +187,10 @@ def build() -> gr.Blocks:
     def pick(event: gr.SelectData):
         return films[event.index]
 
-    picture = partial(gr.Image, format="png", interactive=False, visible=False, buttons=["fullscreen"], min_width=240)
+    picture = partial(gr.Image, format="jpeg", interactive=False, visible=False, buttons=["fullscreen"], min_width=240)
     with gr.Blocks(title="TeViA", analytics_enabled=False, delete_cache=FILES_KEPT_FOR) as demo:
-        gr.Markdown(INTRODUCTION + (TINY if Path(NAME).name == "tevia-tiny" else f"Model: `{Path(NAME).name}`."))
+        model = TINY if Path(NAME).name == "tevia-tiny" else f"Model: `{Path(NAME).name}`."
+        gr.Markdown((HERE / "introduction.md").read_text("utf-8") + model)
         with gr.Row():
             with gr.Column(scale=2, min_width=280):
                 file = gr.File(label="Picture", height=140)
@@ -221,8 +219,9 @@ def build() -> gr.Blocks:
                     changed_if = picture(label="Changed by what if")
                 with gr.Accordion("Where it looked, and the mask as a file", open=False), gr.Row():
                     looked = picture(label="Where it looked")
-                    mask = picture(label="Mask of 0 and 255", image_mode="L", buttons=["download"], elem_id="mask")
-                gr.Markdown(LEGEND)
+                    saved = {"format": "png", "image_mode": "L", "buttons": ["download"], "elem_id": "mask"}
+                    mask = picture(label="Mask of 0 and 255", **saved)
+                gr.Markdown((HERE / "legend.md").read_text("utf-8"))
         inputs = [file, sentence, what_if, without, threshold, number, window]
         results = [mask_seen, changed, mask_if, changed_if, looked, mask]
         right = [said, before, *results]
@@ -241,8 +240,8 @@ def build() -> gr.Blocks:
 
 def launch(demo: gr.Blocks, **options):
     theme = gr.themes.Soft(primary_hue="indigo", font=["system-ui", "sans-serif"], font_mono=["monospace"])
-    css = Path(__file__).with_name("style.css")
-    return demo.launch(theme=theme, css_paths=css, max_file_size="50mb", footer_links=["api"], **options)
+    look = {"theme": theme, "css_paths": HERE / "style.css", "footer_links": ["api"]}
+    return demo.launch(max_file_size="50mb", max_threads=2, **look, **options)
 
 
 if __name__ == "__main__":
