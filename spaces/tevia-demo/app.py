@@ -198,7 +198,7 @@ def build() -> gr.Blocks:
                 seen = [(path, f"Film {number}") for number, (path, *_) in enumerate(films, start=1)]
                 quiet = {"show_label": False, "allow_preview": False, "interactive": False, "buttons": []}
                 gallery = gr.Gallery(seen, columns=3, height=155, **quiet)
-                sentence = gr.Textbox("", label="Sentence", placeholder=films[0][1], max_lines=4)
+                sentence = gr.Textbox("", label="Sentence", placeholder=f"e.g. {films[0][1]}", max_lines=4)
                 what_if = gr.Textbox(
                     "", label="What if the report said …?", placeholder="another sentence", max_lines=4
                 )
