@@ -90,10 +90,25 @@ def test_the_metadata_are_what_the_hub_reads(report, tmp_path):
 def test_figures_on_another_data_set_go_by_its_name(report, tmp_path):
     report["settings"].update(dataset="folder", data_dir="/home/jane/clinic")
     card = card_of(TINY, tmp_path, report)
-    assert "data set folder (clinic), split" in card.text and "/home/jane" not in card.text
-    assert {(r.dataset_type, r.dataset_name) for r in card.data.eval_results} == {
-        ("folder", "data set folder (clinic)")
-    }
+    assert "Data set `clinic`, split" in card.text and "/home/jane" not in card.text
+    assert {(found.dataset_type, found.dataset_name) for found in card.data.eval_results} == {("clinic", "clinic")}
+    details = read_card_details(TINY / "card.yaml")
+    details.dataset.source = "clinic"
+    own = model_card(details, report, "a/b").data.eval_results
+    assert {found.dataset_name for found in own} == {details.dataset.name}
+
+
+def test_the_side_that_left_means_is_the_recipes():
+    details = read_card_details(TINY / "card.yaml")
+    plain, swapped = (model_card(details, None, "a/b", recipe).text for recipe in ("", "patient_sides: true"))
+    assert '"Left" is the left of the picture.' in plain and '"Left" is the patient\'s left.' in swapped
+
+
+def test_the_details_are_written_as_they_are_read(tmp_path):
+    for folder in FOLDERS:
+        details = read_card_details(folder / "card.yaml")
+        (tmp_path / "card.yaml").write_text(details.yaml(), encoding="utf-8")
+        assert read_card_details(tmp_path / "card.yaml") == details
 
 
 @pytest.mark.parametrize(
@@ -117,12 +132,13 @@ def test_what_would_break_a_table_or_a_list_is_made_plain(tmp_path):
     values = yaml.safe_load((TINY / "card.yaml").read_text())
     values["limits"] = ["one\n\n# two"]
     values["encoders"][0]["license"] = "a | b"
-    values["example"] = 'say "left"'
+    values["example"] = 'the patient\'s "left", <2 cm'
     (tmp_path / "card.yaml").write_text(yaml.safe_dump(values))
     text = model_card(read_card_details(tmp_path / "card.yaml"), None, "a/b", "a: '```'").text
     assert "- one # two\n" in text and "a \\| b" in text and "~~~yaml\na: '```'\n~~~" in text
     call = next(line for line in text.splitlines() if line.startswith("segment("))
-    assert ast.literal_eval(call.split(", ", 1)[1].split(")  #")[0]) == 'say "left"'
+    assert ast.literal_eval(call.split(", ", 1)[1].split(")  #")[0]) == values["example"]
+    assert "<2 cm" in call
 
 
 def test_what_is_no_number_is_no_result(report, tmp_path):
@@ -139,6 +155,8 @@ def test_scores_on_patients_of_the_training_are_marked(report, tmp_path):
     report["settings"]["groups_seen_in_training"] = 7
     assert "7 groups (patients)" in card_of(TINY, tmp_path, report).text
     report["settings"]["groups_seen_in_training"] = None
+    assert "is not known: no list" not in card_of(TINY, tmp_path, report).text  # made-up films have no patients
+    report["settings"]["dataset"] = "qata"
     assert "is not known: no list" in card_of(TINY, tmp_path, report).text
 
 

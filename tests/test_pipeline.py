@@ -103,6 +103,9 @@ def test_data_sets_and_iterators_of_any_kind_are_several_pictures(segment, film_
         seen = [mask_of(entries) for entries in entries_of_all]
         assert len(seen) == 3 and all(np.array_equal(*pair) for pair in zip(seen, masks, strict=True))
     assert segment([]) == segment([], []) == []
+    with pytest.raises(ValueError, match="shorter"):
+        list(segment((film for film in FILMS), TEXTS[:2]))
+    assert len(segment(film_data)) == len(segment(Films())) == 3
 
 
 @pytest.fixture
@@ -127,7 +130,11 @@ def test_a_picture_of_16_bits_is_the_same_from_an_address_and_from_a_path(segmen
     fetched, read = (segment(f"{where}/deep.png", TEXTS[0]) for where in (address, tmp_path))
     assert np.array_equal(mask_of(fetched), mask_of(read)) and fetched[0]["score"] == read[0]["score"]
     (tmp_path / "text.png").write_text("no picture")
-    for name, message in (("none.png", "none.png.*404"), ("text.png", "/text.png.*cannot be read")):
+    for name, message in (
+        ("none.png", "none.png.*404"),
+        ("text.png", "/text.png.*cannot be read"),
+        ("a b", "/a b cannot be read"),
+    ):
         with pytest.raises(ValueError, match=message):
             segment(f"{address}/{name}", TEXTS[0])
 
@@ -153,7 +160,7 @@ def test_a_higher_threshold_marks_less_and_the_score_is_the_mean_inside(segment)
 
 
 def test_nothing_found_is_an_empty_mask_of_score_zero(segment):
-    (entry,) = segment(FILMS[0], TEXTS[0], threshold=1.0)
+    (entry,) = segment(FILMS[0], TEXTS[0], threshold=np.float32(1))
     assert entry["score"] == 0 and not np.asarray(entry["mask"]).any() and entry["mask"].size == FILMS[0].size
 
 

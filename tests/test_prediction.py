@@ -227,8 +227,8 @@ def test_predict_never_writes_over_its_images(model, images):
 def test_a_folder_that_is_missing_or_holds_no_weights_is_told_at_once(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "outputs").mkdir()
-    for name in ("outputs/nope", str(tmp_path / "nope"), "a/b/c"):
-        with pytest.raises(ValueError, match=f"No folder {name}"):
+    for name, hub in (("outputs/nope", ", nor a model of that name"), (str(tmp_path / "nope"), ""), ("a/b/c", "")):
+        with pytest.raises(ValueError, match=f"No folder {name} in .*{hub}"):
             load_trained(name)
     tiny_config().save_pretrained(tmp_path / "recipe")
     with pytest.raises(ValueError, match="holds no weights: train them, e.g. by `tevia train recipe/recipe.yaml`"):

@@ -55,6 +55,21 @@ NEWCOMERS_IMPORTS = (
     "from tevia_hf import load_segmentation_dataset; from transformers import AutoModel",
     "from tevia_hf import TeViAConfig",
     "from tevia_hf import segmentation_metrics, TeViAProcessor",
+    "import importlib, tevia_hf; importlib.reload(tevia_hf); import transformers",
+    "import sys, tevia_hf; del sys.modules['tevia_hf']; import tevia_hf; import transformers",
+    """
+import threading, tevia_hf
+halves = ["import transformers; transformers.AutoModel", "from tevia_hf import TeViAConfig"]
+failed = []
+def run(code):
+    try:
+        exec(code)
+    except BaseException as error:
+        failed.append(error)
+threads = [threading.Thread(target=run, args=(code,)) for code in halves]
+[thread.start() for thread in threads], [thread.join() for thread in threads]
+assert not failed, failed
+""",
 )
 
 
@@ -71,6 +86,15 @@ def test_the_auto_classes_know_tevia_whatever_is_imported_first(code):
 @pytest.mark.parametrize("module", ["configuration_tevia", "modeling_tevia", "auto", "training.recipe", "data.collate"])
 def test_every_module_can_be_the_first_that_is_imported(module):
     assert f"tevia_hf.{module}" in modules_loaded_by(f"import tevia_hf.{module}")
+
+
+def test_transformers_is_imported_even_where_tevia_cannot_be():
+    code = (
+        "import sys, warnings, tevia_hf\nsys.modules['tevia_hf.auto'] = None\n"
+        "with warnings.catch_warnings(record=True) as told:\n    import transformers\n"
+        "assert 'cannot be registered' in str(told[-1].message)"
+    )
+    assert "transformers" in modules_loaded_by(code)
 
 
 def test_transformers_alone_is_left_as_it_is():

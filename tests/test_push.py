@@ -109,11 +109,12 @@ def test_what_an_earlier_push_left_does_not_stay_beside_other_weights(hub, saved
     tiny = ROOT / "hub_configs" / "tevia-tiny"
     assert python(hub, PUSH, "push", tiny, "org/reader").returncode == 0
     assert {"evaluation.json", "recipe.yaml"} <= set(hub.files)
-    hub.files |= {"model-00001-of-00002.safetensors": b"", "old_tevia.py": b"", "own.png": b""}
+    own = {"own.png": b"", "models/a.safetensors": b"", "model_int8.safetensors": b"", "backup/x_tevia.py": b""}
+    hub.files |= {"model-00001-of-00002.safetensors": b"", "old_tevia.py": b"", **own}
     (saved / "recipe.yaml").unlink()
     assert python(hub, PUSH, "push", saved, "org/reader").returncode == 0
     assert not set(hub.files) & {"evaluation.json", "recipe.yaml", "model-00001-of-00002.safetensors", "old_tevia.py"}
-    assert {"own.png", "model.safetensors", "modeling_tevia.py"} <= set(hub.files)
+    assert {*own, "model.safetensors", "modeling_tevia.py"} <= set(hub.files)
 
 
 def test_push_shows_the_report_and_the_card_that_are_named(hub, saved, tmp_path):

@@ -65,6 +65,9 @@ def test_words_of_the_command_line_go_over_the_file(write):
 def test_words_on_the_config_go_over_its_single_fields(write):
     recipe = parse_recipe(write(RECIPE), ["--config", "{use_text: false}"])
     assert recipe.model.config == {"text_dropout": 0.2, "use_text": False}
+    words = ["--config", "{}", "--vision_model", "", "--text_model", "", "--model_name_or_path", "a/b"]
+    assert parse_recipe(write(RECIPE), words).model.config == {}
+    assert parse_recipe(write(RECIPE), ["--config", "{dtype: bfloat16, num_labels: 3}"]).model.config["num_labels"] == 3
 
 
 @pytest.mark.parametrize(
@@ -72,6 +75,7 @@ def test_words_on_the_config_go_over_its_single_fields(write):
     [
         (["--config", "{decoder_chanels: [8, 8, 8, 8]}"], "did you mean decoder_channels"),
         (["--image_processor", "{sise: 64}"], "did you mean size"),
+        (["--config", "{1: 2, a: 3}"], "do not exist: 1, a"),
     ],
 )
 def test_a_slip_in_a_mapping_is_told_with_what_was_meant(write, words, message):

@@ -15,20 +15,17 @@ import numpy as np
 
 import tevia_hf
 
-if (
-    sys.platform == "linux"
-):  # glibc keeps the memory of large pictures that are gone, unless told this (M_MMAP_THRESHOLD)
+if sys.platform == "linux":
+    # glibc keeps the memory of large pictures that are gone, unless told this (M_MMAP_THRESHOLD).
     getattr(ctypes.CDLL(None), "mallopt", lambda *_: None)(-3, 1 << 20)
 
 HERE = Path(__file__).resolve().parent
 MOST_CHARACTERS = 1_000
 MOST_PIXELS = 16_000_000
 LONGEST_SIDE = 1024  # of the pictures shown; the mask to download keeps the file's own size
-FILES_KEPT_FOR = (600, 3600)  # looked at every 10 minutes, deleted after an hour
 SLICE = re.compile(r"((axial|coronal|sagittal):)?([0-9]{1,5}|middle)")
 WINDOW = re.compile(r"-?[0-9]{1,6}(\.[0-9]{1,6})?,[1-9][0-9]{0,5}(\.[0-9]{1,6})?")
-
-TINY = "The model, `tevia-tiny`, knows made-up films only: **on a real picture its mask means nothing.**"
+TINY = "`tevia-tiny` knows made-up films only: **on real pictures its masks mean nothing.** Left is the picture's."
 HINT = "Choose a picture or one of the made-up films."
 SCROLL_ON_A_PHONE = "() => innerWidth < 768 && document.querySelector('#summary').scrollIntoView({behavior: 'smooth'})"
 refusal = partial(gr.Error, print_exception=False)
@@ -54,7 +51,10 @@ def read_picture(file: str | None, slice_number: str | None = "", window: str | 
     if not file:
         raise refusal("Choose a picture first: PNG, JPEG, TIFF, DICOM or NIfTI.")
     try:
-        return tevia_hf.read_image(address(file, slice_number, window), most_pixels=MOST_PIXELS)
+        picture = tevia_hf.read_image(address(file, slice_number, window), most_pixels=MOST_PIXELS)
+        if min(shape := picture.array.shape[:2]) < 16:
+            raise ValueError(f"{file}: {shape[0]} x {shape[1]} pixels are too few. Choose a larger picture.")
+        return picture
     except FileNotFoundError as error:
         raise refusal("Uploads are deleted after an hour: choose the file again.") from error
     except (ValueError, OSError) as error:
@@ -112,14 +112,8 @@ def segment(
     looked = None if attention is None else heat(picture.array, attention / (attention.max() or 1))
     second = (shown[1], changed[1]) if texts[1] else (None, None)
     place = [f"Slice {picture.source.frame}, counted from 0."] if picture.source and picture.source.frame else []
-    return (
-        "\n\n".join([*place, *summary(asked, masks)]),
-        shown[0],
-        changed[0],
-        *second,
-        looked,
-        masks[0].astype(np.uint8) * 255,
-    )
+    said = "\n\n".join([*place, *summary(asked, masks)])
+    return said, shown[0], changed[0], *second, looked, masks[0].astype(np.uint8) * 255
 
 
 def summary(texts: list[str], masks: list[np.ndarray]) -> list[str]:
@@ -188,7 +182,7 @@ def build() -> gr.Blocks:
         return films[event.index]
 
     picture = partial(gr.Image, format="jpeg", interactive=False, visible=False, buttons=["fullscreen"], min_width=240)
-    with gr.Blocks(title="TeViA", analytics_enabled=False, delete_cache=FILES_KEPT_FOR) as demo:
+    with gr.Blocks(title="TeViA", analytics_enabled=False, delete_cache=(600, 3600)) as demo:  # after an hour
         model = TINY if Path(NAME).name == "tevia-tiny" else f"Model: `{Path(NAME).name}`."
         gr.Markdown((HERE / "introduction.md").read_text("utf-8") + model)
         with gr.Row():

@@ -3,8 +3,10 @@
 import os
 import warnings
 from collections.abc import Mapping
+from http.client import HTTPException
 from io import BytesIO, IOBase
 from itertools import repeat
+from numbers import Real
 from typing import Any
 from urllib.request import urlopen
 
@@ -56,16 +58,16 @@ class TeViASegmentationPipeline(Pipeline):
     def _sanitize_parameters(self, threshold: float | None = None, overlay: bool | None = None, **unknown: Any):
         if unknown:
             raise TypeError(f"The pipeline has no option {sorted(unknown)}: it takes threshold, overlay, batch_size.")
-        if threshold is not None and not (isinstance(threshold, (float, int)) and 0 <= threshold <= 1):
+        if threshold is not None and not (isinstance(threshold, Real) and 0 <= threshold <= 1):
             raise ValueError(f"threshold is {threshold}: give a probability from 0 to 1.")
         options = {"threshold": threshold, "overlay": overlay}
         return {}, {}, {name: value for name, value in options.items() if value is not None}
 
     def preprocess(self, input_: Mapping[str, Any], **_: Any) -> dict[str, Any]:
-        image, text = input_["image"], input_["text"]
+        image, text = input_["image"], input_.get("text")
         if isinstance(image, str) and image.startswith(("http://", "https://")):
             image = fetched(image)
-        picture = self.processor.image_processor.read_image(image, input_["index"])  # (1 or 3, height, width)
+        picture = self.processor.image_processor.read_image(image, input_.get("index", 0))  # (1 or 3, height, width)
         if self.model.config.use_text and self.model.config.text_dropout == 0 and not (text or "").strip():
             warnings.warn(
                 "The model was never trained without a sentence (`text_dropout=0`): give one, its mask means little.",
@@ -118,16 +120,33 @@ class Outputs:
 
 
 def paired(inputs: Any, text: Any) -> Any:
-    """A mapping of "image", "text" and "index"; a list of them for a list or tuple, a generator for other several."""
+    """A mapping of "image", "text" and "index"; of several a list, a data set, or a generator where there is no end."""
     if is_single(inputs):
         return pair(inputs, text, 0)
-    texts = repeat(text) if text is None or isinstance(text, str) else list(text)
-    if isinstance(texts, list) and hasattr(inputs, "__len__") and len(texts) != len(inputs):
-        raise ValueError(f'{len(inputs)} images but {len(texts)} texts: give one text an image, None or "" for none.')
-    items = inputs if hasattr(inputs, "__iter__") else (inputs[index] for index in range(len(inputs)))
-    both = zip(items, texts, strict=isinstance(texts, list))
-    pairs = (pair(item, sentence, index) for index, (item, sentence) in enumerate(both))
-    return list(pairs) if isinstance(inputs, (list, tuple)) else pairs
+    if not (hasattr(inputs, "__len__") and hasattr(inputs, "__getitem__")):
+        texts = repeat(text) if text is None or isinstance(text, str) else text
+        both = zip(inputs, texts, strict=not isinstance(texts, repeat))
+        return (pair(item, sentence, index) for index, (item, sentence) in enumerate(both))
+    pairs = Pairs(inputs, text)
+    return [pairs[index] for index in range(len(pairs))] if isinstance(inputs, (list, tuple)) else pairs
+
+
+class Pairs(torch.utils.data.Dataset):
+    """The inputs, each with its text, read when asked for."""
+
+    def __init__(self, inputs: Any, text: Any):
+        self.inputs = inputs
+        self.texts = [text] * len(inputs) if text is None or isinstance(text, str) else list(text)
+        if len(self.texts) != len(inputs):
+            raise ValueError(
+                f'{len(inputs)} images but {len(self.texts)} texts: give one text an image, None or "" for none.'
+            )
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return pair(self.inputs[index], self.texts[index], index)
 
 
 def is_single(inputs: Any) -> bool:
@@ -154,7 +173,7 @@ def fetched(address: str) -> Image.Image:
     try:
         with urlopen(address, timeout=SECONDS_TO_ANSWER) as answer:
             picture = Image.open(BytesIO(answer.read()))
-    except (OSError, Image.DecompressionBombError) as error:
+    except (OSError, HTTPException, Image.DecompressionBombError) as error:
         raise ValueError(f"{address} cannot be read ({error}): give the address of a picture.") from error
     picture.filename = address  # errors name it
     return picture

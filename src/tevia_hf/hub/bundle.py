@@ -1,6 +1,7 @@
 """A model's folder as the Hub shows it: weights, processor, code, recipe, report and card; and its upload."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -14,10 +15,13 @@ from huggingface_hub.errors import HTTPError, LocalTokenNotFoundError
 from ..auto import TeViAForSegmentation, TeViAProcessor
 from ..training.arguments import OF_ONE_RUN, read_yaml
 from ..training.prediction import load_trained, weights_digest
-from .model_card import model_card, read_card_details, read_report
+from .model_card import CardDetails, model_card, read_card_details, read_report
 
-# What an earlier push may have left that a new one need not hold: its own files are written over.
-STALE = ("evaluation.json", "recipe.yaml", "model*.safetensors", "model.safetensors.index.json", "*_tevia.py")
+# What an earlier push wrote and a new one need not hold.
+STALE = re.compile(
+    r"evaluation\.json|recipe\.yaml|model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json|\w+_tevia\.py"
+)
+SECRET = re.compile(r"(.*_)?(token|api_key|password)")
 
 
 @dataclass
@@ -30,7 +34,7 @@ class Bundle:
     model: TeViAForSegmentation
     processor: TeViAProcessor
     card: ModelCard
-    details: str
+    details: CardDetails
     recipe: str
     report: dict[str, Any] | None
 
@@ -39,7 +43,7 @@ class Bundle:
         folder = Path(folder)
         self.model.save_pretrained(folder)
         self.processor.save_pretrained(folder)
-        (folder / "card.yaml").write_text(self.details, encoding="utf-8")
+        (folder / "card.yaml").write_text(self.details.yaml(), encoding="utf-8")
         if self.recipe:
             (folder / "recipe.yaml").write_text(self.recipe, encoding="utf-8")
         if self.report:
@@ -67,12 +71,11 @@ def read_bundle(
     model_dir = Path(model_dir)
     if weights_digest(model_dir) is None:
         raise ValueError(f"{model_dir} holds no weights: give the folder that a trained model was saved to.")
-    card = Path(card or model_dir / "card.yaml")
-    details, report = read_card_details(card), report_of(model_dir, evaluation)
+    details, report = read_card_details(card or model_dir / "card.yaml"), report_of(model_dir, evaluation)
     recipe = public_recipe(model_dir / "recipe.yaml")
     model, processor = load_trained(str(model_dir))
     shown = model_card(details, report, name or model_dir.resolve().name, recipe, model.config.use_text)
-    return Bundle(model, processor, shown, card.read_text(encoding="utf-8"), recipe, report)
+    return Bundle(model, processor, shown, details, recipe, report)
 
 
 def push_model(
@@ -85,7 +88,7 @@ def push_model(
 ) -> str:
     """Uploads a model's bundle to `repo_id`, made if it is missing; the commit's address.
 
-    What an earlier push wrote and this one does not hold is deleted there.
+    Report, recipe, weights and code of an earlier push that this one does not hold are deleted there.
 
     Args:
         model_dir, card, evaluation: as `read_bundle` takes them.
@@ -97,23 +100,27 @@ def push_model(
     """
     hub = HfApi()
     try:
-        owner = hub.whoami()["name"]
-        name = repo_id if "/" in repo_id else f"{owner}/{repo_id}"
+        name = repo_id if "/" in repo_id else f"{hub.whoami()['name']}/{repo_id}"
         bundle = read_bundle(model_dir, card, evaluation, name)
         hub.create_repo(name, private=private, exist_ok=True)
         if private and not hub.model_info(name).private:
             raise ValueError(f"{name} exists and is public: make it private on the Hub, or name another repository.")
+        stale = [file for file in hub.list_repo_files(name) if STALE.fullmatch(file)]
         with TemporaryDirectory() as folder:
             bundle.save(folder)
             commit = hub.upload_folder(
-                repo_id=name, folder_path=folder, commit_message=commit_message, delete_patterns=list(STALE)
+                repo_id=name, folder_path=folder, commit_message=commit_message, delete_patterns=stale
             )
     except LocalTokenNotFoundError as error:
         raise OSError("No token for the Hub: type `hf auth login` first.") from error
     except HTTPError as error:
-        is_token = getattr(getattr(error, "response", None), "status_code", None) in (401, 403)
-        hint = "Is the token right, and may it write there (`hf auth login`)?" if is_token else "Try again later."
-        raise OSError(f"{hub.endpoint}: {error} {hint}") from error
+        hints = {
+            None: "Try again later.",
+            401: "Is the token right (`hf auth login`)?",
+            403: "May the token write there?",
+        }
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        raise OSError(f"{hub.endpoint}: {error} {hints.get(status, '')}") from error
     return str(commit)
 
 
@@ -128,29 +135,35 @@ def report_of(model_dir: Path, evaluation: str | Path | None) -> dict[str, Any] 
             f"The report {evaluation or model_dir} was not measured on the weights of {model_dir}: "
             "run `tevia evaluate` on them."
         )
-    return {**report, "settings": without_paths(report["settings"])}
+    return {**report, "settings": made_public(report["settings"])}
 
 
 def public_recipe(path: Path) -> str:
-    """The recipe, without tokens and without the folders that files lay in; "" where there is none."""
+    """The recipe's fields, without secrets and without the folders that files lay in; "" where there is none."""
     if not path.is_file():
         return ""
-    fields = read_yaml(path)
-    public = without_paths({name: value for name, value in fields.items() if name not in OF_ONE_RUN})
-    return path.read_text(encoding="utf-8") if public == fields else yaml.safe_dump(public, sort_keys=False)
+    fields = {name: value for name, value in read_yaml(path).items() if name not in OF_ONE_RUN}
+    return yaml.safe_dump(made_public(fields), sort_keys=False)
 
 
-def without_paths(value: Any) -> Any:
-    """The value with the last part only of each path from the root, a home or a drive: the rest tells of a machine."""
+def made_public(value: Any) -> Any:
+    """The value without secrets, and of each path that tells of a machine the last part only."""
     if isinstance(value, Mapping):
-        return {name: without_paths(part) for name, part in value.items()}
+        return {name: made_public(part) for name, part in value.items() if not SECRET.fullmatch(str(name))}
     if isinstance(value, list):
-        return [without_paths(part) for part in value]
-    if isinstance(value, str) and is_of_a_machine(value):
-        return PureWindowsPath(value).name  # which knows both kinds of slashes
-    return value
+        return [made_public(part) for part in value]
+    return last_part(value) if isinstance(value, str) and is_of_a_machine(value) else value
 
 
 def is_of_a_machine(path: str) -> bool:
+    """From the root, a drive, a home or a variable, by way of a folder above, or with an address's password."""
     is_absolute = PurePosixPath(path).is_absolute() or PureWindowsPath(path).is_absolute()
-    return is_absolute or path.startswith(("~", "..", "file:"))
+    is_told = path.startswith(("~", "$", "file:")) or ("://" in path and "@" in path)
+    return is_absolute or is_told or ".." in PureWindowsPath(path).parts
+
+
+def last_part(path: str) -> str:
+    """The name at the end; "data" of a home itself, whose name is its owner's."""
+    parts = PureWindowsPath(path).parts  # which knows both kinds of slashes
+    is_home = path.startswith("~") and len(parts) == 1 or len(parts) > 1 and parts[-2].lower() in ("home", "users")
+    return "data" if is_home else parts[-1]

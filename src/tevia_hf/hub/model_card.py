@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_origin
 
+import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..training.arguments import read_yaml
@@ -44,7 +45,8 @@ class DataDetails:
     Args:
         name, license: for people, in words.
         url: where it lies; `id`: its name on the Hub.
-        source: the name that `load_segmentation_dataset` knows it by. A report on another data set names that one.
+        source: the name that `load_segmentation_dataset` knows it by; of one's own (`folder`) the folder's name.
+            Figures on another data set go by that one's name.
     """
 
     name: str
@@ -92,6 +94,14 @@ class CardDetails:
             )
         if (self.license == "other") != bool(self.license_name):
             raise ValueError("`license_name` goes with `license: other`, and that with a `license_name`.")
+
+    def yaml(self) -> str:
+        """The content of a `card.yaml` with these details."""
+
+        def said(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+            return {name: value for name, value in fields if value not in (None, [])}
+
+        return yaml.safe_dump(dataclasses.asdict(self, dict_factory=said), sort_keys=False, allow_unicode=True)
 
 
 def read_card_details(path: str | Path) -> CardDetails:
@@ -193,13 +203,11 @@ def model_card(
         model_name=name,
         eval_results=eval_results(details, report) if report else None,
     )
-    parts: dict[str, Any] = {
-        "details": details,
-        "report": report and shown(details, report),
-        "name": name,
-        "recipe": recipe,
-    }
-    return ModelCard.from_template(data, template_path=str(TEMPLATE), uses_text=uses_text, cell=cell, **parts)
+    figures = report and shown(details, report)
+    parts: dict[str, Any] = {"details": details, "report": figures, "recipe": recipe, "uses_text": uses_text}
+    parts |= {"example": json.dumps(details.example, ensure_ascii=False), "cell": cell}
+    parts |= {"patient_sides": (yaml.safe_load(recipe) or {}).get("patient_sides", False)}
+    return ModelCard.from_template(data, template_path=str(TEMPLATE), name=name, **parts)
 
 
 def cell(text: Any) -> str:
@@ -207,24 +215,23 @@ def cell(text: Any) -> str:
     return " ".join(str(text).split()).replace("|", "\\|")
 
 
-def measured_on(details: CardDetails, settings: Mapping[str, Any]) -> str:
-    """The name of the data set that a report is on: the card's, where it is the same, else the report's own."""
-    if details.dataset.source == settings["dataset"]:
-        return details.dataset.name
+def source_of(settings: Mapping[str, Any]) -> str:
+    """The data set of a report by its registered name, one's own by its folder's."""
     folder = Path(settings.get("data_dir") or "").name
-    return f"data set {settings['dataset']}" + (f" ({folder})" if folder else "")
+    return folder if settings["dataset"] == "folder" and folder else settings["dataset"]
 
 
 def eval_results(details: CardDetails, report: Mapping[str, Any]) -> list[EvalResult]:
     """All figures with the model's own sentences, and the Dice with each other kind; those that are numbers."""
     first, settings = next(iter(report["scores"])), report["settings"]
     choice = {name: settings[name] for name in CHOICES if settings.get(name) is not None}
-    is_own = details.dataset.source == settings["dataset"]
+    source = source_of(settings)
+    is_own = details.dataset.source == source
     return [
         EvalResult(
             task_type=TASK,
-            dataset_type=(is_own and details.dataset.id) or settings["dataset"],
-            dataset_name=measured_on(details, settings),
+            dataset_type=(is_own and details.dataset.id) or source,
+            dataset_name=details.dataset.name if is_own else source,
             dataset_config=None if mode == first else f"with {SENTENCE_NAMES[mode]}",
             dataset_split=settings["split"],
             dataset_args=choice or None,
@@ -246,7 +253,8 @@ def shown(details: CardDetails, report: Mapping[str, Any]) -> dict[str, Any]:
         for mode, row in report["scores"].items()
     }
     intervals = {SENTENCE_NAMES[mode]: range_of(row.get("dice")) for mode, row in report["intervals"].items()}
-    data = measured_on(details, report["settings"])
+    source = source_of(report["settings"])
+    data = details.dataset.name if details.dataset.source == source else f"Data set `{source}`"
     return {**report, "rows": rows, "metrics": metrics, "dice_intervals": intervals, "data": data}
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from tevia_hf.io.address import Address
 from tevia_hf.io.medical_image import Geometry, MedicalImage
-from tevia_hf.io.pixels import MOST_PIXELS, check_finite, check_size, choose_number, require, to_labels, to_unit
+from tevia_hf.io.pixels import check_finite, check_size, choose_number, require, to_labels, to_unit
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _REFERENCES = ("SOPInstanceUID", "SOPClassUID", "FrameOfReferenceUID", "SeriesInstanceUID", "StudyInstanceUID")
@@ -20,7 +20,7 @@ _SYNTAXES = {
 _CENTIMETRES = 3  # PhysicalUnitsXDirection of ultrasound regions
 
 
-def read_dicom(address: Address, is_mask: bool = False, most_pixels: int = MOST_PIXELS) -> MedicalImage:
+def read_dicom(address: Address, is_mask: bool = False, most_pixels: int | None = None) -> MedicalImage:
     """One frame: grey as float32 from 0 to 1, the ends of its window; colour as RGB uint8; a mask as stored.
 
     The window is the address's, else the file's first (VOI LUT, linear or sigmoid), else the least and greatest value

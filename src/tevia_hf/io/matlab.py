@@ -9,10 +9,10 @@ import numpy as np
 
 from tevia_hf.io.address import Address
 from tevia_hf.io.medical_image import Geometry, MedicalImage
-from tevia_hf.io.pixels import MOST_PIXELS, check_size, require
+from tevia_hf.io.pixels import check_size, require
 
 
-def read_matlab(address: Address, is_mask: bool = False, most_pixels: int = MOST_PIXELS) -> MedicalImage:
+def read_matlab(address: Address, is_mask: bool = False, most_pixels: int | None = None) -> MedicalImage:
     """`cjdata/image` (int16, its values kept), or as a mask `cjdata/tumorMask` as stored, both (height, width).
 
     Raises `ValueError` for a file that is damaged or of another kind.

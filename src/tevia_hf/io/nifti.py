@@ -25,7 +25,7 @@ _UNITS = {"meter": 1000.0, "micron": 0.001}  # in mm; "mm" and "unknown" are 1
 _AXES: dict[Plane, tuple[int, int]] = {"axial": (1, 0), "coronal": (2, 0), "sagittal": (2, 1)}
 
 
-def read_nifti(address: Address, is_mask: bool = False, most_pixels: int = MOST_PIXELS) -> MedicalImage:
+def read_nifti(address: Address, is_mask: bool = False, most_pixels: int | None = None) -> MedicalImage:
     """One slice: float32 from 0 to 1, the ends of the address's window or of the slice's own values; a mask as stored.
 
     The volume is brought to RAS+ and shown as an axial DICOM is: patient's right on the left, front on top; slices are
@@ -42,7 +42,7 @@ def read_nifti(address: Address, is_mask: bool = False, most_pixels: int = MOST_
     down, across = _AXES[address.plane]
     through = 3 - down - across
     check_size(turned.shape[down], turned.shape[across], path, most_pixels)
-    if math.prod(turned.shape) > MOST_FULL_SLICES * most_pixels:
+    if math.prod(turned.shape) > MOST_FULL_SLICES * (most_pixels or MOST_PIXELS):
         raise ValueError(f"{path}: claims {math.prod(turned.shape):,} values, too many to unpack. Cut it up first.")
     index = choose_number(address, turned.shape[through], f"{address.plane} slices")
     picture = _picture(_slab(volume, turned, through, index, path), through)

@@ -67,8 +67,9 @@ def choose_number(address: Address, count: int, what: str) -> int:
     return number
 
 
-def check_size(height: int, width: int, path: Path, most_pixels: int) -> None:
+def check_size(height: int, width: int, path: Path, most_pixels: int | None) -> None:
     """Raises `ValueError` before an absurdly large picture fills the memory."""
+    most_pixels = most_pixels or MOST_PIXELS
     if height * width > most_pixels:
         raise ValueError(
             f"{path}: claims {height} x {width} pixels, more than {most_pixels:,}. Shrink it or cut it up first."

@@ -26,7 +26,7 @@ from tevia_hf.io.pixels import MOST_PIXELS, check_size
 _KEPT_MODES = {"1", "L", "I", "F", "RGB", "RGBA", "I;16", "I;16B", "I;16L"}
 
 
-def read_image(path: str | Path, is_mask: bool = False, most_pixels: int = MOST_PIXELS) -> MedicalImage:
+def read_image(path: str | Path, is_mask: bool = False, most_pixels: int | None = None) -> MedicalImage:
     """The pixels of an image file, (height, width) or (height, width, channels), with their size in mm if it is known.
 
     PNG, JPEG and TIFF keep the file's own 8- or 16-bit type; a 1-bit file gives booleans, CMYK and palette files RGB. A
@@ -36,7 +36,8 @@ def read_image(path: str | Path, is_mask: bool = False, most_pixels: int = MOST_
     Args:
         path: The file. A slice, and a window, may follow it: "scan.nii.gz#40", "ct.dcm#@40,400" (see `parse_address`).
         is_mask: Give labels as stored: palette indices, unwindowed integers.
-        most_pixels: Refuse a larger picture or slice by what its file's head says, before it is read.
+        most_pixels: Refuse a larger picture or slice by what its file's head says, before it is read. By default
+            Pillow's own limit holds.
 
     Raises:
         FileNotFoundError: No such file.
@@ -74,11 +75,12 @@ def to_array(image: Image.Image, is_mask: bool = False) -> np.ndarray:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def _read_with_pillow(address: Address, is_mask: bool, most_pixels: int) -> MedicalImage:
+def _read_with_pillow(address: Address, is_mask: bool, most_pixels: int | None) -> MedicalImage:
     path = address.path
     try:
         with Image.open(path) as image:
-            check_size(image.height, image.width, path, most_pixels)
+            if most_pixels is not None:
+                check_size(image.height, image.width, path, most_pixels)
             if (pages := getattr(image, "n_frames", 1)) > 1:
                 raise ValueError(f"{path}: holds {pages} pages, one is expected. Save each page as a file of its own.")
             return MedicalImage(to_array(image, is_mask))
@@ -86,7 +88,7 @@ def _read_with_pillow(address: Address, is_mask: bool, most_pixels: int) -> Medi
         raise ValueError(f"{path}: claims more than {MOST_PIXELS:,} pixels. Shrink it or cut it up first.") from error
 
 
-_READERS: dict[str, Callable[[Address, bool, int], MedicalImage]] = {
+_READERS: dict[str, Callable[[Address, bool, int | None], MedicalImage]] = {
     **dict.fromkeys(PICTURE_SUFFIXES, _read_with_pillow),
     **dict.fromkeys(DICOM_SUFFIXES, read_dicom),
     **dict.fromkeys(NIFTI_SUFFIXES, read_nifti),

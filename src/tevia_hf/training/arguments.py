@@ -1,5 +1,6 @@
 """The fields of a training recipe, and how a YAML file and command-line words become them."""
 
+import dataclasses
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from ..image_processing_tevia import TeViAImageProcessorKwargs
 from ..io import parse_window
 
 BEST_BY = ("dice", "iou", "dice_pooled", "iou_pooled", "accuracy", "lesion_precision", "lesion_recall", "loss")
-CONFIG_FIELDS = {*TeViAConfig.__annotations__, "published", "num_labels", "id2label", "label2id"}
+CONFIG_FIELDS = {*(part.name for part in dataclasses.fields(TeViAConfig)), "published", "num_labels"}
 PIXEL_FIELDS = set(TeViAImageProcessorKwargs.__annotations__)
 OF_ONE_RUN = ("overwrite", "resume", "hub_token")  # said to a command, not kept with what it made
 
@@ -206,7 +207,8 @@ def parse_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     said = {name: value for name, value in chosen.items() if name in values or value != defaults[name]}
     for name, known in (("config", CONFIG_FIELDS), ("image_processor", PIXEL_FIELDS)):
         if name in said:
-            said[name] = as_mapping(values.get(name)) | as_mapping(said[name])  # words go over single fields
+            given = as_mapping(said[name])  # words go over single fields; {} takes those of the file back
+            said[name] = as_mapping(values.get(name)) | given if given else {}
             check_names(said[name], known, f"`{name}` has fields that do not exist")
     model, data, training = parser.parse_dict(said)
     if training.freeze_backbone and model.vision_lora is not None:
@@ -216,7 +218,7 @@ def parse_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 def check_names(given: Iterable[str], known: Iterable[str], fault: str) -> None:
     """Raises `ValueError` for names that are not known, with the nearest that are."""
-    if unknown := sorted(set(given) - set(known)):
+    if unknown := sorted(map(str, set(given) - set(known))):
         meant = {name: difflib.get_close_matches(name, list(known), n=1) for name in unknown}
         hints = [f"{name} (did you mean {close[0]}?)" if close else name for name, close in meant.items()]
         raise ValueError(f"{fault}: {', '.join(hints)}.")

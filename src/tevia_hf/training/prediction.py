@@ -63,7 +63,7 @@ def load_trained(name: str) -> tuple[TeViAForSegmentation, TeViAProcessor]:
     Raises `ValueError` for another kind of model, of which `from_pretrained` would make a TeViA with random weights.
     """
     check_is_tevia(name)
-    if Path(name).is_dir() and not any(Path(name).glob("*.safetensors")):
+    if Path(name).is_dir() and not any([*Path(name).glob("*.safetensors"), *Path(name).glob("pytorch_model*.bin")]):
         raise ValueError(f"{name} holds no weights: train them, e.g. by `tevia train {name}/recipe.yaml`.")
     return TeViAForSegmentation.from_pretrained(name), TeViAProcessor.from_pretrained(name)
 
@@ -76,11 +76,12 @@ def build_untrained(name: str) -> tuple[TeViAForSegmentation, TeViAProcessor]:
 
 def check_is_tevia(name: str) -> None:
     path = Path(name)
-    if not path.is_dir() and (
-        path.is_absolute() or len(path.parts) > 2 or (len(path.parts) == 2 and path.parent.is_dir())
-    ):
+    if not path.is_dir() and (path.is_absolute() or len(path.parts) > 2):
         raise ValueError(f"No folder {name} in {Path.cwd()}: check the path.")
-    config, _ = PreTrainedConfig.get_config_dict(name)
+    try:
+        config, _ = PreTrainedConfig.get_config_dict(name)
+    except OSError as error:
+        raise ValueError(f"No folder {name} in {Path.cwd()}, nor a model of that name on the Hub: {error}") from error
     if (kind := config.get("model_type")) != TeViAConfig.model_type:
         raise ValueError(f"{name} is no TeViA model but '{kind}': give one that `tevia train` or `convert` wrote.")
 
