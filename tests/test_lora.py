@@ -248,7 +248,7 @@ def test_an_adapter_of_another_model_is_refused_and_leaves_no_trace(other, tmp_p
 
 def test_a_missing_peft_is_named_with_what_to_type(monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(ImportError, match=r"pip install 'tevia_hf\[peft\]'"):
+    with pytest.raises(ImportError, match=r"pip install peft"):
         build().add_lora(vision={"r": 2})
 
 

@@ -233,6 +233,15 @@ def test_a_file_of_over_50_mb_is_refused(client, film, tmp_path):
     assert ask(client, film)["mask"].any()
 
 
+def test_the_page_keeps_no_old_mask_whatever_goes_wrong(app, film, monkeypatch):
+    def break_down(*_):
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(app.tevia_hf, "explain_text", break_down)
+    said, *pictures = app.answer(film, LEFT, "", False, 0.5, "", "")
+    assert "went wrong" in said and not any(picture.visible for picture in pictures)
+
+
 @pytest.fixture(scope="module")
 def chromium():
     if CHROMIUM is None:
@@ -349,7 +358,6 @@ def test_in_a_browser_the_threshold_the_toggle_and_another_slice_are_followed(op
     choose(page, scan)
     page.get_by_text("CT and MRI: slice").click()
     page.get_by_label("Slice, counted").press_sequentially("2")
-    page.locator("#summary").get_by_text("Press Segment").wait_for()
     page.get_by_label("Slice, counted").press("Enter")
     page.locator("#summary").get_by_text("Slice 2").wait_for()
     assert mask_on(page).any()

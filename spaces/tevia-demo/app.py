@@ -5,6 +5,7 @@ import os
 import re
 import sys
 import tempfile
+import traceback
 from functools import partial
 from pathlib import Path
 
@@ -150,6 +151,9 @@ def answer(*inputs) -> tuple:
         said, *results = segment(*inputs)
     except gr.Error as error:
         return page(f"⚠️ {inert(error.message)}")
+    except Exception:  # no older mask may stay whatever happens
+        traceback.print_exc()
+        return page("⚠️ Something went wrong here; the server's log says what.")
     return page(said, results=results)
 
 
@@ -225,7 +229,6 @@ def build() -> gr.Blocks:
         enter = [field.submit for field in (sentence, what_if, number, window)]
         asked = gr.on([button.click, *enter, without.input, threshold.release], answer, inputs, right, **private)
         asked.then(js=SCROLL_ON_A_PHONE)
-        gr.on([number.input, window.input], lambda: page("Press **Segment**."), None, right, **private)
         gr.on([file.upload, file.clear], preview, file, [*right, number, window], **private)
         picked = gallery.select(pick, None, [file, sentence, what_if], **private)
         picked.then(answer, inputs, right, **private).then(js=SCROLL_ON_A_PHONE)

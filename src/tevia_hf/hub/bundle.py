@@ -102,6 +102,7 @@ def push_model(
     try:
         name = repo_id if "/" in repo_id else f"{hub.whoami()['name']}/{repo_id}"
         bundle = read_bundle(model_dir, card, evaluation, name)
+        hub.whoami()  # whose error tells a missing token from a wrong one
         hub.create_repo(name, private=private, exist_ok=True)
         if private and not hub.model_info(name).private:
             raise ValueError(f"{name} exists and is public: make it private on the Hub, or name another repository.")
