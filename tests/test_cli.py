@@ -112,6 +112,13 @@ def test_evaluate_notes_what_makes_other_examples_than_the_splits_own(model_dir,
     assert "sentences" not in settings and "window" not in settings
 
 
+def test_evaluate_without_a_single_sentence_leaves_the_folder_free(model_dir, tmp_path, out, capsys):
+    layouts.lgg(tmp_path / "lgg")
+    words = ["evaluate", model_dir, "--dataset", "brain", "--data-dir", str(tmp_path / "lgg"), "--split", "test"]
+    assert main([*words, "--group-split", "0.0,0.0,1.0", "--output-dir", str(out)]) == 2
+    assert "No example has a sentence" in capsys.readouterr().err and not out.exists()
+
+
 def test_train_trains_a_recipe_with_the_words_put_over_it(recipe, model_dir, tmp_path, capsys):
     assert main(["train", recipe, "--learning_rate", "1e-2", "--output_dir", str(tmp_path / "other")]) == 0
     before, after = (load_file(Path(folder) / "model.safetensors") for folder in (model_dir, tmp_path / "other"))

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..data.registry import load_segmentation_dataset
-    from ..training.evaluation import check_text_modes, evaluate_model, groups_seen_in_training
+    from ..training.evaluation import check_text_modes, check_texts, evaluate_model, groups_seen_in_training
     from ..training.output_dir import claim_output_dir
     from ..training.prediction import load_trained, weights_digest
     from ..training.recipe import sample
@@ -43,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
         args.max_samples,
         args.seed,
     )
+    check_texts(dataset, model.config.use_text)  # before the folder is claimed, so that a next try finds it free
     claim_output_dir(args.output_dir, overwrite=args.overwrite, inputs=[args.model, args.data_dir, args.sentences])
     report = evaluate_model(model, processor, dataset, text_modes, args.threshold, args.batch_size, args.seed)
     seen = groups_seen_in_training(args.model, dataset)

@@ -66,14 +66,12 @@ def read_bundle(
             folder, if anything. Without one the card shows no figure.
         name: "org/name", for the card; by default the model folder's own name.
 
-    Raises `ValueError` without a card, and for a report on other weights than these.
+    Raises `ValueError` without weights or a card, and for a report on other weights than these.
     """
     model_dir = Path(model_dir)
-    if weights_digest(model_dir) is None:
-        raise ValueError(f"{model_dir} holds no weights: give the folder that a trained model was saved to.")
+    model, processor = load_trained(str(model_dir))
     details, report = read_card_details(card or model_dir / "card.yaml"), report_of(model_dir, evaluation)
     recipe = public_recipe(model_dir / "recipe.yaml")
-    model, processor = load_trained(str(model_dir))
     shown = model_card(details, report, name or model_dir.resolve().name, recipe, model.config.use_text)
     return Bundle(model, processor, shown, details, recipe, report)
 
@@ -166,5 +164,5 @@ def is_of_a_machine(path: str) -> bool:
 def last_part(path: str) -> str:
     """The name at the end; "data" of a home itself, whose name is its owner's."""
     parts = PureWindowsPath(path).parts  # which knows both kinds of slashes
-    is_home = path.startswith("~") and len(parts) == 1 or len(parts) > 1 and parts[-2].lower() in ("home", "users")
+    is_home = parts[-1].startswith("~") or (len(parts) > 1 and parts[-2].lower() in ("home", "users"))
     return "data" if is_home else parts[-1]

@@ -157,12 +157,8 @@ def evaluate_model(
         seed: of the shuffling, the bootstrap and the examples shown.
     """
     check_text_modes(text_modes)
+    check_texts(dataset, model.config.use_text)
     modes = {mode: TEXT_MODES[mode] for mode in dict.fromkeys((*READING_MODES, *text_modes))}
-    if model.config.use_text and not any(dataset["text"]):
-        raise ValueError(
-            "No example has a sentence, so that nothing tells whether the model reads: name a table of sentences "
-            "(`sentences`, `--sentences`), the one it was trained with or one that `tevia prompts` makes."
-        )
     if not model.config.use_text:
         modes = {"no text branch": no_sentences}
     sentences = SentenceFeatureCache(model, processor) if model.config.use_text else None
@@ -204,6 +200,15 @@ def check_text_modes(text_modes: tuple[str, ...]) -> None:
     """Raises `ValueError` for kinds of text that do not exist."""
     if unknown := [mode for mode in text_modes if mode not in TEXT_MODES]:
         raise ValueError(f"Unknown text modes {unknown}: choose of {list(TEXT_MODES)}.")
+
+
+def check_texts(dataset: Dataset, uses_text: bool) -> None:
+    """Raises `ValueError` where a model that reads would be measured without a single sentence."""
+    if uses_text and not any(dataset["text"]):
+        raise ValueError(
+            "No example has a sentence, so that nothing tells whether the model reads: name a table of sentences "
+            "(`sentences`, `--sentences`), the one it was trained with or one that `tevia prompts` makes."
+        )
 
 
 def text_sensitivity(images: pd.DataFrame, seed: int = 0) -> PairedDifference | None:

@@ -75,6 +75,7 @@ def build_untrained(name: str) -> tuple[TeViAForSegmentation, TeViAProcessor]:
 
 
 def check_is_tevia(name: str) -> None:
+    """Raises `ValueError` for a folder or name that is missing, or of another kind of model."""
     path = Path(name)
     if not path.is_dir() and (path.is_absolute() or len(path.parts) > 2):
         raise ValueError(f"No folder {name} in {Path.cwd()}: check the path.")
