@@ -27,8 +27,8 @@ from transformers import (
 
 from tevia_hf import TeViAForSegmentation, TeViAProcessor, build_trainer, evaluate_model, load_segmentation_dataset
 from tevia_hf.data.augment import TextAwareAugmentation
+from tevia_hf.demo.run import WORDS
 from tevia_hf.training.arguments import TeViATrainingArguments
-from tevia_hf.training.demo import WORDS
 
 SIZE = 64
 DECODER_CHANNELS = [96, 64, 48, 24]

@@ -18,8 +18,8 @@ from transformers.utils import logging
 
 from tevia_hf.configuration_tevia import longest_text
 from tevia_hf.encoder_loading_tevia import build_encoder
+from tevia_hf.evaluation.report import score_table
 from tevia_hf.text_encoder_tevia import TEXT_FAMILIES, TeViATextEncoder, text_model_class
-from tevia_hf.training.evaluation import score_table
 from tevia_hf.vision_layout_tevia import STRIDES, VISION_FAMILIES, Layout, on_meta, probe_layout
 
 ROOT = Path(__file__).parents[1]

@@ -12,9 +12,9 @@ from pathlib import Path
 from datasets import Dataset
 
 from tevia_hf import evaluate_model, load_segmentation_dataset
+from tevia_hf.data.splits import sample
+from tevia_hf.inference.loading import load_trained
 from tevia_hf.training.arguments import parse_recipe
-from tevia_hf.training.prediction import load_trained
-from tevia_hf.training.recipe import sample
 
 
 def held_out(dataset: Dataset, used: Dataset) -> Dataset:

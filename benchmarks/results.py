@@ -18,7 +18,7 @@ import torch.nn.functional as F
 import yaml
 
 from tevia_hf import TeViAImageProcessor, TeViAPrototypeMemory, convert_lightning_checkpoint
-from tevia_hf.training.evaluation import score_table
+from tevia_hf.evaluation.report import score_table
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))

@@ -21,8 +21,8 @@ from transformers import BertConfig, ConvNextConfig, ConvNextModel
 from tevia_hf import TeViAForSegmentation, TeViAProcessor
 from tevia_hf.cli.main import VERBS, main
 from tevia_hf.data import synthetic
+from tevia_hf.inference.loading import weights_digest
 from tevia_hf.io import read_image
-from tevia_hf.training.prediction import weights_digest
 
 
 @pytest.fixture(scope="module")

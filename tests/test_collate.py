@@ -57,11 +57,11 @@ def test_examples_without_text_and_mask_give_pictures_alone(dataset):
 def test_sentence_features_take_the_place_of_the_tokens(dataset):
     asked = []
 
-    def sentence_features(sentences):
+    def text_features(sentences):
         asked.extend(sentences)
         return torch.ones(len(sentences), 4, 2), torch.ones(len(sentences), 4)
 
-    collator = SegmentationCollator(FakeProcessor(), sentence_features=sentence_features)
+    collator = SegmentationCollator(FakeProcessor(), text_features=text_features)
     batch = collator([dataset[0], {**dataset[1], "text": None}])
     assert set(batch) == {"pixel_values", "text_features", "attention_mask", "labels"}
     assert batch["text_features"].shape == (2, 4, 2) and batch["attention_mask"].shape == (2, 4)

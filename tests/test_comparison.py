@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from tevia_hf.training.comparison import compare_runs, comparison_text
+from tevia_hf.evaluation.comparison import compare_runs, comparison_text
 
 
 def write_run(path, dice, mode="correct", names=None, groups=None):

@@ -12,15 +12,11 @@ from transformers import EvalPrediction
 
 from tevia_hf import TeViAForSegmentation, TeViASegmentationOutput, evaluate_model, segmentation_metrics
 from tevia_hf.data.features import dataset_from_rows, reference_labels
+from tevia_hf.evaluation.report import SCORE_NAMES
+from tevia_hf.evaluation.text_conditions import TEXT_MODES, shuffled_sentences
+from tevia_hf.inference.predict import predict_masks
 from tevia_hf.metrics import image_metrics
-from tevia_hf.training.evaluation import (
-    SCORE_NAMES,
-    TEXT_MODES,
-    compute_metrics,
-    labels_from_logits,
-    shuffled_sentences,
-)
-from tevia_hf.training.prediction import predict_masks
+from tevia_hf.training.trainer import compute_metrics, labels_from_logits
 
 SIZES = [(40, 56), (64, 32), (48, 48), (33, 70)]
 TEXTS = ["left lung", "right lung", "upper left lung", "lower right lung"]

@@ -9,7 +9,7 @@ from PIL import Image
 from tiny import tiny_config, tiny_processor, tiny_reader
 
 from tevia_hf import TeViAForSegmentation, explain_text, heat_map, reading_notes
-from tevia_hf.training.explanation import focus
+from tevia_hf.inference.explain import focus
 
 FILM = np.random.default_rng(0).integers(0, 255, (48, 70), np.uint8)
 

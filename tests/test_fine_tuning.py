@@ -82,8 +82,8 @@ def test_sentences_of_a_learning_text_encoder_are_not_cached(pictures, tmp_path)
     model = build()
     model.add_lora(text={"r": 2})
     collator = train(model, pictures, tmp_path).data_collator
-    assert collator.sentence_features is None
-    assert train(build(), pictures, tmp_path).data_collator.sentence_features is not None
+    assert collator.text_features is None
+    assert train(build(), pictures, tmp_path).data_collator.text_features is not None
 
 
 @pytest.fixture(scope="module")

@@ -23,9 +23,9 @@ from tevia_hf import (
 from tevia_hf.configuration_tevia import PUBLISHED
 from tevia_hf.data.features import reference_labels, undecoded
 from tevia_hf.data.synthetic import DEFAULT_COUNTS
+from tevia_hf.demo.run import train_twin
+from tevia_hf.inference.predict import predict_masks
 from tevia_hf.training.arguments import parse_recipe
-from tevia_hf.training.demo import train_twin
-from tevia_hf.training.prediction import predict_masks
 from tevia_hf.training.recipe import config_fields
 
 FOLDERS = sorted(path for path in (Path(__file__).parents[1] / "hub_configs").iterdir() if path.is_dir())

@@ -11,16 +11,20 @@ import pytest
 import tevia_hf
 
 SOURCE = Path(tevia_hf.__file__).parent
-LEAVES = {"prompts", "visualization", "metrics", "intervals", "io"}
-MAY_IMPORT = {
-    "leaf": {"leaf"},
-    "kernel": {"kernel"},
-    "auto": {"leaf", "kernel", "auto"},
-    "data": {"leaf", "data"},
-    "training": {"leaf", "kernel", "auto", "data", "training"},
-    "hub": {"leaf", "kernel", "auto", "data", "training", "hub"},
-    "cli": {"leaf", "kernel", "auto", "data", "training", "hub", "cli"},
+LEAVES = {"labels", "prompts", "visualization", "metrics", "intervals", "io"}
+BELOW = {
+    "leaf": set(),
+    "kernel": set(),
+    "auto": {"leaf", "kernel"},
+    "data": {"leaf"},
+    "inference": {"leaf", "kernel", "auto", "data"},
+    "training": {"leaf", "kernel", "auto", "data", "inference"},
+    "evaluation": {"leaf", "kernel", "auto", "data", "inference"},
+    "hub": {"leaf", "kernel", "auto", "data", "inference", "evaluation"},
+    "demo": {"leaf", "kernel", "auto", "data", "inference", "training", "evaluation"},
+    "cli": {"leaf", "kernel", "auto", "data", "inference", "training", "evaluation", "hub", "demo"},
 }
+MAY_IMPORT = {layer: below | {layer} for layer, below in BELOW.items()}
 KERNEL_LIBRARIES = {"torch", "transformers", "numpy", "PIL", "huggingface_hub"}
 OPTIONAL_LIBRARIES = {"peft"}  # in a `try` the kernel may ask for them: the hub copy loads without
 
@@ -126,6 +130,10 @@ def test_imports_point_downwards(path):
         ("data.collate", "import tevia_hf"),
         ("auto", "from .data.registry import load_segmentation_dataset"),
         ("training.recipe", "from ..hub.convert_lightning import KEY_MAP"),
+        ("training.trainer", "from ..evaluation.report import score_table"),
+        ("inference.predict", "from ..training.arguments import DataArguments"),
+        ("evaluation.evaluate", "from ..training.recipe import train_from_recipe"),
+        ("hub.bundle", "from ..training.arguments import parse_recipe"),
         ("training.recipe", "import argparse"),
         ("hub.convert_lightning", "print('done')"),
         ("hub.convert_lightning", "import sys\nsys.argv[1:]"),

@@ -8,8 +8,9 @@ from PIL import Image
 from tiny import tiny_config, tiny_processor, tiny_reader
 
 from tevia_hf import TeViAForSegmentation, predict
+from tevia_hf.inference.loading import load_trained
+from tevia_hf.inference.predict import list_images, predict_masks, sentences_from_table
 from tevia_hf.io import read_image
-from tevia_hf.training.prediction import list_images, load_trained, predict_masks, sentences_from_table
 
 SIZES = {"a.png": (40, 56), "b.png": (64, 32), "c.tif": (33, 70)}
 TEXTS = ["left lung", "", "upper right lung"]

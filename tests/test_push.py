@@ -15,7 +15,7 @@ from tiny import tiny_processor, tiny_reader, tiny_text_config, tiny_vision_conf
 from transformers import BertModel, ConvNextModel
 
 from tevia_hf import TeViAForSegmentation
-from tevia_hf.training.prediction import weights_digest
+from tevia_hf.inference.loading import weights_digest
 
 ROOT = Path(__file__).parents[1]
 CARD = {

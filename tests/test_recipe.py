@@ -4,14 +4,12 @@ import pytest
 import yaml
 from tiny import tiny_processor
 
+from tevia_hf.data.splits import sample
 from tevia_hf.data.synthetic import synthetic_dataset
+from tevia_hf.io.output_dir import claim_output_dir
 from tevia_hf.training.arguments import DataArguments, as_mapping, parse_recipe
-from tevia_hf.training.output_dir import claim_output_dir, last_complete_checkpoint
-from tevia_hf.training.recipe import (
-    build_augmentation,
-    load_splits,
-    sample,
-)
+from tevia_hf.training.checkpoints import last_complete_checkpoint
+from tevia_hf.training.recipe import build_augmentation, load_splits
 
 RECIPE = """\
 vision_model: some/vision

@@ -19,8 +19,13 @@ if TYPE_CHECKING:
     from .alignment_tevia import TeViAPrototypeMemory as TeViAPrototypeMemory
     from .configuration_tevia import TeViAConfig as TeViAConfig
     from .data.registry import load_segmentation_dataset as load_segmentation_dataset
+    from .demo.run import run_demo as run_demo
+    from .evaluation.evaluate import evaluate_model as evaluate_model
     from .hub.convert_lightning import convert_lightning_checkpoint as convert_lightning_checkpoint
     from .image_processing_tevia import TeViAImageProcessor as TeViAImageProcessor
+    from .inference.explain import explain_text as explain_text
+    from .inference.explain import reading_notes as reading_notes
+    from .inference.predict import predict as predict
     from .io.readers import read_image as read_image
     from .metrics import segmentation_metrics as segmentation_metrics
     from .modeling_tevia import TeViAForSegmentation as TeViAForSegmentation
@@ -30,13 +35,8 @@ if TYPE_CHECKING:
     from .pipeline_tevia import TeViASegmentationPipeline as TeViASegmentationPipeline
     from .processing_tevia import TeViAProcessor as TeViAProcessor
     from .training.callbacks import MomentumPrototypeCallback as MomentumPrototypeCallback
-    from .training.demo import run_demo as run_demo
-    from .training.evaluation import evaluate_model as evaluate_model
-    from .training.explanation import explain_text as explain_text
-    from .training.explanation import reading_notes as reading_notes
-    from .training.prediction import predict as predict
-    from .training.recipe import build_trainer as build_trainer
     from .training.recipe import train_from_recipe as train_from_recipe
+    from .training.trainer import build_trainer as build_trainer
     from .visualization import heat_map as heat_map
     from .visualization import overlay as overlay
 
@@ -53,17 +53,17 @@ _MODULE_OF = {
     "TeViASegmentationOutput": "modeling_tevia",
     "TeViASegmentationPipeline": "pipeline_tevia",
     "MomentumPrototypeCallback": "training.callbacks",
-    "build_trainer": "training.recipe",
+    "build_trainer": "training.trainer",
     "convert_lightning_checkpoint": "hub.convert_lightning",
-    "evaluate_model": "training.evaluation",
-    "explain_text": "training.explanation",
+    "evaluate_model": "evaluation.evaluate",
+    "explain_text": "inference.explain",
     "heat_map": "visualization",
     "load_segmentation_dataset": "data.registry",
     "overlay": "visualization",
-    "predict": "training.prediction",
+    "predict": "inference.predict",
     "read_image": "io.readers",
-    "reading_notes": "training.explanation",
-    "run_demo": "training.demo",
+    "reading_notes": "inference.explain",
+    "run_demo": "demo.run",
     "segmentation_metrics": "metrics",
     "train_from_recipe": "training.recipe",
 }

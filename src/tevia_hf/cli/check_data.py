@@ -22,8 +22,8 @@ def run(args: argparse.Namespace) -> int:
     from ..data.check import check_dataset, count_words
     from ..data.registry import list_examples
     from ..image_processing_tevia import TeViAImageProcessor
-    from ..training.output_dir import claim_output_dir
-    from ..training.sentence_features import token_counter
+    from ..inference.text_features import token_counter
+    from ..io.output_dir import claim_output_dir
 
     listing = list_examples(args.dataset, args.data_dir, **data_options(args))
     count_tokens = token_counter(args.tokenizer) if args.tokenizer else count_words

@@ -30,10 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..data.registry import load_segmentation_dataset
-    from ..training.evaluation import check_text_modes, check_texts, evaluate_model, groups_seen_in_training
-    from ..training.output_dir import claim_output_dir
-    from ..training.prediction import load_trained, weights_digest
-    from ..training.recipe import sample
+    from ..data.splits import groups_seen_in_training, sample
+    from ..evaluation.evaluate import evaluate_model
+    from ..evaluation.text_conditions import check_text_modes, check_texts
+    from ..inference.loading import load_trained, weights_digest
+    from ..io.output_dir import claim_output_dir
 
     text_modes = tuple(args.text.split(","))
     check_text_modes(text_modes)

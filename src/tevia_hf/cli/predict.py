@@ -25,8 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..training.output_dir import claim_output_dir
-    from ..training.prediction import list_images, load_trained, predict, sentences_from_table
+    from ..inference.loading import load_trained
+    from ..inference.predict import list_images, predict, sentences_from_table
+    from ..io.output_dir import claim_output_dir
 
     images = list_images(args.images)
     if args.window:

@@ -7,7 +7,7 @@ import torch
 
 from tevia_hf.data.features import decode_part
 
-SentenceFeatures = Callable[[list[str]], tuple[torch.Tensor, torch.Tensor]]
+TextFeatures = Callable[[list[str]], tuple[torch.Tensor, torch.Tensor]]
 
 
 class SegmentationCollator:
@@ -19,7 +19,7 @@ class SegmentationCollator:
 
     Args:
         processor: Called as `processor(images=..., text=..., segmentation_maps=..., return_tensors="pt")`.
-        sentence_features: The sentences' `(features (batch, tokens, dim), attention_mask (batch, tokens))`; its result
+        text_features: The sentences' `(features (batch, tokens, dim), attention_mask (batch, tokens))`; its result
             goes out as `text_features` and `attention_mask` in place of `input_ids`. No sentence is "" there.
 
     Raises:
@@ -30,20 +30,20 @@ class SegmentationCollator:
     def __init__(
         self,
         processor: Any,
-        sentence_features: SentenceFeatures | None = None,
+        text_features: TextFeatures | None = None,
     ) -> None:
         self.processor = processor
-        self.sentence_features = sentence_features
+        self.text_features = text_features
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         prepared = [_decoded(example) for example in examples]
         arguments = {"images": _column(prepared, "image"), "segmentation_maps": _column(prepared, "mask")}
         texts = _column(prepared, "text")
-        if texts is not None and self.sentence_features is None:
+        if texts is not None and self.text_features is None:
             arguments["text"] = texts
         inputs = self._process(arguments, [example.get("id") for example in examples])
-        if texts is not None and self.sentence_features is not None:
-            features, attention_mask = self.sentence_features([text or "" for text in texts])
+        if texts is not None and self.text_features is not None:
+            features, attention_mask = self.text_features([text or "" for text in texts])
             inputs.update(text_features=features, attention_mask=attention_mask)
         return inputs
 

@@ -3,13 +3,17 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
+from datasets import Dataset
 
 from tevia_hf.data.features import SPLITS
 from tevia_hf.data.listing import Listing
 
 DEFAULT_FRACTIONS = (0.7, 0.1, 0.2)
+SPLITS_FILE = "_splits.csv"  # beside a trained model; the leading _ keeps it out of the Trainer's uploads
 
 
 def split_by_group(groups: Sequence[str], fractions: Sequence[float] = DEFAULT_FRACTIONS, seed: int = 0) -> list[str]:
@@ -62,3 +66,30 @@ def resplit(listing: Listing, fractions: Sequence[float], seed: int) -> Listing:
     splits = split_by_group([row["group"] for row in listing.rows], fractions, seed)
     rows = [{**row, "split": split} for row, split in zip(listing.rows, splits, strict=True)]
     return replace(listing, rows=rows, problems=[problem._replace(splits=SPLITS) for problem in listing.problems])
+
+
+def sample(dataset: Dataset, limit: int | None, seed: int) -> Dataset:
+    """`limit` examples drawn without replacement; all of them where no limit is set."""
+    if limit is None or limit >= len(dataset):
+        return dataset
+    chosen = np.random.default_rng(seed).permutation(len(dataset))[:limit]
+    return dataset.select(sorted(chosen.tolist()))
+
+
+def split_table(**datasets: Dataset) -> pd.DataFrame:
+    """Which example and group was in which part of a run: `id, group, part`."""
+    rows = [
+        (name, group, part)
+        for part, dataset in datasets.items()
+        for name, group in zip(dataset["id"], dataset["group"], strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["id", "group", "part"])
+
+
+def groups_seen_in_training(model_dir: str | Path, dataset: Dataset) -> list[str] | None:
+    """The groups of a data set that a model was trained on; `None` where its folder does not say (`_splits.csv`)."""
+    path = Path(model_dir) / SPLITS_FILE
+    if not path.is_file():
+        return None
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    return sorted(set(table.loc[table["part"] == "train", "group"]) & set(dataset["group"]))

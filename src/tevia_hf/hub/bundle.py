@@ -13,8 +13,8 @@ from huggingface_hub import HfApi, ModelCard
 from huggingface_hub.errors import HTTPError, LocalTokenNotFoundError
 
 from ..auto import TeViAForSegmentation, TeViAProcessor
-from ..training.arguments import OF_ONE_RUN, read_yaml
-from ..training.prediction import load_trained, weights_digest
+from ..inference.loading import load_trained, weights_digest
+from ..io.yaml_file import read_yaml
 from .model_card import CardDetails, model_card, read_card_details, read_report
 
 # What an earlier push wrote and a new one need not hold.
@@ -141,8 +141,7 @@ def public_recipe(path: Path) -> str:
     """The recipe's fields, without secrets and without the folders that files lay in; "" where there is none."""
     if not path.is_file():
         return ""
-    fields = {name: value for name, value in read_yaml(path).items() if name not in OF_ONE_RUN}
-    return yaml.safe_dump(made_public(fields), sort_keys=False)
+    return yaml.safe_dump(made_public(read_yaml(path)), sort_keys=False)
 
 
 def made_public(value: Any) -> Any:

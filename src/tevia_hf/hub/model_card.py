@@ -12,7 +12,7 @@ from typing import Any, get_origin
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from ..training.arguments import read_yaml
+from ..io.yaml_file import read_yaml
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
 TASK = "image-segmentation"  # the nearest that the Hub has a filter for

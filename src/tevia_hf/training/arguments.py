@@ -15,6 +15,7 @@ from ..configuration_tevia import TeViAConfig
 from ..data.splits import parse_fractions
 from ..image_processing_tevia import TeViAImageProcessorKwargs
 from ..io import parse_window
+from ..io.yaml_file import read_yaml
 
 BEST_BY = ("dice", "iou", "dice_pooled", "iou_pooled", "accuracy", "lesion_precision", "lesion_recall", "loss")
 CONFIG_FIELDS = {*(part.name for part in dataclasses.fields(TeViAConfig)), "published", "num_labels"}
@@ -222,21 +223,6 @@ def check_names(given: Iterable[str], known: Iterable[str], fault: str) -> None:
         meant = {name: difflib.get_close_matches(name, list(known), n=1) for name in unknown}
         hints = [f"{name} (did you mean {close[0]}?)" if close else name for name, close in meant.items()]
         raise ValueError(f"{fault}: {', '.join(hints)}.")
-
-
-def read_yaml(path: Path) -> dict:
-    """The `name: value` lines of a file; `ValueError` that names it where it holds none."""
-    if not path.is_file():
-        raise ValueError(f"No {path.name} at {path}: give the path of a YAML file.")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no YAML in UTF-8: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} holds no `name: value` lines.")
-    if odd := [name for name in values if not isinstance(name, str)]:
-        raise ValueError(f"{path} has fields whose names YAML does not read as text: {odd}. Put them in quotes.")
-    return values
 
 
 def as_mapping(value: dict | str | None) -> dict:

@@ -3,26 +3,20 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-import torch
 from datasets import Dataset
-from transformers import Trainer, TrainerCallback, set_seed
+from transformers import Trainer, set_seed
 
 from ..auto import TeViAConfig, TeViAForSegmentation, TeViAProcessor
 from ..configuration_tevia import PUBLISHED
-from ..data.augment import TextAwareAugmentation, augmented
-from ..data.collate import SegmentationCollator
-from ..data.features import undecoded, verify_examples
+from ..data.augment import TextAwareAugmentation
+from ..data.features import verify_examples
 from ..data.registry import load_segmentation_dataset
-from ..prompts import flip_sentence
-from .arguments import DataArguments, ModelArguments, TeViATrainingArguments, as_mapping, parse_recipe
-from .callbacks import AugmentationEpochCallback, MomentumPrototypeCallback, PrototypeAwareEarlyStopping
-from .evaluation import compute_metrics, labels_from_logits
-from .optimization import build_optimizer
-from .output_dir import claim_output_dir, last_complete_checkpoint
-from .prediction import build_untrained, load_trained
-from .sentence_features import SentenceFeatureCache
+from ..data.splits import SPLITS_FILE, sample, split_table
+from ..inference.loading import build_untrained, load_trained
+from ..io.output_dir import claim_output_dir
+from .arguments import DataArguments, ModelArguments, as_mapping, parse_recipe
+from .checkpoints import last_complete_checkpoint
+from .trainer import build_trainer
 
 
 def train_from_recipe(recipe_path: str | Path, overrides: Sequence[str] = ()) -> Trainer:
@@ -49,7 +43,7 @@ def train_from_recipe(recipe_path: str | Path, overrides: Sequence[str] = ()) ->
     if trainer.is_world_process_zero():
         recipe.save(folder)
         # Patients' names may stand in it: the Trainer leaves files that begin with _ out of its uploads.
-        split_table(train=train_dataset, eval=eval_dataset).to_csv(folder / "_splits.csv", index=False)
+        split_table(train=train_dataset, eval=eval_dataset).to_csv(folder / SPLITS_FILE, index=False)
     result = trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model()
     trainer.save_state()
@@ -61,89 +55,6 @@ def build_augmentation(arguments: DataArguments, seed: int) -> TextAwareAugmenta
     names = ("flip", "vertical_flip", "zoom", "rotation", "intensity", "noise")
     probabilities = {f"{name}_probability": getattr(arguments, f"{name}_probability") for name in names}
     return TextAwareAugmentation(**probabilities, patient_sides=arguments.patient_sides, seed=seed)
-
-
-def split_table(**datasets: Dataset) -> pd.DataFrame:
-    """Which example and group was in which part of a run: `id, group, part`."""
-    rows = [
-        (name, group, part)
-        for part, dataset in datasets.items()
-        for name, group in zip(dataset["id"], dataset["group"], strict=True)
-    ]
-    return pd.DataFrame(rows, columns=["id", "group", "part"])
-
-
-def build_trainer(
-    model: TeViAForSegmentation,
-    processor: TeViAProcessor,
-    args: TeViATrainingArguments,
-    train_dataset: Dataset,
-    eval_dataset: Dataset | None = None,
-    augmentation: TextAwareAugmentation | None = None,
-    callbacks: Sequence[TrainerCallback] = (),
-) -> Trainer:
-    """A stock `Trainer` for TeViA: text features cached per sentence, prototypes kept, both Dice definitions measured.
-
-    See `sentence_cache` for when nothing is cached.
-
-    Args:
-        train_dataset, eval_dataset: as `load_segmentation_dataset` gives them.
-        augmentation: of the training pictures only.
-        callbacks: in addition to those that `training_callbacks` lists.
-    """
-    # The same numbers in another order in memory: depthwise convolutions run about 1.6 times as fast on CPUs.
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-arg]  # transformers hides torch's signature
-    if args.freeze_backbone:
-        model.freeze_backbone()
-    sentences = sentence_cache(model, processor, args, augmentation)
-    if sentences is not None:
-        sentences.fill(all_sentences(train_dataset, eval_dataset))
-    return Trainer(
-        model=model,
-        args=args,
-        train_dataset=augmented(train_dataset, augmentation) if augmentation else undecoded(train_dataset),
-        eval_dataset=undecoded(eval_dataset) if eval_dataset is not None else None,
-        data_collator=SegmentationCollator(processor, sentence_features=sentences),
-        processing_class=processor,
-        compute_metrics=compute_metrics,
-        preprocess_logits_for_metrics=labels_from_logits,
-        callbacks=[*training_callbacks(args, augmentation), *callbacks],
-        optimizers=(build_optimizer(model, args), None),
-    )
-
-
-def sentence_cache(
-    model: TeViAForSegmentation,
-    processor: TeViAProcessor,
-    args: TeViATrainingArguments,
-    augmentation: TextAwareAugmentation | None,
-) -> SentenceFeatureCache | None:
-    """A cache where sentences are encoded alike at any time, and by the process that holds the model."""
-    is_learning = model.config.text_lora is not None
-    # An augmented sentence is first met in a data worker, and a forked one cannot use the GPU.
-    is_met_in_workers = augmentation is not None and args.dataloader_num_workers > 0 and args.device.type != "cpu"
-    if not model.config.use_text or is_learning or is_met_in_workers:
-        return None
-    return SentenceFeatureCache(model, processor)
-
-
-def training_callbacks(
-    args: TeViATrainingArguments, augmentation: TextAwareAugmentation | None
-) -> list[TrainerCallback]:
-    """The prototype callback; early stopping and the augmentation's epochs where there are any."""
-    callbacks: list[TrainerCallback] = [MomentumPrototypeCallback(args.prototype_warmup_epochs)]
-    if augmentation is not None:
-        callbacks.append(AugmentationEpochCallback(augmentation))
-    if args.early_stopping_patience is not None:
-        patience, warmup_epochs = args.early_stopping_patience, args.prototype_warmup_epochs
-        callbacks.append(PrototypeAwareEarlyStopping(patience, warmup_epochs=warmup_epochs))
-    return callbacks
-
-
-def all_sentences(*datasets: Dataset | None) -> set[str]:
-    """Every sentence that can be shown: those of the data sets and their left-right flips."""
-    own = {text for dataset in datasets if dataset is not None for text in dataset["text"] if text}
-    return own | {flip_sentence(text) for text in own}
 
 
 def load_model_and_processor(arguments: ModelArguments) -> tuple[TeViAForSegmentation, TeViAProcessor]:
@@ -211,11 +122,3 @@ def check_sentences(dataset: Dataset, uses_text: bool) -> None:
             "No example of the training split has a sentence: make some by `tevia prompts` and name the table as "
             "`sentences`, or train the vision-only network with `use_text: false` under `config`."
         )
-
-
-def sample(dataset: Dataset, limit: int | None, seed: int) -> Dataset:
-    """`limit` examples drawn without replacement; all of them where no limit is set."""
-    if limit is None or limit >= len(dataset):
-        return dataset
-    chosen = np.random.default_rng(seed).permutation(len(dataset))[:limit]
-    return dataset.select(sorted(chosen.tolist()))

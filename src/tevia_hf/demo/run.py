@@ -14,12 +14,12 @@ from ..auto import TeViAConfig, TeViAForSegmentation, TeViAImageProcessor, TeViA
 from ..data.augment import TextAwareAugmentation
 from ..data.features import decode_part, reference_labels, undecoded
 from ..data.registry import load_segmentation_dataset
+from ..evaluation.report import score_table
+from ..inference.predict import predict_masks
 from ..metrics import segmentation_metrics
+from ..training.arguments import TeViATrainingArguments
+from ..training.trainer import build_trainer
 from ..visualization import contact_sheet, overlay
-from .arguments import TeViATrainingArguments
-from .evaluation import score_table
-from .prediction import predict_masks
-from .recipe import build_trainer
 
 IMAGE_SIZE = 64
 SHEET_SIZE = 256

@@ -1,6 +1,5 @@
 """Masks from a model: for examples in memory, or for files on disk."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,17 +8,14 @@ import numpy as np
 import pandas as pd
 import torch
 from datasets.utils import tqdm
-from safetensors.torch import load_file
-from transformers import PreTrainedConfig
 
-from ..auto import TeViAConfig, TeViAForSegmentation, TeViAProcessor
 from ..data.collate import SegmentationCollator
 from ..data.features import decode_part
 from ..data.pairing import example_id
 from ..data.tables import sentences_for
 from ..io import SUFFIXES, MedicalImage, is_image_file, parse_address, read_image, stem, write_mask
 from ..visualization import overlay
-from .sentence_features import SentenceFeatureCache
+from .text_features import TextFeatureCache
 
 
 @torch.no_grad()
@@ -30,7 +26,7 @@ def predict_masks(
     threshold: float = 0.5,
     batch_size: int = 16,
     description: str | None = "Predicting",
-    sentences: SentenceFeatureCache | None = None,
+    sentences: TextFeatureCache | None = None,
 ) -> list[np.ndarray]:
     """A label map uint8 `(height, width)` for each example, at its image's own size.
 
@@ -44,8 +40,8 @@ def predict_masks(
     was_training = model.training
     model.eval()
     if sentences is None and model.config.use_text:
-        sentences = SentenceFeatureCache(model, processor)
-    collator = SegmentationCollator(processor, sentence_features=sentences)
+        sentences = TextFeatureCache(model, processor)
+    collator = SegmentationCollator(processor, text_features=sentences)
     masks: list[np.ndarray] = []
     for start in tqdm(range(0, len(examples), batch_size), desc=description, disable=description is None):
         batch = [load_input(example) for example in examples[start : start + batch_size]]
@@ -55,51 +51,6 @@ def predict_masks(
         masks += [label_map.cpu().numpy() for label_map in maps]
     model.train(was_training)
     return masks
-
-
-def load_trained(name: str) -> tuple[TeViAForSegmentation, TeViAProcessor]:
-    """A TeViA model and its processor, by name or folder.
-
-    Raises `ValueError` for another kind of model, of which `from_pretrained` would make a TeViA with random weights.
-    """
-    check_is_tevia(name)
-    if Path(name).is_dir() and not any([*Path(name).glob("*.safetensors"), *Path(name).glob("pytorch_model*.bin")]):
-        raise ValueError(f"{name} holds no weights: train them, e.g. by `tevia train {name}/recipe.yaml`.")
-    return TeViAForSegmentation.from_pretrained(name), TeViAProcessor.from_pretrained(name)
-
-
-def build_untrained(name: str) -> tuple[TeViAForSegmentation, TeViAProcessor]:
-    """The model that a name's or folder's configuration describes, its weights random, and the processor there."""
-    check_is_tevia(name)
-    return TeViAForSegmentation(TeViAConfig.from_pretrained(name)), TeViAProcessor.from_pretrained(name)
-
-
-def check_is_tevia(name: str) -> None:
-    """Raises `ValueError` for a folder or name that is missing, or of another kind of model."""
-    path = Path(name)
-    if not path.is_dir() and (path.is_absolute() or len(path.parts) > 2):
-        raise ValueError(f"No folder {name} in {Path.cwd()}: check the path.")
-    try:
-        config, _ = PreTrainedConfig.get_config_dict(name)
-    except OSError as error:
-        raise ValueError(f"No folder {name} in {Path.cwd()}, nor a model of that name on the Hub: {error}") from error
-    if (kind := config.get("model_type")) != TeViAConfig.model_type:
-        raise ValueError(f"{name} is no TeViA model but '{kind}': give one that `tevia train` or `convert` wrote.")
-
-
-def weights_digest(folder: str | Path) -> str | None:
-    """SHA-256 of the weights in a folder, so that a report can say what it was measured on; `None` without any.
-
-    However many files hold them, and whatever else these say.
-    """
-    weights: dict[str, torch.Tensor] = {}
-    for file in Path(folder).glob("*.safetensors"):
-        weights.update(load_file(file))
-    digest = hashlib.sha256()
-    for name, tensor in sorted(weights.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest() if weights else None
 
 
 def load_input(example: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,7 +88,7 @@ def predict(
         {"image": str(path), "text": text, "mask": "", "overlay": "", "foreground": float("nan"), "error": ""}
         for path, text in zip(images, texts, strict=True)
     ]
-    sentences = SentenceFeatureCache(model, processor) if model.config.use_text else None
+    sentences = TextFeatureCache(model, processor) if model.config.use_text else None
     for start in tqdm(range(0, len(rows), batch_size), desc="Predicting"):
         batch = rows[start : start + batch_size]
         examples = [read_or_report(row, processor) for row in batch]

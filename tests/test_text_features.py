@@ -9,11 +9,11 @@ from tiny import tiny_config, tiny_processor
 from tevia_hf import TeViAForSegmentation, build_trainer, evaluate_model
 from tevia_hf.data.augment import TextAwareAugmentation
 from tevia_hf.data.synthetic import synthetic_dataset
+from tevia_hf.inference.predict import predict_masks
+from tevia_hf.inference.text_features import TextFeatureCache
 from tevia_hf.prompts import flip_sentence
 from tevia_hf.training.arguments import TeViATrainingArguments
-from tevia_hf.training.prediction import predict_masks
-from tevia_hf.training.recipe import sentence_cache
-from tevia_hf.training.sentence_features import SentenceFeatureCache
+from tevia_hf.training.trainer import text_feature_cache
 
 SHORT = "left lung"
 LONG = "Bilateral pulmonary infection, two infected areas, upper left lung and lower right lung."
@@ -76,7 +76,7 @@ def test_evaluation_with_three_kinds_of_text_encodes_each_distinct_sentence_once
 
 
 def test_a_sentence_asked_for_again_is_not_encoded_again(tiny_model, encoded_rows):
-    cache = SentenceFeatureCache(tiny_model, tiny_processor())
+    cache = TextFeatureCache(tiny_model, tiny_processor())
     cache.fill([SHORT, LONG, SHORT])
     first, _ = cache([LONG])
     second, _ = cache([LONG])
@@ -84,22 +84,22 @@ def test_a_sentence_asked_for_again_is_not_encoded_again(tiny_model, encoded_row
 
 
 def test_many_sentences_are_encoded_in_batches(tiny_model, encoded_rows):
-    SentenceFeatureCache(tiny_model, tiny_processor(), batch_size=2).fill(["one", "two", "three", "four", "left"])
+    TextFeatureCache(tiny_model, tiny_processor(), batch_size=2).fill(["one", "two", "three", "four", "left"])
     assert encoded_rows == [2, 2, 1]
 
 
 @pytest.mark.parametrize("nothing", ["", "  "])
 def test_no_sentence_is_a_row_without_attention(model, nothing):
-    features, attention_mask = SentenceFeatureCache(model, tiny_processor())([SHORT, nothing])
+    features, attention_mask = TextFeatureCache(model, tiny_processor())([SHORT, nothing])
     assert attention_mask[0].any() and not attention_mask[1].any() and not features[1].any()
-    features, attention_mask = SentenceFeatureCache(model, tiny_processor())([nothing])
+    features, attention_mask = TextFeatureCache(model, tiny_processor())([nothing])
     assert not features.any() and not attention_mask.any()
 
 
 def test_features_are_as_long_as_the_longest_sentence_and_equal_direct_encoding(tiny_model):
     tiny_model.eval()
     processor = tiny_processor()
-    cache = SentenceFeatureCache(tiny_model, processor)
+    cache = TextFeatureCache(tiny_model, processor)
     cache.fill([SHORT, LONG])  # together, so that the short one is encoded with padding
     for sentence in (SHORT, LONG):
         tokens = processor(text=[sentence])
@@ -115,7 +115,7 @@ def test_features_are_as_long_as_the_longest_sentence_and_equal_direct_encoding(
 
 def test_token_mixing_keeps_the_features_of_padding():
     model, processor = TeViAForSegmentation(mixing_config()).eval(), tiny_processor()
-    features, attention_mask = SentenceFeatureCache(model, processor)([SHORT])
+    features, attention_mask = TextFeatureCache(model, processor)([SHORT])
     assert features.shape == (1, 24, 8) and attention_mask.all()
     torch.testing.assert_close(features, model.encode_text(**processor(text=[SHORT])), rtol=0, atol=1e-5)
     assert features[0, -1].any()
@@ -126,7 +126,7 @@ def test_cached_features_give_the_logits_of_token_ids(model, sentences):
     torch.nn.init.ones_(model.model.decoder[0].cross_attention.scale)  # so that the text counts
     processor = tiny_processor()
     tokens = processor(text=sentences)
-    features, attention_mask = SentenceFeatureCache(model, processor)(sentences)
+    features, attention_mask = TextFeatureCache(model, processor)(sentences)
     pixel_values = torch.randn(1, 3, 32, 32).expand(3, -1, -1, -1)
     with torch.no_grad():
         direct = model(pixel_values, **tokens).logits
@@ -147,5 +147,5 @@ def test_cached_features_give_the_logits_of_token_ids(model, sentences):
 def test_no_data_worker_is_made_to_run_the_encoder_on_a_gpu(device, workers, varied, is_cached, tiny_model):
     args = SimpleNamespace(device=torch.device(device), dataloader_num_workers=workers)
     augmentation = TextAwareAugmentation() if varied else None
-    cache = sentence_cache(tiny_model, tiny_processor(), args, augmentation)
+    cache = text_feature_cache(tiny_model, tiny_processor(), args, augmentation)
     assert (cache is not None) == is_cached

@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from transformers import AutoTokenizer
 
 
-class SentenceFeatureCache:
+class TextFeatureCache:
     """Text features of sentences by their words: each distinct one is encoded the first time it is asked for.
 
     The encoder is frozen, so that what it says of a sentence never changes during training or evaluation. Made for
-    `SegmentationCollator(sentence_features=...)`; `fill` beforehand where data loader workers read it.
+    `SegmentationCollator(text_features=...)`; `fill` beforehand where data loader workers read it.
 
     Args:
         model: a `TeViAForSegmentation` with text.
