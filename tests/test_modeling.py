@@ -388,16 +388,16 @@ def test_a_text_encoder_that_answers_in_tuples_by_its_config_is_read():
     assert TeViAForSegmentation(config).encode_text(torch.tensor([[2, 5, 3]])).shape == (1, 3, 8)
 
 
-def test_cross_attentions_are_shares_of_the_tokens_that_are_no_padding(tiny_model):
+def test_attentions_are_shares_of_the_tokens_that_are_no_padding(tiny_model):
     inputs = tiny_processor(64)([torch.zeros(40, 50)] * 2, ["left lung", "upper left lung and lower right lung"])
     outputs = tiny_model.eval()(**inputs, output_attentions=True)
     tokens = inputs["input_ids"].shape[1]
-    assert [tuple(a.shape) for a in outputs.cross_attentions] == [(2, 4, s, s, tokens) for s in (2, 4, 8)]
-    for attention in outputs.cross_attentions:
+    assert [tuple(a.shape) for a in outputs.attentions] == [(2, 4, s * s, tokens) for s in (2, 4, 8)]
+    for attention in outputs.attentions:
         torch.testing.assert_close(attention.sum(-1), torch.ones_like(attention[..., 0]))
         assert attention[0, ..., 4:].max() == 0 and attention[1].min() > 0
-    assert tiny_model(**inputs).cross_attentions is None
-    assert torch.equal(outputs.logits, tiny_model(**inputs).logits)
+    assert tiny_model(**inputs).attentions is None
+    assert_same(outputs.logits, tiny_model(**inputs).logits)
 
 
 def test_attention_weights_are_those_that_torch_applies(tiny_model):

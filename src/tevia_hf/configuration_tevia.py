@@ -80,7 +80,8 @@ class TeViAConfig(PreTrainedConfig):
         "alignment_loss",
         "text_embeddings",
         "visual_embeddings",
-        "cross_attentions",
+        "hidden_states",
+        "attentions",
     ]
 
     backbone_config: dict | PreTrainedConfig | None = None

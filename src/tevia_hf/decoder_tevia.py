@@ -66,8 +66,11 @@ class TeViAAttention(nn.MultiheadAttention):
             for x, weight, bias in zip((query, key, value), projections, biases, strict=True)
         )  # (batch, heads, tokens, dim)
         seen = None if key_padding_mask is None else ~key_padding_mask[:, None, None]
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
         weights = attention_weights(query, key, seen) if need_weights else None
+        if weights is None:
+            attended = F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
+        else:
+            attended = weights @ value
         return self.out_proj(attended.transpose(1, 2).flatten(2)), weights
 
 
@@ -154,7 +157,7 @@ class TeViADecoderBlock(nn.Module):
     def forward(self, features, skip, text_features=None, padding=None, gate=None, output_attentions=False):
         """Returns the next scale's map, this scale's guided map, its projected text, and where it attended to it.
 
-        The last two are `None` without text; the last is `(batch, heads, height, width, tokens)`, on demand.
+        The last two are `None` without text; the last is `(batch, heads, height * width, tokens)`, on demand.
         """
         x = features.flatten(2).transpose(1, 2)  # (batch, height * width, channels), row-major
         positions = sinusoidal_positions(*x.shape[1:], like=x)
@@ -163,8 +166,6 @@ class TeViADecoderBlock(nn.Module):
         if text_features is not None:
             text = self.text_projection(text_features)  # (batch, tokens, channels)
             x, weights = self.cross_attention(x, positions, text, padding, output_attentions)
-        if weights is not None:
-            weights = weights.unflatten(2, features.shape[2:])  # (batch, heads, height, width, tokens)
         guided = x.transpose(1, 2).unflatten(2, features.shape[2:])  # (batch, channels, height, width)
         return self.upsampling(guided, skip), guided, text, weights
 

@@ -1,7 +1,7 @@
 """Image processor of TeViA: pictures and masks in, `pixel_values` and `labels` out, and predictions back to masks."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypedDict
 
 import numpy as np
@@ -20,6 +20,7 @@ TORCH_MODES: dict[int, str] = {
     PILImageResampling.BICUBIC: "bicubic",
 }
 SERVICE_SETTINGS = ("image_processor_type", "processor_class", "auto_map")
+CHANNELS = (1, 3, 4)
 FLAT_STD = 1e-5  # a channel of one value becomes 0, not amplified rounding noise
 
 
@@ -30,11 +31,13 @@ class TeViAImageProcessorKwargs(TypedDict, total=False):
     size: int | list[int] | tuple[int, ...] | dict[str, int]
     resample: int
     do_antialias: bool
+    do_normalize: bool
     normalization: Literal["zscore", "fixed"]
     image_mean: float | list[float] | tuple[float, ...]
     image_std: float | list[float] | tuple[float, ...]
     num_labels: int
     swap_axes: bool
+    input_data_format: Literal["channels_first", "channels_last"] | None
     return_tensors: str | None
 
 
@@ -43,16 +46,19 @@ class TeViAImageProcessor(PilBackend):
 
     Args:
         do_resize: False keeps the size of the pictures; all pictures of one call must then be of one size.
-        size: `{"height": ..., "width": ...}` of `pixel_values`, in pixels.
+        size: `{"height": ..., "width": ...}` of `pixel_values`, in pixels; also [height, width] or a square's side.
         resample: NEAREST, BILINEAR or BICUBIC, computed on floats and not clipped. Masks are resized by their
             nearest pixel.
         do_antialias: smooth before shrinking. The published model does not; with `False` masks too are resized as
             there, by torch's `nearest`, which takes the upper left pixel and so moves a mask up to half a pixel.
+        do_normalize: False leaves the pixels in [0, 1].
         normalization: `"zscore"` gives each channel of each picture mean 0 and (biased) standard deviation 1, as the
             published model has it; `"fixed"` gives (x - `image_mean`) / `image_std` with x in [0, 1].
         num_labels: 1 = lesion or not; more = that many labels, 0 the background. 255 is ignored in both.
         swap_axes: hand over pictures and masks with rows and columns swapped, as the published code's reader does;
             post-processing swaps back. `size` is the size after swapping.
+        input_data_format: `"channels_first"` or `"channels_last"`, of arrays and tensors; by default their shape tells.
+            PIL images and files always have their channels last.
 
     Raises `TypeError` for a setting that does not exist, and `ValueError` or `StrictDataclassFieldValidationError` for
     a value that is not possible.
@@ -63,15 +69,18 @@ class TeViAImageProcessor(PilBackend):
     size = {"height": 224, "width": 224}
     resample = PILImageResampling.BICUBIC
     do_antialias = True
+    do_normalize = True
     normalization = "zscore"
     image_mean = IMAGENET_DEFAULT_MEAN
     image_std = IMAGENET_DEFAULT_STD
     num_labels = 1
     swap_axes = False
+    input_data_format = None
     return_tensors = "pt"
 
     def __init__(self, **kwargs: Any):
         settings = {name: value for name, value in kwargs.items() if name not in SERVICE_SETTINGS and value is not None}
+        check_names(settings, self.valid_kwargs.__annotations__, "The image processor")
         validate_typed_dict(self.valid_kwargs, settings)  # type: ignore[type-var]
         super().__init__(**kwargs)
 
@@ -86,8 +95,10 @@ class TeViAImageProcessor(PilBackend):
                 With one label, {0, 255} is read as {0, 1}; beside label 1, and with several labels, 255 means ignore.
             kwargs: settings of the class, for this call only.
 
-        Raises `ValueError` naming the picture or mask at fault: unreadable file, NaN pixels, other sizes, other values.
+        Raises `TypeError` for a setting that does not exist; `ValueError` naming the image or mask at fault: unreadable
+        file, several pages, shape that may be channels first or last, NaN pixels, other sizes, other values.
         """
+        check_names(kwargs, self.valid_kwargs.__annotations__, "The image processor")
         return super().preprocess(images, segmentation_maps, **kwargs)
 
     def post_process_segmentation(
@@ -115,18 +126,20 @@ class TeViAImageProcessor(PilBackend):
             return maps
         return [(p[0] > threshold if len(p) == 1 else p.argmax(dim=0)).to(torch.uint8) for p in maps]
 
-    def read_image(self, image: Any, index: int = 0) -> torch.Tensor:
+    def read_image(self, image: Any, index: int = 0, input_data_format: str | None = None) -> torch.Tensor:
         """One picture as float32 (1 or 3, height, width) in [0, 1], before resizing; errors name it by `index`."""
         name = _name("image", image, index)
-        pixels = _channels_first(_as_array(image, name), name)
+        pixels = _channels_first(image, name, input_data_format or self.input_data_format)
         if np.issubdtype(pixels.dtype, np.floating) and not np.isfinite(pixels).all():
             raise ValueError(f"{name} holds NaN or infinite pixels: replace them (numpy.nan_to_num) or leave it out.")
         return torch.from_numpy(_scale_to_unit(pixels))
 
-    def _read_map(self, mask: Any, index: int, num_labels: int, image_size: torch.Size) -> torch.Tensor:
+    def _read_map(
+        self, mask: Any, index: int, num_labels: int, image_size: torch.Size, input_data_format: str | None
+    ) -> torch.Tensor:
         """One mask as uint8 (height, width) of labels and 255 = ignore, before resizing."""
         name = _name("mask", mask, index)
-        labels = _single_channel(_as_array(mask, name, keep_palette=True), name)
+        labels = _single_channel(_channels_first(mask, name, input_data_format, keep_palette=True), name)
         if labels.shape != image_size:
             raise ValueError(
                 f"{name} is {labels.shape[0]} x {labels.shape[1]} (height x width) but its image is {image_size[0]} x "
@@ -140,10 +153,11 @@ class TeViAImageProcessor(PilBackend):
         segmentation_maps: Any,
         num_labels: int,
         swap_axes: bool,
+        input_data_format: str | None,
         return_tensors: str | None,
         **kwargs: Any,
     ) -> BatchFeature:
-        pixels = [self.read_image(image, index) for index, image in enumerate(_as_list(images, axes=4))]
+        pixels = [self.read_image(image, i, input_data_format) for i, image in enumerate(_as_list(images, axes=4))]
         if not pixels:
             raise ValueError("No images were given: hand over at least one.")
         sizes = [image.shape[-2:] for image in pixels]
@@ -152,7 +166,7 @@ class TeViAImageProcessor(PilBackend):
             maps = _as_list(segmentation_maps, axes=3 if len(pixels) > 1 else 4)
             if len(maps) != len(pixels):
                 raise ValueError(f"{len(pixels)} images but {len(maps)} segmentation maps: give one map per image.")
-            labels = [self._read_map(m, i, num_labels, sizes[i]) for i, m in enumerate(maps)]
+            labels = [self._read_map(m, i, num_labels, sizes[i], input_data_format) for i, m in enumerate(maps)]
         if swap_axes:
             pixels, labels = ([t.transpose(-1, -2) for t in tensors] for tensors in (pixels, labels))
         return BatchFeature(self._to_batch(pixels, labels, **kwargs), tensor_type=return_tensors)
@@ -165,6 +179,7 @@ class TeViAImageProcessor(PilBackend):
         size: Any,
         resample: int,
         do_antialias: bool,
+        do_normalize: bool,
         normalization: str,
         image_mean: Any,
         image_std: Any,
@@ -181,24 +196,40 @@ class TeViAImageProcessor(PilBackend):
             raise ValueError(
                 f"Images of sizes {sorted(shapes)} make no batch: set do_resize=True or pass them one by one."
             )
-        if normalization == "zscore":
+        if do_normalize and normalization == "zscore":
             pixel_values = [_zscore(image) for image in pixel_values]
         batch = torch.stack([image.expand(3, -1, -1) for image in pixel_values])
-        if normalization == "fixed":
+        if do_normalize and normalization == "fixed":
             batch = (batch - _per_channel(image_mean)) / _per_channel(image_std)
         return {"pixel_values": batch} | ({"labels": torch.stack(labels).long()} if labels else {})
 
-    def _standardize_kwargs(self, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
-        settings = super()._standardize_kwargs(**kwargs)
-        size = settings["size"]
-        if not (size.get("height") and size.get("width")):
-            raise ValueError(f'size must be {{"height": ..., "width": ...}}, got {dict(size)}.')
+    def _standardize_kwargs(self, size: Any = None, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
+        settings = super()._standardize_kwargs(size=_height_and_width(size), **kwargs)
         if settings["resample"] not in TORCH_MODES:
             choices = ", ".join(f"{int(mode)} ({torch_name})" for mode, torch_name in TORCH_MODES.items())
             raise ValueError(f"resample must be one of {choices}; got {settings['resample']}.")
         if not 1 <= settings["num_labels"] <= IGNORE_LABEL:
             raise ValueError(f"num_labels must be 1 to {IGNORE_LABEL}, got {settings['num_labels']}.")
         return settings
+
+
+def check_names(given: Iterable[str], known: Iterable[str], taker: str) -> None:
+    """Raises `TypeError` with the known names where a given one is none of them."""
+    if unknown := sorted(set(given) - set(known)):
+        raise TypeError(f"{taker} takes no {', '.join(unknown)}: give any of {', '.join(known)}.")
+
+
+def _height_and_width(size: Any) -> dict[str, int]:
+    """`size` as it is saved; an int is the side of a square."""
+    pair = [size, size] if isinstance(size, int) else size
+    is_pair = isinstance(pair, (list, tuple))
+    sides = dict(zip(("height", "width"), pair, strict=False)) if is_pair else dict(pair)
+    if set(sides) != {"height", "width"} or min(sides.values()) < 1 or (is_pair and len(pair) != 2):
+        raise ValueError(
+            'size must be {"height": ..., "width": ...}, [height, width] or the side of a square, in pixels; '
+            f"got {pair if is_pair else sides}."
+        )
+    return sides
 
 
 def _name(kind: str, item: Any, index: int) -> str:
@@ -213,9 +244,34 @@ def _as_list(items: Any, axes: int) -> list[Any]:
     return [items]
 
 
-def _as_array(item: Any, name: str, keep_palette: bool = False) -> np.ndarray:
+def _channels_first(item: Any, name: str, layout: str | None, keep_palette: bool = False) -> np.ndarray:
+    """The pixels as (1 or 3, height, width), alpha dropped; `layout` is an array's, None where its shape tells."""
     if isinstance(item, (str, os.PathLike, Image.Image)):
-        return _decode(item, name, keep_palette)
+        array, layout = _decode(item, name, keep_palette), "channels_last"
+    else:
+        array = _as_array(item, name)
+    if array.ndim == 2:
+        array = array[None]
+    elif array.ndim == 3 and (layout or _layout(array.shape, name)) == "channels_last":
+        array = np.moveaxis(array, -1, 0)
+    if array.ndim != 3 or array.shape[0] not in CHANNELS or array.size == 0:
+        raise ValueError(
+            f"{name} has {f'{len(array)} channels' if layout and array.ndim == 3 else f'shape {array.shape}'}: give "
+            "(height, width), (height, width, channels) or (channels, height, width) with 1, 3 or 4 channels."
+        )
+    return array[:3]
+
+
+def _layout(shape: tuple[int, ...], name: str) -> str:
+    if shape[0] in CHANNELS and shape[-1] in CHANNELS:
+        raise ValueError(
+            f"{name} has shape {shape}, whose channels may come first or last: name it by "
+            'input_data_format="channels_first" or "channels_last", or give a PIL image.'
+        )
+    return "channels_last" if shape[-1] in CHANNELS else "channels_first"
+
+
+def _as_array(item: Any, name: str) -> np.ndarray:
     if isinstance(item, torch.Tensor):
         item = item.detach().cpu()
         return (item.float() if item.dtype == torch.bfloat16 else item).numpy()
@@ -226,32 +282,24 @@ def _as_array(item: Any, name: str, keep_palette: bool = False) -> np.ndarray:
 
 def _decode(item: Any, name: str, keep_palette: bool) -> np.ndarray:
     try:
-        image = ImageOps.exif_transpose(item if isinstance(item, Image.Image) else Image.open(item))
+        image = item if isinstance(item, Image.Image) else Image.open(item)
+        pages = getattr(image, "n_frames", 1)
+        image = ImageOps.exif_transpose(image)
     except (FileNotFoundError, IsADirectoryError, PermissionError):
         raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(
             f"{name} cannot be read ({error}): the file is corrupt; restore it or leave it out."
         ) from error
+    if pages > 1:
+        raise ValueError(
+            f"{name} holds {pages} pages, one is expected: choose one (`image.seek(number)`, then give `image.copy()`)."
+        )
     if image.mode in ("LA", "La", "RGBa", "RGBX"):
         return np.asarray(image)[..., : 1 if image.mode[0] == "L" else 3]
     if image.mode in ("CMYK", "YCbCr", "HSV", "LAB") or (image.mode in ("P", "PA") and not keep_palette):
         image = image.convert("RGB")
     return np.asarray(image)  # a palette mask keeps its indices, which are the labels
-
-
-def _channels_first(array: np.ndarray, name: str) -> np.ndarray:
-    """(1 or 3, height, width), alpha dropped."""
-    if array.ndim == 2:
-        array = array[None]
-    elif array.ndim == 3 and array.shape[0] not in (1, 3, 4) and array.shape[-1] in (1, 3, 4):
-        array = np.moveaxis(array, -1, 0)
-    if array.ndim != 3 or array.shape[0] not in (1, 3, 4) or array.size == 0:
-        raise ValueError(
-            f"{name} has shape {array.shape}: give (height, width), (height, width, channels) or (channels, height, "
-            "width) with 1, 3 or 4 channels."
-        )
-    return array[:3]
 
 
 def _scale_to_unit(pixels: np.ndarray) -> np.ndarray:
@@ -264,8 +312,7 @@ def _scale_to_unit(pixels: np.ndarray) -> np.ndarray:
     return ((pixels.astype(np.float64) - low) / ((high - low) or 1.0)).astype(np.float32)
 
 
-def _single_channel(array: np.ndarray, name: str) -> np.ndarray:
-    channels = _channels_first(array, name)
+def _single_channel(channels: np.ndarray, name: str) -> np.ndarray:
     if len(channels) > 1 and not (channels == channels[:1]).all():
         raise ValueError(
             f"{name} has {len(channels)} channels that differ: a coloured mask has no labels; save it as one channel "

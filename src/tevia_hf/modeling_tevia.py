@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput, can_return_tuple, logging
+from transformers.utils import ModelOutput, logging
 
 from .alignment_tevia import (
     HEAD_GRIDS,
@@ -50,15 +50,19 @@ class TeViAModelOutput(ModelOutput):
         guided_features: a map `(batch, channels, height, width)` a scale, coarse first, after text guidance.
         text_embeddings: a vector `(batch, channels)` a scale, the mean of its tokens; `None` without a text branch.
         has_text: `(batch,)` bool, False where the null text stood in.
-        cross_attentions: with `output_attentions`, `(batch, heads, height, width, tokens)` a scale, coarse first: how
-            much each place of the image looked at each token.
+        hidden_states: with `output_hidden_states`, four maps `(batch, channels, height, width)`: the one that enters
+            the decoder, of stride 32, and what its three blocks give, of strides 16, 8 and 4 (`last_hidden_state`).
+        attentions: with `output_attentions`, of each decoder block how much every place of the image attends to every
+            token, `(batch, heads, height * width, tokens)`, places row by row, strides 32, 16 and 8; `None` without a
+            text branch.
     """
 
     last_hidden_state: torch.Tensor | None = None
     guided_features: tuple[torch.Tensor, ...] | None = None
     text_embeddings: tuple[torch.Tensor, ...] | None = None
     has_text: torch.Tensor | None = None
-    cross_attentions: tuple[torch.Tensor, ...] | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
 
 
 @dataclass
@@ -72,7 +76,7 @@ class TeViASegmentationOutput(ModelOutput):
         logits: `(batch, num_labels, height, width)` at the size of `pixel_values`.
         text_embeddings: a vector `(batch, channels)` a scale, coarse first.
         visual_embeddings: likewise, of the true foreground; a zero vector where a sample has none.
-        cross_attentions: with `output_attentions`, `(batch, heads, height, width, tokens)` a scale, coarse first.
+        hidden_states, attentions: on demand, see `TeViAModelOutput`; of the image padded to multiples of 32 a side.
     """
 
     loss: torch.Tensor | None = None
@@ -81,7 +85,8 @@ class TeViASegmentationOutput(ModelOutput):
     logits: torch.Tensor | None = None
     text_embeddings: tuple[torch.Tensor, ...] | None = None
     visual_embeddings: tuple[torch.Tensor, ...] | None = None
-    cross_attentions: tuple[torch.Tensor, ...] | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
 
 
 class TeViAPreTrainedModel(PreTrainedModel):
@@ -108,6 +113,14 @@ class TeViAPreTrainedModel(PreTrainedModel):
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         model.freeze()  # loading replaces the parameters, and with them their `requires_grad`
         return loaded
+
+    def resolve_outputs(self, *asked: bool | None) -> tuple[bool, bool, bool]:
+        """Whether attentions, hidden states and a dictionary are given: what the call says, else the config."""
+        names = ("output_attentions", "output_hidden_states", "return_dict")
+        return tuple(
+            bool(getattr(self.config, name) if value is None else value)
+            for name, value in zip(names, asked, strict=True)
+        )
 
     def activation_checkpointing_enable(self, *args, **kwargs) -> None:
         """Saves memory in training: the decoder's attentions and the layers of the vision model are computed twice."""
@@ -270,10 +283,10 @@ class TeViAModel(TeViAPreTrainedModel):
         if mixing:
             return text_features, None, has_text
         first = torch.arange(attention_mask.shape[1], device=has_text.device) == 0
-        padding = ~torch.where(has_text[:, None], attention_mask.bool(), first)
-        return text_features, padding, has_text
+        # Logical operators: onnxruntime selects floats and integers, but no booleans.
+        read = (attention_mask.bool() & has_text[:, None]) | (first & ~has_text[:, None])
+        return text_features, ~read, has_text
 
-    @can_return_tuple
     def forward(
         self,
         pixel_values: torch.Tensor,
@@ -281,8 +294,13 @@ class TeViAModel(TeViAPreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         text_features: torch.Tensor | None = None,
         output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
     ) -> TeViAModelOutput | tuple:
-        """`pixel_values (batch, 3, height, width)`, its sides multiples of 32; text as in `TeViAForSegmentation`."""
+        """`pixel_values (batch, 3, height, width)`, its sides multiples of 32; else as in `TeViAForSegmentation`."""
+        output_attentions, output_hidden_states, return_dict = self.resolve_outputs(
+            output_attentions, output_hidden_states, return_dict
+        )
         # 1. Four maps of the image, coarse to fine.
         maps = self.backbone(pixel_values.to(self.dtype))[::-1]
         maps = [lateral(m) for lateral, m in zip(self.laterals, maps, strict=True)]
@@ -297,10 +315,11 @@ class TeViAModel(TeViAPreTrainedModel):
             text_features = None
 
         # 3. Three guided blocks, coarse to fine.
-        x, guided_features, texts, attentions = maps[0], [], [], []
+        x, states, guided_features, texts, attentions = maps[0], [maps[0]], [], [], []
         for scale, block in enumerate(self.decoder):
             gate = self.prototype_memory.gate(scale) if self.config.use_text else None
-            x, guided, text, weights = block(x, maps[scale + 1], text_features, padding, gate, bool(output_attentions))
+            x, guided, text, weights = block(x, maps[scale + 1], text_features, padding, gate, output_attentions)
+            states.append(x)
             guided_features.append(guided)
             texts.append(text)
             attentions.append(weights)
@@ -309,8 +328,15 @@ class TeViAModel(TeViAPreTrainedModel):
         text_embeddings = None
         if self.config.use_text:
             text_embeddings = tuple(mean_token(text, padding) for text in texts)
-        shown = tuple(attentions) if output_attentions and self.config.use_text else None
-        return TeViAModelOutput(x, tuple(guided_features), text_embeddings, has_text, shown)
+        output = TeViAModelOutput(
+            x,
+            tuple(guided_features),
+            text_embeddings,
+            has_text,
+            hidden_states=tuple(states) if output_hidden_states else None,
+            attentions=tuple(attentions) if output_attentions and self.config.use_text else None,
+        )
+        return output if return_dict else output.to_tuple()
 
 
 class TeViAForSegmentation(TeViAPreTrainedModel):
@@ -358,7 +384,6 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
 
     encode_text.__doc__ = TeViAModel.encode_text.__doc__
 
-    @can_return_tuple
     def forward(
         self,
         pixel_values: torch.Tensor,
@@ -367,6 +392,8 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
         text_features: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
     ) -> TeViASegmentationOutput | tuple:
         """Mask logits, and the losses where `labels` are given.
 
@@ -377,13 +404,18 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
             text_features: `(batch, tokens, dim)`, what `encode_text` gave, instead of `input_ids`; hand over the
                 `attention_mask` with it, or padding counts as text.
             labels: `(batch, height, width)` integers; 255 is ignored.
-            output_attentions: also return `cross_attentions`.
+            output_attentions, output_hidden_states: also return `attentions`, `hidden_states`; by default what the
+                config says, as for `return_dict`.
+            return_dict: `False` gives a tuple of what is not `None`.
         """
+        output_attentions, output_hidden_states, return_dict = self.resolve_outputs(
+            output_attentions, output_hidden_states, return_dict
+        )
         # 1. Encoders and decoder, on sides padded to multiples of 32.
         height, width = self.check_image(pixel_values)
         pixel_values = pad_to_stride(pixel_values)
         outputs = self.model(
-            pixel_values, input_ids, attention_mask, text_features, output_attentions, return_dict=True
+            pixel_values, input_ids, attention_mask, text_features, output_attentions, output_hidden_states, True
         )
 
         # 2. Logits, cut back to the image.
@@ -399,9 +431,17 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
             visual_embeddings = self.embed_foreground(outputs.guided_features, head_features, labels)
             text_loss = alignment_loss(outputs.text_embeddings, visual_embeddings, outputs.has_text)
             loss = loss + self.config.alignment_loss_weight * text_loss
-        return TeViASegmentationOutput(
-            loss, mask_loss, text_loss, logits, outputs.text_embeddings, visual_embeddings, outputs.cross_attentions
+        output = TeViASegmentationOutput(
+            loss,
+            mask_loss,
+            text_loss,
+            logits,
+            outputs.text_embeddings,
+            visual_embeddings,
+            outputs.hidden_states,
+            outputs.attentions,
         )
+        return output if return_dict else output.to_tuple()
 
     def embed_foreground(self, guided_features, head_features, labels) -> tuple[torch.Tensor, ...]:
         """Vectors of the true foreground, `(batch, channels)` a scale; zero where a sample has none."""

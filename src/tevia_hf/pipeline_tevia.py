@@ -19,13 +19,16 @@ TASK = "text-guided-image-segmentation"
 LESION_COLOUR = np.array([230, 159, 0], np.float32)
 FILL_OPACITY = 0.45
 SECONDS_TO_ANSWER = 30
+# A row of a data set is taken as it is; any other key may be a text under another name, which must not get lost.
+ROW_KEYS = ("image", "text", "mask", "id", "group", "spacing_mm")
 
 
 class TeViASegmentationPipeline(Pipeline):
     """Masks of the pictures' own size, with scores, from pictures and sentences.
 
     `pipe(image, "sentence")`, `pipe([image, ...], ["sentence", ...])`, `pipe({"image": ..., "text": ...})`, or a list,
-    a data set or a generator of such mappings, with `batch_size=` for several at once.
+    a data set or a generator of such mappings, with `batch_size=` for several at once. Of a row with the columns of
+    `load_segmentation_dataset` the others are ignored.
     """
 
     _load_processor = True  # type: ignore[assignment]
@@ -49,8 +52,8 @@ class TeViASegmentationPipeline(Pipeline):
         inside it (of an empty mask 0).
 
         Warns of a missing sentence where the model never missed one in training (`text_dropout=0`).
-        Raises `ValueError` where counts differ, texts are given twice, or an address gives no picture; the processor's
-        errors besides.
+        Raises `ValueError` where counts differ, texts are given twice, a mapping has other keys, or an address gives no
+        picture; the processor's errors besides.
         """
         pairs = paired(inputs, text)
         return [] if pairs == [] else super().__call__(pairs, **kwargs)
@@ -74,7 +77,7 @@ class TeViASegmentationPipeline(Pipeline):
                 UserWarning,
                 stacklevel=2,
             )
-        return {**self.processor([picture], [text]), "picture": [picture]}
+        return {**self.processor([picture], [text], input_data_format="channels_first"), "picture": [picture]}
 
     def _forward(self, input_tensors: dict[str, Any], **_: Any) -> dict[str, Any]:  # type: ignore[override]
         pictures = input_tensors.pop("picture")
@@ -160,12 +163,21 @@ def pair(item: Any, text: Any, index: int) -> dict[str, Any]:
     if isinstance(item, Mapping):
         if text is not None:
             raise ValueError("The inputs are mappings, which hold their own text: leave `text` out.")
-        if "image" not in item:
-            raise ValueError(f'Input {index} has no image but {sorted(item)}: give {{"image": ..., "text": ...}}.')
+        check_keys(item, index)
         item, text = item["image"], item.get("text")
     if not isinstance(text, (str, type(None))):
         raise TypeError(f"text {index} is a {type(text).__name__}: give a string, or None for no text.")
     return {"image": item, "text": text, "index": index}
+
+
+def check_keys(item: Mapping[str, Any], index: int) -> None:
+    if "image" not in item:
+        raise ValueError(f'Input {index} has no image but {sorted(item)}: give {{"image": ..., "text": ...}}.')
+    if unknown := [key for key in item if key not in ROW_KEYS]:
+        raise ValueError(
+            f'Input {index} has keys that the pipeline does not read, {unknown}: give {{"image": ..., "text": ...}} '
+            f"without others (a data set's {', '.join(ROW_KEYS[2:])} are ignored)."
+        )
 
 
 def fetched(address: str) -> Image.Image:
