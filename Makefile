@@ -3,10 +3,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TIMM := $(VENV)/timm
+CONFORMANCE := $(VENV)/conformance
 # Said in every pip command: nothing installed later may replace the tested build of torch.
 PIP_INSTALL := $(BIN)/python -m pip install -c constraints.txt $(shell grep '^torch==' constraints.txt)
 
-.PHONY: demo test test-timm lint check-env encoders clean
+.PHONY: demo test test-timm conformance lint check-env encoders clean
 
 demo: $(STAMP)
 	@$(BIN)/tevia demo --output-dir outputs/demo --overwrite
@@ -18,6 +19,10 @@ test: $(STAMP)
 test-timm: $(STAMP)
 	@test -d $(TIMM) || $(BIN)/python -m pip install -q -c constraints.txt --no-deps --target $(TIMM) timm torchvision
 	@PYTHONPATH=$(TIMM) $(BIN)/python -m pytest -q tests/test_timm.py
+
+# transformers' own tests of its classes, on ours; those that fail on purpose are in tools/conformance/exceptions.py.
+conformance: $(STAMP)
+	@$(BIN)/python tools/conformance/run.py $(CONFORMANCE)
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .

@@ -114,12 +114,11 @@ class TeViAPreTrainedModel(PreTrainedModel):
         model.freeze()  # loading replaces the parameters, and with them their `requires_grad`
         return loaded
 
-    def resolve_outputs(self, *asked: bool | None) -> tuple[bool, bool, bool]:
-        """Whether attentions, hidden states and a dictionary are given: what the call says, else the config."""
+    def resolve_outputs(self, *asked):
+        """Which attentions, hidden states and form of output are given: what the call says, else the config."""
         names = ("output_attentions", "output_hidden_states", "return_dict")
-        return tuple(
-            bool(getattr(self.config, name) if value is None else value)
-            for name, value in zip(names, asked, strict=True)
+        return (
+            getattr(self.config, name) if value is None else value for name, value in zip(names, asked, strict=True)
         )
 
     def activation_checkpointing_enable(self, *args, **kwargs) -> None:
@@ -294,7 +293,7 @@ class TeViAModel(TeViAPreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         text_features: torch.Tensor | None = None,
         output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
+        output_hidden_states: bool | list[int] | None = None,
         return_dict: bool | None = None,
     ) -> TeViAModelOutput | tuple:
         """`pixel_values (batch, 3, height, width)`, its sides multiples of 32; else as in `TeViAForSegmentation`."""
@@ -333,7 +332,7 @@ class TeViAModel(TeViAPreTrainedModel):
             tuple(guided_features),
             text_embeddings,
             has_text,
-            hidden_states=tuple(states) if output_hidden_states else None,
+            hidden_states=pick(states, output_hidden_states),
             attentions=tuple(attentions) if output_attentions and self.config.use_text else None,
         )
         return output if return_dict else output.to_tuple()
@@ -392,7 +391,7 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
         text_features: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
+        output_hidden_states: bool | list[int] | None = None,
         return_dict: bool | None = None,
     ) -> TeViASegmentationOutput | tuple:
         """Mask logits, and the losses where `labels` are given.
@@ -404,8 +403,8 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
             text_features: `(batch, tokens, dim)`, what `encode_text` gave, instead of `input_ids`; hand over the
                 `attention_mask` with it, or padding counts as text.
             labels: `(batch, height, width)` integers; 255 is ignored.
-            output_attentions, output_hidden_states: also return `attentions`, `hidden_states`; by default what the
-                config says, as for `return_dict`.
+            output_attentions, output_hidden_states: also return `attentions`, `hidden_states` (or those at some places,
+                as `[0, -1]`); by default what the config says, as for `return_dict`.
             return_dict: `False` gives a tuple of what is not `None`.
         """
         output_attentions, output_hidden_states, return_dict = self.resolve_outputs(
@@ -459,6 +458,14 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
                 f"resize or pad it to at least {STRIDES[-1]} pixels a side."
             )
         return height, width
+
+
+def pick(states: list[torch.Tensor], wanted: bool | list[int]) -> tuple[torch.Tensor | None, ...] | None:
+    """All states, none of them, or those at some places with `None` at the others."""
+    if isinstance(wanted, bool):
+        return tuple(states) if wanted else None
+    kept = [range(len(states))[place] for place in wanted]
+    return tuple(state if place in kept else None for place, state in enumerate(states))
 
 
 def pad_to_stride(x: torch.Tensor) -> torch.Tensor:

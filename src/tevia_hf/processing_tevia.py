@@ -112,6 +112,12 @@ class TeViAProcessor(ProcessorMixin):
             data.update(self._tokenize(texts, **options["text_kwargs"]))
         return BatchFeature(data)
 
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> list[str]:
+        """As in transformers; the processor itself does not change by it."""
+        files = super().save_pretrained(*args, **kwargs)
+        vars(self).pop("auto_map", None)
+        return files
+
     def post_process_segmentation(self, outputs: Any, *args: Any, **kwargs: Any) -> list[torch.Tensor]:
         """Masks at the original sizes; see `TeViAImageProcessor.post_process_segmentation`."""
         return self.image_processor.post_process_segmentation(outputs, *args, **kwargs)
