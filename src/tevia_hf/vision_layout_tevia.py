@@ -59,7 +59,7 @@ class Layout:
     channels_last: bool = False
 
 
-def build_vision_model(config: PreTrainedConfig, **kwargs) -> PreTrainedModel:
+def build_vision_model(config: PreTrainedConfig) -> PreTrainedModel:
     """A vision model with random weights; `ValueError` where the config is of no such model."""
     family, found = config.model_type, model_class(config, (MODEL_MAPPING, MODEL_FOR_BACKBONE_MAPPING))
     if found is None:
@@ -69,7 +69,7 @@ def build_vision_model(config: PreTrainedConfig, **kwargs) -> PreTrainedModel:
             f"`{family}` takes `{found.main_input_name}`, not pictures, and cannot be the vision model: choose a "
             "convnext, swin or vit, or the `vision_config` of a pair such as CLIP."
         )
-    return build_encoder(found, config, **kwargs)
+    return build_encoder(found, config)
 
 
 def nearest(family: str) -> str:
@@ -157,7 +157,7 @@ def check_stage_ends(family: str, maps: list[torch.Tensor], sums: list[torch.Ten
 
 def has_size_of(total: torch.Tensor, m: torch.Tensor) -> bool:
     """Whether a sum is a map's worth of channels and places, in whatever order or windows."""
-    return total.numel() == m.numel() and m.shape[1] in (total.shape[1], total.shape[-1])
+    return total.ndim > 1 and total.numel() == m.numel() and m.shape[1] in (total.shape[1], total.shape[-1])
 
 
 def depends_on(output: torch.Tensor, sums: list[torch.Tensor]) -> list[bool]:
@@ -170,8 +170,8 @@ def depends_on(output: torch.Tensor, sums: list[torch.Tensor]) -> list[bool]:
 def on_meta(config: PreTrainedConfig) -> PreTrainedModel:
     """The vision model in training mode, without memory for its weights."""
     with torch.device("meta"):
-        # A copy, because the call writes the dtype into the config.
-        return build_vision_model(copy.deepcopy(config), dtype=torch.float32).train()
+        # Of a copy, so that the trial leaves the config alone; in float32 also where a model is loaded in another type.
+        return build_vision_model(copy.deepcopy(config)).float().train()
 
 
 def probe_size(config: PreTrainedConfig) -> int:
