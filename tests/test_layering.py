@@ -22,7 +22,7 @@ BELOW = {
     "evaluation": {"leaf", "kernel", "auto", "data", "inference"},
     "hub": {"leaf", "kernel", "auto", "data", "inference", "evaluation"},
     "demo": {"leaf", "kernel", "auto", "data", "inference", "training", "evaluation"},
-    "cli": {"leaf", "kernel", "auto", "data", "inference", "training", "evaluation", "hub", "demo"},
+    "tevia_cli": {"leaf", "kernel", "auto", "data", "inference", "training", "evaluation", "hub", "demo"},
 }
 MAY_IMPORT = {layer: below | {layer} for layer, below in BELOW.items()}
 KERNEL_LIBRARIES = {"torch", "transformers", "numpy", "PIL", "huggingface_hub"}
@@ -30,7 +30,10 @@ OPTIONAL_LIBRARIES = {"peft"}  # in a `try` the kernel may ask for them: the hub
 
 
 def layer_of(module: str) -> str:
-    """Layer of a module named from inside the package: `data.qata` -> `data`, `loss_tevia` -> `kernel`."""
+    """Layer of a module named from inside the package: `data.qata` -> `data`, `loss_tevia` -> `kernel`.
+
+    The command beside the package is named as if it were inside: `tevia_cli.main` -> `tevia_cli`.
+    """
     head = module.partition(".")[0]
     if head in LEAVES:
         return "leaf"
@@ -53,7 +56,8 @@ def absolute_names(node: ast.AST, package: str) -> list[str]:
 def upward_import(layer: str, name: str) -> str | None:
     """What is wrong with importing the full dotted name from a module of the layer, or None."""
     library, _, inner = name.partition(".")
-    if library == "tevia_hf":
+    if library in ("tevia_hf", "tevia_cli"):
+        inner = name if library == "tevia_cli" else inner
         target = layer_of(inner)
         allowed = inner == "__version__" or target in MAY_IMPORT[layer]
         return None if allowed else f"{layer} imports {name} ({target})"
@@ -96,20 +100,21 @@ def violations(module: str, code: str, is_package: bool = False) -> list[str]:
         found += filter(None, (upward_import(layer, name) for name in names))
         if layer == "kernel" and not is_copied_with_the_kernel(node):
             found.append(f"kernel says `{ast.unparse(node)}`, which the hub copy would miss")
-        habit = None if layer == "cli" else command_line_habit(node)
+        habit = None if layer == "tevia_cli" else command_line_habit(node)
         found += [f"{layer} uses {habit}"] if habit else []
     return found
 
 
 def source_modules() -> list[str]:
-    paths = (path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.py"))
-    return sorted(path for path in paths if path != "__init__.py")
+    inside, beside = SOURCE.rglob("*.py"), SOURCE.with_name("tevia_cli").rglob("*.py")
+    paths = [*(path.relative_to(SOURCE) for path in inside), *(path.relative_to(SOURCE.parent) for path in beside)]
+    return sorted(path.as_posix() for path in paths if path != Path("__init__.py"))
 
 
 @pytest.mark.parametrize("path", source_modules())
 def test_imports_point_downwards(path):
     module = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-    code = (SOURCE / path).read_text(encoding="utf-8")
+    code = ((SOURCE.parent if module.startswith("tevia_cli") else SOURCE) / path).read_text(encoding="utf-8")
     assert violations(module, code, is_package=path.endswith("__init__.py")) == []
 
 
@@ -137,7 +142,8 @@ def test_imports_point_downwards(path):
         ("training.recipe", "import argparse"),
         ("hub.convert_lightning", "print('done')"),
         ("hub.convert_lightning", "import sys\nsys.argv[1:]"),
-        ("hub.convert_lightning", "from ..cli import main"),
+        ("hub.convert_lightning", "from tevia_cli import main"),
+        ("hub.convert_lightning", "import tevia_cli.main"),
         ("helpers", "import os"),
     ],
 )
@@ -154,7 +160,8 @@ def test_a_planted_violation_is_caught(module, code):
         ("data.qata", "from ..io import read_image\nfrom .features import FEATURES"),
         ("training.recipe", "from ..auto import register\nfrom ..data import registry\nfrom . import callbacks"),
         ("hub.convert_lightning", "from .. import __version__\nfrom ..modeling_tevia import TeViAForSegmentation"),
-        ("cli.train", "import argparse\nfrom ..training.recipe import build_trainer\nprint('done')"),
+        ("tevia_cli.train", "import argparse\nfrom tevia_hf.training.recipe import build_trainer\nprint('done')"),
+        ("tevia_cli.push", "from .bundle import add_card_options"),
     ],
 )
 def test_a_downward_import_passes(module, code):

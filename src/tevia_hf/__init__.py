@@ -1,19 +1,13 @@
 """TeViA: text-guided segmentation of medical images, for the Hugging Face libraries.
 
-The public names are imported on first use, so that `import tevia_hf` loads neither torch nor transformers. Where
-transformers is imported too, before or after, its Auto classes and `pipeline` know TeViA.
+After `import tevia_hf` the Auto classes and `pipeline` of transformers know TeViA. What needs more than the model does,
+such as data sets and training, is imported on first use.
 """
 
-import sys
-import warnings
-from collections.abc import Callable
-from functools import partial
 from importlib import import_module
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec
-from importlib.util import find_spec
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+from . import auto as auto
 
 if TYPE_CHECKING:
     from .alignment_tevia import TeViAPrototypeMemory as TeViAPrototypeMemory
@@ -74,46 +68,9 @@ __all__ = ["__version__", *_MODULE_OF]
 def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = _MODULE_OF[name]
-    if module.endswith("_tevia"):
-        import_module("transformers")  # first, as everywhere: two threads must not wait for each other's half
-        import_module(f"{__name__}.auto")
-    globals()[name] = value = getattr(import_module(f"{__name__}.{module}"), name)
+    globals()[name] = value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
     return value
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-class _RegistersWithTransformers(MetaPathFinder):
-    """Imports `tevia_hf.auto` as soon as transformers is imported, which may be long after this package."""
-
-    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        if fullname != "transformers":
-            return None
-        sys.meta_path.remove(self)
-        try:
-            spec = find_spec(fullname)
-        finally:
-            sys.meta_path.insert(0, self)
-        if spec is not None and spec.loader is not None:
-            execute = spec.loader.exec_module
-            spec.loader.exec_module = partial(_execute_and_register, execute)  # type: ignore[method-assign]
-        return spec
-
-
-def _execute_and_register(execute: Callable[[ModuleType], None], module: ModuleType) -> None:
-    execute(module)
-    # A module of the kernel that is the first to ask for transformers cannot be registered half-way through.
-    if not any(name.startswith(f"{__name__}.") and name.endswith("_tevia") for name in sys.modules):
-        try:
-            import_module(f"{__name__}.auto")
-        except ImportError as error:
-            warnings.warn(f"transformers is imported, but TeViA cannot be registered with it: {error}", stacklevel=2)
-
-
-if "transformers" in sys.modules:
-    import_module(f"{__name__}.auto")
-elif not any(type(finder).__name__ == _RegistersWithTransformers.__name__ for finder in sys.meta_path):
-    sys.meta_path.insert(0, _RegistersWithTransformers())

@@ -13,6 +13,7 @@ from .lora_tevia import add_lora, is_lora, merge_lora
 from .vision_layout_tevia import STRIDES, build_vision_model, nearest, probe_layout, spatial_maps
 
 BATCH_NORM_MOMENTUM = 0.1
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 class TeViABackbone(EncoderFace):
@@ -78,7 +79,7 @@ class TeViABackbone(EncoderFace):
         if self.has_lora:
             # Adapters learn alone, and saved alone they must fit the weights and statistics they came from.
             for module in self.model.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                if isinstance(module, BATCH_NORMS):
                     module.eval()
         return self
 

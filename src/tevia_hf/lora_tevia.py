@@ -119,11 +119,8 @@ def take_lora_away(encoder: PreTrainedModel) -> None:
 
 
 def adapted_layers(encoder: PreTrainedModel) -> list[tuple[str, nn.Module]]:
-    try:
-        from peft.tuners.tuners_utils import BaseTunerLayer
-    except ImportError as error:
-        raise ImportError(PEFT_HINT) from error
-    return [(name, module) for name, module in encoder.named_modules() if isinstance(module, BaseTunerLayer)]
+    """The layers that peft has wrapped, by name."""
+    return [(name, module) for name, module in encoder.named_modules() if hasattr(module, "get_base_layer")]
 
 
 def is_lora(name: str) -> bool:

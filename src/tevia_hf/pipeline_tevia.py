@@ -13,7 +13,7 @@ from urllib.request import urlopen
 import numpy as np
 import torch
 from PIL import Image
-from transformers.pipelines.base import Pipeline
+from transformers import Pipeline
 
 TASK = "text-guided-image-segmentation"
 LESION_COLOUR = np.array([230, 159, 0], np.float32)

@@ -15,7 +15,7 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
 
 def data_options(args: argparse.Namespace) -> dict[str, Any]:
     """What `load_segmentation_dataset` and `list_examples` take beside name, folder and split."""
-    from ..training.arguments import DataArguments
+    from tevia_hf.training.arguments import DataArguments
 
     names = ("dataset", "sentences", "group_split", "split_seed", "window")
     return DataArguments(**{name: getattr(args, name) for name in names}).source_options()

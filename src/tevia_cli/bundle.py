@@ -20,8 +20,8 @@ def add_card_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..hub.bundle import read_bundle
-    from ..io.output_dir import claim_output_dir
+    from tevia_hf.hub.bundle import read_bundle
+    from tevia_hf.io.output_dir import claim_output_dir
 
     bundle = read_bundle(args.model, args.card, args.evaluation, args.name)
     claim_output_dir(args.output_dir, overwrite=args.overwrite, inputs=[args.model, args.card, args.evaluation])

@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..training.recipe import train_from_recipe
+    from tevia_hf.training.recipe import train_from_recipe
 
     trainer = train_from_recipe(args.recipe, args.overrides)
     best = trainer.state.best_metric

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from ..io.address import MASK_SUFFIXES, parse_window, with_window
+MASK_SUFFIXES = (".png", ".nii.gz", ".nii", ".npz")  # those of `tevia_hf.io`
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,9 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..inference.loading import load_trained
-    from ..inference.predict import list_images, predict, sentences_from_table
-    from ..io.output_dir import claim_output_dir
+    from tevia_hf.inference.loading import load_trained
+    from tevia_hf.inference.predict import list_images, predict, sentences_from_table
+    from tevia_hf.io.address import parse_window, with_window
+    from tevia_hf.io.output_dir import claim_output_dir
 
     images = list_images(args.images)
     if args.window:

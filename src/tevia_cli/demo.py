@@ -11,8 +11,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..demo.run import NUM_TRAIN_EPOCHS, run_demo
-    from ..io.output_dir import claim_output_dir
+    from tevia_hf.demo.run import NUM_TRAIN_EPOCHS, run_demo
+    from tevia_hf.io.output_dir import claim_output_dir
 
     claim_output_dir(args.output_dir, overwrite=args.overwrite)
     result = run_demo(args.output_dir, args.epochs or NUM_TRAIN_EPOCHS, args.seed)

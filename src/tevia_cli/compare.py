@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..evaluation.comparison import compare_runs, comparison_text
+    from tevia_hf.evaluation.comparison import compare_runs, comparison_text
 
     table = compare_runs(args.a, args.b, args.text, args.other_text or args.text, args.seed)
     print(comparison_text(table))

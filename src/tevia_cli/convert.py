@@ -13,10 +13,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
 
-    from ..hub.convert_lightning import convert_lightning_checkpoint, published_processor
-    from ..io.output_dir import claim_output_dir
-    from ..text_encoder_tevia import load_text_config
-    from ..vision_layout_tevia import load_vision_config
+    from tevia_hf.hub.convert_lightning import convert_lightning_checkpoint, published_processor
+    from tevia_hf.io.output_dir import claim_output_dir
+    from tevia_hf.text_encoder_tevia import load_text_config
+    from tevia_hf.vision_layout_tevia import load_vision_config
 
     vision_config, text_config = load_vision_config(args.vision), load_text_config(args.text)
     model = convert_lightning_checkpoint(args.checkpoint, vision_config, text_config)

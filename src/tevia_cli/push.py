@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..hub.bundle import push_model
+    from tevia_hf.hub.bundle import push_model
 
     print(push_model(args.model, args.repo, args.card, args.evaluation, args.private, args.message))
     return 0

@@ -29,12 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..data.registry import load_segmentation_dataset
-    from ..data.splits import groups_seen_in_training, sample
-    from ..evaluation.evaluate import evaluate_model
-    from ..evaluation.text_conditions import check_text_modes, check_texts
-    from ..inference.loading import load_trained, weights_digest
-    from ..io.output_dir import claim_output_dir
+    from tevia_hf.data.registry import load_segmentation_dataset
+    from tevia_hf.data.splits import groups_seen_in_training, sample
+    from tevia_hf.evaluation.evaluate import evaluate_model
+    from tevia_hf.evaluation.text_conditions import check_text_modes, check_texts
+    from tevia_hf.inference.loading import load_trained, weights_digest
+    from tevia_hf.io.output_dir import claim_output_dir
 
     text_modes = tuple(args.text.split(","))
     check_text_modes(text_modes)

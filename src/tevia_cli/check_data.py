@@ -19,11 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from types import SimpleNamespace
 
-    from ..data.check import check_dataset, count_words
-    from ..data.registry import list_examples
-    from ..image_processing_tevia import TeViAImageProcessor
-    from ..inference.text_features import token_counter
-    from ..io.output_dir import claim_output_dir
+    from tevia_hf.data.check import check_dataset, count_words
+    from tevia_hf.data.registry import list_examples
+    from tevia_hf.image_processing_tevia import TeViAImageProcessor
+    from tevia_hf.inference.text_features import token_counter
+    from tevia_hf.io.output_dir import claim_output_dir
 
     listing = list_examples(args.dataset, args.data_dir, **data_options(args))
     count_tokens = token_counter(args.tokenizer) if args.tokenizer else count_words

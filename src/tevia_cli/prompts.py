@@ -20,8 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..data.drawn_sentences import choose_grammar, draw_sentences
-    from ..data.registry import list_examples
+    from tevia_hf.data.drawn_sentences import choose_grammar, draw_sentences
+    from tevia_hf.data.registry import list_examples
 
     grammar = choose_grammar(args.dataset, args.grammar, args.template, args.empty_template)
     drawn = draw_sentences(list_examples(args.dataset, args.data_dir), grammar, args.finding, args.patient_sides)
