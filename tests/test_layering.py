@@ -3,6 +3,8 @@
 import ast
 import socket
 import sys
+from collections.abc import Collection, Mapping
+from graphlib import CycleError, TopologicalSorter
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 import tevia_hf
 
 SOURCE = Path(tevia_hf.__file__).parent
-LEAVES = {"labels", "prompts", "visualization", "metrics", "intervals", "io"}
+LEAVES = {"extras", "labels", "prompts", "visualization", "metrics", "intervals", "io"}
 BELOW = {
     "leaf": set(),
     "kernel": set(),
@@ -166,6 +168,73 @@ def test_a_planted_violation_is_caught(module, code):
 )
 def test_a_downward_import_passes(module, code):
     assert violations(module, code) == []
+
+
+def imported_modules(code: str, package: str, known: Collection[str]) -> set[str]:
+    """Modules among the known that the code imports, inside functions too, but not for type checkers alone.
+
+    Of `from a import b` that is the module `a.b`, or else `a`.
+    """
+    tree = ast.parse(code)
+    guards = [node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    unseen = {id(node) for guard in guards for statement in guard.body for node in ast.walk(statement)}
+    names = [name for node in ast.walk(tree) if id(node) not in unseen for name in absolute_names(node, package)]
+    found = (name if name in known else name.rpartition(".")[0] for name in names)
+    return {name for name in found if name in known}
+
+
+def import_graph(codes: Mapping[str, str], packages: Collection[str]) -> dict[str, set[str]]:
+    """Module -> modules that it imports."""
+    graph = {}
+    for name, code in codes.items():
+        package = name if name in packages else name.rpartition(".")[0]
+        graph[name] = imported_modules(code, package, codes) - {name}
+    return graph
+
+
+def cycle_in(graph: Mapping[str, set[str]]) -> list[str]:
+    """Modules that import each other in a ring, or none."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return error.args[1]
+    return []
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    names = {path: f"tevia_hf.{path}".removesuffix(".py").replace("/", ".") for path in source_modules()}
+    packages = {"tevia_hf", *(name.removesuffix(".__init__") for name in names.values() if name.endswith(".__init__"))}
+    codes = {names[path].removesuffix(".__init__"): (SOURCE / path).read_text(encoding="utf-8") for path in names}
+    codes["tevia_hf"] = (SOURCE / "__init__.py").read_text(encoding="utf-8")
+    graph = import_graph(codes, packages)
+    assert len(graph) > 80 and sum(map(len, graph.values())) > 200
+    assert cycle_in(graph) == []
+
+
+@pytest.mark.parametrize(
+    "codes",
+    [
+        {"p.a": "from .b import x", "p.b": "from p.a import y"},
+        {"p.a": "from . import b", "p.b": "import p.a"},
+        {"p.a": "from p.b import x", "p.b": "def late():\n    from p.c import y", "p.c": "from .a import z"},
+        {"p": "from p.a import x", "p.a": "from p import y"},
+        {"p": "from .a import x", "p.a": "from .b import y", "p.b": "from . import z"},
+    ],
+)
+def test_a_planted_cycle_is_found(codes):
+    assert cycle_in(import_graph(codes, {"p"}))
+
+
+@pytest.mark.parametrize(
+    "codes",
+    [
+        {"p.a": "from .b import x", "p.b": "import os"},
+        {"p": "from p.a import x", "p.a": "from . import b", "p.b": "import os"},
+        {"p.a": "from .b import x", "p.b": "if TYPE_CHECKING:\n    from p.a import y"},
+    ],
+)
+def test_imports_without_a_cycle_pass(codes):
+    assert cycle_in(import_graph(codes, {"p"})) == []
 
 
 def test_relative_imports_of_a_package_start_at_itself():

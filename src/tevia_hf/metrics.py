@@ -9,9 +9,12 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
 
+from tevia_hf.extras import needed_for
 from tevia_hf.intervals import Interval, ratio_interval
+
+with needed_for("Scoring masks"):
+    from scipy import ndimage
 
 IGNORE_LABEL = 255
 SURFACE_TOLERANCE = 2.0
@@ -198,7 +201,9 @@ def _outline_pair(predicted: np.ndarray, true: np.ndarray, spacing: Spacing, tol
     if not (predicted.any() and true.any()):
         return float(np.hypot(*np.multiply(true.shape, spacing))), 0.0
     import torch  # both take seconds to load, which overlap alone need not wait for
-    from monai.metrics import compute_hausdorff_distance, compute_surface_dice
+
+    with needed_for("Scoring boundaries"):
+        from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 
     a, b = (torch.from_numpy(np.ascontiguousarray(mask))[None, None] for mask in (predicted, true))
     hd95 = compute_hausdorff_distance(a, b, include_background=True, percentile=95, spacing=list(spacing))

@@ -4,8 +4,9 @@ import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from PIL import Image, ImageChops, ImageDraw, ImageFont
-from scipy.ndimage import minimum_filter
+from PIL import Image, ImageDraw, ImageFont
+
+from tevia_hf.extras import needed_for
 
 # Okabe-Ito colours, told apart by colour-blind readers too; the first is that of a lesion.
 LABEL_COLOURS = [(230, 159, 0), (86, 180, 233), (204, 121, 167), (0, 158, 115), (213, 94, 0), (0, 114, 178)]
@@ -108,8 +109,9 @@ def interval_chart(
     values: Mapping[str, tuple[float, tuple[float, float] | None]], title: str, label: str
 ) -> Image.Image:
     """RGB chart of one bar a name, each a value from 0 to 1 with its interval (None for none)."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # takes a second to load
-    from matplotlib.figure import Figure
+    with needed_for("Drawing a chart"):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg  # takes a second to load
+        from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 1.2 + 0.45 * len(values)), dpi=120, facecolor=_unit(PAPER), layout="constrained")
     canvas, axes = FigureCanvasAgg(figure), figure.add_subplot(facecolor=_unit(PAPER))
@@ -180,9 +182,19 @@ def _area(labels: np.ndarray, label: int) -> Image.Image:
 
 def _outline(area: Image.Image) -> Image.Image:
     """A line of about 1/200 of the longer side, at least 2 px, just inside the area."""
-    width = 2 * max(2, max(area.size) // 200) + 1
-    inner = minimum_filter(np.asarray(area), width, mode="constant", cval=0)
-    return ImageChops.subtract(area, Image.fromarray(inner))
+    inner = np.asarray(area) > 0
+    for axis in (0, 1):
+        inner = _shrunk(inner, max(2, max(area.size) // 200), axis)
+    return Image.fromarray(np.where(inner, 0, np.asarray(area)).astype(np.uint8))
+
+
+def _shrunk(area: np.ndarray, reach: int, axis: int) -> np.ndarray:
+    """Where all pixels up to `reach` away along the axis lie in the area; beyond the image lies none."""
+    width = 2 * reach + 1
+    padding = [(0, 0), (0, 0)]
+    padding[axis] = (reach + 1, reach)
+    sums = np.moveaxis(np.cumsum(np.pad(area, padding), axis, dtype=np.int32), axis, 0)
+    return np.moveaxis(sums[width:] - sums[:-width] == width, 0, axis)
 
 
 def _tile_size(rows: Sequence[Sequence[Image.Image]]) -> tuple[int, int]:

@@ -7,10 +7,13 @@ from zlib import crc32
 import datasets
 import numpy as np
 import torch
-from monai.transforms import Compose, RandAdjustContrast, RandGaussianNoise, RandRotated, RandZoomd
 
 from tevia_hf.data.features import decode_part, lesion_pixels, undecoded
+from tevia_hf.extras import needed_for
 from tevia_hf.prompts import flip_sentence, flip_with_mask, follow_mask
+
+with needed_for("Augmentation"):
+    from monai.transforms import Compose, RandAdjustContrast, RandGaussianNoise, RandRotated, RandZoomd
 
 ZOOMS = (0.95, 1.2)
 ROTATION_DEGREES = 15.0

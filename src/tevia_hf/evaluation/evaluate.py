@@ -4,11 +4,16 @@ import numpy as np
 from datasets import Dataset
 
 from ..data.features import reference_labels, spacing_of, undecoded
+from ..extras import needed_for
 from ..inference.predict import predict_masks
 from ..inference.text_features import TextFeatureCache
 from ..metrics import common_spacing, score_images
 from .report import READING_MODES, EvaluationReport, Measured, is_lesion, report_of
 from .text_conditions import TEXT_MODES, check_text_modes, check_texts, no_sentences
+
+with needed_for("Evaluation"):  # at its end only, but what is missing then is missed before the first image
+    import matplotlib as matplotlib
+    import monai as monai
 
 SHOWN_EXAMPLES = 4
 

@@ -5,17 +5,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
-from datasets.utils import tqdm
 
 from ..data.collate import SegmentationCollator
 from ..data.features import decode_part
 from ..data.pairing import example_id
 from ..data.tables import sentences_for
+from ..extras import needed_for
 from ..io import SUFFIXES, MedicalImage, is_image_file, parse_address, read_image, stem, write_mask
 from ..visualization import overlay
 from .text_features import TextFeatureCache
+
+with needed_for("Predicting files"):
+    import pandas as pd
+    from datasets.utils import tqdm
 
 
 @torch.no_grad()

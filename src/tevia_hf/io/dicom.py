@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from tevia_hf.extras import needed_for
 from tevia_hf.io.address import Address
 from tevia_hf.io.medical_image import Geometry, MedicalImage
-from tevia_hf.io.pixels import check_finite, check_size, choose_number, require, to_labels, to_unit
+from tevia_hf.io.pixels import check_finite, check_size, choose_number, to_labels, to_unit
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _REFERENCES = ("SOPInstanceUID", "SOPClassUID", "FrameOfReferenceUID", "SeriesInstanceUID", "StudyInstanceUID")
@@ -49,7 +50,8 @@ def read_dicom(address: Address, is_mask: bool = False, most_pixels: int | None 
 
 
 def _open(path: Path) -> Any:
-    pydicom = require("pydicom", path)
+    with needed_for(f"{path}: reading it"):
+        import pydicom
     try:
         return pydicom.dcmread(path, force=True)
     except Exception as error:  # pydicom raises nearly anything on damaged bytes

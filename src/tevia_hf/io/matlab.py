@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from tevia_hf.extras import needed_for
 from tevia_hf.io.address import Address
 from tevia_hf.io.medical_image import Geometry, MedicalImage
-from tevia_hf.io.pixels import check_size, require
+from tevia_hf.io.pixels import check_size
 
 
 def read_matlab(address: Address, is_mask: bool = False, most_pixels: int | None = None) -> MedicalImage:
@@ -38,7 +39,8 @@ def read_brain_tumor_record(path: str | Path) -> tuple[int, str]:
 
 @contextmanager
 def _record(path: Path) -> Iterator[Any]:
-    h5py = require("h5py", path)
+    with needed_for(f"{path}: reading it"):
+        import h5py
     try:
         with h5py.File(path) as file:
             yield file["cjdata"]

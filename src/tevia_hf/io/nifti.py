@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tevia_hf.extras import needed_for
 from tevia_hf.io.address import Address, Plane
 from tevia_hf.io.medical_image import Geometry, MedicalImage
 from tevia_hf.io.pixels import (
@@ -14,7 +15,6 @@ from tevia_hf.io.pixels import (
     check_finite,
     check_size,
     choose_number,
-    require,
     to_labels,
     to_unit,
 )
@@ -61,9 +61,10 @@ class _Canonical(NamedTuple):
 
 
 def _open(path: Path) -> Any:
-    nibabel = require("nibabel", path)
+    with needed_for(f"{path}: reading it"):
+        import nibabel
     try:
-        volume = nibabel.load(path)
+        volume: Any = nibabel.load(path)
         shape = volume.shape
     except Exception as error:  # nibabel raises nearly anything on damaged bytes
         raise ValueError(f"{path}: not readable as NIfTI ({error}). Fetch or export the file again.") from error

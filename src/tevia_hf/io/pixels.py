@@ -1,8 +1,6 @@
 """Stored values to what is seen."""
 
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 
@@ -74,11 +72,3 @@ def check_size(height: int, width: int, path: Path, most_pixels: int | None) -> 
         raise ValueError(
             f"{path}: claims {height} x {width} pixels, more than {most_pixels:,}. Shrink it or cut it up first."
         )
-
-
-def require(package: str, path: Path) -> ModuleType:
-    """An optional package. Raises `ValueError` that says what to install."""
-    try:
-        return import_module(package)
-    except ImportError as error:
-        raise ValueError(f"{path}: reading it needs {package}: pip install 'tevia_hf[medical]'.") from error

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from tevia_hf.extras import needed_for
 from tevia_hf.io.address import MASK_SUFFIXES
 from tevia_hf.io.medical_image import Geometry, MedicalImage
-from tevia_hf.io.pixels import require
 
 _REFERENCES = {
     "referenced_sop_instance_uid": "SOPInstanceUID",
@@ -68,7 +68,8 @@ def _write_png(path: Path, labels: np.ndarray, num_labels: int, like: MedicalIma
 
 
 def _write_nifti(path: Path, labels: np.ndarray, num_labels: int, like: MedicalImage | None) -> None:
-    nibabel = require("nibabel", path)
+    with needed_for(f"{path}: writing it"):
+        import nibabel
     volume = nibabel.as_closest_canonical(nibabel.Nifti1Image(labels.T[..., None], _affine(like)))
     volume.header.set_xyzt_units("mm")
     nibabel.save(volume, path)

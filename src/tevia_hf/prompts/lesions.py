@@ -4,8 +4,12 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
-from scipy.spatial import ConvexHull
+
+from tevia_hf.extras import needed_for
+
+with needed_for("Describing a mask"):
+    from scipy import ndimage
+    from scipy.spatial import ConvexHull
 
 IGNORE_LABEL = 255
 SMALLEST_LESION = 1e-4  # of the picture; smaller ones are slips of the pen, as in BUSI's "malignant (19)"

@@ -1,6 +1,6 @@
 """Writes docs/encoders.md: what every family of encoders gives, found by building it on the meta device.
 
-    python benchmarks/encoders.py --pairs outputs/pairs
+    python tools/encoders.py --pairs outputs/pairs
 
 `--pairs` is the folder that `benchmarks/encoder_pairs.py` wrote.
 """

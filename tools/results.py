@@ -1,6 +1,6 @@
 """Writes docs/results.md from what runs left on disk: every table in it comes from there.
 
-    python benchmarks/results.py --demo outputs/demo --text outputs/qata --vision outputs/qata-vision \\
+    python tools/results.py --demo outputs/demo --text outputs/qata --vision outputs/qata-vision \\
         --trials "what was changed=outputs/trial" ...
 
 All but the first are output folders of `tevia train`; `--text` and `--vision` also hold the folder `evaluation` that
