@@ -6,8 +6,10 @@ from .data_options import add_data_options, data_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dataset", help="qata, mosmed, monuseg, breast, brain or folder")
-    parser.add_argument("data_dir", help="folder of the data set")
+    from ..data.registry import SOURCES
+
+    parser.add_argument("dataset", help=f"one of {', '.join(SOURCES)}")
+    parser.add_argument("data_dir", nargs="?", help="folder of the data set")
     add_data_options(parser)
     parser.add_argument("--num-labels", type=int, default=1, help="labels of the masks (default: %(default)s)")
     parser.add_argument("--tokenizer", help="name or folder of a text encoder, to count tokens (default: count words)")
@@ -17,22 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from types import SimpleNamespace
+    from ..inference.check_data import check_data
 
-    from ..data.check import check_dataset, count_words
-    from ..data.registry import list_examples
-    from ..image_processing_tevia import TeViAImageProcessor
-    from ..inference.text_features import token_counter
-    from ..io.output_dir import claim_output_dir
-
-    listing = list_examples(args.dataset, args.data_dir, **data_options(args))
-    count_tokens = token_counter(args.tokenizer) if args.tokenizer else count_words
-    if args.output_dir:
-        claim_output_dir(args.output_dir, overwrite=args.overwrite, inputs=[args.data_dir, args.sentences])
-    processor = SimpleNamespace(image_processor=TeViAImageProcessor(num_labels=args.num_labels))
-    report = check_dataset(listing, processor, count_tokens, args.max_text_length)
+    names = ("num_labels", "tokenizer", "max_text_length", "output_dir", "overwrite")
+    settings = {name: getattr(args, name) for name in names}
+    report = check_data(args.dataset, args.data_dir, **settings, **data_options(args))
     print(f"\n{report.text()}")
     if args.output_dir:
-        report.save(args.output_dir)
         print(f"\nLook at {args.output_dir}/overlays.jpg.")
     return 0 if report.is_sound else 1

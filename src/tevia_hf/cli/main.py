@@ -12,7 +12,8 @@ VERBS = ("demo", "train", "evaluate", "compare", "predict", "prompts", "check-da
 
 def main(words: Sequence[str] | None = None) -> int:
     """Runs one verb; 0 where it did its work, 1 where it reports failures, 2 for input it cannot use."""
-    args = build_parser().parse_args(words)
+    words = sys.argv[1:] if words is None else words
+    args = build_parser(words).parse_args(words)
     try:
         return args.run(args)
     except (ValueError, OSError) as error:
@@ -22,7 +23,9 @@ def main(words: Sequence[str] | None = None) -> int:
         return 2
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """The parser of these words; only the chosen subcommand has its options, whose help may read tables."""
+    chosen = next((word for word in words if not word.startswith("-")), None)
     parser = argparse.ArgumentParser(prog="tevia", description="Text-guided segmentation of medical images.")
     parser.add_argument("--version", action="version", version=f"tevia_hf {__version__}")
     parser.add_argument("--debug", action="store_true", help="show where in the code an error comes from")
@@ -31,7 +34,8 @@ def build_parser() -> argparse.ArgumentParser:
         module = import_module(f"{__package__}.{verb.replace('-', '_')}")
         about = module.__doc__ or ""
         verb_parser = verbs.add_parser(verb, help=about.replace("%", "%%"), description=about)  # argparse formats help
-        module.add_arguments(verb_parser)
+        if verb == chosen:
+            module.add_arguments(verb_parser)
         verb_parser.set_defaults(run=module.run)
     return parser
 

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from ..io.address import MASK_SUFFIXES, parse_window, with_window
+from ..io.address import MASK_SUFFIXES, parse_window
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,17 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..inference.loading import load_trained
-    from ..inference.predict import list_images, predict, sentences_from_table
-    from ..io.output_dir import claim_output_dir
+    from ..inference.predict import predict_files
 
-    images = list_images(args.images)
-    if args.window:
-        images = [with_window(image, parse_window(args.window)) for image in images]
-    texts = sentences_from_table(args.sentences, images) if args.sentences else [args.text] * len(images)
-    model, processor = load_trained(args.model)
-    claim_output_dir(args.output_dir, overwrite=args.overwrite, inputs=[args.model, *images, args.sentences])
-    table = predict(model, processor, images, texts, args.output_dir, args.threshold, args.batch_size, args.mask_suffix)
+    names = ("text", "sentences", "threshold", "batch_size", "mask_suffix", "overwrite")
+    window = parse_window(args.window) if args.window else None
+    settings = {name: getattr(args, name) for name in names}
+    table = predict_files(args.model, args.images, args.output_dir, window=window, **settings)
     failures = table[table["error"] != ""]
     for error in failures["error"]:
         print(error, file=sys.stderr)
