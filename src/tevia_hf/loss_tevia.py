@@ -33,11 +33,11 @@ def segmentation_loss(logits: torch.Tensor, labels: torch.Tensor, config: Any) -
         logits, labels: as of `Loss`; labels are integers below `max(num_labels, 2)`, or 255 where ignored.
         config: a `TeViAConfig`, whose `NAME_loss_weight` is the factor of the loss NAME; one of 0 is not computed.
     """
-    weights = {name: getattr(config, f"{name}_loss_weight", loss.default_weight) for name, loss in LOSSES.items()}
-    return sum(
-        (weight * LOSSES[name].function(logits, labels) for name, weight in weights.items() if weight),
-        logits.new_zeros(()),
-    )
+    total = logits.new_zeros(())
+    for name, loss in LOSSES.items():
+        if weight := getattr(config, f"{name}_loss_weight", loss.default_weight):
+            total = total + weight * loss.function(logits, labels)
+    return total
 
 
 def register_loss(

@@ -209,9 +209,8 @@ def metrics_of(report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """What must be known of each metric that the card shows: as the report says, else as `METRICS` does."""
     known = {key: metric.about(report["settings"]["hd95_unit"]) for key, metric in METRICS.items()}
     known |= report.get("metrics", {})
-    return {
-        key: about for key, about in known.items() if about["on_card"] and key in next(iter(report["scores"].values()))
-    }
+    measured = next(iter(report["scores"].values()))
+    return {key: about for key, about in known.items() if about["on_card"] and key in measured}
 
 
 def given_texts(report: Mapping[str, Any]) -> dict[str, str]:
