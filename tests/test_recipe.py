@@ -296,7 +296,7 @@ def test_options_of_a_source_are_read_from_words_and_refused_where_they_mean_not
     assert listed.source_options()["group_split"] == (0.7, 0.1, 0.2)
     assert listed.source_options()["window"] == (-600.0, 1500.0)
     assert DataArguments().source_options() == {"split_seed": 0}
-    with pytest.raises(ValueError, match="'synthetic' takes no window.*leave it out"):
+    with pytest.raises(ValueError, match="'synthetic' takes no window: leave window out"):
         load_segmentation_dataset("synthetic", count=2, **DataArguments(window="40,400").source_options())
     with pytest.raises(ValueError, match="window is '40': give centre and width"):
         DataArguments(dataset="qata", window="40").source_options()

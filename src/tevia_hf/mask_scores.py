@@ -80,8 +80,8 @@ def _hausdorff(predicted: np.ndarray, true: np.ndarray, spacing: Spacing) -> flo
         return float(np.hypot(*np.multiply(true.shape, spacing)))
     from monai.metrics import compute_hausdorff_distance  # takes seconds to load, which overlap need not wait for
 
-    masks = _as_tensors(predicted, true)
-    return float(compute_hausdorff_distance(*masks, include_background=True, percentile=95, spacing=list(spacing)))
+    a, b = _as_tensors(predicted, true)
+    return float(compute_hausdorff_distance(a, b, include_background=True, percentile=95, spacing=list(spacing)))
 
 
 def surface_dice(pair: MaskPair) -> float:
@@ -94,8 +94,8 @@ def _shared_surface(predicted: np.ndarray, true: np.ndarray, spacing: Spacing, t
         return 0.0
     from monai.metrics import compute_surface_dice
 
-    masks = _as_tensors(predicted, true)
-    return float(compute_surface_dice(*masks, [tolerance], include_background=True, spacing=list(spacing)))
+    a, b = _as_tensors(predicted, true)
+    return float(compute_surface_dice(a, b, [tolerance], include_background=True, spacing=list(spacing)))
 
 
 def _as_tensors(*masks: np.ndarray) -> tuple:

@@ -6,10 +6,10 @@ from .data_options import add_data_options, data_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from ..data.registry import SOURCES
+    from ..data.registry import names_on_disk
 
-    parser.add_argument("dataset", help=f"one of {', '.join(SOURCES)}")
-    parser.add_argument("data_dir", nargs="?", help="folder of the data set")
+    parser.add_argument("dataset", help=f"one of {', '.join(names_on_disk())}")
+    parser.add_argument("data_dir", help="folder of the data set")
     add_data_options(parser)
     parser.add_argument("--num-labels", type=int, default=1, help="labels of the masks (default: %(default)s)")
     parser.add_argument("--tokenizer", help="name or folder of a text encoder, to count tokens (default: count words)")

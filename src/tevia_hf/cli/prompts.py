@@ -4,11 +4,11 @@ import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from ..data.registry import SOURCES
+    from ..data.registry import names_on_disk
     from ..prompts import GRAMMARS
 
-    parser.add_argument("dataset", help=f"one of {', '.join(SOURCES)}")
-    parser.add_argument("data_dir", nargs="?", help="folder of the data set")
+    parser.add_argument("dataset", help=f"one of {', '.join(names_on_disk())}")
+    parser.add_argument("data_dir", help="folder of the data set")
     parser.add_argument("--output", default="prompts.csv", help="table to write (default: %(default)s)")
     parser.add_argument("--grammar", help=f"one of {', '.join(GRAMMARS)} (default: that of the data set)")
     parser.add_argument(

@@ -12,7 +12,7 @@ from datasets.utils import tqdm
 from tevia_hf.data.features import check_choice, check_labels, decode_part, lesion_pixels
 from tevia_hf.data.listing import Listing, Row
 from tevia_hf.data.pairing import example_id
-from tevia_hf.data.registry import SOURCES, list_examples
+from tevia_hf.data.registry import SOURCES, list_examples, names_on_disk
 from tevia_hf.data.tables import COLUMNS
 from tevia_hf.prompts import GRAMMARS, REGIONS, Grammar
 
@@ -71,7 +71,7 @@ def choose_grammar(dataset: str, grammar: str | None, template: str | None, empt
 
     Raises `ValueError` for an unknown name, or where nothing says which grammar is meant.
     """
-    check_choice("dataset", dataset, SOURCES)
+    check_choice("dataset", dataset, names_on_disk())
     if template is not None:
         return Grammar(template, empty_template)
     name = grammar or SOURCES[dataset].grammar
@@ -119,7 +119,7 @@ def draw_sentences(
 
 def write_prompts(
     dataset: str,
-    data_dir: str | Path | None = None,
+    data_dir: str | Path,
     output: str | Path = "prompts.csv",
     *,
     grammar: str | None = None,

@@ -8,6 +8,7 @@ from typing import Any
 import datasets
 
 UNKNOWN = "unknown"
+OF_SETS_ON_DISK = ("sentences", "group_split", "split_seed", "window")  # options that each of them has
 
 
 def with_origin(
@@ -52,11 +53,8 @@ def plain_options(options: Mapping[str, Any]) -> dict[str, Any]:
     shown = {name: as_text(value) for name, value in options.items() if value is not None}
     if "group_split" not in shown and not shown.get("split_seed"):
         shown.pop("split_seed", None)
-    own = {name: shown.pop(name) for name in list(shown) if name not in COMMON}
+    own = {name: shown.pop(name) for name in list(shown) if name not in OF_SETS_ON_DISK}
     return shown | ({"options": own} if own else {})
-
-
-COMMON = ("sentences", "group_split", "split_seed", "window")  # options of every source
 
 
 def as_text(value: Any) -> Any:

@@ -11,8 +11,7 @@ import datasets
 import numpy as np
 from PIL import Image
 
-from tevia_hf.data.features import SPLITS, check_choice
-from tevia_hf.data.listing import Listing
+from tevia_hf.data.features import SPLITS, check_choice, dataset_from_rows
 from tevia_hf.prompts import REGIONS, SIDES, Area, Side, qata_sentence
 
 DEFAULT_COUNTS = {"train": 800, "val": 100, "test": 200}
@@ -57,26 +56,19 @@ def synthetic_dataset(
     Raises:
         ValueError: Unknown split, size below 32, or count below 1.
     """
-    return list_synthetic(split, size, count, seed, counterpart).dataset(split)
-
-
-def list_synthetic(
-    split: str, size: int = 64, count: int | None = None, seed: int = 0, counterpart: bool = False
-) -> Listing:
-    """The examples of one split; arguments and errors as of `synthetic_dataset`."""
     check_choice("split", split, SPLITS)
     if size < MINIMUM_SIZE:
         raise ValueError(f"size is {size}: lesions vanish below {MINIMUM_SIZE} pixels, pass {MINIMUM_SIZE} or more.")
     count = DEFAULT_COUNTS[split] if count is None else count
-    if count < 1:
-        raise ValueError(f"count is {count}: the synthetic set would have no rows, pass 1 or more.")
     names = (f"synthetic-{seed}-{split}-{index:05d}" for index in range(count))
     rngs = (np.random.default_rng([seed, SPLITS.index(split), index]) for index in range(count))
-    rows = [
-        {"id": name, "group": name, "split": split, "finding": None, **_example(rng, size, counterpart)}
-        for name, rng in zip(names, rngs, strict=True)
-    ]
-    return Listing(f"the synthetic set with count={count}", rows)
+    return dataset_from_rows(
+        [
+            {"id": name, "group": name, **_example(rng, size, counterpart)}
+            for name, rng in zip(names, rngs, strict=True)
+        ],
+        source=f"the synthetic set with count={count}",
+    )
 
 
 def _example(rng: np.random.Generator, size: int, counterpart: bool) -> dict:

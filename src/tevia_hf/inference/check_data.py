@@ -13,7 +13,7 @@ from .text_features import token_counter
 
 def check_data(
     dataset: str,
-    data_dir: str | Path | None = None,
+    data_dir: str | Path,
     output_dir: str | Path | None = None,
     *,
     num_labels: int = 1,

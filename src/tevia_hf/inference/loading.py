@@ -51,7 +51,7 @@ def weights_digest(model: PreTrainedModel | str | Path) -> str:
     The same before and after saving, however many files hold them. Half precision counts by its values in float32, in
     which prototypes are kept.
     """
-    if not isinstance(model, torch.nn.Module):
+    if isinstance(model, (str, Path)):
         model = TeViAForSegmentation.from_pretrained(model)
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
