@@ -18,7 +18,7 @@ from datasets.utils import disable_progress_bars, tqdm
 from tevia_hf.data.drawn_sentences import draw_sentences, named_regions
 from tevia_hf.data.features import decode_part, lesion_pixels
 from tevia_hf.data.listing import Listing
-from tevia_hf.data.registry import ON_DISK, list_examples
+from tevia_hf.data.registry import SOURCES, list_examples
 from tevia_hf.prompts import GRAMMARS, QATA, lungs
 
 PAGE = Path(__file__).parents[1] / "docs" / "datasets.md"
@@ -34,7 +34,7 @@ def main() -> None:
         listing = list_examples(name, folder)
         for split in listing.splits:
             rows = [row for row in listing.rows if row["split"] == split]
-            agreement = draw_sentences(Listing(split, rows), GRAMMARS[ON_DISK[name].grammar]).agreement
+            agreement = draw_sentences(Listing(split, rows), GRAMMARS[SOURCES[name].grammar]).agreement
             shares = ", ".join(f"{field} {100 * share:.2f} %" for field, share in agreement.items())
             lines.append(f"| {name} | {split} | {len(rows)} | {shares} |")
     if "qata" in folders:

@@ -82,7 +82,7 @@ def test_a_report_on_other_weights_is_refused(tiny, tmp_path):
 def test_a_report_may_lie_elsewhere(tiny, tmp_path):
     (tiny / "evaluation.json").rename(tmp_path / "evaluation.json")
     assert "None measured yet" in read_bundle(tiny).card.text
-    assert "| its own sentence |" in read_bundle(tiny, evaluation=tmp_path).card.text
+    assert "| its own text |" in read_bundle(tiny, evaluation=tmp_path).card.text
 
 
 @pytest.mark.parametrize(

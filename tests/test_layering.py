@@ -13,7 +13,7 @@ import pytest
 import tevia_hf
 
 SOURCE = Path(tevia_hf.__file__).parent
-LEAVES = {"extras", "labels", "prompts", "visualization", "metrics", "intervals", "io"}
+LEAVES = {"extras", "labels", "prompts", "visualization", "metrics", "mask_scores", "intervals", "io"}
 BELOW = {
     "leaf": set(),
     "kernel": set(),

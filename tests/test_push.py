@@ -127,7 +127,7 @@ def test_push_shows_the_report_and_the_card_that_are_named(hub, saved, tmp_path)
     assert result.returncode == 0, result.stderr
     assert list(hub.repos) == ["me/reader"] and json.loads(hub.files["evaluation.json"])["scores"] == report["scores"]
     card = hub.files["README.md"].decode()
-    assert 'model="me/reader"' in card and "# A reader" in card and "| its own sentence |" in card
+    assert 'model="me/reader"' in card and "# A reader" in card and "| its own text |" in card
 
 
 def test_a_private_push_to_a_public_repository_is_refused(hub, saved):

@@ -83,7 +83,7 @@ def test_the_commands_of_the_readme_that_need_nothing_else_run(clone):
     assert {words[0] for words in run} >= {"evaluate", "compare", "bundle"}
     for words in run:
         assert main(words) == 0, words
-    assert "| its own sentence |" in (clone / "outputs" / "bundle" / "README.md").read_text()
+    assert "| its own text |" in (clone / "outputs" / "bundle" / "README.md").read_text()
 
 
 @pytest.mark.parametrize("words", [*commands(README), *commands(GUIDE)], ids=lambda words: " ".join(words)[:60])

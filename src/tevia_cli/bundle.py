@@ -20,11 +20,8 @@ def add_card_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from tevia_hf.hub.bundle import read_bundle
-    from tevia_hf.io.output_dir import claim_output_dir
+    from tevia_hf.hub.bundle import write_bundle
 
-    bundle = read_bundle(args.model, args.card, args.evaluation, args.name)
-    claim_output_dir(args.output_dir, overwrite=args.overwrite, inputs=[args.model, args.card, args.evaluation])
-    bundle.save(args.output_dir)
+    write_bundle(args.model, args.output_dir, args.card, args.evaluation, args.name, args.overwrite)
     print(f"The bundle is in {args.output_dir}: read its README.md before you upload it.")
     return 0

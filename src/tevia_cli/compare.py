@@ -6,8 +6,8 @@ import argparse
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("a", help="per-image table of a run (evaluation.csv)")
     parser.add_argument("b", help="that of the other run; may be the same file with another --other-text")
-    parser.add_argument("--text", default="correct", help="kind of text in A (default: %(default)s)")
-    parser.add_argument("--other-text", help="kind of text in B (default: that of A)")
+    parser.add_argument("--text", default="correct", help="text condition in A (default: %(default)s)")
+    parser.add_argument("--other-text", help="text condition in B (default: that of A)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", help="CSV to write, too")
 

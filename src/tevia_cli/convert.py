@@ -12,17 +12,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from tevia_hf.hub.convert_lightning import convert_checkpoint_file
 
-    from tevia_hf.hub.convert_lightning import convert_lightning_checkpoint, published_processor
-    from tevia_hf.io.output_dir import claim_output_dir
-    from tevia_hf.text_encoder_tevia import load_text_config
-    from tevia_hf.vision_layout_tevia import load_vision_config
-
-    vision_config, text_config = load_vision_config(args.vision), load_text_config(args.text)
-    model = convert_lightning_checkpoint(args.checkpoint, vision_config, text_config)
-    processor = published_processor(args.vision, args.text)
-    claim_output_dir(args.output_dir, overwrite=args.overwrite, inputs=[args.checkpoint, args.vision, args.text])
-    model.save_pretrained(args.output_dir)
-    processor.save_pretrained(args.output_dir)
+    model = convert_checkpoint_file(args.checkpoint, args.vision, args.text, args.output_dir, args.overwrite)
     print(f"{model.conversion_report}\n\nModel and processor are in {args.output_dir}.")
     return 0

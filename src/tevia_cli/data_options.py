@@ -1,4 +1,4 @@
-"""Options that every verb which reads a data set shares."""
+"""Options that every subcommand which reads a data set shares."""
 
 import argparse
 from typing import Any

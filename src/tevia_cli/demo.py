@@ -12,10 +12,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from tevia_hf.demo.run import NUM_TRAIN_EPOCHS, run_demo
-    from tevia_hf.io.output_dir import claim_output_dir
 
-    claim_output_dir(args.output_dir, overwrite=args.overwrite)
-    result = run_demo(args.output_dir, args.epochs or NUM_TRAIN_EPOCHS, args.seed)
+    result = run_demo(args.output_dir, args.epochs or NUM_TRAIN_EPOCHS, args.seed, args.overwrite)
     print(f"\n{result.table()}\n\nBoth twins trained in {result.train_seconds:.0f} s.")
     print(f"The model is in {result.model_dir}; look at {result.sheet_path}.")
     return 0

@@ -11,7 +11,8 @@ SUBCOMMANDS = ("demo", "train", "evaluate", "compare", "predict", "prompts", "ch
 
 def main(words: Sequence[str] | None = None) -> int:
     """Runs one subcommand; 0 where it did its work, 1 where it reports failures, 2 for input it cannot use."""
-    args = build_parser().parse_args(words)
+    words = sys.argv[1:] if words is None else words
+    args = build_parser(words).parse_args(words)
     try:
         return args.run(args)
     except (ValueError, OSError) as error:
@@ -21,7 +22,9 @@ def main(words: Sequence[str] | None = None) -> int:
         return 2
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser for these words: only the chosen subcommand gets its options, whose help may import `tevia_hf`."""
+    chosen = next((word for word in words if not word.startswith("-")), None)
     parser = argparse.ArgumentParser(prog="tevia", description="Text-guided segmentation of medical images.")
     parser.add_argument("--version", action="version", version=f"tevia_hf {version('tevia_hf')}")
     parser.add_argument("--debug", action="store_true", help="show where in the code an error comes from")
@@ -30,6 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
         module = import_module(f"{__package__}.{name.replace('-', '_')}")
         about = (module.__doc__ or "").replace("%", "%%")  # argparse formats help
         subparser = subparsers.add_parser(name, help=about, description=module.__doc__)
-        module.add_arguments(subparser)
+        if name == chosen:
+            module.add_arguments(subparser)
         subparser.set_defaults(run=module.run)
     return parser

@@ -3,10 +3,10 @@
 import argparse
 import sys
 
-MASK_SUFFIXES = (".png", ".nii.gz", ".nii", ".npz")  # those of `tevia_hf.io`
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from tevia_hf.io.address import MASK_SUFFIXES
+
     parser.add_argument("model", help="name or folder of a TeViA model")
     parser.add_argument("images", nargs="+", help="image files or folders; slices as scan.nii.gz#40 or scan.dcm#3")
     sentences = parser.add_mutually_exclusive_group()
@@ -25,18 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from tevia_hf.inference.loading import load_trained
-    from tevia_hf.inference.predict import list_images, predict, sentences_from_table
-    from tevia_hf.io.address import parse_window, with_window
-    from tevia_hf.io.output_dir import claim_output_dir
+    from tevia_hf.inference.predict import predict_files
+    from tevia_hf.io.address import parse_window
 
-    images = list_images(args.images)
-    if args.window:
-        images = [with_window(image, parse_window(args.window)) for image in images]
-    texts = sentences_from_table(args.sentences, images) if args.sentences else [args.text] * len(images)
-    model, processor = load_trained(args.model)
-    claim_output_dir(args.output_dir, overwrite=args.overwrite, inputs=[args.model, *images, args.sentences])
-    table = predict(model, processor, images, texts, args.output_dir, args.threshold, args.batch_size, args.mask_suffix)
+    names = ("text", "sentences", "threshold", "batch_size", "mask_suffix", "overwrite")
+    window = parse_window(args.window) if args.window else None
+    settings = {name: getattr(args, name) for name in names}
+    table = predict_files(args.model, args.images, args.output_dir, window=window, **settings)
     failures = table[table["error"] != ""]
     for error in failures["error"]:
         print(error, file=sys.stderr)

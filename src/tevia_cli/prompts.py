@@ -4,10 +4,13 @@ import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dataset", help="qata, mosmed, monuseg, breast, brain or folder")
+    from tevia_hf.data.registry import names_on_disk
+    from tevia_hf.prompts import GRAMMARS
+
+    parser.add_argument("dataset", help=f"one of {', '.join(names_on_disk())}")
     parser.add_argument("data_dir", help="folder of the data set")
     parser.add_argument("--output", default="prompts.csv", help="table to write (default: %(default)s)")
-    parser.add_argument("--grammar", help="qata, breast, nuclei or brain (default: that of the data set)")
+    parser.add_argument("--grammar", help=f"one of {', '.join(GRAMMARS)} (default: that of the data set)")
     parser.add_argument(
         "--template", help="a sentence of your own, e.g. '{Count_word} {size} lesion{s} at the {place}.'"
     )
@@ -20,13 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from tevia_hf.data.drawn_sentences import choose_grammar, draw_sentences
-    from tevia_hf.data.registry import list_examples
+    from tevia_hf.data.drawn_sentences import write_prompts
 
-    grammar = choose_grammar(args.dataset, args.grammar, args.template, args.empty_template)
-    drawn = draw_sentences(list_examples(args.dataset, args.data_dir), grammar, args.finding, args.patient_sides)
-    path = drawn.save(args.output, overwrite=args.overwrite)
-    print(f"\n{drawn.about()}\nThe sentences are in {path}; pass it as `sentences`.")
+    names = ("grammar", "template", "empty_template", "finding", "patient_sides", "overwrite")
+    settings = {name: getattr(args, name) for name in names}
+    drawn = write_prompts(args.dataset, args.data_dir, args.output, **settings)
+    print(f"\n{drawn.about()}\nThe texts are in {args.output}; pass it as `sentences`.")
     for problem in drawn.problems[:10]:
         print(problem)
     print(f"{len(drawn.problems)} problems." if drawn.problems else "Every sentence is true of its mask.")

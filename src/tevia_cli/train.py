@@ -13,12 +13,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from tevia_hf.metrics import METRICS
     from tevia_hf.training.recipe import train_from_recipe
 
     trainer = train_from_recipe(args.recipe, args.overrides)
-    best = trainer.state.best_metric
-    print(f"\nThe model is in {trainer.args.output_dir}" + (f"; best validation Dice {best:.3f}." if best else "."))
-    if best == 0:
-        print("Its validation Dice was 0 after every epoch: it marks nothing yet. Train longer, or raise the rate.")
+    best, key = trainer.state.best_metric, str(trainer.args.metric_for_best_model).removeprefix("eval_")
+    label = METRICS[key].label if key in METRICS else key
+    print(f"\nThe model is in {trainer.args.output_dir}" + (f"; best validation: {label} {best:.3f}." if best else "."))
+    if best == 0 and trainer.args.greater_is_better:
+        print(f"{label} was 0 after every epoch: it marks nothing yet. Train longer, or raise the rate.")
     trainer.end()
     return 0

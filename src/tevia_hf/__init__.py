@@ -12,15 +12,29 @@ from . import auto as auto
 if TYPE_CHECKING:
     from .alignment_tevia import TeViAPrototypeMemory as TeViAPrototypeMemory
     from .configuration_tevia import TeViAConfig as TeViAConfig
+    from .data.drawn_sentences import write_prompts as write_prompts
     from .data.registry import load_segmentation_dataset as load_segmentation_dataset
+    from .data.registry import register_dataset as register_dataset
     from .demo.run import run_demo as run_demo
+    from .evaluation.comparison import compare_runs as compare_runs
     from .evaluation.evaluate import evaluate_model as evaluate_model
+    from .evaluation.evaluate import run_evaluation as run_evaluation
+    from .evaluation.text_conditions import TEXT_CONDITIONS as TEXT_CONDITIONS
+    from .evaluation.text_conditions import register_text_condition as register_text_condition
+    from .hub.bundle import push_model as push_model
+    from .hub.bundle import write_bundle as write_bundle
+    from .hub.convert_lightning import convert_checkpoint_file as convert_checkpoint_file
     from .hub.convert_lightning import convert_lightning_checkpoint as convert_lightning_checkpoint
     from .image_processing_tevia import TeViAImageProcessor as TeViAImageProcessor
+    from .inference.check_data import check_data as check_data
     from .inference.explain import explain_text as explain_text
     from .inference.explain import reading_notes as reading_notes
     from .inference.predict import predict as predict
+    from .inference.predict import predict_files as predict_files
     from .io.readers import read_image as read_image
+    from .loss_tevia import register_loss as register_loss
+    from .metrics import METRICS as METRICS
+    from .metrics import register_metric as register_metric
     from .metrics import segmentation_metrics as segmentation_metrics
     from .modeling_tevia import TeViAForSegmentation as TeViAForSegmentation
     from .modeling_tevia import TeViAModel as TeViAModel
@@ -47,7 +61,12 @@ _MODULE_OF = {
     "TeViASegmentationOutput": "modeling_tevia",
     "TeViASegmentationPipeline": "pipeline_tevia",
     "MomentumPrototypeCallback": "training.callbacks",
+    "METRICS": "metrics",
+    "TEXT_CONDITIONS": "evaluation.text_conditions",
     "build_trainer": "training.trainer",
+    "check_data": "inference.check_data",
+    "compare_runs": "evaluation.comparison",
+    "convert_checkpoint_file": "hub.convert_lightning",
     "convert_lightning_checkpoint": "hub.convert_lightning",
     "evaluate_model": "evaluation.evaluate",
     "explain_text": "inference.explain",
@@ -55,11 +74,20 @@ _MODULE_OF = {
     "load_segmentation_dataset": "data.registry",
     "overlay": "visualization",
     "predict": "inference.predict",
+    "predict_files": "inference.predict",
+    "push_model": "hub.bundle",
     "read_image": "io.readers",
     "reading_notes": "inference.explain",
+    "register_dataset": "data.registry",
+    "register_loss": "loss_tevia",
+    "register_metric": "metrics",
+    "register_text_condition": "evaluation.text_conditions",
     "run_demo": "demo.run",
+    "run_evaluation": "evaluation.evaluate",
     "segmentation_metrics": "metrics",
     "train_from_recipe": "training.recipe",
+    "write_bundle": "hub.bundle",
+    "write_prompts": "data.drawn_sentences",
 }
 
 __all__ = ["__version__", *_MODULE_OF]

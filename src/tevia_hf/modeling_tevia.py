@@ -312,7 +312,7 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
         loss = mask_loss = text_loss = visual_embeddings = None
         if labels is not None:
             check_labels(labels, logits)
-            loss = mask_loss = segmentation_loss(logits, labels, self.config.cross_entropy_loss_weight)
+            loss = mask_loss = segmentation_loss(logits, labels, self.config)
         if labels is not None and self.config.use_text:
             visual_embeddings = self.embed_foreground(outputs.guided_features, head_features, labels)
             text_loss = alignment_loss(outputs.text_embeddings, visual_embeddings, outputs.has_text)

@@ -12,7 +12,7 @@ from datasets.utils import tqdm
 from tevia_hf.data.features import check_choice, check_labels, decode_part, lesion_pixels
 from tevia_hf.data.listing import Listing, Row
 from tevia_hf.data.pairing import example_id
-from tevia_hf.data.registry import ON_DISK
+from tevia_hf.data.registry import SOURCES, list_examples, names_on_disk
 from tevia_hf.data.tables import COLUMNS
 from tevia_hf.prompts import GRAMMARS, REGIONS, Grammar
 
@@ -71,10 +71,12 @@ def choose_grammar(dataset: str, grammar: str | None, template: str | None, empt
 
     Raises `ValueError` for an unknown name, or where nothing says which grammar is meant.
     """
-    check_choice("dataset", dataset, ON_DISK)
+    check_choice("dataset", dataset, names_on_disk())
     if template is not None:
         return Grammar(template, empty_template)
-    name = grammar or ON_DISK[dataset].grammar
+    name = grammar or SOURCES[dataset].grammar
+    if isinstance(name, Grammar):
+        return name
     if name is None:
         raise ValueError(f"'{dataset}' has no grammar of its own. Say --grammar {'|'.join(GRAMMARS)}, or --template.")
     check_choice("grammar", name, GRAMMARS)
@@ -112,6 +114,32 @@ def draw_sentences(
     drawn.problems += [f"row '{row['id']}' has no mask" for row in listing.rows if row["mask"] is None]
     drawn.problems += [problem.text for problem in listing.problems if not problem.concerns_sentences]
     drawn.agreement = _agreement(compared)
+    return drawn
+
+
+def write_prompts(
+    dataset: str,
+    data_dir: str | Path,
+    output: str | Path = "prompts.csv",
+    *,
+    grammar: str | None = None,
+    template: str | None = None,
+    empty_template: str = "No lesion.",
+    finding: str | None = None,
+    patient_sides: bool = False,
+    overwrite: bool = False,
+) -> DrawnSentences:
+    """The texts of `tevia prompts`: drawn from the masks of a data set by name, and written to a table.
+
+    Args:
+        dataset, data_dir: as `list_examples` takes them.
+        output: the CSV to write; `overwrite` replaces it.
+        grammar, template, empty_template: as of `choose_grammar`.
+        finding, patient_sides: as of `draw_sentences`.
+    """
+    chosen = choose_grammar(dataset, grammar, template, empty_template)
+    drawn = draw_sentences(list_examples(dataset, data_dir), chosen, finding, patient_sides)
+    drawn.save(output, overwrite=overwrite)
     return drawn
 
 

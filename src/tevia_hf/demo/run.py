@@ -16,6 +16,7 @@ from ..data.features import decode_part, reference_labels, undecoded
 from ..data.registry import load_segmentation_dataset
 from ..evaluation.report import score_table
 from ..inference.predict import predict_masks
+from ..io.output_dir import claim_output_dir
 from ..metrics import segmentation_metrics
 from ..training.arguments import TeViATrainingArguments
 from ..training.trainer import build_trainer
@@ -48,13 +49,16 @@ class DemoResult:
         path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def run_demo(output_dir: str | Path, num_train_epochs: float = NUM_TRAIN_EPOCHS, seed: int = 0) -> DemoResult:
+def run_demo(
+    output_dir: str | Path, num_train_epochs: float = NUM_TRAIN_EPOCHS, seed: int = 0, overwrite: bool = False
+) -> DemoResult:
     """Trains a vision-only and a text-guided twin on pictures in which only the sentence says which lesions are meant.
 
     Writes the text-guided model to `output_dir/model`, reloads it from there for every figure, draws
-    `output_dir/overlays.png` and writes `output_dir/scores.json`.
+    `output_dir/overlays.png` and writes `output_dir/scores.json`; `overwrite` deletes an earlier output there.
     """
     output_dir = Path(output_dir)
+    claim_output_dir(output_dir, overwrite=overwrite)
     start = time.perf_counter()
     for use_text in (False, True):
         train_twin(output_dir, use_text, num_train_epochs, seed)

@@ -12,8 +12,11 @@ from ..data.features import decode_part
 from ..data.pairing import example_id
 from ..data.tables import sentences_for
 from ..extras import needed_for
-from ..io import SUFFIXES, MedicalImage, is_image_file, parse_address, read_image, stem, write_mask
+from ..io import SUFFIXES, MedicalImage, is_image_file, parse_address, read_image, stem, with_window, write_mask
+from ..io.address import Window
+from ..io.output_dir import claim_output_dir
 from ..visualization import overlay
+from .loading import load_trained
 from .text_features import TextFeatureCache
 
 with needed_for("Predicting files"):
@@ -104,6 +107,37 @@ def predict(
     table = pd.DataFrame(rows)
     table.to_csv(folder / "predictions.csv", index=False)
     return table
+
+
+def predict_files(
+    model: str,
+    images: Sequence[str | Path],
+    output_dir: str | Path,
+    *,
+    text: str = "",
+    sentences: str | Path | None = None,
+    window: Window | None = None,
+    threshold: float = 0.5,
+    batch_size: int = 16,
+    mask_suffix: str = ".png",
+    overwrite: bool = False,
+) -> pd.DataFrame:
+    """The masks of `tevia predict`, by a model's name or folder; returns the table of `predict`.
+
+    Args:
+        images: files or folders; slices as scan.nii.gz#40.
+        output_dir: folder to write to; `overwrite` deletes an earlier output there.
+        text: for every image, in place of which `sentences` names a table with the columns Image, Description.
+        window: (centre, width) that DICOM and NIfTI are seen through.
+        threshold, batch_size, mask_suffix: as of `predict`.
+    """
+    found: list[str | Path] = list(list_images(images))
+    if window is not None:
+        found = [with_window(image, window) for image in found]
+    texts = sentences_from_table(sentences, found) if sentences is not None else [text] * len(found)
+    network, processor = load_trained(model)
+    claim_output_dir(output_dir, overwrite=overwrite, inputs=[model, *found, sentences])
+    return predict(network, processor, found, texts, output_dir, threshold, batch_size, mask_suffix)
 
 
 def read_or_report(row: dict[str, Any], processor) -> dict[str, Any] | None:
