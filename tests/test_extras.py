@@ -13,7 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 
 import tevia_hf
-from tevia_cli.main import SUBCOMMANDS
+from tevia_cli.main import SUBCOMMANDS as ALL_SUBCOMMANDS
 from tevia_hf.extras import EXTRA_OF, MissingExtraError, needed_for
 from tevia_hf.io import MedicalImage, read_image, write_mask
 
@@ -106,7 +106,7 @@ assert influence.effect.shape == (70, 90)
 tevia_hf.heat_map(image, influence.effect)
 tevia_hf.reading_notes(model, processor, text)
 
-from tevia_hf.cli.main import main
+from tevia_cli.main import main
 for words in {[WORDS[name] for name, (_, libraries) in SUBCOMMANDS.items() if not libraries]}:
     main(words)
 """
@@ -222,4 +222,4 @@ def test_every_library_that_is_imported_is_declared():
 
 
 def test_every_subcommand_is_tried():
-    assert set(SUBCOMMANDS) == set(SUBCOMMANDS)
+    assert set(SUBCOMMANDS) == set(ALL_SUBCOMMANDS)
