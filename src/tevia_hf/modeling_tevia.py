@@ -154,9 +154,8 @@ class TeViAModel(TeViAPreTrainedModel):
             attention_mask = torch.ones_like(input_ids)
         if self.config.text_projection == "token_mixing":
             missing = self.config.max_text_length - input_ids.shape[1]
-            input_ids = F.pad(
-                input_ids, (0, missing), value=self.config.encoder_config("text_config").pad_token_id or 0
-            )
+            padding_id = self.text_parts.encoder.model.config.pad_token_id or 0
+            input_ids = F.pad(input_ids, (0, missing), value=padding_id)
             attention_mask = F.pad(attention_mask, (0, missing))
         return self.text_parts.encoder(input_ids, attention_mask)
 
