@@ -437,3 +437,17 @@ def test_attention_weights_are_those_that_torch_applies(tiny_model):
         attention, query, key, value, padding, need_weights=True, average_attn_weights=False
     )
     torch.testing.assert_close(found, expected)
+
+
+VISION_ONLY = {
+    "encode_text": lambda model: model.encode_text(torch.ones(1, 3, dtype=torch.long)),
+    "text_parts": lambda model: model.model.text_parts,
+    "prepare_text": lambda model: model.model.prepare_text(None, None, 1),
+    "encoder_config": lambda model: model.config.encoder_config("text_config"),
+}
+
+
+@pytest.mark.parametrize("use", VISION_ONLY.values(), ids=VISION_ONLY)
+def test_what_reads_text_is_refused_by_a_vision_only_model(use):
+    with pytest.raises(ValueError, match="`use_text=False`.*build"):
+        use(TeViAForSegmentation(tiny_config(use_text=False)))

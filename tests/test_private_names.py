@@ -6,6 +6,7 @@ Checked against transformers 5.23.0, torch 2.13.0 and peft 0.21.2: where one of 
 import ast
 import inspect
 import re
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -85,6 +86,7 @@ def own_classes() -> list[type]:
     return [value for value in found if value.__module__.startswith("tevia_hf")]
 
 
+@cache
 def inherited_names() -> set[str]:
     """Private names that a class of ours has from a library's class, its own version of them included."""
     bases = {base for own in own_classes() for base in own.__mro__ if base.__module__.split(".")[0] in LIBRARIES}

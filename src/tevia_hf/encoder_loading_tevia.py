@@ -4,11 +4,14 @@ import difflib
 import inspect
 from collections.abc import Collection, Iterable, Sequence
 from operator import attrgetter
+from typing import Any
 
 import torch
 import transformers
 from torch import nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+
+from .lora_tevia import merge_lora
 
 # What transformers (5.23) asks a model's direct children for, when it is built, loaded, saved or spread over devices.
 ASKED_OF_CHILDREN = (
@@ -28,6 +31,22 @@ class EncoderFace(nn.Module):
     """
 
     model: PreTrainedModel
+    has_lora = False
+
+    def set_trainable(self) -> None:
+        """Says of each weight whether it learns."""
+        raise NotImplementedError
+
+    def add_lora(self, adapter: dict | str) -> dict:
+        """See `TeViAForSegmentation.add_lora`."""
+        raise NotImplementedError
+
+    def merge_lora(self) -> None:
+        """See `TeViAForSegmentation.merge_lora`."""
+        merge_lora(self.model)
+        self.has_lora = False
+        self.set_trainable()
+        self.train(self.training)
 
     @property
     def all_tied_weights_keys(self) -> dict[str, str]:
@@ -64,9 +83,10 @@ def load_encoder(
     Raises `ValueError` where the checkpoint lacks weights; those named in `optional` may be missing.
     """
     kwargs = {"dtype": torch.float32, **without_pooler(type(encoder)), **kwargs}
-    loaded, report = type(encoder).from_pretrained(
+    model_and_report: Any = type(encoder).from_pretrained(
         name_or_path, config=encoder.config, output_loading_info=True, **kwargs
     )
+    loaded, report = model_and_report
     if missing := sorted(set(report["missing_keys"]) - set(optional)):
         raise ValueError(
             f"{name_or_path} lacks {len(missing)} weights of a `{encoder.config.model_type}`, e.g. {missing[0]}: they "

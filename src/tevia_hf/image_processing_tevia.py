@@ -64,7 +64,7 @@ class TeViAImageProcessor(PilBackend):
     a value that is not possible.
     """
 
-    valid_kwargs = TeViAImageProcessorKwargs  # type: ignore[assignment]
+    valid_kwargs = TeViAImageProcessorKwargs  # type: ignore[assignment]  # typed as its parent's own
     do_resize = True
     size = {"height": 224, "width": 224}
     resample = PILImageResampling.BICUBIC
@@ -81,7 +81,7 @@ class TeViAImageProcessor(PilBackend):
     def __init__(self, **kwargs: Any):
         settings = {name: value for name, value in kwargs.items() if name not in SERVICE_SETTINGS and value is not None}
         check_names(settings, self.valid_kwargs.__annotations__, "The image processor")
-        validate_typed_dict(self.valid_kwargs, settings)  # type: ignore[type-var]
+        validate_typed_dict(self.valid_kwargs, settings)  # type: ignore[type-var]  # any typed dictionary
         super().__init__(**kwargs)
 
     def preprocess(self, images: Any, segmentation_maps: Any = None, **kwargs: Any) -> BatchFeature:
@@ -147,7 +147,7 @@ class TeViAImageProcessor(PilBackend):
             )
         return torch.from_numpy(_reduce_to_labels(labels, num_labels, name))
 
-    def _preprocess_image_like_inputs(  # type: ignore[override]
+    def _preprocess_image_like_inputs(  # type: ignore[override]  # its options are named
         self,
         images: Any,
         segmentation_maps: Any,
@@ -203,7 +203,7 @@ class TeViAImageProcessor(PilBackend):
             batch = (batch - _per_channel(image_mean)) / _per_channel(image_std)
         return {"pixel_values": batch} | ({"labels": torch.stack(labels).long()} if labels else {})
 
-    def _standardize_kwargs(self, size: Any = None, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
+    def _standardize_kwargs(self, size: Any = None, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]  # any options
         settings = super()._standardize_kwargs(size=_height_and_width(size), **kwargs)
         if settings["resample"] not in TORCH_MODES:
             choices = ", ".join(f"{int(mode)} ({torch_name})" for mode, torch_name in TORCH_MODES.items())

@@ -1,6 +1,7 @@
 """The TeViA network: two encoders, three guided decoder blocks, a head, and the losses between them."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -78,14 +79,23 @@ class TeViASegmentationOutput(ModelOutput):
     attentions: tuple[torch.Tensor, ...] | None = None
 
 
+class TeViATextParts(NamedTuple):
+    """What a model has beside the vision-only one."""
+
+    encoder: TeViATextEncoder
+    null_text: nn.Parameter
+    prototype_memory: TeViAPrototypeMemory
+
+
 class TeViAModel(TeViAPreTrainedModel):
     """Encoders, decoder and prototype memory, without a head."""
 
     def __init__(self, config: TeViAConfig):
         super().__init__(config)
         if config.use_text:
-            text_model_class(config.text_config)  # refuses what is no text model before its fields are read
-        self.backbone = TeViABackbone(config.backbone_config)
+            text_config = config.encoder_config("text_config")
+            text_model_class(text_config)  # refuses what is no text model before its fields are read
+        self.backbone = TeViABackbone(config.encoder_config("backbone_config"))
         channels = self.backbone.channels[::-1]
         widths = list(config.decoder_channels or channels)
         self.widths = widths
@@ -99,12 +109,12 @@ class TeViAModel(TeViAPreTrainedModel):
         )
         self.text_encoder, self.null_text, self.prototype_memory = None, None, None
         if config.use_text:
-            self.text_encoder = TeViATextEncoder(config.text_config)
-            self.null_text = nn.Parameter(torch.zeros(config.text_config.hidden_size))
+            self.text_encoder = TeViATextEncoder(text_config)
+            self.null_text = nn.Parameter(torch.zeros(text_config.hidden_size))
             self.prototype_memory = TeViAPrototypeMemory(widths[:3], config.prototype_momentum)
         if config.backbone_lora is not None:
             config.backbone_lora = self.backbone.add_lora(config.backbone_lora)
-        if config.text_lora is not None and config.use_text:
+        if config.text_lora is not None and self.text_encoder is not None:
             config.text_lora = self.text_encoder.add_lora(config.text_lora)
         self.post_init()
 
@@ -113,6 +123,13 @@ class TeViAModel(TeViAPreTrainedModel):
         super()._init_weights(module)
         if module is self and self.null_text is not None:
             init.normal_(self.null_text, std=0.02)
+
+    @property
+    def text_parts(self) -> TeViATextParts:
+        """What reads text. Raises `ValueError` for a vision-only model."""
+        if self.text_encoder is None or self.null_text is None or self.prototype_memory is None:
+            raise ValueError("The model has `use_text=False` and takes no text: leave it out, or build one with text.")
+        return TeViATextParts(self.text_encoder, self.null_text, self.prototype_memory)
 
     def check_channels(self) -> None:
         heads, guided = self.config.cross_attention_heads, self.widths[:3]
@@ -142,9 +159,10 @@ class TeViAModel(TeViAPreTrainedModel):
             attention_mask = torch.ones_like(input_ids)
         if self.config.text_projection == "token_mixing":
             missing = self.config.max_text_length - input_ids.shape[1]
-            input_ids = F.pad(input_ids, (0, missing), value=self.config.text_config.pad_token_id or 0)
+            padding_id = self.text_parts.encoder.model.config.pad_token_id or 0
+            input_ids = F.pad(input_ids, (0, missing), value=padding_id)
             attention_mask = F.pad(attention_mask, (0, missing))
-        return self.text_encoder(input_ids, attention_mask)
+        return self.text_parts.encoder(input_ids, attention_mask)
 
     def prepare_text(self, text_features, attention_mask, batch: int):
         """Puts the null text where a sample has no text or text dropout takes it.
@@ -156,7 +174,7 @@ class TeViAModel(TeViAPreTrainedModel):
             raise ValueError(f"{batch} images but {text_features.shape[0]} texts: give one text an image.")
         if text_features is None:
             tokens = self.config.max_text_length if mixing else 1
-            text_features = self.null_text.expand(batch, tokens, -1)
+            text_features = self.text_parts.null_text.expand(batch, tokens, -1)
             attention_mask = text_features.new_zeros(batch, tokens)
         elif attention_mask is None:
             attention_mask = text_features.new_ones(text_features.shape[:2])
@@ -164,7 +182,7 @@ class TeViAModel(TeViAPreTrainedModel):
         if self.training and self.config.text_dropout > 0:
             has_text = has_text & (torch.rand(batch, device=has_text.device) >= self.config.text_dropout)
         text_features = torch.where(
-            has_text[:, None, None], text_features.to(self.dtype), self.null_text.to(self.dtype)
+            has_text[:, None, None], text_features.to(self.dtype), self.text_parts.null_text.to(self.dtype)
         )
         if mixing:
             return text_features, None, has_text
@@ -203,8 +221,8 @@ class TeViAModel(TeViAPreTrainedModel):
         # 3. Three guided blocks, coarse to fine.
         x, states, guided_features, texts, attentions = maps[0], [maps[0]], [], [], []
         for scale, block in enumerate(self.decoder):
-            gate = self.prototype_memory.gate(scale) if self.config.use_text else None
-            x, guided, text, weights = block(x, maps[scale + 1], text_features, padding, gate, output_attentions)
+            gate = self.text_parts.prototype_memory.gate(scale) if self.config.use_text else None
+            x, guided, text, weights = block(x, maps[scale + 1], text_features, padding, gate, bool(output_attentions))
             states.append(x)
             guided_features.append(guided)
             texts.append(text)
@@ -313,10 +331,10 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
         if labels is not None:
             check_labels(labels, logits)
             loss = mask_loss = segmentation_loss(logits, labels, self.config)
-        if labels is not None and self.config.use_text:
-            visual_embeddings = self.embed_foreground(outputs.guided_features, head_features, labels)
-            text_loss = alignment_loss(outputs.text_embeddings, visual_embeddings, outputs.has_text)
-            loss = loss + self.config.alignment_loss_weight * text_loss
+            if self.config.use_text:
+                visual_embeddings = self.embed_foreground(outputs.guided_features, head_features, labels)
+                text_loss = alignment_loss(outputs.text_embeddings, visual_embeddings, outputs.has_text)
+                loss = mask_loss + self.config.alignment_loss_weight * text_loss
         output = TeViASegmentationOutput(
             loss,
             mask_loss,

@@ -15,6 +15,8 @@ import torch
 from PIL import Image
 from transformers import Pipeline
 
+from .processing_tevia import TeViAProcessor
+
 TASK = "text-guided-image-segmentation"
 LESION_COLOUR = np.array([230, 159, 0], np.float32)
 FILL_OPACITY = 0.45
@@ -31,12 +33,14 @@ class TeViASegmentationPipeline(Pipeline):
     `load_segmentation_dataset` the others are ignored.
     """
 
-    _load_processor = True  # type: ignore[assignment]
-    _load_image_processor = False  # type: ignore[assignment]
-    _load_feature_extractor = False  # type: ignore[assignment]
-    _load_tokenizer = False  # type: ignore[assignment]
+    processor: TeViAProcessor
 
-    def __call__(self, inputs: Any, text: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
+    _load_processor = True  # type: ignore[assignment]  # transformers types it as None, as the next three
+    _load_image_processor = False  # type: ignore[assignment]  # see above
+    _load_feature_extractor = False  # type: ignore[assignment]  # see above
+    _load_tokenizer = False  # type: ignore[assignment]  # see above
+
+    def __call__(self, inputs: Any, text: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]  # two inputs
         """A list of `{"label", "score", "mask"}` for a picture; for several a list of these lists.
 
         Args:
@@ -79,11 +83,11 @@ class TeViASegmentationPipeline(Pipeline):
             )
         return {**self.processor([picture], [text], input_data_format="channels_first"), "picture": [picture]}
 
-    def _forward(self, input_tensors: dict[str, Any], **_: Any) -> dict[str, Any]:  # type: ignore[override]
+    def _forward(self, input_tensors: dict[str, Any], **_: Any) -> dict[str, Any]:  # type: ignore[override]  # a dictionary
         pictures = input_tensors.pop("picture")
         return {"logits": self.model(**input_tensors).logits, "picture": pictures}
 
-    def postprocess(  # type: ignore[override]
+    def postprocess(  # type: ignore[override]  # its options are named
         self, model_outputs: dict[str, Any], threshold: float = 0.5, overlay: bool = False
     ) -> list[dict[str, Any]]:
         picture = model_outputs["picture"][0]
@@ -102,8 +106,9 @@ class TeViASegmentationPipeline(Pipeline):
     ) -> dict[str, Any]:
         area = mask.cpu().numpy()
         score = probabilities[mask].mean().item() if area.any() else 0.0
+        config: Any = self.model.config
         entry = {
-            "label": self.model.config.id2label[label],
+            "label": config.id2label[label],
             "score": score,
             "mask": Image.fromarray(area.astype(np.uint8) * 255),
         }

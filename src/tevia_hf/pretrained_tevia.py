@@ -1,5 +1,7 @@
 """What TeViA's models share: how they are saved and loaded, what of them learns, adapters, initial weights."""
 
+from typing import Any
+
 import torch
 from torch import nn
 from transformers import PreTrainedModel
@@ -7,9 +9,11 @@ from transformers import initialization as init
 from transformers.utils import logging
 
 from .alignment_tevia import TeViAPrototypeMemory
+from .backbone_tevia import TeViABackbone
 from .configuration_tevia import TeViAConfig
 from .decoder_tevia import TeViATextCrossAttention, TeViATextProjection
 from .pipeline_tevia import CUSTOM_PIPELINES
+from .text_encoder_tevia import TeViATextEncoder
 
 logger = logging.get_logger(__name__)
 
@@ -63,7 +67,7 @@ class TeViAPreTrainedModel(PreTrainedModel):
     def activation_checkpointing_enable(self, *args, **kwargs) -> None:
         """Saves memory in training: the decoder's attentions and the layers of the vision model are computed twice."""
         super().activation_checkpointing_enable(*args, **kwargs)
-        encoder = self.base_model.backbone.model
+        encoder = self.encoders[0].model
         if not encoder.supports_gradient_checkpointing:
             logger.warning(
                 f"`{encoder.config.model_type}` has no activation checkpointing in transformers, so that only the "
@@ -72,22 +76,27 @@ class TeViAPreTrainedModel(PreTrainedModel):
 
     def get_input_embeddings(self) -> nn.Module:
         """Those of the text encoder; `NotImplementedError` without one."""
-        encoder = self.base_model.text_encoder
+        encoder = self.encoders[1]
         return super().get_input_embeddings() if encoder is None else encoder.model.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
-        self.base_model.text_encoder.model.set_input_embeddings(value)
+        encoder = self.encoders[1]
+        return super().set_input_embeddings(value) if encoder is None else encoder.model.set_input_embeddings(value)
+
+    @property
+    def encoders(self) -> tuple[TeViABackbone, TeViATextEncoder | None]:
+        """The vision model's module and the text encoder's, `None` in a vision-only model."""
+        base: Any = self.base_model
+        return base.backbone, base.text_encoder
 
     def freeze(self) -> None:
         """No gradients for the text encoder and for the parts of the backbone that no feature map depends on."""
-        base = self.base_model
-        base.backbone.set_trainable()
-        if base.text_encoder is not None:
-            base.text_encoder.set_trainable()
+        for encoder in filter(None, self.encoders):
+            encoder.set_trainable()
 
     def freeze_backbone(self) -> None:
         """Fixes the vision model: no gradients, batch statistics and dropout as in evaluation."""
-        self.base_model.backbone.freeze()
+        self.encoders[0].freeze()
 
     def add_lora(self, vision: dict | str | None = None, text: dict | str | None = None) -> None:
         """Adds low-rank adapters to an encoder; of its weights they alone learn, also in the text encoder.
@@ -100,14 +109,11 @@ class TeViAPreTrainedModel(PreTrainedModel):
             vision, text: fields of `peft.LoraConfig`, e.g. `{"r": 8, "lora_alpha": 16}`; all linear layers are adapted
                 unless `target_modules` says otherwise. Or the folder or hub name of a saved adapter.
         """
-        halves = (
-            ("backbone_lora", self.base_model.backbone, vision),
-            ("text_lora", self.base_model.text_encoder, text),
-        )
-        wanted = [(half, encoder, adapter) for half, encoder, adapter in halves if adapter is not None]
+        halves = zip(("backbone_lora", "text_lora"), self.encoders, (vision, text), strict=True)
+        if text is not None and self.encoders[1] is None:
+            raise ValueError("A model with `use_text=False` has no text encoder to adapt: leave `text` out.")
+        wanted = [(half, encoder, adapter) for half, encoder, adapter in halves if encoder and adapter is not None]
         for half, encoder, _ in wanted:
-            if encoder is None:
-                raise ValueError("A model with `use_text=False` has no text encoder to adapt: leave `text` out.")
             if encoder.has_lora:
                 raise ValueError(f"The model has adapters already, `{half}`: call `merge_lora()` before adding others.")
         for half, encoder, adapter in wanted:
@@ -115,8 +121,8 @@ class TeViAPreTrainedModel(PreTrainedModel):
 
     def merge_lora(self) -> None:
         """Works the adapters into the weights: the same masks without peft."""
-        for encoder in (self.base_model.backbone, self.base_model.text_encoder):
-            if encoder is not None and encoder.has_lora:
+        for encoder in filter(None, self.encoders):
+            if encoder.has_lora:
                 encoder.merge_lora()
         self.config.backbone_lora = self.config.text_lora = None
 

@@ -3,6 +3,7 @@
 import copy
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -95,8 +96,8 @@ def probe_layout(config: PreTrainedConfig) -> Layout:
     taken = [maps[stage] for stage in stages]
     check_stage_ends(config.model_type, taken, run.sums)
     unused = unused_parameters(model, taken)
-    if max_size is not None and patch != stride:  # pictures are resized before the model sees them
-        min_size, max_size = (side * stride // patch for side in (min_size, max_size))
+    if max_size is not None and patch is not None and stride is not None:  # pictures are resized to whole patches
+        min_size, max_size = min_size * stride // patch, max_size * stride // patch
     return Layout(stages, channels, unused, min_size, max_size, patch, stride, channels_last)
 
 
@@ -248,9 +249,10 @@ def with_hidden_states(model: PreTrainedModel, pixel_values: torch.Tensor):
 
 def maps_before_downsampling(model: PreTrainedModel, pixel_values: torch.Tensor) -> list[torch.Tensor]:
     """The stages' outputs as they end, before the downsampling that leads to the next stage."""
-    tokens, size = model.embeddings(pixel_values)
+    tokens, size = model.get_submodule("embeddings")(pixel_values)
+    encoder: Any = model.get_submodule("encoder")
     maps = []
-    for stage in getattr(model.encoder, "stages", None) or model.encoder.layers:
+    for stage in getattr(encoder, "stages", None) or encoder.layers:
         tokens, before, sizes = stage(tokens, size)[:3]
         maps.append(before.transpose(1, 2).unflatten(2, size))
         size = sizes[-2:]

@@ -204,7 +204,7 @@ def parse_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
     Raises `ValueError` for a missing file, a file that is no mapping, or fields that do not exist or go together.
     """
-    parser = RecipeParser([ModelArguments, DataArguments, TeViATrainingArguments])  # type: ignore[list-item]
+    parser = RecipeParser([ModelArguments, DataArguments, TeViATrainingArguments])  # type: ignore[list-item]  # data classes
     values = read_yaml(Path(recipe))
     defaults = vars(parser.parse_args([]))
     check_names(values, defaults, f"{recipe} has fields that no recipe has")
