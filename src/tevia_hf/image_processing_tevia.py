@@ -221,7 +221,7 @@ def check_names(given: Iterable[str], known: Iterable[str], taker: str) -> None:
 
 def _height_and_width(size: Any) -> dict[str, int]:
     """`size` as it is saved; an int is the side of a square."""
-    pair = [size, size] if isinstance(size, int) else size
+    pair: Any = [size, size] if isinstance(size, int) else size
     is_pair = isinstance(pair, (list, tuple))
     sides = dict(zip(("height", "width"), pair, strict=False)) if is_pair else dict(pair)
     if set(sides) != {"height", "width"} or min(sides.values()) < 1 or (is_pair and len(pair) != 2):

@@ -51,7 +51,7 @@ class TeViAModelOutput(ModelOutput):
     guided_features: tuple[torch.Tensor, ...] | None = None
     text_embeddings: tuple[torch.Tensor, ...] | None = None
     has_text: torch.Tensor | None = None
-    hidden_states: tuple[torch.Tensor, ...] | None = None
+    hidden_states: tuple[torch.Tensor | None, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
 
 
@@ -75,7 +75,7 @@ class TeViASegmentationOutput(ModelOutput):
     logits: torch.Tensor | None = None
     text_embeddings: tuple[torch.Tensor, ...] | None = None
     visual_embeddings: tuple[torch.Tensor, ...] | None = None
-    hidden_states: tuple[torch.Tensor, ...] | None = None
+    hidden_states: tuple[torch.Tensor | None, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
 
 

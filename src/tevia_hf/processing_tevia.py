@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections.abc import Sequence
-from typing import Any, TypedDict, Unpack
+from typing import Any, TypedDict
 
 import torch
 from huggingface_hub.dataclasses import validate_typed_dict
@@ -31,8 +31,8 @@ class TeViATextKwargs(TypedDict, total=False):
 class TeViAProcessorKwargs(ProcessingKwargs, total=False):
     """Options of `TeViAProcessor`; see there."""
 
-    text_kwargs: TeViATextKwargs
-    images_kwargs: TeViAImageProcessorKwargs
+    text_kwargs: TeViATextKwargs  # type: ignore[misc]  # fewer than any tokenizer takes
+    images_kwargs: TeViAImageProcessorKwargs  # type: ignore[misc]  # ours alone
 
 
 class TeViAProcessor(ProcessorMixin):
@@ -44,7 +44,7 @@ class TeViAProcessor(ProcessorMixin):
             it gives `input_ids` and `attention_mask` only, also when it is saved and loaded alone.
     """
 
-    valid_processor_kwargs = TeViAProcessorKwargs
+    valid_processor_kwargs = TeViAProcessorKwargs  # type: ignore[assignment]  # options of two parts of three
     text_kwargs = {"padding": True, "truncation": True, "return_tensors": "pt"}
 
     def __init__(self, image_processor: Any = None, tokenizer: Any = None, **kwargs: Any):
@@ -78,7 +78,7 @@ class TeViAProcessor(ProcessorMixin):
         images: Any = None,
         text: str | Sequence[str | None] | None = None,
         segmentation_maps: Any = None,
-        **kwargs: Unpack[TeViAProcessorKwargs],
+        **kwargs: Any,
     ) -> BatchFeature:
         """Model inputs: `pixel_values` (batch, 3, height, width), `labels` (batch, height, width) when maps are given,
         and `input_ids` and `attention_mask` (batch, tokens) when texts are given.
@@ -134,7 +134,7 @@ class TeViAProcessor(ProcessorMixin):
         if (defaults.get("max_length") or 0) > self.tokenizer.model_max_length:
             del defaults["max_length"]  # the encoder's own, longer than the texts of this model
         options = self._merge_kwargs(tokenizer_init_kwargs=defaults, **kwargs)
-        validate_typed_dict(TeViATextKwargs, options["text_kwargs"])
+        validate_typed_dict(TeViATextKwargs, options["text_kwargs"])  # type: ignore[type-var]  # any typed dictionary
         return options
 
     def _tokenize(

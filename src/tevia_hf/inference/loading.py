@@ -51,10 +51,9 @@ def weights_digest(model: PreTrainedModel | str | Path) -> str:
     The same before and after saving, however many files hold them. Half precision counts by its values in float32, in
     which prototypes are kept.
     """
-    if isinstance(model, (str, Path)):
-        model = TeViAForSegmentation.from_pretrained(model)
+    network = TeViAForSegmentation.from_pretrained(model) if isinstance(model, (str, Path)) else model
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(network.state_dict().items()):
         values = tensor.detach().cpu()
         values = values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
         digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
