@@ -77,8 +77,8 @@ NEWCOMERS_IMPORTS = (
     "import tevia_cli.main, tevia_hf.configuration_tevia",
     "from tevia_hf.io import read_image",
     """
-import threading, tevia_hf
-halves = ["import transformers; transformers.AutoModel", "from tevia_hf import load_segmentation_dataset"]
+import threading
+halves = ["import transformers; transformers.AutoModel", "from tevia_hf import TeViAConfig"]
 failed = []
 def run(code):
     try:

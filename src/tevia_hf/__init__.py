@@ -7,8 +7,6 @@ such as data sets and training, is imported on first use.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from . import auto as auto
-
 if TYPE_CHECKING:
     from .alignment_tevia import TeViAPrototypeMemory as TeViAPrototypeMemory
     from .configuration_tevia import TeViAConfig as TeViAConfig
@@ -102,3 +100,8 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+# First, and whole: while another thread imports it, `from transformers import ...` would find it half made.
+import_module("transformers")
+import_module(f"{__name__}.auto")
