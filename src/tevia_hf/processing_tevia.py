@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 
 import torch
@@ -31,8 +31,8 @@ class TeViATextKwargs(TypedDict, total=False):
 class TeViAProcessorKwargs(ProcessingKwargs, total=False):
     """Options of `TeViAProcessor`; see there."""
 
-    text_kwargs: TeViATextKwargs
-    images_kwargs: TeViAImageProcessorKwargs
+    text_kwargs: TeViATextKwargs  # type: ignore[misc]
+    images_kwargs: TeViAImageProcessorKwargs  # type: ignore[misc]
 
 
 class TeViAProcessor(ProcessorMixin):
@@ -44,7 +44,7 @@ class TeViAProcessor(ProcessorMixin):
             it gives `input_ids` and `attention_mask` only, also when it is saved and loaded alone.
     """
 
-    valid_processor_kwargs = TeViAProcessorKwargs
+    valid_processor_kwargs = TeViAProcessorKwargs  # type: ignore[assignment]
     text_kwargs = {"padding": True, "truncation": True, "return_tensors": "pt"}
 
     def __init__(self, image_processor: Any = None, tokenizer: Any = None, **kwargs: Any):
@@ -122,7 +122,7 @@ class TeViAProcessor(ProcessorMixin):
         """Masks at the original sizes; see `TeViAImageProcessor.post_process_segmentation`."""
         return self.image_processor.post_process_segmentation(outputs, *args, **kwargs)
 
-    def _options(self, kwargs: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    def _options(self, kwargs: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """The options of a call, those of the tokenizer and of the image processor apart."""
         parts = {"text_kwargs": TeViATextKwargs, "images_kwargs": TeViAImageProcessorKwargs}
         known = {name: list(options.__annotations__) for name, options in parts.items()}
@@ -134,7 +134,7 @@ class TeViAProcessor(ProcessorMixin):
         if (defaults.get("max_length") or 0) > self.tokenizer.model_max_length:
             del defaults["max_length"]  # the encoder's own, longer than the texts of this model
         options = self._merge_kwargs(tokenizer_init_kwargs=defaults, **kwargs)
-        validate_typed_dict(TeViATextKwargs, options["text_kwargs"])
+        validate_typed_dict(TeViATextKwargs, options["text_kwargs"])  # type: ignore[type-var]
         return options
 
     def _tokenize(
