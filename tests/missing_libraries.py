@@ -39,7 +39,7 @@ def public_name(name: str) -> Callable[[], object]:
 
 
 def subcommand(words: list[str]) -> Callable[[], object]:
-    return lambda: import_module("tevia_hf.cli.main").main(words)
+    return lambda: import_module("tevia_cli.main").main(words)
 
 
 def in_a_child(library: str, what: str | list[str]) -> str:

@@ -1,6 +1,7 @@
 """The network takes any image with a sentence, without one, or beside samples that have none."""
 
 import copy
+import dataclasses
 import inspect
 
 import pytest
@@ -320,6 +321,11 @@ def test_gradients_reach_what_is_shown(model, text):
 def test_a_vision_only_network_shows_states_but_no_attentions():
     output = build(use_text=False).eval()(images(), output_hidden_states=True, output_attentions=True)
     assert len(output.hidden_states) == 4 and output.attentions is None
+
+
+def test_predictions_of_an_evaluation_are_the_logits_alone(model):
+    names = {field.name for field in dataclasses.fields(TeViASegmentationOutput)}
+    assert names - {"loss", "logits"} == set(model.config.keys_to_ignore_at_inference)
 
 
 def test_forward_names_every_argument(model):

@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 
 import tevia_hf
-from tevia_cli.predict import MASK_SUFFIXES
-from tevia_hf.io import address
 
 HEAVY = {"torch", "transformers", "numpy", "datasets", "monai"}
 NEEDED_BY_NO_MODEL = {"datasets", "monai", "gradio", "pandas", "matplotlib", "evaluate", "peft", "pydicom", "nibabel"}
@@ -44,10 +42,6 @@ def test_help_and_version_do_not_wait_for_torch(words):
     loaded = modules_loaded_by_command(*words)
     assert "tevia_cli.main" in loaded and "tevia_hf" not in loaded
     assert not loaded & HEAVY
-
-
-def test_the_command_offers_the_mask_files_that_the_package_writes():
-    assert MASK_SUFFIXES == address.MASK_SUFFIXES
 
 
 def test_importing_the_package_loads_what_a_model_needs_alone():

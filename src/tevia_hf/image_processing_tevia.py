@@ -221,13 +221,15 @@ def check_names(given: Iterable[str], known: Iterable[str], taker: str) -> None:
 
 def _height_and_width(size: Any) -> dict[str, int]:
     """`size` as it is saved; an int is the side of a square."""
-    pair: Any = [size, size] if isinstance(size, int) else size
-    is_pair = isinstance(pair, (list, tuple))
-    sides = dict(zip(("height", "width"), pair, strict=False)) if is_pair else dict(pair)
-    if set(sides) != {"height", "width"} or min(sides.values()) < 1 or (is_pair and len(pair) != 2):
+    sides = size if isinstance(size, (list, tuple, int)) else dict(size)
+    if isinstance(sides, int):
+        sides = [sides, sides]
+    if isinstance(sides, (list, tuple)) and len(sides) == 2:
+        sides = {"height": sides[0], "width": sides[1]}
+    if not isinstance(sides, dict) or set(sides) != {"height", "width"} or min(sides.values()) < 1:
         raise ValueError(
             'size must be {"height": ..., "width": ...}, [height, width] or the side of a square, in pixels; '
-            f"got {pair if is_pair else sides}."
+            f"got {sides}."
         )
     return sides
 

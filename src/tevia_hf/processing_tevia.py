@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 import torch
@@ -122,7 +122,7 @@ class TeViAProcessor(ProcessorMixin):
         """Masks at the original sizes; see `TeViAImageProcessor.post_process_segmentation`."""
         return self.image_processor.post_process_segmentation(outputs, *args, **kwargs)
 
-    def _options(self, kwargs: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    def _options(self, kwargs: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """The options of a call, those of the tokenizer and of the image processor apart."""
         parts = {"text_kwargs": TeViATextKwargs, "images_kwargs": TeViAImageProcessorKwargs}
         known = {name: list(options.__annotations__) for name, options in parts.items()}
