@@ -37,7 +37,7 @@ def modules_loaded_by_command(*words: str) -> set[str]:
     return modules_loaded_by(code)
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--version"], ["train", "--help"], ["predict", "--help"]], ids=" ".join)
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["train", "--help"]], ids=" ".join)
 def test_help_and_version_do_not_wait_for_torch(words):
     loaded = modules_loaded_by_command(*words)
     assert "tevia_cli.main" in loaded and "tevia_hf" not in loaded
