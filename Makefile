@@ -16,11 +16,11 @@ demo: $(STAMP)
 	@$(BIN)/tevia demo --output-dir outputs/demo --overwrite
 
 test: $(STAMP)
-	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadscope
 
 # The same tests on the lowest versions that pyproject.toml allows.
 test-lowest: $(LOWEST)/.installed
-	@$(LOWEST)/bin/python -m pytest -q -n $(WORKERS) --dist loadfile
+	@$(LOWEST)/bin/python -m pytest -q -n $(WORKERS) --dist loadscope
 
 # timm asks for a torchvision that the CPU build of torch cannot use: both stay in a folder of their own.
 test-timm: $(STAMP)

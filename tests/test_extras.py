@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -203,6 +204,23 @@ def test_every_library_of_an_extra_is_known_by_that_extra():
 def test_the_extra_for_development_holds_all_others():
     (own,) = [line for line in EXTRAS["dev"] if line.name == PROJECT["name"]]
     assert own.extras == EXTRAS.keys() - {"dev"}
+
+
+def installed_by(extras: set[str]) -> set[str]:
+    """Libraries of some extras, and of those that they name."""
+    needed = [line for extra in extras for line in EXTRAS[extra]]
+    own = {extra for line in needed if line.name == PROJECT["name"] for extra in line.extras}
+    return {line.name for line in needed} | (installed_by(own) if own else set())
+
+
+@pytest.mark.parametrize("space", ["tevia-demo", "tevia-metric"])
+def test_a_space_asks_for_the_extras_that_its_public_names_need(space):
+    folder = ROOT / "spaces" / space
+    lines = map(Requirement, (folder / "requirements.txt").read_text(encoding="utf-8").splitlines())
+    (own,) = [line for line in lines if line.name == PROJECT["name"]]
+    code = "\n".join(path.read_text(encoding="utf-8") for path in folder.glob("*.py"))
+    used = {name for name in NEEDS if re.search(rf"\b{name}\b", code)}
+    assert used and set().union(*(NEEDS[name] for name in used)) <= installed_by(own.extras)
 
 
 def imported_libraries() -> set[str]:
