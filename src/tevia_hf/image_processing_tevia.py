@@ -1,19 +1,21 @@
 """Image processor of TeViA: pictures and masks in, `pixel_values` and `labels` out, and predictions back to masks."""
 
 import os
-from collections.abc import Sequence
-from typing import Any, Literal, TypedDict
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Literal, TypedDict
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from huggingface_hub.dataclasses import validate_typed_dict
-from PIL import Image, ImageOps
+from PIL import Image
 from transformers.image_processing_backends import PilBackend
 from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, PILImageResampling
 
-IGNORE_LABEL = 255
+from .decoding_tevia import DAMAGE, image_to_array, read_plain_file
+from .labels_tevia import IGNORE_INDEX, WHITE, single_channel, to_labels
+
 TORCH_MODES: dict[int, str] = {
     PILImageResampling.NEAREST: "nearest",
     PILImageResampling.BILINEAR: "bilinear",
@@ -34,6 +36,7 @@ class TeViAImageProcessorKwargs(TypedDict, total=False):
     image_mean: float | list[float] | tuple[float, ...]
     image_std: float | list[float] | tuple[float, ...]
     num_labels: int
+    white_is_lesion: bool
     swap_axes: bool
     return_tensors: str | None
 
@@ -51,6 +54,8 @@ class TeViAImageProcessor(PilBackend):
         normalization: `"zscore"` gives each channel of each picture mean 0 and (biased) standard deviation 1, as the
             published model has it; `"fixed"` gives (x - `image_mean`) / `image_std` with x in [0, 1].
         num_labels: 1 = lesion or not; more = that many labels, 0 the background. 255 is ignored in both.
+        white_is_lesion: with one label a mask of 0 and 255 alone is read as 0 and 1; False reads 255 as ignored there
+            too, as in a label map.
         swap_axes: hand over pictures and masks with rows and columns swapped, as the published code's reader does;
             post-processing swaps back. `size` is the size after swapping.
 
@@ -67,8 +72,11 @@ class TeViAImageProcessor(PilBackend):
     image_mean = IMAGENET_DEFAULT_MEAN
     image_std = IMAGENET_DEFAULT_STD
     num_labels = 1
+    white_is_lesion = True
     swap_axes = False
     return_tensors = "pt"
+    # Where the package is installed, `tevia_hf.auto` puts its own reader here, which knows medical files too.
+    file_reader: ClassVar[Callable[[Any, bool], np.ndarray]] = staticmethod(read_plain_file)
 
     def __init__(self, **kwargs: Any):
         settings = {name: value for name, value in kwargs.items() if name not in SERVICE_SETTINGS and value is not None}
@@ -83,7 +91,7 @@ class TeViAImageProcessor(PilBackend):
                 first or last: grey is repeated to 3, alpha dropped. 8 bit is divided by 255, floats inside [0, 1] are
                 taken as they are, any other picture is scaled by its own minimum and maximum.
             segmentation_maps: one mask per picture, of the picture's size; 2-D, or with equal channels.
-                With one label, {0, 255} is read as {0, 1}; beside label 1, and with several labels, 255 means ignore.
+                With one label, {0, 255} is read as {0, 1}; beside label 1, and with several labels, 255 is ignored.
             kwargs: settings of the class, for this call only.
 
         Raises `ValueError` naming the picture or mask at fault: unreadable file, NaN pixels, other sizes, other values.
@@ -118,27 +126,42 @@ class TeViAImageProcessor(PilBackend):
     def read_image(self, image: Any, index: int = 0) -> torch.Tensor:
         """One picture as float32 (1 or 3, height, width) in [0, 1], before resizing; errors name it by `index`."""
         name = _name("image", image, index)
-        pixels = _channels_first(_as_array(image, name), name)
+        pixels = _channels_first(self._as_array(image, name), name)
         if np.issubdtype(pixels.dtype, np.floating) and not np.isfinite(pixels).all():
             raise ValueError(f"{name} holds NaN or infinite pixels: replace them (numpy.nan_to_num) or leave it out.")
         return torch.from_numpy(_scale_to_unit(pixels))
 
-    def _read_map(self, mask: Any, index: int, num_labels: int, image_size: torch.Size) -> torch.Tensor:
-        """One mask as uint8 (height, width) of labels and 255 = ignore, before resizing."""
+    def _as_array(self, item: Any, name: str, is_mask: bool = False) -> np.ndarray:
+        if isinstance(item, (str, os.PathLike)):
+            return self.file_reader(item, is_mask)
+        if not isinstance(item, Image.Image):
+            return _number_array(item, name)
+        try:
+            return image_to_array(item, is_mask)
+        except DAMAGE as error:
+            raise ValueError(
+                f"{name} cannot be read ({error}): the file is corrupt; restore it or leave it out."
+            ) from error
+
+    def _read_map(
+        self, mask: Any, index: int, num_labels: int, white_is_lesion: bool, image_size: torch.Size
+    ) -> torch.Tensor:
+        """One mask as uint8 (height, width) of labels and 255 = ignored, before resizing."""
         name = _name("mask", mask, index)
-        labels = _single_channel(_as_array(mask, name, keep_palette=True), name)
+        labels = single_channel(_channels_first(self._as_array(mask, name, is_mask=True), name), name)
         if labels.shape != image_size:
             raise ValueError(
                 f"{name} is {labels.shape[0]} x {labels.shape[1]} (height x width) but its image is {image_size[0]} x "
                 f"{image_size[1]}: resize the mask to its image (nearest neighbour), or pair it with the right image."
             )
-        return torch.from_numpy(_reduce_to_labels(labels, num_labels, name))
+        return torch.from_numpy(to_labels(labels, num_labels, name, white_is_lesion))
 
     def _preprocess_image_like_inputs(  # type: ignore[override]
         self,
         images: Any,
         segmentation_maps: Any,
         num_labels: int,
+        white_is_lesion: bool,
         swap_axes: bool,
         return_tensors: str | None,
         **kwargs: Any,
@@ -152,7 +175,7 @@ class TeViAImageProcessor(PilBackend):
             maps = _as_list(segmentation_maps, axes=3 if len(pixels) > 1 else 4)
             if len(maps) != len(pixels):
                 raise ValueError(f"{len(pixels)} images but {len(maps)} segmentation maps: give one map per image.")
-            labels = [self._read_map(m, i, num_labels, sizes[i]) for i, m in enumerate(maps)]
+            labels = [self._read_map(m, i, num_labels, white_is_lesion, sizes[i]) for i, m in enumerate(maps)]
         if swap_axes:
             pixels, labels = ([t.transpose(-1, -2) for t in tensors] for tensors in (pixels, labels))
         return BatchFeature(self._to_batch(pixels, labels, **kwargs), tensor_type=return_tensors)
@@ -196,8 +219,8 @@ class TeViAImageProcessor(PilBackend):
         if settings["resample"] not in TORCH_MODES:
             choices = ", ".join(f"{int(mode)} ({torch_name})" for mode, torch_name in TORCH_MODES.items())
             raise ValueError(f"resample must be one of {choices}; got {settings['resample']}.")
-        if not 1 <= settings["num_labels"] <= IGNORE_LABEL:
-            raise ValueError(f"num_labels must be 1 to {IGNORE_LABEL}, got {settings['num_labels']}.")
+        if not 1 <= settings["num_labels"] <= IGNORE_INDEX:
+            raise ValueError(f"num_labels must be 1 to {IGNORE_INDEX}, got {settings['num_labels']}.")
         return settings
 
 
@@ -213,31 +236,13 @@ def _as_list(items: Any, axes: int) -> list[Any]:
     return [items]
 
 
-def _as_array(item: Any, name: str, keep_palette: bool = False) -> np.ndarray:
-    if isinstance(item, (str, os.PathLike, Image.Image)):
-        return _decode(item, name, keep_palette)
+def _number_array(item: Any, name: str) -> np.ndarray:
     if isinstance(item, torch.Tensor):
         item = item.detach().cpu()
         return (item.float() if item.dtype == torch.bfloat16 else item).numpy()
     if isinstance(item, np.ndarray):
         return item
     raise TypeError(f"{name} is a {type(item).__name__}: give a PIL image, numpy array, torch tensor or path.")
-
-
-def _decode(item: Any, name: str, keep_palette: bool) -> np.ndarray:
-    try:
-        image = ImageOps.exif_transpose(item if isinstance(item, Image.Image) else Image.open(item))
-    except (FileNotFoundError, IsADirectoryError, PermissionError):
-        raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(
-            f"{name} cannot be read ({error}): the file is corrupt; restore it or leave it out."
-        ) from error
-    if image.mode in ("LA", "La", "RGBa", "RGBX"):
-        return np.asarray(image)[..., : 1 if image.mode[0] == "L" else 3]
-    if image.mode in ("CMYK", "YCbCr", "HSV", "LAB") or (image.mode in ("P", "PA") and not keep_palette):
-        image = image.convert("RGB")
-    return np.asarray(image)  # a palette mask keeps its indices, which are the labels
 
 
 def _channels_first(array: np.ndarray, name: str) -> np.ndarray:
@@ -256,37 +261,12 @@ def _channels_first(array: np.ndarray, name: str) -> np.ndarray:
 
 def _scale_to_unit(pixels: np.ndarray) -> np.ndarray:
     if pixels.dtype == np.uint8:
-        return pixels.astype(np.float32) / 255
+        return pixels.astype(np.float32) / WHITE
     low, high = pixels.min(), pixels.max()
     if pixels.dtype == bool or (np.issubdtype(pixels.dtype, np.floating) and low >= 0 and high <= 1):
         return pixels.astype(np.float32)
     low, high = float(low), float(high)
     return ((pixels.astype(np.float64) - low) / ((high - low) or 1.0)).astype(np.float32)
-
-
-def _single_channel(array: np.ndarray, name: str) -> np.ndarray:
-    channels = _channels_first(array, name)
-    if len(channels) > 1 and not (channels == channels[:1]).all():
-        raise ValueError(
-            f"{name} has {len(channels)} channels that differ: a coloured mask has no labels; save it as one channel "
-            "of label numbers."
-        )
-    return channels[0]
-
-
-def _reduce_to_labels(mask: np.ndarray, num_labels: int, name: str) -> np.ndarray:
-    if mask.dtype == bool:
-        return mask.astype(np.uint8)
-    values = np.unique(mask)
-    wrong = values[~np.isin(values, [*range(max(num_labels, 2)), IGNORE_LABEL])]
-    if len(wrong):
-        shown = ", ".join(f"{value:g}" for value in wrong[:10]) + (", ..." if len(wrong) > 10 else "")
-        allowed = "0/1, 0/255 or 0/1/255" if num_labels == 1 else f"0 to {num_labels - 1} and 255"
-        fix = "binarise it (mask > 127)" if num_labels == 1 else "map them to labels, or raise num_labels"
-        raise ValueError(f"{name} holds {len(wrong)} values that are no labels ({shown}); allowed: {allowed}: {fix}.")
-    if num_labels == 1 and 1 not in values:
-        return (mask == IGNORE_LABEL).astype(np.uint8)
-    return mask.astype(np.uint8)
 
 
 def _interpolate(image: torch.Tensor, size: tuple[int, int], mode: str, antialias: bool = False) -> torch.Tensor:

@@ -12,8 +12,8 @@ import numpy as np
 from scipy import ndimage
 
 from tevia_hf.intervals import Interval, ratio_interval
+from tevia_hf.labels import IGNORE_INDEX, is_lesion
 
-IGNORE_LABEL = 255
 SURFACE_TOLERANCE = 2.0
 LESION_OVERLAP = 0.1
 TOUCHING = np.ones((3, 3), bool)  # pixels that meet at a corner belong to one lesion
@@ -134,11 +134,11 @@ def score_image(
     name: str = "the image",
 ) -> ImageScores:
     prediction, reference = _without_ignored(np.asarray(prediction), np.asarray(reference), name)
-    labels = [int(label) for label in np.union1d(prediction, reference) if label not in (0, IGNORE_LABEL)]
+    labels = [int(label) for label in np.union1d(prediction, reference) if is_lesion(label)]
     pairs = {label: (prediction == label, reference == label) for label in labels}
     pixels = Counter({key: value for label, pair in pairs.items() for key, value in _pixel_counts(label, *pair)})
     lesions = Counter({key: value for label, pair in pairs.items() for key, value in _lesion_counts(label, *pair)})
-    counted = reference != IGNORE_LABEL
+    counted = reference != IGNORE_INDEX
     values = {
         **_overlap(pixels),
         "accuracy": float((prediction == reference)[counted].mean()) if counted.any() else 1.0,
@@ -156,9 +156,9 @@ def _without_ignored(prediction: np.ndarray, reference: np.ndarray, name: str) -
             f"Prediction of {name} has shape {prediction.shape} but its reference {reference.shape}: resize the "
             "prediction to the reference (`post_process_segmentation(..., target_sizes=...)`)."
         )
-    if (prediction == IGNORE_LABEL).any():
+    if (prediction == IGNORE_INDEX).any():
         raise ValueError(f"Prediction of {name} holds 255, which is no label: write the lesion as 1.")
-    return np.where(reference == IGNORE_LABEL, 0, prediction), reference
+    return np.where(reference == IGNORE_INDEX, 0, prediction), reference
 
 
 def _pixel_counts(label: int, predicted: np.ndarray, true: np.ndarray) -> Iterable[tuple[tuple[int, str], int]]:

@@ -17,7 +17,6 @@ from tevia_hf.data.qata import list_qata
 from tevia_hf.data.splits import DEFAULT_FRACTIONS, resplit
 from tevia_hf.data.synthetic import synthetic_dataset
 from tevia_hf.data.tables import sentences_for
-from tevia_hf.io import with_window
 
 
 class Source(NamedTuple):
@@ -70,7 +69,7 @@ def list_examples(
     sentences: str | Path | None = None,
     window: tuple[float, float] | None = None,
 ) -> Listing:
-    """The examples of all splits of a data set on disk, and what is wrong with them; no picture is opened.
+    """The examples of all splits of a data set on disk, and what is wrong with them; no image is opened.
 
     Args:
         name: A name of `ON_DISK`.
@@ -89,10 +88,7 @@ def list_examples(
         raise ValueError(f"'{name}' is read from disk. Pass data_dir, the folder that holds it.")
     listing = ON_DISK[name].list_examples(data_dir)
     if sentences is not None:
-        listing = listing.with_sentences(sentences_for(sentences, [row["id"] for row in listing.rows]))
-    if group_split or all(row["split"] is None for row in listing.rows):
+        listing = listing.with_sentences(sentences_for(sentences, [example.id for example in listing.examples]))
+    if group_split or not listing.splits:
         listing = resplit(listing, group_split or DEFAULT_FRACTIONS, split_seed)
-    if window is not None:
-        for row in listing.rows:
-            row["image"] = row["image"] and with_window(row["image"], window)
-    return listing
+    return listing if window is None else listing.with_window(window)

@@ -6,8 +6,9 @@ from datasets import Dataset
 from ..data.features import reference_labels, spacing_of, undecoded
 from ..inference.predict import predict_masks
 from ..inference.text_features import TextFeatureCache
+from ..labels import is_lesion
 from ..metrics import common_spacing, score_images
-from .report import READING_MODES, EvaluationReport, Measured, is_lesion, report_of
+from .report import READING_MODES, EvaluationReport, Measured, report_of
 from .text_conditions import TEXT_MODES, check_text_modes, check_texts, no_sentences
 
 SHOWN_EXAMPLES = 4
@@ -47,7 +48,7 @@ def evaluate_model(
         texts = choose(list(dataset["text"]), seed)
         examples = [{**example, "text": text} for example, text in zip(undecoded(dataset), texts, strict=True)]
         masks = predict_masks(model, processor, examples, threshold, batch_size, f"text: {mode}", sentences)
-        pixels, shown = [int((mask > 0).sum()) for mask in masks], {index: masks[index] for index in chosen}
+        pixels, shown = [int(is_lesion(mask).sum()) for mask in masks], {index: masks[index] for index in chosen}
         measured[mode] = Measured(texts, score_images(masks, references, spacings), pixels, shown)
     unit = "px" if spacings[0] is None else "mm"
     settings = {"images": len(dataset), "threshold": threshold, "seed": seed, "hd95_unit": unit}

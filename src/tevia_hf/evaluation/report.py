@@ -11,9 +11,11 @@ import pandas as pd
 from datasets import Dataset
 from PIL import Image
 
-from ..data.features import decode_part, undecoded
+from ..data.decoding import decode_image
+from ..data.features import undecoded
 from ..intervals import Interval, PairedDifference, paired_difference
-from ..metrics import IGNORE_LABEL, ImageScores, score_intervals, summarize
+from ..labels import is_lesion
+from ..metrics import ImageScores, score_intervals, summarize
 from ..visualization import contact_sheet, interval_chart, overlay, stack
 
 OVERLAP_NAMES = ("dice", "iou", "dice_pooled", "iou_pooled")
@@ -131,7 +133,7 @@ def image_rows(dataset: Dataset, mode: str, found: Measured, references: list[np
 def masks_sheet(measured: dict[str, Measured], dataset: Dataset, references: list[np.ndarray]) -> Image.Image:
     """What the masks of some images become with each kind of sentence, a row an image."""
     chosen = list(next(iter(measured.values())).shown)
-    films = [decode_part(example, "image") for example in undecoded(dataset.select(chosen))]
+    films = [decode_image(example) for example in undecoded(dataset.select(chosen))]
     pictures = [
         [overlay(film, found.shown[index], references[index]) for found in measured.values()]
         for film, index in zip(films, chosen, strict=True)
@@ -140,7 +142,3 @@ def masks_sheet(measured: dict[str, Measured], dataset: Dataset, references: lis
         [f"{mode}: {found.texts[index] or 'no sentence'}" for mode, found in measured.items()] for index in chosen
     ]
     return contact_sheet(pictures, captions, title="Orange: the mask. Green outline: the truth.")
-
-
-def is_lesion(labels: np.ndarray) -> np.ndarray:
-    return (labels > 0) & (labels != IGNORE_LABEL)
