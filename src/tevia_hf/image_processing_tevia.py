@@ -76,7 +76,7 @@ class TeViAImageProcessor(PilBackend):
     swap_axes = False
     return_tensors = "pt"
     # Where the package is installed, `tevia_hf.auto` puts its own reader here, which knows medical files too.
-    file_reader: ClassVar[Callable[[Any, bool], np.ndarray]] = staticmethod(read_plain_file)
+    file_reader: ClassVar[Callable[..., np.ndarray]] = staticmethod(read_plain_file)
 
     def __init__(self, **kwargs: Any):
         settings = {name: value for name, value in kwargs.items() if name not in SERVICE_SETTINGS and value is not None}
@@ -133,7 +133,7 @@ class TeViAImageProcessor(PilBackend):
 
     def _as_array(self, item: Any, name: str, is_mask: bool = False) -> np.ndarray:
         if isinstance(item, (str, os.PathLike)):
-            return self.file_reader(item, is_mask)
+            return type(self).file_reader(item, is_mask)
         if not isinstance(item, Image.Image):
             return _number_array(item, name)
         try:

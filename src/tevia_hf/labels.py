@@ -101,9 +101,7 @@ def _advice(values: np.ndarray, num_labels: int | None) -> str:
     if dark > 1 and bright > 1 and dark + bright == len(values) > 4:
         return "these are the greys of a lossy file: binarise it (mask > 127)"
     if len(values) > MOST_LABELS:
-        return (
-            "these are greys, or many numbered lesions: binarise it where lesions begin, and look whether they are left"
-        )
+        return "these are greys, or numbers of many lesions: binarise it where lesions begin, and look at the result"
     if 0 not in values or IGNORE_INDEX in values:  # nothing tells what is the lesion
         return "write 0 for the background, 1 for lesions, and 255 for what is ignored"
     if len(values) == 2:

@@ -24,9 +24,9 @@ class TextAwareAugmentation:
     """Random flips, zooms, rotations, contrasts and noise; the sentence follows whatever moves the lesions.
 
     Takes a mapping with `image` (height, width[, channels]), `labels` (height, width, 255 where they are ignored),
-    `text` (or None) and `id`; gives one with the same keys, sizes and types. What is drawn for an example depends on nothing but `seed`, its id and the
-    epoch: a resumed run, other numbers of processes or of data workers draw the same. Call `set_epoch` before each
-    epoch, else every epoch repeats the draws of the first.
+    `text` (or None) and `id`; gives one with the same keys, sizes and types. What is drawn for an example depends on
+    nothing but `seed`, its id and the epoch: a resumed run, other numbers of processes or of data workers draw the
+    same. Call `set_epoch` before each epoch, else every epoch repeats the draws of the first.
 
     A flip swaps words. A zoom or rotation that changes the number, side or region of the lesions rewrites these words,
     or drops their clauses from free text (`prompts.follow_mask`); one that would move all lesions out of the picture is

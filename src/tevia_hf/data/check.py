@@ -218,9 +218,8 @@ def _check_sentences(
             "no example has a sentence: make some with `tevia prompts`, or train with use_text: false"
         )
     elif silent:
-        report.faults.append(
-            f"{len(silent)} of {len(examples)} examples have no sentence: {_listed(silent)}. Write them"
-        )
+        count = f"{len(silent)} of {len(examples)} examples"
+        report.faults.append(f"{count} have no sentence: {_listed(silent)}. Write them")
 
 
 def _sheet(looks: Sequence[Look], processor: Any, seed: int) -> Image.Image | None:

@@ -90,19 +90,19 @@ def predict(
     all went well. A file that cannot be read costs its own row only. Raises `ValueError` where counts differ or two
     images would be written to one name.
     """
-    addresses, images = images, [parse_address(image) for image in images]
-    names, folder = output_names(images, texts), Path(output_dir)
-    if folder.resolve() in {image.path.resolve().parent for image in images}:
+    files = [parse_address(image) for image in images]
+    names, folder = output_names(files, texts), Path(output_dir)
+    if folder.resolve() in {file.path.resolve().parent for file in files}:
         raise ValueError(f"{folder} holds the images themselves, and masks would replace them: name another folder.")
     (folder / "overlays").mkdir(parents=True, exist_ok=True)
     rows = [
-        {"image": str(address), "text": text, "mask": "", "overlay": "", "foreground": float("nan"), "error": ""}
-        for address, text in zip(addresses, texts, strict=True)
+        {"image": str(image), "text": text, "mask": "", "overlay": "", "foreground": float("nan"), "error": ""}
+        for image, text in zip(images, texts, strict=True)
     ]
     sentences = TextFeatureCache(model, processor) if model.config.use_text else None
     for start in tqdm(range(0, len(rows), batch_size), desc="Predicting"):
         batch = rows[start : start + batch_size]
-        examples = [read_or_report(row, image, processor) for row, image in zip(batch, images[start:], strict=False)]
+        examples = [read_or_report(row, file, processor) for row, file in zip(batch, files[start:], strict=False)]
         readable = [{**example, "image": example["image"].array} for example in examples if example is not None]
         masks = iter(predict_masks(model, processor, readable, threshold, batch_size, None, sentences))
         for row, example, name in zip(batch, examples, names[start:], strict=False):
@@ -114,10 +114,10 @@ def predict(
     return table
 
 
-def read_or_report(row: dict[str, Any], address: ImageRef, processor) -> dict[str, Any] | None:
+def read_or_report(row: dict[str, Any], file: ImageRef, processor) -> dict[str, Any] | None:
     """The row's image and text; `None`, and the reason in the row, where the image cannot be used."""
     try:
-        image = read_image(address)
+        image = read_image(file)
         processor.image_processor(image.array)  # refuses here what would cost the whole batch there, such as NaN pixels
     except (ValueError, OSError) as error:
         row["error"] = str(error)
@@ -135,12 +135,12 @@ def output_names(images: Sequence[ImageRef], texts: Sequence[str]) -> list[str]:
     return names
 
 
-def list_images(paths: Sequence[str | Path]) -> list[Path]:
+def list_images(paths: Sequence[str | Path]) -> list[str | Path | ImageRef]:
     """The image files among files and folders (not their subfolders), sorted within a folder.
 
     Raises `ValueError` where a path does not exist or a folder holds no image.
     """
-    images: list[Path] = []
+    images: list[str | Path | ImageRef] = []
     for path in map(Path, paths):
         found = sorted(filter(is_image_file, path.iterdir())) if path.is_dir() else [path]
         if not found or not parse_address(path).path.exists():

@@ -19,9 +19,8 @@ NIFTI_SUFFIXES = (".nii.gz", ".nii")
 MASK_SUFFIXES = (".png", ".nii.gz", ".nii", ".npz")
 
 _SLICED_SUFFIXES = (*DICOM_SUFFIXES, *NIFTI_SUFFIXES)
-_ADDRESS = re.compile(
-    rf"(?P<path>.*(?:{'|'.join(map(re.escape, _SLICED_SUFFIXES))}))#(?P<fragment>[^/\\]*)", re.IGNORECASE | re.DOTALL
-)
+_SLICED = "|".join(map(re.escape, _SLICED_SUFFIXES))
+_ADDRESS = re.compile(rf"(?P<path>.*(?:{_SLICED}))#(?P<fragment>[^/\\]*)", re.IGNORECASE | re.DOTALL)
 _FRAGMENT = re.compile(
     r"(?:(?P<plane>axial|coronal|sagittal):)?(?P<number>[0-9]+|middle)?"
     r"(?:@(?P<centre>-?[0-9]+(?:\.[0-9]+)?),(?P<width>[0-9]+(?:\.[0-9]+)?))?"

@@ -69,8 +69,8 @@ def register_reader(suffixes: Iterable[str], reader: Reader) -> None:
     """Makes `read_image` read files of another format, known by their suffixes, such as `[".mat"]`.
 
     Args:
-        reader: Called with an `ImageRef`, `is_mask` and `most_pixels`, as `read_image` has them. Its `ValueError` should
-            begin with the path and say what to do.
+        reader: Called with an `ImageRef`, `is_mask` and `most_pixels`, as `read_image` has them. Its `ValueError`
+            should begin with the path and say what to do.
 
     Raises:
         ValueError: A suffix that this package reads itself, or that is not in lower case with a dot.
