@@ -53,7 +53,7 @@ def single_channel(channels: np.ndarray, name: str = "the mask") -> np.ndarray:
     if channels.ndim != 3 or not 1 <= len(channels) <= 4:
         raise ValueError(f"{name} has shape {channels.shape}: give a mask (height, width), or with 1 to 4 channels.")
     colours = channels[: 1 if len(channels) == 2 else 3]
-    if not (colours == colours[:1]).all():
+    if ((colours != colours[:1]) & (colours == colours)).any():  # NaN differs from itself, and is refused as a value
         raise ValueError(
             f"{name} has {len(colours)} channels that differ: a coloured mask has no labels; save it as one channel "
             "of label numbers."

@@ -19,7 +19,11 @@ SPLITS = ("train", "val", "test")
 
 
 class ImageFile(datasets.Image):
-    """`datasets.Image` whose files `read_image` reads; what `map` makes of it is a plain one again."""
+    """`datasets.Image` whose files `read_image` reads.
+
+    What `map` makes of a value is a plain one, which holds the pixels: `save_to_disk` and `push_to_hub` need that of
+    slices, and of several masks of one image (`dataset.map(lambda row: {"mask": row["mask"]})`).
+    """
 
     is_mask = False
 
