@@ -71,7 +71,8 @@ def dataset_from_rows(
     raise_problems(source, found, "Add what is missing, and take out rows and files that have no partner.")
     if not rows:
         raise ValueError(f"{source} has no rows. Check that it is the right one, and that it has at least one example.")
-    columns = {name: [_spelled(row.get(name)) for row in rows] for name in FEATURES}
+    columns = {name: [row.get(name) for row in rows] for name in FEATURES}
+    columns.update({name: [_spelled(value) for value in columns[name]] for name in ("image", "mask")})
     return datasets.Dataset.from_dict(columns, features=FEATURES)
 
 
@@ -143,7 +144,7 @@ def _repeated(names: Sequence[str]) -> list[tuple[str, int]]:
 
 
 def _spelled(value: Any) -> Any:
-    """A value as its column holds it."""
+    """An image or mask as its column holds it."""
     if isinstance(value, (ImageRef, tuple)):
         return spell_files(value)
     return str(value) if isinstance(value, Path) else value
