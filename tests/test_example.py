@@ -70,6 +70,12 @@ def test_every_reader_joins_them_alike(tmp_path):
     assert SegmentationCollator(processor)([example])["labels"][0].tolist() == expected
 
 
+def test_true_labels_are_not_read_a_second_time():
+    """Of a label map without a lesion, 255 is ignored and no white lesion."""
+    example = {"image": np.zeros((4, 2), np.uint8), "labels": np.array([[0, 255]] * 4, np.uint8), "id": "a"}
+    assert reference_labels(example, tiny_processor()).tolist() == [[0, 255]] * 4
+
+
 @pytest.mark.parametrize(
     ("maps", "joined"),
     [

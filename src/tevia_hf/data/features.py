@@ -10,6 +10,7 @@ from datasets import Features, List, Value
 from datasets.utils import tqdm
 from PIL import Image
 
+from tevia_hf.data.decoding import decode as decode
 from tevia_hf.data.decoding import decode_files, decode_image, decode_labels, files_of
 from tevia_hf.data.example import spell_files
 from tevia_hf.io import ImageRef, is_medical, read_image
