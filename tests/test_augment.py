@@ -207,7 +207,7 @@ def test_a_mask_that_nobody_decoded_is_refused():
 
 def stored(mask, path):
     Image.fromarray(mask).save(path)
-    rows = [{"id": "a", "image": Image.new("L", mask.shape[::-1]), "mask": path, "text": TEXT}]
+    rows = [{"id": "a", "image": Image.new("L", mask.shape[1::-1]), "mask": path, "text": TEXT}]
     return dataset_from_rows(rows)
 
 
