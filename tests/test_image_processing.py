@@ -11,7 +11,7 @@ from huggingface_hub.errors import StrictDataclassFieldValidationError
 from PIL import Image
 from transformers import AutoImageProcessor, PreTrainedConfig
 
-from tevia_hf.image_processing_tevia import TeViAImageProcessor
+from tevia_hf import TeViAImageProcessor
 
 PICTURES = Path(os.environ.get("TEVIA_REFERENCE_PICTURES", "unset"))
 SETTING_ERRORS = (ValueError, TypeError, StrictDataclassFieldValidationError)
@@ -249,6 +249,13 @@ def test_binary_masks_are_reduced_to_0_1_and_ignore(values, expected):
     assert plain()(np.zeros(mask.shape), mask).labels[0].tolist() == [expected]
 
 
+@pytest.mark.parametrize("values", [[0, 255], [255, 255], [0, 1, 255], [0, 0]])
+def test_a_label_map_keeps_what_is_ignored(values):
+    labels = np.array([values])
+    assert plain(white_is_lesion=False)(np.zeros(labels.shape), labels).labels[0].tolist() == [values]
+    assert plain()(np.zeros(labels.shape), labels, white_is_lesion=False).labels[0].tolist() == [values]
+
+
 def test_masks_of_three_equal_channels_are_reduced_and_of_different_channels_refused():
     mask = np.repeat((picture(6, 7, 1) > 99).astype(np.uint8) * 255, 3, axis=2)
     assert plain()(picture(6, 7), mask).labels[0].tolist() == (mask[..., 0] // 255).tolist()
@@ -274,9 +281,13 @@ def test_masks_come_as_a_list_or_as_one_array():
 @pytest.mark.parametrize(
     ("num_labels", "values", "message"),
     [
-        (1, [0, 128, 254], r"mask 1 holds 2 values that are no labels \(128, 254\).*binarise it \(mask > 127\)"),
+        (1, [0, 128, 254], r"mask 1 holds 2 values that are no labels \(128, 254\); num_labels=1 allows 0/1, 0/255"),
         (1, [0, 0.5, 1], r"mask 1 holds 1 values that are no labels \(0.5\)"),
-        (3, [0, 2, 3], r"\(3\); allowed: 0 to 2 and 255: map them to labels, or raise num_labels"),
+        (
+            3,
+            [0, 2, 3],
+            r"\(3\); num_labels=3 allows 0 to 2 and 255 .*: map them to 0 to 2, or set num_labels=4",
+        ),
         (1, [-1, 0, 1], r"\(-1\)"),
         (1, [np.nan, 0, 1], r"\(nan\)"),
     ],
@@ -309,11 +320,11 @@ def test_a_truncated_file_is_refused_by_name(tmp_path):
     path = tmp_path / "half.png"
     Image.fromarray(picture(64, 64)).save(path)
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ValueError, match=r"image 0 \(.*half.png\) cannot be read .*corrupt"):
+    with pytest.raises(ValueError, match=r"half.png: not readable, corrupt or cut short .*Fetch"):
         plain()(path)
     with pytest.raises(ValueError, match=r"image 0 \(.*half.png\) cannot be read"):
         plain()(Image.open(path))
-    with pytest.raises(ValueError, match=r"mask 0 \(.*half.png\) cannot be read"):
+    with pytest.raises(ValueError, match=r"half.png: not readable, corrupt or cut short"):
         plain()(picture(64, 64), path)
 
 

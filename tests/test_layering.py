@@ -15,8 +15,10 @@ import pytest
 import tevia_hf
 
 SOURCE = Path(tevia_hf.__file__).parent
-LEAVES = {"extras", "labels", "prompts", "visualization", "metrics", "mask_scores", "intervals", "io"}
+GROUND = {"labels_tevia", "decoding_tevia"}  # of use to all, and copied to the Hub with the kernel
+LEAVES = {"extras", "prompts", "visualization", "metrics", "mask_scores", "intervals", "io"}
 BELOW = {
+    "ground": set(),
     "leaf": set(),
     "kernel": set(),
     "auto": {"leaf", "kernel"},
@@ -28,7 +30,7 @@ BELOW = {
     "demo": {"leaf", "kernel", "auto", "data", "inference", "training", "evaluation"},
     "tevia_cli": {"leaf", "kernel", "auto", "data", "inference", "training", "evaluation", "hub", "demo"},
 }
-MAY_IMPORT = {layer: below | {layer} for layer, below in BELOW.items()}
+MAY_IMPORT = {layer: below | {layer, "ground"} for layer, below in BELOW.items()}
 KERNEL_LIBRARIES = {"torch", "transformers", "numpy", "PIL", "huggingface_hub"}
 OPTIONAL_LIBRARIES = {"peft"}  # in a `try` the kernel may ask for them: the hub copy loads without
 
@@ -39,6 +41,8 @@ def layer_of(module: str) -> str:
     The command beside the package is named as if it were inside: `tevia_cli.main` -> `tevia_cli`.
     """
     head = module.partition(".")[0]
+    if head in GROUND:
+        return "ground"
     if head in LEAVES:
         return "leaf"
     if head.endswith("_tevia"):
@@ -67,6 +71,8 @@ def upward_import(layer: str, name: str) -> str | None:
         return None if allowed else f"{layer} imports {name} ({target})"
     if layer == "leaf" and library == "transformers":
         return f"leaf imports {name}"
+    if layer == "ground" and library not in {"numpy", "PIL"} | sys.stdlib_module_names:
+        return f"ground imports {name}"
     if layer == "kernel" and library not in KERNEL_LIBRARIES | sys.stdlib_module_names:
         return f"kernel imports {name}"
     return None
@@ -102,7 +108,7 @@ def violations(module: str, code: str, is_package: bool = False) -> list[str]:
         if id(node) in tried:
             names = [name for name in names if name.partition(".")[0] not in OPTIONAL_LIBRARIES]
         found += filter(None, (upward_import(layer, name) for name in names))
-        if layer == "kernel" and not is_copied_with_the_kernel(node):
+        if layer in ("kernel", "ground") and not is_copied_with_the_kernel(node):
             found.append(f"kernel says `{ast.unparse(node)}`, which the hub copy would miss")
         habit = None if layer == "tevia_cli" else command_line_habit(node)
         found += [f"{layer} uses {habit}"] if habit else []
@@ -126,6 +132,9 @@ def test_imports_point_downwards(path):
     ("module", "code"),
     [
         ("metrics", "import transformers"),
+        ("labels_tevia", "import torch"),
+        ("labels_tevia", "from .loss_tevia import soft_dice_loss"),
+        ("decoding_tevia", "from .io.readers import read_image"),
         ("io.images", "from ..modeling_tevia import TeViAModel"),
         ("modeling_tevia", "from .metrics import image_metrics"),
         ("modeling_tevia", "from . import loss_tevia"),
@@ -158,6 +167,8 @@ def test_a_planted_violation_is_caught(module, code):
 @pytest.mark.parametrize(
     ("module", "code"),
     [
+        ("io.readers", "from tevia_hf.decoding_tevia import image_to_array"),
+        ("loss_tevia", "from .labels_tevia import IGNORE_INDEX"),
         ("metrics", "import numpy\nfrom monai.metrics import compute_hausdorff_distance"),
         ("modeling_tevia", "import torch\nfrom transformers import PreTrainedModel\nfrom .loss_tevia import dice_loss"),
         ("lora_tevia", "try:\n    from peft import LoraConfig\nexcept ImportError:\n    pass"),

@@ -1,19 +1,21 @@
 """Image processor of TeViA: pictures and masks in, `pixel_values` and `labels` out, and predictions back to masks."""
 
 import os
-from collections.abc import Iterable, Sequence
-from typing import Any, Literal, TypedDict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, Literal, TypedDict
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from huggingface_hub.dataclasses import validate_typed_dict
-from PIL import Image, ImageOps
+from PIL import Image
 from transformers.image_processing_backends import PilBackend
 from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, PILImageResampling
 
-IGNORE_LABEL = 255
+from .decoding_tevia import DAMAGE, image_to_array, read_plain_file
+from .labels_tevia import IGNORE_INDEX, WHITE, single_channel, to_labels
+
 TORCH_MODES: dict[int, str] = {
     PILImageResampling.NEAREST: "nearest",
     PILImageResampling.BILINEAR: "bilinear",
@@ -36,6 +38,7 @@ class TeViAImageProcessorKwargs(TypedDict, total=False):
     image_mean: float | list[float] | tuple[float, ...]
     image_std: float | list[float] | tuple[float, ...]
     num_labels: int
+    white_is_lesion: bool
     swap_axes: bool
     input_data_format: Literal["channels_first", "channels_last"] | None
     return_tensors: str | None
@@ -55,6 +58,8 @@ class TeViAImageProcessor(PilBackend):
         normalization: `"zscore"` gives each channel of each picture mean 0 and (biased) standard deviation 1, as the
             published model has it; `"fixed"` gives (x - `image_mean`) / `image_std` with x in [0, 1].
         num_labels: 1 = lesion or not; more = that many labels, 0 the background. 255 is ignored in both.
+        white_is_lesion: with one label a mask of 0 and 255 alone is read as 0 and 1; False reads 255 as ignored there
+            too, as in a label map.
         swap_axes: hand over pictures and masks with rows and columns swapped, as the published code's reader does;
             post-processing swaps back. `size` is the size after swapping.
         input_data_format: `"channels_first"` or `"channels_last"`, of arrays and tensors; by default their shape tells.
@@ -74,9 +79,12 @@ class TeViAImageProcessor(PilBackend):
     image_mean = IMAGENET_DEFAULT_MEAN
     image_std = IMAGENET_DEFAULT_STD
     num_labels = 1
+    white_is_lesion = True
     swap_axes = False
     input_data_format = None
     return_tensors = "pt"
+    # Where the package is installed, `tevia_hf.auto` puts its own reader here, which knows medical files too.
+    file_reader: ClassVar[Callable[..., np.ndarray]] = staticmethod(read_plain_file)
 
     def __init__(self, **kwargs: Any):
         settings = {name: value for name, value in kwargs.items() if name not in SERVICE_SETTINGS and value is not None}
@@ -92,7 +100,7 @@ class TeViAImageProcessor(PilBackend):
                 first or last: grey is repeated to 3, alpha dropped. 8 bit is divided by 255, floats inside [0, 1] are
                 taken as they are, any other picture is scaled by its own minimum and maximum.
             segmentation_maps: one mask per picture, of the picture's size; 2-D, or with equal channels.
-                With one label, {0, 255} is read as {0, 1}; beside label 1, and with several labels, 255 means ignore.
+                With one label, {0, 255} is read as {0, 1}; beside label 1, and with several labels, 255 is ignored.
             kwargs: settings of the class, for this call only.
 
         Raises `TypeError` for a setting that does not exist; `ValueError` naming the image or mask at fault: unreadable
@@ -129,29 +137,44 @@ class TeViAImageProcessor(PilBackend):
     def read_image(self, image: Any, index: int = 0, input_data_format: str | None = None) -> torch.Tensor:
         """One picture as float32 (1 or 3, height, width) in [0, 1], before resizing; errors name it by `index`."""
         name = _name("image", image, index)
-        pixels = _channels_first(image, name, input_data_format or self.input_data_format)
+        pixels = self._channels_first(image, name, input_data_format or self.input_data_format)
         if np.issubdtype(pixels.dtype, np.floating) and not np.isfinite(pixels).all():
             raise ValueError(f"{name} holds NaN or infinite pixels: replace them (numpy.nan_to_num) or leave it out.")
         return torch.from_numpy(_scale_to_unit(pixels))
 
+    def _channels_first(self, item: Any, name: str, layout: str | None, is_mask: bool = False) -> np.ndarray:
+        """The pixels as (1 or 3, height, width), alpha dropped; `layout` is an array's, None where its shape tells."""
+        if isinstance(item, (str, os.PathLike)):
+            return _moved(type(self).file_reader(item, is_mask), name, "channels_last")
+        if isinstance(item, Image.Image):
+            return _moved(_pil_array(item, name, is_mask), name, "channels_last")
+        return _moved(_number_array(item, name), name, layout)
+
     def _read_map(
-        self, mask: Any, index: int, num_labels: int, image_size: torch.Size, input_data_format: str | None
+        self,
+        mask: Any,
+        index: int,
+        num_labels: int,
+        white_is_lesion: bool,
+        image_size: torch.Size,
+        input_data_format: str | None,
     ) -> torch.Tensor:
-        """One mask as uint8 (height, width) of labels and 255 = ignore, before resizing."""
+        """One mask as uint8 (height, width) of labels and 255 = ignored, before resizing."""
         name = _name("mask", mask, index)
-        labels = _single_channel(_channels_first(mask, name, input_data_format, keep_palette=True), name)
+        labels = single_channel(self._channels_first(mask, name, input_data_format, is_mask=True), name)
         if labels.shape != image_size:
             raise ValueError(
                 f"{name} is {labels.shape[0]} x {labels.shape[1]} (height x width) but its image is {image_size[0]} x "
                 f"{image_size[1]}: resize the mask to its image (nearest neighbour), or pair it with the right image."
             )
-        return torch.from_numpy(_reduce_to_labels(labels, num_labels, name))
+        return torch.from_numpy(to_labels(labels, num_labels, name, white_is_lesion))
 
     def _preprocess_image_like_inputs(  # type: ignore[override]  # its options are named
         self,
         images: Any,
         segmentation_maps: Any,
         num_labels: int,
+        white_is_lesion: bool,
         swap_axes: bool,
         input_data_format: str | None,
         return_tensors: str | None,
@@ -166,7 +189,10 @@ class TeViAImageProcessor(PilBackend):
             maps = _as_list(segmentation_maps, axes=3 if len(pixels) > 1 else 4)
             if len(maps) != len(pixels):
                 raise ValueError(f"{len(pixels)} images but {len(maps)} segmentation maps: give one map per image.")
-            labels = [self._read_map(m, i, num_labels, sizes[i], input_data_format) for i, m in enumerate(maps)]
+            labels = [
+                self._read_map(m, i, num_labels, white_is_lesion, sizes[i], input_data_format)
+                for i, m in enumerate(maps)
+            ]
         if swap_axes:
             pixels, labels = ([t.transpose(-1, -2) for t in tensors] for tensors in (pixels, labels))
         return BatchFeature(self._to_batch(pixels, labels, **kwargs), tensor_type=return_tensors)
@@ -208,8 +234,8 @@ class TeViAImageProcessor(PilBackend):
         if settings["resample"] not in TORCH_MODES:
             choices = ", ".join(f"{int(mode)} ({torch_name})" for mode, torch_name in TORCH_MODES.items())
             raise ValueError(f"resample must be one of {choices}; got {settings['resample']}.")
-        if not 1 <= settings["num_labels"] <= IGNORE_LABEL:
-            raise ValueError(f"num_labels must be 1 to {IGNORE_LABEL}, got {settings['num_labels']}.")
+        if not 1 <= settings["num_labels"] <= IGNORE_INDEX:
+            raise ValueError(f"num_labels must be 1 to {IGNORE_INDEX}, got {settings['num_labels']}.")
         return settings
 
 
@@ -246,12 +272,7 @@ def _as_list(items: Any, axes: int) -> list[Any]:
     return [items]
 
 
-def _channels_first(item: Any, name: str, layout: str | None, keep_palette: bool = False) -> np.ndarray:
-    """The pixels as (1 or 3, height, width), alpha dropped; `layout` is an array's, None where its shape tells."""
-    if isinstance(item, (str, os.PathLike, Image.Image)):
-        array, layout = _decode(item, name, keep_palette), "channels_last"
-    else:
-        array = _as_array(item, name)
+def _moved(array: np.ndarray, name: str, layout: str | None) -> np.ndarray:
     if array.ndim == 2:
         array = array[None]
     elif array.ndim == 3 and (layout or _layout(array.shape, name)) == "channels_last":
@@ -273,7 +294,22 @@ def _layout(shape: tuple[int, ...], name: str) -> str:
     return "channels_last" if shape[-1] in CHANNELS else "channels_first"
 
 
-def _as_array(item: Any, name: str) -> np.ndarray:
+def _pil_array(image: Image.Image, name: str, is_mask: bool) -> np.ndarray:
+    try:
+        pages = getattr(image, "n_frames", 1)
+        array = image_to_array(image, is_mask)
+    except DAMAGE as error:
+        raise ValueError(
+            f"{name} cannot be read ({error}): the file is corrupt; restore it or leave it out."
+        ) from error
+    if pages > 1:
+        raise ValueError(
+            f"{name} holds {pages} pages, one is expected: choose one (`image.seek(number)`, then give `image.copy()`)."
+        )
+    return array
+
+
+def _number_array(item: Any, name: str) -> np.ndarray:
     if isinstance(item, torch.Tensor):
         item = item.detach().cpu()
         return (item.float() if item.dtype == torch.bfloat16 else item).numpy()
@@ -282,60 +318,14 @@ def _as_array(item: Any, name: str) -> np.ndarray:
     raise TypeError(f"{name} is a {type(item).__name__}: give a PIL image, numpy array, torch tensor or path.")
 
 
-def _decode(item: Any, name: str, keep_palette: bool) -> np.ndarray:
-    try:
-        image = item if isinstance(item, Image.Image) else Image.open(item)
-        pages = getattr(image, "n_frames", 1)
-        image = ImageOps.exif_transpose(image)
-    except (FileNotFoundError, IsADirectoryError, PermissionError):
-        raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(
-            f"{name} cannot be read ({error}): the file is corrupt; restore it or leave it out."
-        ) from error
-    if pages > 1:
-        raise ValueError(
-            f"{name} holds {pages} pages, one is expected: choose one (`image.seek(number)`, then give `image.copy()`)."
-        )
-    if image.mode in ("LA", "La", "RGBa", "RGBX"):
-        return np.asarray(image)[..., : 1 if image.mode[0] == "L" else 3]
-    if image.mode in ("CMYK", "YCbCr", "HSV", "LAB") or (image.mode in ("P", "PA") and not keep_palette):
-        image = image.convert("RGB")
-    return np.asarray(image)  # a palette mask keeps its indices, which are the labels
-
-
 def _scale_to_unit(pixels: np.ndarray) -> np.ndarray:
     if pixels.dtype == np.uint8:
-        return pixels.astype(np.float32) / 255
+        return pixels.astype(np.float32) / WHITE
     low, high = pixels.min(), pixels.max()
     if pixels.dtype == bool or (np.issubdtype(pixels.dtype, np.floating) and low >= 0 and high <= 1):
         return pixels.astype(np.float32)
     low, high = float(low), float(high)
     return ((pixels.astype(np.float64) - low) / ((high - low) or 1.0)).astype(np.float32)
-
-
-def _single_channel(channels: np.ndarray, name: str) -> np.ndarray:
-    if len(channels) > 1 and not (channels == channels[:1]).all():
-        raise ValueError(
-            f"{name} has {len(channels)} channels that differ: a coloured mask has no labels; save it as one channel "
-            "of label numbers."
-        )
-    return channels[0]
-
-
-def _reduce_to_labels(mask: np.ndarray, num_labels: int, name: str) -> np.ndarray:
-    if mask.dtype == bool:
-        return mask.astype(np.uint8)
-    values = np.unique(mask)
-    wrong = values[~np.isin(values, [*range(max(num_labels, 2)), IGNORE_LABEL])]
-    if len(wrong):
-        shown = ", ".join(f"{value:g}" for value in wrong[:10]) + (", ..." if len(wrong) > 10 else "")
-        allowed = "0/1, 0/255 or 0/1/255" if num_labels == 1 else f"0 to {num_labels - 1} and 255"
-        fix = "binarise it (mask > 127)" if num_labels == 1 else "map them to labels, or raise num_labels"
-        raise ValueError(f"{name} holds {len(wrong)} values that are no labels ({shown}); allowed: {allowed}: {fix}.")
-    if num_labels == 1 and 1 not in values:
-        return (mask == IGNORE_LABEL).astype(np.uint8)
-    return mask.astype(np.uint8)
 
 
 def _interpolate(image: torch.Tensor, size: tuple[int, int], mode: str, antialias: bool = False) -> torch.Tensor:

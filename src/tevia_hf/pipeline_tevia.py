@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from transformers import Pipeline
 
+from .labels_tevia import WHITE
 from .processing_tevia import TeViAProcessor
 
 TASK = "text-guided-image-segmentation"
@@ -110,7 +111,7 @@ class TeViASegmentationPipeline(Pipeline):
         entry = {
             "label": config.id2label[label],
             "score": score,
-            "mask": Image.fromarray(area.astype(np.uint8) * 255),
+            "mask": Image.fromarray(area.astype(np.uint8) * WHITE),
         }
         return entry | ({"overlay": tinted(picture, area)} if with_overlay else {})
 
@@ -198,9 +199,9 @@ def fetched(address: str) -> Image.Image:
 
 def tinted(picture: torch.Tensor, area: np.ndarray) -> Image.Image:
     """The picture in RGB, the area in translucent orange."""
-    pixels = picture.expand(3, -1, -1).permute(1, 2, 0).cpu().numpy() * 255  # (height, width, 3)
+    pixels = picture.expand(3, -1, -1).permute(1, 2, 0).cpu().numpy() * WHITE  # (height, width, 3)
     pixels = np.where(area[..., None], pixels * (1 - FILL_OPACITY) + LESION_COLOUR * FILL_OPACITY, pixels)
-    return Image.fromarray(pixels.round().clip(0, 255).astype(np.uint8))
+    return Image.fromarray(pixels.round().clip(0, WHITE).astype(np.uint8))
 
 
 # For `config.json`, so that `pipeline(task, model=..., trust_remote_code=True)` finds this class without the package.

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from tevia_hf.extras import needed_for
+from tevia_hf.labels_tevia import WHITE, is_lesion
 
 # Okabe-Ito colours, told apart by colour-blind readers too; the first is that of a lesion.
 LABEL_COLOURS = [(230, 159, 0), (86, 180, 233), (204, 121, 167), (0, 158, 115), (213, 94, 0), (0, 114, 178)]
@@ -14,7 +15,6 @@ REFERENCE_COLOUR = (0, 214, 100)
 FILL_OPACITY = 0.35
 HEAT_OPACITY = 0.8
 SMALLEST_SIDE = 384
-IGNORE_LABEL = 255
 TILE_HEIGHT, MARGIN, FONT_SIZE, TITLE_SIZE = 280, 14, 15, 22
 PAPER, INK = (250, 250, 248), (40, 40, 44)
 
@@ -140,7 +140,7 @@ def stack(pictures: Sequence[Image.Image]) -> Image.Image:
 
 def _unit(colour: tuple[int, int, int]) -> tuple[float, float, float]:
     red, green, blue = colour
-    return red / 255, green / 255, blue / 255
+    return red / WHITE, green / WHITE, blue / WHITE
 
 
 def _size_to_show(picture: Image.Image, longest_side: int | None) -> tuple[int, int]:
@@ -158,7 +158,7 @@ def _to_rgb(image: Image.Image | np.ndarray) -> Image.Image:
         array = array[..., 0]
     if array.dtype != np.uint8:
         low, high = float(array.min()), float(array.max())
-        array = ((array.astype(np.float64) - low) * (255 / ((high - low) or 1.0))).round().astype(np.uint8)
+        array = ((array.astype(np.float64) - low) * (WHITE / ((high - low) or 1.0))).round().astype(np.uint8)
     return Image.fromarray(array).convert("RGB")
 
 
@@ -173,11 +173,11 @@ def _fit(labels: np.ndarray, name: str, picture: Image.Image, size: tuple[int, i
 
 
 def _foreground(labels: np.ndarray | None) -> list[int]:
-    return [] if labels is None else [int(label) for label in np.unique(labels) if label not in (0, IGNORE_LABEL)]
+    return [] if labels is None else [int(label) for label in np.unique(labels) if is_lesion(label)]
 
 
 def _area(labels: np.ndarray, label: int) -> Image.Image:
-    return Image.fromarray(np.where(labels == label, 255, 0).astype(np.uint8))
+    return Image.fromarray(np.where(labels == label, WHITE, 0).astype(np.uint8))
 
 
 def _outline(area: Image.Image) -> Image.Image:

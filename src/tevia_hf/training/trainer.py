@@ -46,7 +46,11 @@ def build_trainer(
     return Trainer(
         model=model,
         args=args,
-        train_dataset=augmented(train_dataset, augmentation) if augmentation else undecoded(train_dataset),
+        train_dataset=(
+            augmented(train_dataset, augmentation, processor.image_processor.num_labels)
+            if augmentation
+            else undecoded(train_dataset)
+        ),
         eval_dataset=undecoded(eval_dataset) if eval_dataset is not None else None,
         data_collator=SegmentationCollator(processor, text_features=sentences),
         processing_class=processor,

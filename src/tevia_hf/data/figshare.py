@@ -1,4 +1,7 @@
-"""Records of figshare's brain tumour set: MATLAB 7.3 files, which are HDF5."""
+"""Records of figshare's brain tumours: MATLAB 7.3 files, which are HDF5, each an image with its mask.
+
+Importing this module makes `read_image` read them.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from tevia_hf.extras import needed_for
-from tevia_hf.io.address import Address
-from tevia_hf.io.medical_image import Geometry, MedicalImage
+from tevia_hf.io import Geometry, ImageRef, MedicalImage, register_reader
 from tevia_hf.io.pixels import check_size
 
+RECORD_SUFFIX = ".mat"
 
-def read_matlab(address: Address, is_mask: bool = False, most_pixels: int | None = None) -> MedicalImage:
+
+def read_record(address: ImageRef, is_mask: bool = False, most_pixels: int | None = None) -> MedicalImage:
     """`cjdata/image` (int16, its values kept), or as a mask `cjdata/tumorMask` as stored, both (height, width).
 
     Raises `ValueError` for a file that is damaged or of another kind.
@@ -26,7 +30,7 @@ def read_matlab(address: Address, is_mask: bool = False, most_pixels: int | None
     return MedicalImage(np.ascontiguousarray(pixels), None, Geometry(address.path))
 
 
-def read_brain_tumor_record(path: str | Path) -> tuple[int, str]:
+def read_kind_and_patient(path: str | Path) -> tuple[int, str]:
     """The kind of tumour (1 meningioma, 2 glioma, 3 pituitary) and the patient of a record.
 
     Raises `ValueError` for a file that is damaged or of another kind.
@@ -48,3 +52,6 @@ def _record(path: Path) -> Iterator[Any]:
         raise ValueError(
             f"{path}: no brain tumour record ({error}). Fetch it again; MATLAB 7.3 files with `cjdata` are expected."
         ) from error
+
+
+register_reader([RECORD_SUFFIX], read_record)
