@@ -19,7 +19,7 @@ class SegmentationCollator:
     Trainer needs `remove_unused_columns=False`. With `undecoded(dataset)` a damaged file is reported by id and path.
 
     Args:
-        processor: Called as `processor(images=..., text=..., segmentation_maps=..., **AS_DECODED, return_tensors="pt")`;
+        processor: Called as `processor(images=..., text=..., segmentation_maps=..., **AS_DECODED, return_tensors=...)`;
             its maps are labels of `processor.image_processor.num_labels`.
         text_features: The sentences' `(features (batch, tokens, dim), attention_mask (batch, tokens))`; its result
             goes out as `text_features` and `attention_mask` in place of `input_ids`. No sentence is "" there.
