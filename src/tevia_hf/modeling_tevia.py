@@ -164,6 +164,14 @@ class TeViAModel(TeViAPreTrainedModel):
             attention_mask = F.pad(attention_mask, (0, missing))
         return self.text_parts.encoder(input_ids, attention_mask)
 
+    def read_text(self, input_ids, attention_mask, text_features, batch: int):
+        """What `prepare_text` gives, of tokens or features; three times `None` without a text branch."""
+        if not self.config.use_text:
+            return None, None, None
+        if text_features is None and input_ids is not None:
+            text_features = self.encode_text(input_ids, attention_mask)
+        return self.prepare_text(text_features, attention_mask, batch)
+
     def prepare_text(self, text_features, attention_mask, batch: int):
         """Puts the null text where a sample has no text or text dropout takes it.
 
@@ -209,14 +217,10 @@ class TeViAModel(TeViAPreTrainedModel):
         maps = self.backbone(pixel_values.to(self.dtype))[::-1]
         maps = [lateral(m) for lateral, m in zip(self.laterals, maps, strict=True)]
 
-        # 2. The sentence, or the null text in its place.
-        padding = has_text = None
-        if self.config.use_text:
-            if text_features is None and input_ids is not None:
-                text_features = self.encode_text(input_ids, attention_mask)
-            text_features, padding, has_text = self.prepare_text(text_features, attention_mask, pixel_values.shape[0])
-        else:
-            text_features = None
+        # 2. The text, or the null text in its place.
+        text_features, padding, has_text = self.read_text(
+            input_ids, attention_mask, text_features, batch=pixel_values.shape[0]
+        )
 
         # 3. Three guided blocks, coarse to fine.
         x, states, guided_features, texts, attentions = maps[0], [maps[0]], [], [], []
@@ -229,16 +233,14 @@ class TeViAModel(TeViAPreTrainedModel):
             attentions.append(weights)
 
         # 4. One text vector a scale: the mean of its tokens.
-        text_embeddings = None
-        if self.config.use_text:
-            text_embeddings = tuple(mean_token(text, padding) for text in texts)
+        use_text = self.config.use_text
         output = TeViAModelOutput(
             x,
             tuple(guided_features),
-            text_embeddings,
+            tuple(mean_token(text, padding) for text in texts) if use_text else None,
             has_text,
             hidden_states=pick(states, output_hidden_states),
-            attentions=tuple(attentions) if output_attentions and self.config.use_text else None,
+            attentions=tuple(attentions) if output_attentions and use_text else None,
         )
         return output if return_dict else output.to_tuple()
 
@@ -308,13 +310,9 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
             text_features: `(batch, tokens, dim)`, what `encode_text` gave, instead of `input_ids`; hand over the
                 `attention_mask` with it, or padding counts as text.
             labels: `(batch, height, width)` integers; 255 is ignored.
-            output_attentions, output_hidden_states: also return `attentions`, `hidden_states` (or those at some places,
-                as `[0, -1]`); by default what the config says, as for `return_dict`.
-            return_dict: `False` gives a tuple of what is not `None`.
+            output_attentions, output_hidden_states, return_dict: whether `attentions` and `hidden_states` (all or those
+                at some places, as `[0, -1]`) are given, and a dictionary or a tuple; by default what the config says.
         """
-        output_attentions, output_hidden_states, return_dict = self.resolve_outputs(
-            output_attentions, output_hidden_states, return_dict
-        )
         # 1. Encoders and decoder, on sides padded to multiples of 32.
         height, width = self.check_image(pixel_values)
         pixel_values = pad_to_stride(pixel_values)
@@ -327,25 +325,31 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
         logits = logits[..., :height, :width]
 
         # 3. Losses: the mask's, and the distance between the text and the true foreground.
-        loss = mask_loss = text_loss = visual_embeddings = None
-        if labels is not None:
-            check_labels(labels, logits)
-            loss = mask_loss = segmentation_loss(logits, labels, self.config)
-            if self.config.use_text:
-                visual_embeddings = self.embed_foreground(outputs.guided_features, head_features, labels)
-                text_loss = alignment_loss(outputs.text_embeddings, visual_embeddings, outputs.has_text)
-                loss = mask_loss + self.config.alignment_loss_weight * text_loss
+        losses = {} if labels is None else self.compute_losses(outputs, logits, head_features, labels)
         output = TeViASegmentationOutput(
-            loss,
-            mask_loss,
-            text_loss,
-            logits,
-            outputs.text_embeddings,
-            visual_embeddings,
-            outputs.hidden_states,
-            outputs.attentions,
+            logits=logits,
+            text_embeddings=outputs.text_embeddings,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            **losses,
         )
-        return output if return_dict else output.to_tuple()
+        as_dict = self.config.return_dict if return_dict is None else return_dict
+        return output if as_dict else output.to_tuple()
+
+    def compute_losses(self, outputs, logits, head_features, labels) -> dict:
+        """The losses and the vectors of the true foreground, as fields of `TeViASegmentationOutput`."""
+        check_labels(labels, logits)
+        mask_loss = segmentation_loss(logits, labels, self.config)
+        if not self.config.use_text:
+            return {"loss": mask_loss, "segmentation_loss": mask_loss}
+        visual_embeddings = self.embed_foreground(outputs.guided_features, head_features, labels)
+        text_loss = alignment_loss(outputs.text_embeddings, visual_embeddings, outputs.has_text)
+        return {
+            "loss": mask_loss + self.config.alignment_loss_weight * text_loss,
+            "segmentation_loss": mask_loss,
+            "alignment_loss": text_loss,
+            "visual_embeddings": visual_embeddings,
+        }
 
     def embed_foreground(self, guided_features, head_features, labels) -> tuple[torch.Tensor, ...]:
         """Vectors of the true foreground, `(batch, channels)` a scale; zero where a sample has none."""
