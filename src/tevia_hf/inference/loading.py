@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig
 
 from ..auto import TeViAConfig, TeViAForSegmentation, TeViAProcessor
 
@@ -45,16 +45,15 @@ def check_is_tevia(name: str) -> None:
         raise ValueError(f"{name} is no TeViA model but '{kind}': give one that `tevia train` or `convert` wrote.")
 
 
-def weights_digest(model: PreTrainedModel | str | Path) -> str:
+def weights_digest(model: torch.nn.Module | str | Path) -> str:
     """SHA-256 of a model's weights, in memory or in a folder, so that a report can say what it was measured on.
 
     The same before and after saving, however many files hold them. Half precision counts by its values in float32, in
     which prototypes are kept.
     """
-    if isinstance(model, (str, Path)):
-        model = TeViAForSegmentation.from_pretrained(model)
+    network = TeViAForSegmentation.from_pretrained(model) if isinstance(model, (str, Path)) else model
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(network.state_dict().items()):
         values = tensor.detach().cpu()
         values = values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
         digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
