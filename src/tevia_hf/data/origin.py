@@ -59,5 +59,5 @@ def plain_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def as_text(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
-        return ",".join(str(part).removesuffix(".0") for part in value)
+        return ",".join(str(part) for part in value)
     return str(value) if isinstance(value, Path) else value

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig
 
 from ..auto import TeViAConfig, TeViAForSegmentation, TeViAProcessor
 
@@ -45,7 +45,7 @@ def check_is_tevia(name: str) -> None:
         raise ValueError(f"{name} is no TeViA model but '{kind}': give one that `tevia train` or `convert` wrote.")
 
 
-def weights_digest(model: PreTrainedModel | str | Path) -> str:
+def weights_digest(model: torch.nn.Module | str | Path) -> str:
     """SHA-256 of a model's weights, in memory or in a folder, so that a report can say what it was measured on.
 
     The same before and after saving, however many files hold them. Half precision counts by its values in float32, in
