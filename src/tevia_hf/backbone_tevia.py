@@ -75,11 +75,7 @@ class TeViABackbone(EncoderFace):
     def train(self, mode: bool = True) -> "TeViABackbone":
         super().train(mode)
         self.model.train(mode and not self.is_frozen)
-        if self.has_lora:
-            # Adapters learn alone, and saved alone they must fit the weights and statistics they came from.
-            for module in self.model.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
+        rest_frozen_norms(self.model)
         return self
 
     def load_pretrained(self, name_or_path: str, **kwargs) -> None:
@@ -156,6 +152,17 @@ def pyramid_branch(channels: int, width: int, steps: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Conv2d(widths[-1], width, kernel_size=1, bias=False), TeViAChannelNorm(width))
 
 
+def rest_frozen_norms(model: nn.Module) -> None:
+    """Keeps the running statistics of batch norms whose weight is frozen.
+
+    Where adapters learn alone, they must fit, saved alone, the weights and statistics they were trained beside.
+    """
+    for module in model.modules():
+        is_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
+        if is_norm and module.weight is not None and not module.weight.requires_grad:
+            module.eval()
+
+
 def mend_batch_norm_momentum(model: nn.Module) -> None:
     """Makes running statistics an average over many batches again.
 
@@ -167,4 +174,4 @@ def mend_batch_norm_momentum(model: nn.Module) -> None:
             module.momentum = BATCH_NORM_MOMENTUM
 
 
-__all__ = ["TeViABackbone", "TeViAFeaturePyramid"]
+__all__ = ["TeViABackbone", "TeViAFeaturePyramid", "rest_frozen_norms"]

@@ -17,7 +17,7 @@ from .alignment_tevia import (
     foreground_mask,
     head_grid_representation,
 )
-from .backbone_tevia import TeViABackbone
+from .backbone_tevia import TeViABackbone, rest_frozen_norms
 from .configuration_tevia import TeViAConfig
 from .decoder_tevia import (
     TeViADecoderBlock,
@@ -133,6 +133,26 @@ class TeViAPreTrainedModel(PreTrainedModel):
         base.backbone.set_trainable()
         if base.text_encoder is not None:
             base.text_encoder.set_trainable()
+
+    def train(self, mode: bool = True) -> "TeViAPreTrainedModel":
+        """As in torch; batch norms whose weight is frozen keep their running statistics."""
+        super().train(mode)
+        rest_frozen_norms(self)
+        return self
+
+    def add_adapter(self, *args, **kwargs) -> None:
+        """Refused: the whole model takes adapters by `add_lora` or `peft.get_peft_model`."""
+        raise ValueError(
+            "Saved with this adapter there would be no prototypes: call `model.add_lora(vision={...}, text={...})`, or "
+            "`peft.get_peft_model(model, peft.LoraConfig(...))`."
+        )
+
+    def load_adapter(self, peft_model_id=None, *args, **kwargs) -> None:
+        """Refused: `peft.PeftModel.from_pretrained` loads what a `PeftModel` saved, prototypes included."""
+        raise ValueError(
+            "This would load no prototypes: call `peft.PeftModel.from_pretrained(model, folder)` for what a PeftModel "
+            "saved, or `model.add_lora(vision=folder, text=folder)` for the adapter of an encoder."
+        )
 
     def freeze_backbone(self) -> None:
         """Fixes the vision model: no gradients, batch statistics and dropout as in evaluation."""

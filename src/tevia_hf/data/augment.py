@@ -120,19 +120,25 @@ class TextAwareAugmentation:
         )
 
 
-def augmented(dataset: datasets.Dataset, augmentation: TextAwareAugmentation) -> datasets.Dataset:
+def augmented(
+    dataset: datasets.Dataset | datasets.IterableDataset, augmentation: TextAwareAugmentation
+) -> datasets.Dataset | datasets.IterableDataset:
     """The same data set, each example varied when it is read. Raises `ValueError` where it has no masks."""
+
+    def vary_example(example: dict[str, Any]) -> dict[str, Any]:
+        return augmentation({**example, "image": decode_part(example, "image"), "mask": decode_part(example, "mask")})
+
+    def vary(columns: dict[str, list]) -> dict[str, list]:
+        examples = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        varied = [vary_example(example) for example in examples]
+        return {name: [example[name] for example in varied] for name in columns}
+
+    if isinstance(dataset, datasets.IterableDataset):
+        return dataset.map(vary_example)
     if "mask" not in dataset.column_names:
         raise ValueError(
             f"The data set has the columns {dataset.column_names}, but no 'mask': only training is varied."
         )
-
-    def vary(columns: dict[str, list]) -> dict[str, list]:
-        examples = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-        decoded = [{**e, "image": decode_part(e, "image"), "mask": decode_part(e, "mask")} for e in examples]
-        varied = [augmentation(example) for example in decoded]
-        return {name: [example[name] for example in varied] for name in columns}
-
     return undecoded(dataset).with_transform(vary)
 
 
