@@ -1,6 +1,7 @@
 """The TeViA network: two encoders, three guided decoder blocks, a head, and the losses between them."""
 
 from dataclasses import dataclass
+from typing import Any, NoReturn
 
 import torch
 import torch.nn.functional as F
@@ -140,14 +141,14 @@ class TeViAPreTrainedModel(PreTrainedModel):
         rest_frozen_norms(self)
         return self
 
-    def add_adapter(self, *args, **kwargs) -> None:
+    def add_adapter(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refused: the whole model takes adapters by `add_lora` or `peft.get_peft_model`."""
         raise ValueError(
             "Saved with this adapter there would be no prototypes: call `model.add_lora(vision={...}, text={...})`, or "
             "`peft.get_peft_model(model, peft.LoraConfig(...))`."
         )
 
-    def load_adapter(self, peft_model_id=None, *args, **kwargs) -> None:
+    def load_adapter(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refused: `peft.PeftModel.from_pretrained` loads what a `PeftModel` saved, prototypes included."""
         raise ValueError(
             "This would load no prototypes: call `peft.PeftModel.from_pretrained(model, folder)` for what a PeftModel "

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Mapping
 from io import BytesIO
-from typing import Any
+from typing import Any, TypeAlias
 
 import datasets
 import numpy as np
@@ -12,7 +12,7 @@ from PIL import Image
 
 from tevia_hf.data.features import FEATURES, ImageFile, MaskFile
 
-AnyDataset = datasets.Dataset | datasets.IterableDataset
+AnyDataset: TypeAlias = datasets.Dataset | datasets.IterableDataset
 PARTS = {"image": ImageFile(), "mask": MaskFile()}
 TEXTS = ("string", "large_string", "binary", "large_binary")
 

@@ -1,16 +1,16 @@
 """What training has to know of models that `peft.get_peft_model` wrapped."""
 
-from torch import nn
+from typing import Any
 
 MEMORY = "prototype_memory"
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
+def unwrapped(model: Any) -> Any:
     """The TeViA model inside a `peft.PeftModel`, or the model itself."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def save_prototypes_with_adapter(model: nn.Module) -> None:
+def save_prototypes_with_adapter(model: Any) -> None:
     """Makes a `peft.PeftModel` save the prototypes with its adapter, as if its `modules_to_save` had named them.
 
     Without it `save_pretrained` would write the adapter alone. Other models are left as they are.

@@ -69,30 +69,22 @@ class MomentumPrototypeCallback(TrainingObserver, ExportableState):
         self.run: PrototypeRun | None = None
         self.sums: list[torch.Tensor] | None = None
 
-    @property
-    def steps_per_epoch(self) -> int | None:
-        return self.epochs.steps_per_epoch
-
-    @steps_per_epoch.setter
-    def steps_per_epoch(self, steps: int | None) -> None:
-        self.epochs.steps_per_epoch = steps
-
     def state(self) -> dict:
         return {
             "args": {"warmup_epochs": self.warmup_epochs},
-            "attributes": {"steps_per_epoch": self.steps_per_epoch},
+            "attributes": {"steps_per_epoch": self.epochs.steps_per_epoch},  # read by `EpochCounter.begin`
         }
 
     def on_init_end(self, args, state, control, model=None, **kwargs):
         save_prototypes_with_adapter(model)  # before a checkpoint is loaded
 
     def on_train_begin(self, args, state, control, model=None, train_dataloader=None, **kwargs):
-        unfinished = self.run if _KEEPERS.get(model) is self else None
-        self.stop()
-        if model.prototype_memory is None or not self.takes_charge(model, state):
+        self.detach()
+        if model.prototype_memory is None or self.is_second(model, state):
             return
         save_prototypes_with_adapter(model)
         memory = model.prototype_memory
+        unfinished = self.take_over(model)
         if unfinished is not None and unfinished.first_step == state.global_step:
             memory.load_state_dict(unfinished.memory_before)
         self.epochs.begin(args, state, train_dataloader)
@@ -101,26 +93,31 @@ class MomentumPrototypeCallback(TrainingObserver, ExportableState):
         # The Trainer looks for this entry when it saves, also after resuming from a checkpoint without it.
         state.stateful_callbacks.setdefault(type(self).__name__, self.state())
         self.attach(model)
-        self.check_length(state)
+        self.check_length(self.run, state)
 
-    def takes_charge(self, model: torch.nn.Module, state: TrainerState) -> bool:
-        """Whether this callback keeps the prototypes in this run, which the first of several does."""
+    def is_second(self, model: torch.nn.Module, state: TrainerState) -> bool:
+        """Whether another callback keeps the prototypes of this run already, which is then said."""
         keeper = _KEEPERS.get(model)
-        if keeper is not None and keeper is not self:
-            if keeper.run is not None and keeper.run.state is state:
-                logger.warning(
-                    f"The Trainer has two `MomentumPrototypeCallback`s: the first, with {keeper.warmup_epochs} warm-up "
-                    f"epochs, keeps the prototypes, and the second, with {self.warmup_epochs}, does nothing. Give one: "
-                    "`build_trainer` adds its own, whose warm-up is the argument `prototype_warmup_epochs`."
-                )
-                return False
-            keeper.stop()
-        _KEEPERS[model] = self
+        if keeper is None or keeper is self or keeper.run is None or keeper.run.state is not state:
+            return False
+        logger.warning(
+            f"The Trainer has two `MomentumPrototypeCallback`s: the first, with {keeper.warmup_epochs} warm-up epochs, "
+            f"keeps the prototypes, and the second, with {self.warmup_epochs}, does nothing. Give one: `build_trainer` "
+            "adds its own, whose warm-up is the argument `prototype_warmup_epochs`."
+        )
         return True
 
-    def check_length(self, state: TrainerState) -> None:
-        self.run.is_too_short = not self.run.has_acted and state.num_train_epochs <= self.warmup_epochs + 1
-        if self.run.is_too_short:
+    def take_over(self, model: torch.nn.Module) -> PrototypeRun | None:
+        """Makes this the model's callback; returns the run of it or another one that did not come to its end."""
+        keeper = _KEEPERS.get(model, self)
+        unfinished = keeper.run
+        keeper.stop()
+        _KEEPERS[model] = self
+        return unfinished
+
+    def check_length(self, run: PrototypeRun, state: TrainerState) -> None:
+        run.is_too_short = not run.has_acted and state.num_train_epochs <= self.warmup_epochs + 1
+        if run.is_too_short:
             logger.warning(
                 f"{state.num_train_epochs} epochs end before prototypes act, which they do from epoch "
                 f"{self.warmup_epochs + 2} on: train longer or lower `warmup_epochs` (of a recipe, "
@@ -130,30 +127,36 @@ class MomentumPrototypeCallback(TrainingObserver, ExportableState):
     def observe(self, outputs) -> None:
         """Adds one forward pass: a row of sums a scale, the number of samples with foreground as its last entry."""
         visual_embeddings = getattr(outputs, "visual_embeddings", None)
-        if visual_embeddings is None:
+        if visual_embeddings is None or self.run is None:
             return
         self.run.saw_labels = True
         sums = [with_count(vectors.detach().float()) for vectors in visual_embeddings]
         self.sums = sums if self.sums is None else [a + b for a, b in zip(self.sums, sums, strict=True)]
 
+    def on_epoch_begin(self, args, state, control, model=None, **kwargs):
+        if self.run is not None and self.epochs.next_epoch(state) > self.warmup_epochs:
+            self.activate(self.run, model.prototype_memory)
+
     def on_step_begin(self, args, state, control, model=None, **kwargs):
-        if self.run is None or self.run.has_acted or self.epochs.next_epoch(state) <= self.warmup_epochs:
-            return
-        if model.prototype_memory.count > 0:
-            model.prototype_memory.activate()
-            self.run.has_acted = True
+        if self.epochs.is_shifted:
+            self.on_epoch_begin(args, state, control, model)
+
+    def activate(self, run: PrototypeRun, memory) -> None:
+        if not run.has_acted and memory.count > 0:
+            memory.activate()
+            run.has_acted = True
 
     def on_step_end(self, args, state, control, model=None, **kwargs):
         if self.run is not None:
-            self.commit(model.prototype_memory, self.epochs.last_epoch(state))
+            self.commit(self.run, model.prototype_memory, self.epochs.last_epoch(state))
 
     def on_epoch_end(self, args, state, control, model=None, **kwargs):
         if self.run is not None:
             self.epochs.end_pass(state)
             # A set without length may end amid the forward passes of a step, which the Trainer then does not take.
-            self.commit(model.prototype_memory, self.epochs.last_epoch(state))
+            self.commit(self.run, model.prototype_memory, self.epochs.last_epoch(state))
 
-    def commit(self, memory, epoch: int) -> None:
+    def commit(self, run: PrototypeRun, memory, epoch: int) -> None:
         """Takes what was observed since the last time, on all ranks, into the memory."""
         sums, self.sums = self.sums, None
         if sums is None:  # this rank saw no labels; the others still wait for its share
@@ -165,21 +168,22 @@ class MomentumPrototypeCallback(TrainingObserver, ExportableState):
         means = [row[:-1] / row[-1] for row in sums]
         if memory.is_active:
             memory.momentum_step(means)
-            self.run.momentum_steps += 1
+            run.momentum_steps += 1
         elif epoch >= self.warmup_epochs:
             memory.collect(means, samples)
-            self.run.samples += samples
+            run.samples += samples
 
     def on_train_end(self, args, state, control, model=None, **kwargs):
-        if self.run is not None and state.is_world_process_zero:
-            for fault in (self.broken_promise(state), self.unused_prototypes(args, state, model.prototype_memory)):
+        run, memory = self.run, model.prototype_memory
+        if run is not None and state.is_world_process_zero:
+            for fault in (self.broken_promise(run, state), self.unused_prototypes(run, args, state, memory)):
                 if fault is not None:
                     logger.warning(fault)
         self.stop()
 
-    def broken_promise(self, state: TrainerState) -> str | None:
-        """What the schedule promised of the steps that were taken and what did not happen, with the reason."""
-        run, last = self.run, self.epochs.last_epoch(state)
+    def broken_promise(self, run: PrototypeRun, state: TrainerState) -> str | None:
+        """What the schedule promised for the steps that were taken and what did not happen, with the reason."""
+        last = self.epochs.last_epoch(state)
         if state.global_step == run.first_step or run.momentum_steps:
             return None
         cause = NO_FOREGROUND if run.saw_labels else NO_LABELS
@@ -194,9 +198,9 @@ class MomentumPrototypeCallback(TrainingObserver, ExportableState):
             f"epoch {self.warmup_epochs + 2} on: train longer or lower `warmup_epochs`."
         )
 
-    def unused_prototypes(self, args, state: TrainerState, memory) -> str | None:
+    def unused_prototypes(self, run: PrototypeRun, args, state: TrainerState, memory) -> str | None:
         """A word on a best model from before the prototypes acted, which the Trainer loaded."""
-        if not (args.load_best_model_at_end and state.best_global_step and self.run.has_acted) or memory.is_active:
+        if not (args.load_best_model_at_end and state.best_global_step and run.has_acted) or memory.is_active:
             return None
         best = self.epochs.epoch_of(state.best_global_step - 1) + 1
         return (

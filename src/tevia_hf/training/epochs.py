@@ -18,6 +18,7 @@ class EpochCounter:
     """
 
     steps_per_epoch: int | None = None
+    is_shifted: bool = False  # epochs begin amid the Trainer's passes, which a resumed run began anew
 
     def begin(self, args: TrainingArguments, state: TrainerState, dataloader: Any) -> None:
         """Called when training begins, also when it is resumed, or retried with another batch size."""
@@ -26,6 +27,8 @@ class EpochCounter:
             self.steps_per_epoch = max(math.ceil(batches / args.gradient_accumulation_steps), 1)
         else:
             self.steps_per_epoch = saved_steps_per_epoch(state) if state.global_step else None
+        begins_anew = batches is None or args.ignore_data_skip
+        self.is_shifted = begins_anew and state.global_step % (self.steps_per_epoch or state.global_step or 1) > 0
 
     def end_pass(self, state: TrainerState) -> None:
         """Called at the end of every pass over the data."""
@@ -54,9 +57,10 @@ def length(dataloader: Any) -> int | None:
 
 def saved_steps_per_epoch(state: TrainerState) -> int | None:
     """What the callbacks of the interrupted run knew of the length of a pass."""
+    callbacks: Any = state.stateful_callbacks or {}  # what each saved, by its class; a list for several of one class
     known = [
         saved["attributes"]["steps_per_epoch"]
-        for entry in state.stateful_callbacks.values()
+        for entry in callbacks.values()
         for saved in (entry if isinstance(entry, list) else [entry])
         if saved.get("attributes", {}).get("steps_per_epoch")
     ]
