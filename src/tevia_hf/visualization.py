@@ -155,26 +155,30 @@ def draw_training_curves(
     Args:
         log_history: `trainer.state.log_history`.
         prototypes_act_after: how many epochs were over when prototypes became active, drawn as a line; None for none.
+
+    Raises `ValueError` for a log without losses and scores.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # takes a second to load
     from matplotlib.figure import Figure
 
     curves = training_curves(log_history)
+    if not curves:
+        raise ValueError("The log holds no loss and no score: train with `logging_steps`, or with validation.")
     panels = {"Loss": LOSS_CURVES, "Validation Dice": SCORE_CURVES}
-    panels = {title: names for title, names in panels.items() if title == "Loss" or names.keys() & curves.keys()}
+    panels = {title: names for title, names in panels.items() if names.keys() & curves.keys()}
     figure = Figure(figsize=(6.5 * len(panels), 4.2), dpi=120, facecolor=_unit(PAPER), layout="constrained")
     canvas = FigureCanvasAgg(figure)
     for axes, (title, names) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
-        axes.set(facecolor=_unit(PAPER), xlabel="Epoch", ylabel=title, xlim=(0, None))
+        axes.set(facecolor=_unit(PAPER), xlabel="Epoch", ylabel=title)
         for index, (name, label) in enumerate(names.items()):
             if name in curves:
                 style = {"marker": "o", "markersize": 4} if len(curves[name][0]) < FEW_POINTS else {}
                 axes.plot(*curves[name], label=label, color=_unit(CURVE_COLOURS[index]), **style)
         if prototypes_act_after is not None:
             axes.axvline(prototypes_act_after, color=_unit(INK), linestyle="--", linewidth=1, label="prototypes act")
+        axes.set(xlim=(0, None), ylim=(0, 1) if names is SCORE_CURVES else None)
         axes.spines[["top", "right"]].set_visible(False)
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(frameon=False)
+        axes.legend(frameon=False)
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
 

@@ -14,6 +14,7 @@ from tevia_hf.data.features import FEATURES, ImageFile, MaskFile
 
 AnyDataset: TypeAlias = datasets.Dataset | datasets.IterableDataset
 PARTS = {"image": ImageFile(), "mask": MaskFile()}
+NO_EXAMPLE = "The data set gives no example: check where it is read from."
 TEXTS = ("string", "large_string", "binary", "large_binary")
 
 
@@ -44,6 +45,8 @@ def ready_dataset(dataset: AnyDataset, uses_text: bool = True) -> AnyDataset:
             "The data set has a transform of its own, which the training's would replace: apply it by `map`, or train "
             "by a plain `transformers.Trainer`."
         )
+    if not len(dataset):
+        raise ValueError(NO_EXAMPLE)
     check_columns(dataset.column_names, uses_text)
     dataset = dataset.with_format(None).select_columns([name for name in FEATURES if name in dataset.column_names])
     for part, feature in PARTS.items():
@@ -56,9 +59,8 @@ def check_columns(names: list[str], uses_text: bool) -> None:
     missing = [name for name in ("image", "mask", *(["text"] if uses_text else [])) if name not in names]
     if not missing:
         return
-    close = difflib.get_close_matches(missing[0], names, n=1, cutoff=0.4)
     others = [name for name in names if name not in FEATURES]
-    own = (close or others or ["its_name"])[0]
+    own = (difflib.get_close_matches(missing[0], others, n=1, cutoff=0.4) or others or ["its name"])[0]
     without = (
         " A network that reads no text (`use_text: false` under `config`) needs none." if "text" in missing else ""
     )
@@ -135,7 +137,7 @@ def ready_stream(dataset: datasets.IterableDataset, uses_text: bool) -> datasets
     """As `ready_dataset`, example by example as they come."""
     first = next(iter(dataset), None)
     if first is None:
-        raise ValueError("The data set gives no example: check where it is read from.")
+        raise ValueError(NO_EXAMPLE)
     check_columns(list(first), uses_text)
     features = dataset.features or {}
     types = {}

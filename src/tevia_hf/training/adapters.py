@@ -24,6 +24,7 @@ def save_prototypes_with_adapter(model: Any) -> None:
     if any(part is base.prototype_memory for wrapper in wrappers for part in wrapper.modules()):
         return
     adapter = model.active_adapters[0]
-    base.model.prototype_memory = ModulesToSaveWrapper(base.prototype_memory, adapter)
+    base.model.prototype_memory = wrapper = ModulesToSaveWrapper(base.prototype_memory, adapter)
+    wrapper.set_adapter(adapter)
     config = model.peft_config[adapter]
     config.modules_to_save = [*(config.modules_to_save or ()), MEMORY]

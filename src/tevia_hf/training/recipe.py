@@ -15,7 +15,7 @@ from ..data.registry import load_segmentation_dataset
 from ..data.splits import SPLITS_FILE, sample, split_table
 from ..inference.loading import build_untrained, load_trained
 from ..io.output_dir import claim_output_dir
-from ..visualization import draw_training_curves
+from ..visualization import draw_training_curves, training_curves
 from .arguments import READY, DataArguments, ModelArguments, Recipe, as_mapping, parse_recipe
 from .checkpoints import last_complete_checkpoint
 from .trainer import build_trainer
@@ -61,9 +61,10 @@ def train_from_recipe(
     trainer.save_model()
     trainer.save_state()
     trainer.save_metrics("train", result.metrics)
-    if trainer.is_world_process_zero():
+    log = trainer.state.log_history
+    if trainer.is_world_process_zero() and training_curves(log):
         act_after = arguments.prototype_warmup_epochs + 1 if prototypes_act(model) and not starts_active else None
-        draw_training_curves(trainer.state.log_history, act_after).save(folder / "curves.png")
+        draw_training_curves(log, act_after).save(folder / "curves.png")
     return trainer
 
 

@@ -53,7 +53,12 @@ def build_trainer(
     train_dataset = ready_dataset(train_dataset, model.config.use_text)
     if eval_dataset is not None:
         eval_dataset = ready_dataset(eval_dataset, model.config.use_text)
-    is_varied = augmentation is not None or isinstance(train_dataset, IterableDataset)
+    is_stream = isinstance(train_dataset, IterableDataset)
+    if is_stream and args.accelerator_config.dispatch_batches is None:
+        args.accelerator_config.dispatch_batches = (
+            False  # one rank's batches do not fit another's: texts differ in length
+        )
+    is_varied = augmentation is not None or is_stream
     sentences = text_feature_cache(model, processor, args, is_varied)
     if sentences is not None:
         sentences.fill(all_sentences(train_dataset, eval_dataset))
