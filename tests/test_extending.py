@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from huggingface_hub import ModelCard
+from tevia_hf.cli import main as command
 from tiny import tiny_config, tiny_processor
 from transformers import EvalPrediction
 
@@ -30,7 +31,6 @@ from tevia_hf import (
     write_bundle,
     write_prompts,
 )
-from tevia_hf.cli import main as command
 from tevia_hf.data.folder import list_folder
 from tevia_hf.data.registry import SOURCES
 from tevia_hf.evaluation.comparison import comparison_text

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from .pipeline_tevia import TeViASegmentationPipeline as TeViASegmentationPipeline
     from .processing_tevia import TeViAProcessor as TeViAProcessor
     from .training.callbacks import MomentumPrototypeCallback as MomentumPrototypeCallback
+    from .training.observing import LossLoggingCallback as LossLoggingCallback
     from .training.recipe import train_from_recipe as train_from_recipe
     from .training.trainer import build_trainer as build_trainer
     from .visualization import heat_map as heat_map
@@ -58,6 +59,7 @@ _MODULE_OF = {
     "TeViAPrototypeMemory": "alignment_tevia",
     "TeViASegmentationOutput": "modeling_tevia",
     "TeViASegmentationPipeline": "pipeline_tevia",
+    "LossLoggingCallback": "training.observing",
     "MomentumPrototypeCallback": "training.callbacks",
     "METRICS": "metrics",
     "TEXT_CONDITIONS": "evaluation.text_conditions",

@@ -70,11 +70,7 @@ class TeViABackbone(EncoderFace):
     def train(self, mode: bool = True) -> "TeViABackbone":
         super().train(mode)
         self.model.train(mode and not self.is_frozen)
-        if self.has_lora:
-            # Adapters learn alone, and saved alone they must fit the weights and statistics they came from.
-            for module in self.model.modules():
-                if isinstance(module, BATCH_NORMS):
-                    module.eval()
+        rest_frozen_norms(self.model)
         return self
 
     def load_pretrained(self, name_or_path: str, **kwargs) -> None:
@@ -151,6 +147,16 @@ def pyramid_branch(channels: int, width: int, steps: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Conv2d(widths[-1], width, kernel_size=1, bias=False), TeViAChannelNorm(width))
 
 
+def rest_frozen_norms(model: nn.Module) -> None:
+    """Keeps the running statistics of batch norms whose weight is frozen.
+
+    Where adapters learn alone, they must fit, saved alone, the weights and statistics they were trained beside.
+    """
+    for module in model.modules():
+        if isinstance(module, BATCH_NORMS) and module.weight is not None and not module.weight.requires_grad:
+            module.eval()
+
+
 def mend_batch_norm_momentum(model: nn.Module) -> None:
     """Makes running statistics an average over many batches again.
 
@@ -162,4 +168,4 @@ def mend_batch_norm_momentum(model: nn.Module) -> None:
             module.momentum = BATCH_NORM_MOMENTUM
 
 
-__all__ = ["TeViABackbone", "TeViAFeaturePyramid"]
+__all__ = ["TeViABackbone", "TeViAFeaturePyramid", "rest_frozen_norms"]

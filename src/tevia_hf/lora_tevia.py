@@ -33,6 +33,8 @@ def add_lora(encoder: PreTrainedModel, adapter: dict | str, unused: Collection[s
         check_fields(adapter, LoraConfig.__dataclass_fields__)
         config = LoraConfig(**adapter)
     check_kind(config)
+    if adapted_layers(encoder):
+        raise ValueError("`peft` has put adapters in already: call `merge_and_unload()` before adding others.")
     try:
         if isinstance(adapter, dict):
             encoder.add_adapter(config)

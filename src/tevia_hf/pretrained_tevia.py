@@ -1,6 +1,6 @@
 """What TeViA's models share: how they are saved and loaded, what of them learns, adapters, initial weights."""
 
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
@@ -9,7 +9,7 @@ from transformers import initialization as init
 from transformers.utils import logging
 
 from .alignment_tevia import TeViAPrototypeMemory
-from .backbone_tevia import TeViABackbone
+from .backbone_tevia import TeViABackbone, rest_frozen_norms
 from .configuration_tevia import TeViAConfig
 from .decoder_tevia import TeViATextCrossAttention, TeViATextProjection
 from .pipeline_tevia import CUSTOM_PIPELINES
@@ -93,6 +93,26 @@ class TeViAPreTrainedModel(PreTrainedModel):
         """No gradients for the text encoder and for the parts of the backbone that no feature map depends on."""
         for encoder in filter(None, self.encoders):
             encoder.set_trainable()
+
+    def train(self, mode: bool = True) -> "TeViAPreTrainedModel":
+        """As in torch; batch norms whose weight is frozen keep their running statistics."""
+        super().train(mode)
+        rest_frozen_norms(self)
+        return self
+
+    def add_adapter(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refused: the whole model takes adapters by `add_lora` or `peft.get_peft_model`."""
+        raise ValueError(
+            "Saved with this adapter there would be no prototypes: call `model.add_lora(vision={...}, text={...})`, or "
+            "`peft.get_peft_model(model, peft.LoraConfig(...))`."
+        )
+
+    def load_adapter(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refused: `peft.PeftModel.from_pretrained` loads what a `PeftModel` saved, prototypes included."""
+        raise ValueError(
+            "This would load no prototypes: call `peft.PeftModel.from_pretrained(model, folder)` for what a PeftModel "
+            "saved, or `model.add_lora(vision=folder, text=folder)` for the adapter of an encoder."
+        )
 
     def freeze_backbone(self) -> None:
         """Fixes the vision model: no gradients, batch statistics and dropout as in evaluation."""

@@ -19,7 +19,9 @@ TEXT_FAMILIES = tuple(
 
 
 class TeViATextEncoder(EncoderFace):
-    """Token features of a frozen text model: no gradients, no dropout, whatever `.train()` says; adapters may learn.
+    """Token features of a frozen text model: no dropout, whatever `.train()` says, until adapters in it learn.
+
+    Adapters may come by `add_lora` or by `peft.get_peft_model`: what requires a gradient gets one.
 
     Of an encoder-decoder such as T5 it is the encoder half; a decoder-only model reads each token with those before it.
 
@@ -66,13 +68,17 @@ class TeViATextEncoder(EncoderFace):
         self.set_trainable()
         self(torch.ones(1, 2, dtype=torch.long, device=self.model.device))
 
+    @property
+    def learns(self) -> bool:
+        """Whether a weight of the text model requires a gradient, so that features of a text change in training."""
+        return any(parameter.requires_grad for parameter in self.model.parameters())
+
     def train(self, mode: bool = True) -> "TeViATextEncoder":
-        return super().train(mode and self.has_lora)
+        return super().train(mode and self.learns)
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """Features `(batch, tokens, dim)` of `input_ids (batch, tokens)`."""
-        with torch.set_grad_enabled(self.has_lora and torch.is_grad_enabled()):
-            outputs = self.model(input_ids=input_ids, attention_mask=attention_mask, return_dict=True)
+        outputs = self.model(input_ids=input_ids, attention_mask=attention_mask, return_dict=True)
         features = getattr(outputs, "last_hidden_state", None)
         if features is None or features.shape[:2] != input_ids.shape:
             raise ValueError(

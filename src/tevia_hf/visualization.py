@@ -17,6 +17,15 @@ HEAT_OPACITY = 0.8
 SMALLEST_SIDE = 384
 TILE_HEIGHT, MARGIN, FONT_SIZE, TITLE_SIZE = 280, 14, 15, 22
 PAPER, INK = (250, 250, 248), (40, 40, 44)
+CURVE_COLOURS = [(40, 40, 44), (0, 114, 178), (213, 94, 0), (0, 158, 115)]  # of Okabe-Ito, dark enough for lines
+FEW_POINTS = 40  # up to which a curve's points are marked
+LOSS_CURVES = {
+    "loss": "training loss",
+    "segmentation_loss": "segmentation loss",
+    "alignment_loss": "alignment loss, before its weight",
+    "eval_loss": "validation loss",
+}
+SCORE_CURVES = {"eval_dice": "mean over images", "eval_dice_pooled": "pooled over all pixels"}
 
 
 def overlay(
@@ -124,6 +133,54 @@ def interval_chart(
     axes.set(xlim=(0, 1.08), xlabel=label, title=title)
     axes.invert_yaxis()
     axes.spines[["top", "right"]].set_visible(False)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+
+
+def training_curves(log_history: Sequence[Mapping[str, float]]) -> dict[str, tuple[list[float], list[float]]]:
+    """Epochs and values of each loss and validation score in a Trainer's log, by its name there."""
+    curves: dict[str, tuple[list[float], list[float]]] = {}
+    for record in log_history:
+        for name in (*LOSS_CURVES, *SCORE_CURVES):
+            if name in record and "epoch" in record:
+                epochs, values = curves.setdefault(name, ([], []))
+                epochs.append(record["epoch"])
+                values.append(record[name])
+    return curves
+
+
+def draw_training_curves(
+    log_history: Sequence[Mapping[str, float]], prototypes_act_after: float | None = None
+) -> Image.Image:
+    """RGB chart of a run: the losses over the epochs, and beside them, where there was validation, its Dice.
+
+    Args:
+        log_history: `trainer.state.log_history`.
+        prototypes_act_after: how many epochs were over when prototypes became active, drawn as a line; None for none.
+
+    Raises `ValueError` for a log without losses and scores.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # takes a second to load
+    from matplotlib.figure import Figure
+
+    curves = training_curves(log_history)
+    if not curves:
+        raise ValueError("The log holds no loss and no score: train with `logging_steps`, or with validation.")
+    panels = {"Loss": LOSS_CURVES, "Validation Dice": SCORE_CURVES}
+    panels = {title: names for title, names in panels.items() if names.keys() & curves.keys()}
+    figure = Figure(figsize=(6.5 * len(panels), 4.2), dpi=120, facecolor=_unit(PAPER), layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    for axes, (title, names) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        axes.set(facecolor=_unit(PAPER), xlabel="Epoch", ylabel=title)
+        for index, (name, label) in enumerate(names.items()):
+            if name in curves:
+                style = {"marker": "o", "markersize": 4} if len(curves[name][0]) < FEW_POINTS else {}
+                axes.plot(*curves[name], label=label, color=_unit(CURVE_COLOURS[index]), **style)
+        if prototypes_act_after is not None:
+            axes.axvline(prototypes_act_after, color=_unit(INK), linestyle="--", linewidth=1, label="prototypes act")
+        axes.set(xlim=(0, None), ylim=(0, 1) if names is SCORE_CURVES else None)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False)
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
 

@@ -130,8 +130,10 @@ class TextAwareAugmentation:
 
 
 def augmented(
-    dataset: datasets.Dataset, augmentation: TextAwareAugmentation, num_labels: int | None = 1
-) -> datasets.Dataset:
+    dataset: datasets.Dataset | datasets.IterableDataset,
+    augmentation: TextAwareAugmentation,
+    num_labels: int | None = 1,
+) -> datasets.Dataset | datasets.IterableDataset:
     """The same data set, each example decoded and varied when it is read: `labels` take the place of `mask`.
 
     Args:
@@ -139,16 +141,21 @@ def augmented(
 
     Raises `ValueError` where the data set has no masks.
     """
+
+    def vary_example(example: dict[str, Any]) -> dict[str, Any]:
+        return augmentation(decode_example(example, num_labels))
+
+    def vary(columns: dict[str, list]) -> dict[str, list]:
+        examples = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        varied = [vary_example(example) for example in examples]
+        return {name: [example[name] for example in varied] for name in varied[0]}
+
+    if isinstance(dataset, datasets.IterableDataset):
+        return dataset.map(vary_example, remove_columns=["mask"])
     if "mask" not in dataset.column_names:
         raise ValueError(
             f"The data set has the columns {dataset.column_names}, but no 'mask': only training is varied."
         )
-
-    def vary(columns: dict[str, list]) -> dict[str, list]:
-        examples = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-        varied = [augmentation(decode_example(example, num_labels)) for example in examples]
-        return {name: [example[name] for example in varied] for name in varied[0]}
-
     return undecoded(dataset).with_transform(vary)
 
 

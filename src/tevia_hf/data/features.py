@@ -111,7 +111,12 @@ def reference_labels(example: Mapping[str, Any], processor: Any) -> np.ndarray:
 
 
 def undecoded(dataset: datasets.Dataset) -> datasets.Dataset:
-    """The same data set, its images and masks left as path or bytes for `decoding`, whose errors name the file."""
+    """The same data set, its images and masks left as path or bytes for `decoding`, whose errors name the file.
+
+    A stream without known columns stays as it is.
+    """
+    if isinstance(dataset, datasets.IterableDataset):
+        return dataset
     return dataset.cast_column("image", datasets.Image(decode=False)).cast_column("mask", datasets.Image(decode=False))
 
 
