@@ -35,15 +35,15 @@ KILLED_AT = 14  # within the third epoch, two steps after a checkpoint
 KILLED_RUN = f"""
 import os, signal, sys
 from transformers import TrainerCallback
-from tevia_hf.training import recipe
+from tevia_hf.training import recipe, trainer
 
 class Kill(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
         if state.global_step == {KILLED_AT}:
             os.kill(os.getpid(), signal.SIGKILL)
 
-usual = recipe.training_callbacks
-recipe.training_callbacks = lambda *args: [*usual(*args), Kill()]
+usual = trainer.training_callbacks
+trainer.training_callbacks = lambda *args: [*usual(*args), Kill()]
 recipe.train_from_recipe(sys.argv[1], ["--output_dir", sys.argv[2]])
 """
 
