@@ -36,6 +36,7 @@ PRIVATE = {
     "_load_image_processor": "Pipeline: likewise",
     "_load_processor": "Pipeline: likewise",
     "_load_tokenizer": "Pipeline: likewise",
+    "_merge_kwargs": "ProcessorMixin: the options of a call, by part (its own models call it)",
     "_no_split_modules": "asked of a model's children; and a decoder block stays on one device (documented)",
     "_preprocess_image_like_inputs": "image processors: images and segmentation maps are prepared together",
     "_sanitize_parameters": "Pipeline: to be written by each pipeline (documented)",
@@ -63,10 +64,14 @@ PUBLIC_MODULES = {
     "transformers.utils",
 }
 FROM_INSIDE = {
+    "peft.utils.ModulesToSaveWrapper": "prototypes are saved with an adapter as `modules_to_save` are",
     "transformers.configuration_utils.SubConfigSpec": "declares the encoders' configs as transformers' models do",
     "transformers.image_processing_backends.PilBackend": "the base of image processors without torchvision",
     "transformers.modeling_layers.GradientCheckpointingLayer": "what activation checkpointing looks for",
     "transformers.models.auto.tokenization_auto.get_tokenizer_config": "a tokenizer's class, without building it",
+    "transformers.tokenization_utils_base.PaddingStrategy": "the type of a tokenizer's option",
+    "transformers.tokenization_utils_base.TruncationStrategy": "the type of a tokenizer's option",
+    "transformers.trainer_callback.ExportableState": "a callback whose state is saved with a checkpoint",
 }
 
 

@@ -61,11 +61,16 @@ def train_from_recipe(
     trainer.save_model()
     trainer.save_state()
     trainer.save_metrics("train", result.metrics)
+    begin_to_act = prototypes_act(model) and not starts_active
+    save_curves(trainer, folder, arguments.prototype_warmup_epochs + 1 if begin_to_act else None)
+    return trainer
+
+
+def save_curves(trainer: Trainer, folder: Path, prototypes_act_after: float | None) -> None:
+    """Draws `curves.png`; nothing for a run without a log."""
     log = trainer.state.log_history
     if trainer.is_world_process_zero() and training_curves(log):
-        act_after = arguments.prototype_warmup_epochs + 1 if prototypes_act(model) and not starts_active else None
-        draw_training_curves(log, act_after).save(folder / "curves.png")
-    return trainer
+        draw_training_curves(log, prototypes_act_after).save(folder / "curves.png")
 
 
 def prototypes_act(model: TeViAForSegmentation) -> bool:

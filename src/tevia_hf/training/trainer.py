@@ -52,22 +52,18 @@ def build_trainer(
     if args.freeze_backbone:
         model.freeze_backbone()
     train_dataset = ready_dataset(train_dataset, model.config.use_text)
-    if eval_dataset is not None:
-        eval_dataset = ready_dataset(eval_dataset, model.config.use_text)
-    is_stream = isinstance(train_dataset, IterableDataset)
-    acceleration: Any = args.accelerator_config
-    if is_stream and acceleration.dispatch_batches is None:
-        acceleration.dispatch_batches = False  # one rank's batches do not fit another's: texts differ in length
-    is_varied = augmentation is not None or is_stream
-    sentences = text_feature_cache(model, processor, args, is_varied)
-    if sentences is not None:
-        sentences.fill(all_sentences(train_dataset, eval_dataset))
+    eval_dataset = None if eval_dataset is None else undecoded(ready_dataset(eval_dataset, model.config.use_text))
+    let_ranks_read(args.accelerator_config)
+    is_varied = augmentation is not None or isinstance(train_dataset, IterableDataset)
+    texts = text_feature_cache(model, processor, args, is_varied)
+    if texts is not None:
+        texts.fill(all_sentences(train_dataset, eval_dataset))
     trainer = Trainer(
         model=model,
         args=args,
         train_dataset=varied(train_dataset, augmentation, processor.image_processor.num_labels),
-        eval_dataset=undecoded(eval_dataset) if eval_dataset is not None else None,
-        data_collator=SegmentationCollator(processor, text_features=sentences),
+        eval_dataset=eval_dataset,
+        data_collator=SegmentationCollator(processor, text_features=texts),
         processing_class=processor,
         compute_metrics=compute_metrics,
         preprocess_logits_for_metrics=labels_from_logits,
@@ -81,6 +77,12 @@ def build_trainer(
 def varied(dataset: AnyDataset, augmentation: TextAwareAugmentation | None, num_labels: int) -> AnyDataset:
     """The data set as it is, or each example augmented when it is read."""
     return undecoded(dataset) if augmentation is None else augmented(dataset, augmentation, num_labels)
+
+
+def let_ranks_read(accelerator_config: Any) -> None:
+    """Makes every rank read its own batches of a stream: put together for all, texts of several lengths do not fit."""
+    if accelerator_config.dispatch_batches is None:
+        accelerator_config.dispatch_batches = False
 
 
 def text_feature_cache(
