@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from .modeling_tevia import TeViAForSegmentation as TeViAForSegmentation
     from .modeling_tevia import TeViAModel as TeViAModel
     from .modeling_tevia import TeViAPreTrainedModel as TeViAPreTrainedModel
-    from .modeling_tevia import TeViASegmentationOutput as TeViASegmentationOutput
+    from .outputs_tevia import TeViASegmentationOutput as TeViASegmentationOutput
     from .pipeline_tevia import TeViASegmentationPipeline as TeViASegmentationPipeline
     from .processing_tevia import TeViAProcessor as TeViAProcessor
     from .training.callbacks import MomentumPrototypeCallback as MomentumPrototypeCallback
@@ -57,7 +57,7 @@ _MODULE_OF = {
     "TeViAPreTrainedModel": "modeling_tevia",
     "TeViAProcessor": "processing_tevia",
     "TeViAPrototypeMemory": "alignment_tevia",
-    "TeViASegmentationOutput": "modeling_tevia",
+    "TeViASegmentationOutput": "outputs_tevia",
     "TeViASegmentationPipeline": "pipeline_tevia",
     "LossLoggingCallback": "training.observing",
     "MomentumPrototypeCallback": "training.callbacks",

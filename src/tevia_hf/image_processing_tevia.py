@@ -13,8 +13,8 @@ from transformers.image_processing_backends import PilBackend
 from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, PILImageResampling
 
-from .decoding_tevia import DAMAGE, image_to_array, read_plain_file
-from .labels_tevia import IGNORE_INDEX, WHITE, single_channel, to_labels
+from .decoding_tevia import channels_first, one_page, read_plain_file, scaled_to_unit
+from .labels_tevia import IGNORE_INDEX, single_channel, to_labels
 
 TORCH_MODES: dict[int, str] = {
     PILImageResampling.NEAREST: "nearest",
@@ -22,7 +22,6 @@ TORCH_MODES: dict[int, str] = {
     PILImageResampling.BICUBIC: "bicubic",
 }
 SERVICE_SETTINGS = ("image_processor_type", "processor_class", "auto_map")
-CHANNELS = (1, 3, 4)
 FLAT_STD = 1e-5  # a channel of one value becomes 0, not amplified rounding noise
 
 
@@ -140,15 +139,15 @@ class TeViAImageProcessor(PilBackend):
         pixels = self._channels_first(image, name, input_data_format or self.input_data_format)
         if np.issubdtype(pixels.dtype, np.floating) and not np.isfinite(pixels).all():
             raise ValueError(f"{name} holds NaN or infinite pixels: replace them (numpy.nan_to_num) or leave it out.")
-        return torch.from_numpy(_scale_to_unit(pixels))
+        return torch.from_numpy(scaled_to_unit(pixels))
 
     def _channels_first(self, item: Any, name: str, layout: str | None, is_mask: bool = False) -> np.ndarray:
         """The pixels as (1 or 3, height, width), alpha dropped; `layout` is an array's, None where its shape tells."""
         if isinstance(item, (str, os.PathLike)):
-            return _moved(type(self).file_reader(item, is_mask), name, "channels_last")
+            return channels_first(type(self).file_reader(item, is_mask), name, "channels_last")
         if isinstance(item, Image.Image):
-            return _moved(_pil_array(item, name, is_mask), name, "channels_last")
-        return _moved(_number_array(item, name), name, layout)
+            return channels_first(one_page(item, name, is_mask), name, "channels_last")
+        return channels_first(_number_array(item, name), name, layout)
 
     def _read_map(
         self,
@@ -272,43 +271,6 @@ def _as_list(items: Any, axes: int) -> list[Any]:
     return [items]
 
 
-def _moved(array: np.ndarray, name: str, layout: str | None) -> np.ndarray:
-    if array.ndim == 2:
-        array = array[None]
-    elif array.ndim == 3 and (layout or _layout(array.shape, name)) == "channels_last":
-        array = np.moveaxis(array, -1, 0)
-    if array.ndim != 3 or array.shape[0] not in CHANNELS or array.size == 0:
-        raise ValueError(
-            f"{name} has {f'{len(array)} channels' if layout and array.ndim == 3 else f'shape {array.shape}'}: give "
-            "(height, width), (height, width, channels) or (channels, height, width) with 1, 3 or 4 channels."
-        )
-    return array[:3]
-
-
-def _layout(shape: tuple[int, ...], name: str) -> str:
-    if shape[0] in CHANNELS and shape[-1] in CHANNELS:
-        raise ValueError(
-            f"{name} has shape {shape}, whose channels may come first or last: name it by "
-            'input_data_format="channels_first" or "channels_last", or give a PIL image.'
-        )
-    return "channels_last" if shape[-1] in CHANNELS else "channels_first"
-
-
-def _pil_array(image: Image.Image, name: str, is_mask: bool) -> np.ndarray:
-    try:
-        pages = getattr(image, "n_frames", 1)
-        array = image_to_array(image, is_mask)
-    except DAMAGE as error:
-        raise ValueError(
-            f"{name} cannot be read ({error}): the file is corrupt; restore it or leave it out."
-        ) from error
-    if pages > 1:
-        raise ValueError(
-            f"{name} holds {pages} pages, one is expected: choose one (`image.seek(number)`, then give `image.copy()`)."
-        )
-    return array
-
-
 def _number_array(item: Any, name: str) -> np.ndarray:
     if isinstance(item, torch.Tensor):
         item = item.detach().cpu()
@@ -316,16 +278,6 @@ def _number_array(item: Any, name: str) -> np.ndarray:
     if isinstance(item, np.ndarray):
         return item
     raise TypeError(f"{name} is a {type(item).__name__}: give a PIL image, numpy array, torch tensor or path.")
-
-
-def _scale_to_unit(pixels: np.ndarray) -> np.ndarray:
-    if pixels.dtype == np.uint8:
-        return pixels.astype(np.float32) / WHITE
-    low, high = pixels.min(), pixels.max()
-    if pixels.dtype == bool or (np.issubdtype(pixels.dtype, np.floating) and low >= 0 and high <= 1):
-        return pixels.astype(np.float32)
-    low, high = float(low), float(high)
-    return ((pixels.astype(np.float64) - low) / ((high - low) or 1.0)).astype(np.float32)
 
 
 def _interpolate(image: torch.Tensor, size: tuple[int, int], mode: str, antialias: bool = False) -> torch.Tensor:

@@ -10,11 +10,10 @@ import numpy as np
 from PIL import Image
 
 from tevia_hf.data.example import ImageRef, parse_files
-from tevia_hf.decoding_tevia import image_to_array
+from tevia_hf.decoding_tevia import CHANNELS, image_to_array
 from tevia_hf.io import read_image
 from tevia_hf.labels_tevia import IGNORE_INDEX, is_lesion, single_channel, to_labels
 
-CHANNELS = (1, 3, 4)
 # What the image processor must know of decoded examples: 255 is ignored in a label map, and channels come last.
 AS_DECODED: dict[str, Any] = {"white_is_lesion": False, "input_data_format": "channels_last"}
 
