@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard
 
+from tevia_cli.main import main
 from tevia_hf import TeViAConfig, TeViAForSegmentation
-from tevia_hf.cli.main import main
 from tevia_hf.hub.bundle import public_recipe, read_bundle
 from tevia_hf.inference.loading import weights_digest
 
@@ -82,7 +82,7 @@ def test_a_report_on_other_weights_is_refused(tiny, tmp_path):
 def test_a_report_may_lie_elsewhere(tiny, tmp_path):
     (tiny / "evaluation.json").rename(tmp_path / "evaluation.json")
     assert "None measured yet" in read_bundle(tiny).card.text
-    assert "| its own sentence |" in read_bundle(tiny, evaluation=tmp_path).card.text
+    assert "| its own text |" in read_bundle(tiny, evaluation=tmp_path).card.text
 
 
 @pytest.mark.parametrize(

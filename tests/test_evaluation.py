@@ -12,10 +12,9 @@ from transformers import EvalPrediction
 
 from tevia_hf import TeViAForSegmentation, TeViASegmentationOutput, evaluate_model, segmentation_metrics
 from tevia_hf.data.features import dataset_from_rows, reference_labels
-from tevia_hf.evaluation.report import SCORE_NAMES
-from tevia_hf.evaluation.text_conditions import TEXT_MODES, shuffled_sentences
+from tevia_hf.evaluation.text_conditions import TEXT_CONDITIONS, shuffled_texts
 from tevia_hf.inference.predict import predict_masks
-from tevia_hf.metrics import image_metrics
+from tevia_hf.metrics import METRICS, image_metrics
 from tevia_hf.training.trainer import compute_metrics, labels_from_logits
 
 SIZES = [(40, 56), (64, 32), (48, 48), (33, 70)]
@@ -51,13 +50,13 @@ def report(model, examples):
 
 def test_each_kind_of_text_has_its_scores(report):
     assert list(report.scores) == ["correct", "shuffled", "none"]
-    assert all(set(row) == set(SCORE_NAMES) for row in report.scores.values())
+    assert all(set(row) == set(METRICS) for row in report.scores.values())
     assert len({row["dice"] for row in report.scores.values()}) == 3
 
 
 def test_a_reader_is_not_measured_without_a_single_sentence(model):
     silent = dataset_from_rows([{**picture(index), "text": ""} for index in range(2)])
-    with pytest.raises(ValueError, match="No example has a sentence.*--sentences"):
+    with pytest.raises(ValueError, match="No example has a text.*--sentences"):
         evaluate_model(model, tiny_processor(), silent)
 
 
@@ -95,7 +94,8 @@ def test_flipped_sentences_change_sides_and_contradictory_ones_presence(model, e
     texts = {mode: list(rows["text"]) for mode, rows in report.images.groupby("text_mode")}
     assert texts["flipped"] == ["right lung", "left lung", "upper right lung", "lower left lung"]
     assert set(texts["contradictory"]) == {"There is no lesion in this image."}
-    assert TEXT_MODES["contradictory"]([None, ""], 0) == TEXT_MODES["flipped"]([None, ""], 0) == ["", ""]
+    for name in ("flipped", "contradictory"):
+        assert TEXT_CONDITIONS[name].choose([None, ""], 0) == ["", ""]
 
 
 def test_text_sensitivity_is_the_paired_difference_of_correct_and_shuffled(report):
@@ -104,7 +104,7 @@ def test_text_sensitivity_is_the_paired_difference_of_correct_and_shuffled(repor
     assert found.difference == pytest.approx((dice["correct"] - dice["shuffled"]).mean())
     assert (found.images, found.groups) == (4, 2)
     assert (
-        f"Text-sensitivity (dice with the correct sentence minus with another's): {found.difference:.3f}"
+        f"Text sensitivity (dice with an image's own text minus with another's): {found.difference:.3f}"
         in report.table()
     )
 
@@ -129,7 +129,7 @@ def test_distances_are_in_millimetres_where_the_pixels_have_a_size(model):
 
 
 def test_an_unknown_kind_of_text_is_refused_with_the_choices(model, examples):
-    with pytest.raises(ValueError, match=r"Unknown text modes \['wrong'\]: choose of \['correct', 'shuffled', 'none',"):
+    with pytest.raises(ValueError, match=r"Unknown text conditions \['wrong'\]: choose from correct, shuffled, none,"):
         evaluate_model(model, tiny_processor(), examples, text_modes=("correct", "wrong"))
 
 
@@ -150,7 +150,9 @@ def test_a_report_is_written_as_json_and_csv(report, tmp_path):
     report.save(tmp_path / "new" / "folder")
     content = json.loads((tmp_path / "new" / "folder" / "evaluation.json").read_text(encoding="utf-8"))
     assert content["scores"] == report.scores
-    assert content["settings"] == {"images": 4, "threshold": 0.5, "seed": 5, "hd95_unit": "px"}
+    assert content["settings"] == report.settings
+    assert content["metrics"]["hd95"]["unit"] == "px" and list(content["metrics"]) == list(METRICS)
+    assert content["text_conditions"]["shuffled"] == "another image's text"
     assert content["text_sensitivity"]["difference"] == report.text_sensitivity.difference
     assert content["intervals"]["correct"]["dice"] == list(report.intervals["correct"]["dice"])
     assert (tmp_path / "new" / "folder" / "evaluation.md").read_text(encoding="utf-8") == report.table() + "\n"
@@ -161,7 +163,7 @@ def test_a_report_is_written_as_json_and_csv(report, tmp_path):
 
 def test_the_table_shows_every_score(report):
     lines = report.table().splitlines()
-    assert lines[0] == "| text | dice | 95 % | " + " | ".join(SCORE_NAMES[1:]) + " |"
+    assert lines[0] == "| text | dice | 95 % | " + " | ".join(list(METRICS)[1:]) + " |"
     assert lines[2].startswith(f"| correct | {report.scores['correct']['dice']:.3f} | [")
 
 
@@ -169,13 +171,13 @@ def test_the_table_shows_every_score(report):
 def test_shuffling_leaves_no_sentence_at_its_place(count):
     texts = [str(index) for index in range(count)]
     for seed in range(5):
-        shuffled = shuffled_sentences(texts, seed)
+        shuffled = shuffled_texts(texts, seed)
         assert sorted(shuffled) == sorted(texts) and all(a != b for a, b in zip(texts, shuffled, strict=True))
 
 
 def test_shuffling_is_drawn_by_its_seed():
     texts = [str(index) for index in range(20)]
-    shuffle = TEXT_MODES["shuffled"]
+    shuffle = TEXT_CONDITIONS["shuffled"].choose
     assert shuffle(texts, 1) == shuffle(texts, 1) != shuffle(texts, 2)
 
 
@@ -229,7 +231,7 @@ def test_the_trainers_metrics_are_the_packages():
     predictions, labels = rng.integers(0, 2, (3, 8, 8)).astype(np.uint8), rng.choice([0, 1, 255], (3, 8, 8))
     scores = compute_metrics(EvalPrediction(predictions, labels))
     assert scores == segmentation_metrics(list(predictions), list(labels), outlines=False)
-    assert set(SCORE_NAMES) - set(scores) == {"hd95", "surface_dice"}
+    assert set(METRICS) - set(scores) == {"hd95", "surface_dice"}
 
 
 def test_one_label_is_predicted_where_its_logit_is_positive():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from huggingface_hub import RepoCard
 
-from tevia_hf import segmentation_metrics
+from tevia_hf import METRICS, segmentation_metrics
 
 METRIC = Path(__file__).parents[1] / "spaces" / "tevia-metric"
 
@@ -47,6 +47,13 @@ def test_what_is_no_label_is_refused(value, metric):
 def test_its_own_example_is_right(metric):
     found = metric.compute(predictions=[[[0, 1], [0, 1]]], references=[[[0, 1], [0, 0]]])
     assert found["dice"] == 0.6666666666666666 and "0.6666666666666666" in metric.inputs_description
+
+
+def test_its_description_and_its_card_name_every_metric(metric):
+    card = (METRIC / "README.md").read_text(encoding="utf-8")
+    for key, declared in METRICS.items():
+        assert f"`{key}` ({declared.label})" in metric.description and key in metric.inputs_description
+        assert f"`{key}`" in card
 
 
 def test_its_card_is_read_by_the_hubs_loader():

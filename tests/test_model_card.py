@@ -8,7 +8,8 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from tevia_hf.hub.model_card import SENTENCE_NAMES, CardDetails, model_card, read_card_details, read_report
+from tevia_hf.evaluation.text_conditions import TEXT_CONDITIONS
+from tevia_hf.hub.model_card import CardDetails, model_card, read_card_details, read_report
 
 FOLDERS = sorted(path for path in (Path(__file__).parents[1] / "hub_configs").iterdir() if path.is_dir())
 TINY = Path(__file__).parents[1] / "hub_configs" / "tevia-tiny"
@@ -33,7 +34,7 @@ def test_every_card_is_read_back_with_what_it_must_say(folder, tmp_path):
         assert said in card.text
     for encoder in details.encoders:
         assert encoder.license in card.text
-    assert "dice_pooled" in card.text and "text-sensitivity" in card.text
+    assert "dice_pooled" in card.text and "text sensitivity" in card.text.lower()
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
@@ -47,8 +48,8 @@ def test_the_results_of_a_card_are_those_of_the_report(report, tmp_path):
     own = {r.metric_type: r.metric_value for r in results if r.dataset_config is None}
     assert own == report["scores"]["correct"]
     others = {r.dataset_config: r.metric_value for r in results if r.dataset_config}
-    assert others["with another image's sentence"] == report["scores"]["shuffled"]["dice"]
-    assert others["with no sentence"] == report["scores"]["none"]["dice"]
+    assert others["with another image's text"] == report["scores"]["shuffled"]["dice"]
+    assert others["with no text"] == report["scores"]["none"]["dice"]
     assert {(r.dataset_name, r.dataset_split) for r in results} == {("synthetic films of this package", "test")}
 
 
@@ -58,14 +59,14 @@ def test_every_figure_of_the_table_is_the_reports(report, tmp_path):
     header = next(row for row in table if row[0] == "the model is given")
     names = {row[0]: row[1:] for row in table}
     for mode, scores in report["scores"].items():
-        shown = dict(zip(header[1:], names[SENTENCE_NAMES[mode]], strict=True))
+        shown = dict(zip(header[1:], names[TEXT_CONDITIONS[mode].label], strict=True))
         low, high = report["intervals"][mode]["dice"]
         assert shown.pop("95 % of dice") == f"{low:.3f} to {high:.3f}"
         assert shown == {metric: f"{value:.3f}" for metric, value in scores.items()}
     found = report["text_sensitivity"]
     low, high = found["interval"]
-    assert f"**Text-sensitivity** {found['difference']:.3f}" in text and f"(95 %: {low:.3f} to {high:.3f})" in text
-    assert "`hd95` is in px" in text and "threshold 0.5" in text and "200 images" in text
+    assert f"**Text sensitivity** {found['difference']:.3f}" in text and f"(95 %: {low:.3f} to {high:.3f})" in text
+    assert "`hd95` in px" in text and "threshold 0.5" in text and "200 images" in text
 
 
 def test_the_metadata_are_what_the_hub_reads(report, tmp_path):
@@ -167,7 +168,7 @@ def test_a_report_of_a_model_without_text_has_a_card_too(report, tmp_path):
     card = card_of(TINY, tmp_path, report)
     assert (
         f"| no text branch | {report['scores']['no text branch']['dice']:.3f} |" in card.text
-        and "**Text-sensitivity**" not in card.text
+        and "**Text sensitivity**" not in card.text
     )
     assert {r.dataset_config for r in card.data.eval_results} == {None}
 

@@ -15,7 +15,7 @@ from tiny import tiny_processor, tiny_reader, tiny_text_config, tiny_vision_conf
 from transformers import BertModel, ConvNextModel
 
 from tevia_hf import TeViAForSegmentation
-from tevia_hf.inference.loading import weights_digest
+from tevia_hf.inference.loading import load_trained, pixels_digest, weights_digest
 
 ROOT = Path(__file__).parents[1]
 CARD = {
@@ -28,7 +28,7 @@ CARD = {
     "limits": ["None of its masks mean anything."],
     "example": "upper left lung",
 }
-PUSH = "import sys; from tevia_hf.cli.main import main; sys.exit(main(sys.argv[1:]))"
+PUSH = "import sys; from tevia_cli.main import main; sys.exit(main(sys.argv[1:]))"
 TRAINER_PUSH = """
 import sys
 from tevia_hf import TeViAForSegmentation, TeViAProcessor, build_trainer, load_segmentation_dataset
@@ -120,14 +120,15 @@ def test_what_an_earlier_push_left_does_not_stay_beside_other_weights(hub, saved
 def test_push_shows_the_report_and_the_card_that_are_named(hub, saved, tmp_path):
     (saved / "card.yaml").rename(tmp_path / "other.yaml")
     report = json.loads((ROOT / "hub_configs" / "tevia-tiny" / "evaluation.json").read_text())
-    report["settings"]["weights"] = weights_digest(saved)
+    model, processor = load_trained(str(saved))
+    report["settings"] |= {"weights": weights_digest(model), "image_processor": pixels_digest(processor)}
     (tmp_path / "evaluation.json").write_text(json.dumps(report))
     words = ["--card", tmp_path / "other.yaml", "--evaluation", tmp_path / "evaluation.json"]
     result = python(hub, PUSH, "push", saved, "reader", *words)
     assert result.returncode == 0, result.stderr
     assert list(hub.repos) == ["me/reader"] and json.loads(hub.files["evaluation.json"])["scores"] == report["scores"]
     card = hub.files["README.md"].decode()
-    assert 'model="me/reader"' in card and "# A reader" in card and "| its own sentence |" in card
+    assert 'model="me/reader"' in card and "# A reader" in card and "| its own text |" in card
 
 
 def test_a_private_push_to_a_public_repository_is_refused(hub, saved):

@@ -13,8 +13,8 @@ import yaml
 from tiny import tiny_text_config, tiny_tokenizer, tiny_vision_config
 from transformers import BertModel, ConvNextModel
 
+from tevia_cli.main import build_parser, main
 from tevia_hf import load_segmentation_dataset
-from tevia_hf.cli.main import build_parser, main
 from tevia_hf.training.arguments import parse_recipe
 
 ROOT = Path(__file__).parents[1]
@@ -83,7 +83,7 @@ def test_the_commands_of_the_readme_that_need_nothing_else_run(clone):
     assert {words[0] for words in run} >= {"evaluate", "compare", "bundle"}
     for words in run:
         assert main(words) == 0, words
-    assert "| its own sentence |" in (clone / "outputs" / "bundle" / "README.md").read_text()
+    assert "| its own text |" in (clone / "outputs" / "bundle" / "README.md").read_text()
 
 
 @pytest.mark.parametrize("words", [*commands(README), *commands(GUIDE)], ids=lambda words: " ".join(words)[:60])

@@ -4,6 +4,7 @@ import pytest
 import yaml
 from tiny import tiny_processor
 
+from tevia_hf import load_segmentation_dataset
 from tevia_hf.data.splits import sample
 from tevia_hf.data.synthetic import synthetic_dataset
 from tevia_hf.io.output_dir import claim_output_dir
@@ -297,8 +298,8 @@ def test_options_of_a_source_are_read_from_words_and_refused_where_they_mean_not
     listed = DataArguments(dataset="qata", group_split=[0.7, 0.1, 0.2], window=[-600, 1500])
     assert listed.source_options()["group_split"] == (0.7, 0.1, 0.2)
     assert listed.source_options()["window"] == (-600.0, 1500.0)
-    assert DataArguments().source_options() == {}
-    with pytest.raises(ValueError, match="'synthetic' takes no window: leave it out"):
-        DataArguments(window="40,400").source_options()
+    assert DataArguments().source_options() == {"split_seed": 0}
+    with pytest.raises(ValueError, match="'synthetic' takes no window: leave window out"):
+        load_segmentation_dataset("synthetic", count=2, **DataArguments(window="40,400").source_options())
     with pytest.raises(ValueError, match="window is '40': give centre and width"):
         DataArguments(dataset="qata", window="40").source_options()

@@ -4,23 +4,22 @@ import datasets
 import evaluate
 import numpy as np
 
-from tevia_hf.metrics import segmentation_metrics
+from tevia_hf import METRICS, segmentation_metrics
 
-_DESCRIPTION = """
-Scores of predicted masks: Dice and IoU as means over images (`dice`, `iou`) and over all pixels together
-(`dice_pooled`, `iou_pooled`), pixel accuracy, 95th percentile of the outline distance (`hd95`), surface Dice, and
-precision and recall of whole lesions. Two empty masks are a perfect match; where one is empty, overlap is 0 and `hd95`
-the picture's diagonal.
+_DESCRIPTION = f"""
+Scores of predicted masks: {"; ".join(f"`{key}` ({metric.label})" for key, metric in METRICS.items())}. Two empty masks
+are a perfect match; where one is empty, overlap is 0 and `hd95` the image's diagonal.
 """
-_KWARGS_DESCRIPTION = """
+_KWARGS_DESCRIPTION = f"""
 Args:
     predictions: masks (height, width) of labels, 0 the background, as lists or arrays of any sizes.
-    references: the true masks; 255 is not counted.
+    references: the true masks; 255 is ignored.
     spacing_mm: one (row, column) pixel size in mm an image; without it `hd95` is in pixels.
-    surface_tolerance: how far outlines may lie apart to count as equal in `surface_dice`, in the unit of `hd95`.
-    outlines: False leaves out `hd95` and `surface_dice`, which take most of the time.
+    surface_tolerance: how far boundaries may lie apart to count as equal in `surface_dice`, in the unit of `hd95`.
+    outlines: False leaves out {" and ".join(f"`{key}`" for key, metric in METRICS.items() if metric.of_boundaries)},
+        which take most of the time.
 Returns:
-    a dict of `dice, iou, accuracy, hd95, surface_dice, dice_pooled, iou_pooled, lesion_precision, lesion_recall`.
+    a dict of `{", ".join(METRICS)}`.
 Examples:
     >>> metric = evaluate.load("spaces/tevia-metric")
     >>> metric.compute(predictions=[[[0, 1], [0, 1]]], references=[[[0, 1], [0, 0]]])["dice"]

@@ -1,32 +1,38 @@
 """TeViA: text-guided segmentation of medical images, for the Hugging Face libraries.
 
-The public names are imported on first use, so that `import tevia_hf` loads neither torch nor transformers. Where
-transformers is imported too, before or after, its Auto classes and `pipeline` know TeViA.
+After `import tevia_hf` the Auto classes and `pipeline` of transformers know TeViA. What needs more than the model does,
+such as data sets and training, is imported on first use.
 """
 
-import sys
-import warnings
-from collections.abc import Callable
-from functools import partial
 from importlib import import_module
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec
-from importlib.util import find_spec
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .alignment_tevia import TeViAPrototypeMemory as TeViAPrototypeMemory
     from .configuration_tevia import TeViAConfig as TeViAConfig
+    from .data.drawn_sentences import write_prompts as write_prompts
     from .data.registry import load_segmentation_dataset as load_segmentation_dataset
+    from .data.registry import register_dataset as register_dataset
     from .demo.run import run_demo as run_demo
+    from .evaluation.comparison import compare_runs as compare_runs
     from .evaluation.evaluate import evaluate_model as evaluate_model
+    from .evaluation.evaluate import run_evaluation as run_evaluation
+    from .evaluation.text_conditions import TEXT_CONDITIONS as TEXT_CONDITIONS
+    from .evaluation.text_conditions import register_text_condition as register_text_condition
+    from .hub.bundle import push_model as push_model
+    from .hub.bundle import write_bundle as write_bundle
+    from .hub.convert_lightning import convert_checkpoint_file as convert_checkpoint_file
     from .hub.convert_lightning import convert_lightning_checkpoint as convert_lightning_checkpoint
     from .image_processing_tevia import TeViAImageProcessor as TeViAImageProcessor
+    from .inference.check_data import check_data as check_data
     from .inference.explain import explain_text as explain_text
     from .inference.explain import reading_notes as reading_notes
     from .inference.predict import predict as predict
+    from .inference.predict import predict_files as predict_files
     from .io.readers import read_image as read_image
+    from .loss_tevia import register_loss as register_loss
+    from .metrics import METRICS as METRICS
+    from .metrics import register_metric as register_metric
     from .metrics import segmentation_metrics as segmentation_metrics
     from .modeling_tevia import TeViAForSegmentation as TeViAForSegmentation
     from .modeling_tevia import TeViAModel as TeViAModel
@@ -55,7 +61,12 @@ _MODULE_OF = {
     "TeViASegmentationPipeline": "pipeline_tevia",
     "LossLoggingCallback": "training.observing",
     "MomentumPrototypeCallback": "training.callbacks",
+    "METRICS": "metrics",
+    "TEXT_CONDITIONS": "evaluation.text_conditions",
     "build_trainer": "training.trainer",
+    "check_data": "inference.check_data",
+    "compare_runs": "evaluation.comparison",
+    "convert_checkpoint_file": "hub.convert_lightning",
     "convert_lightning_checkpoint": "hub.convert_lightning",
     "evaluate_model": "evaluation.evaluate",
     "explain_text": "inference.explain",
@@ -63,11 +74,20 @@ _MODULE_OF = {
     "load_segmentation_dataset": "data.registry",
     "overlay": "visualization",
     "predict": "inference.predict",
+    "predict_files": "inference.predict",
+    "push_model": "hub.bundle",
     "read_image": "io.readers",
     "reading_notes": "inference.explain",
+    "register_dataset": "data.registry",
+    "register_loss": "loss_tevia",
+    "register_metric": "metrics",
+    "register_text_condition": "evaluation.text_conditions",
     "run_demo": "demo.run",
+    "run_evaluation": "evaluation.evaluate",
     "segmentation_metrics": "metrics",
     "train_from_recipe": "training.recipe",
+    "write_bundle": "hub.bundle",
+    "write_prompts": "data.drawn_sentences",
 }
 
 __all__ = ["__version__", *_MODULE_OF]
@@ -76,11 +96,7 @@ __all__ = ["__version__", *_MODULE_OF]
 def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = _MODULE_OF[name]
-    if module.endswith("_tevia"):
-        import_module("transformers")  # first, as everywhere: two threads must not wait for each other's half
-        import_module(f"{__name__}.auto")
-    globals()[name] = value = getattr(import_module(f"{__name__}.{module}"), name)
+    globals()[name] = value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
     return value
 
 
@@ -88,34 +104,6 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-class _RegistersWithTransformers(MetaPathFinder):
-    """Imports `tevia_hf.auto` as soon as transformers is imported, which may be long after this package."""
-
-    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        if fullname != "transformers":
-            return None
-        sys.meta_path.remove(self)
-        try:
-            spec = find_spec(fullname)
-        finally:
-            sys.meta_path.insert(0, self)
-        if spec is not None and spec.loader is not None:
-            execute = spec.loader.exec_module
-            spec.loader.exec_module = partial(_execute_and_register, execute)  # type: ignore[method-assign]
-        return spec
-
-
-def _execute_and_register(execute: Callable[[ModuleType], None], module: ModuleType) -> None:
-    execute(module)
-    # A module of the kernel that is the first to ask for transformers cannot be registered half-way through.
-    if not any(name.startswith(f"{__name__}.") and name.endswith("_tevia") for name in sys.modules):
-        try:
-            import_module(f"{__name__}.auto")
-        except ImportError as error:
-            warnings.warn(f"transformers is imported, but TeViA cannot be registered with it: {error}", stacklevel=2)
-
-
-if "transformers" in sys.modules:
-    import_module(f"{__name__}.auto")
-elif not any(type(finder).__name__ == _RegistersWithTransformers.__name__ for finder in sys.meta_path):
-    sys.meta_path.insert(0, _RegistersWithTransformers())
+# First, and whole: while another thread imports it, `from transformers import ...` would find it half made.
+import_module("transformers")
+import_module(f"{__name__}.auto")

@@ -1,24 +1,63 @@
-"""Segmentation losses on logits; label 255 is left out of all of them."""
+"""Segmentation losses on logits; ignored pixels are left out of all of them.
+
+`LOSSES` declares each once, `register_loss` adds one's own; the config weights them.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 
-IGNORE_INDEX = 255
+from .labels_tevia import IGNORE_INDEX, highest_label, refusal
+
 DICE_SMOOTH = 1e-5
 
 
-def segmentation_loss(logits: torch.Tensor, labels: torch.Tensor, cross_entropy_weight: float = 1.0) -> torch.Tensor:
-    """Soft Dice plus weighted cross-entropy, a scalar.
+class Loss(NamedTuple):
+    """A part of the segmentation loss.
 
     Args:
-        logits: `(batch, num_labels, height, width)`; one channel is read by sigmoid, more by softmax with background 0.
-        labels: `(batch, height, width)` integers below `max(num_labels, 2)`, or 255 for "do not count".
-        cross_entropy_weight: factor of the cross-entropy; 0 leaves the published loss, soft Dice alone.
+        function: `(logits, labels) -> scalar`; logits `(batch, num_labels, height, width)`, of which one channel is
+            read by sigmoid, more by softmax with background 0; labels `(batch, height, width)`, 255 where ignored.
+        default_weight: its factor where the config has no field for it.
     """
-    dice = soft_dice_loss(logits, labels)
-    if cross_entropy_weight == 0:
-        return dice
-    return dice + cross_entropy_weight * cross_entropy_loss(logits, labels)
+
+    function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    default_weight: float = 0.0
+
+
+def segmentation_loss(logits: torch.Tensor, labels: torch.Tensor, config: Any) -> torch.Tensor:
+    """The weighted sum of `LOSSES`, a scalar.
+
+    Args:
+        logits, labels: as of `Loss`; labels are integers below `max(num_labels, 2)`, or 255 where ignored.
+        config: a `TeViAConfig`, whose `NAME_loss_weight` is the factor of the loss NAME; one of 0 is not computed.
+    """
+    total = logits.new_zeros(())
+    for name, loss in LOSSES.items():
+        if weight := getattr(config, f"{name}_loss_weight", loss.default_weight):
+            total = total + weight * loss.function(logits, labels)
+    return total
+
+
+def register_loss(
+    name: str, function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], exist_ok: bool = False
+) -> None:
+    """Adds a loss to `LOSSES`: models whose config has `NAME_loss_weight` are trained with it, others as before.
+
+    Args:
+        name: such as "boundary", for `TeViAConfig(boundary_loss_weight=0.5)` or that field under `config` in a recipe.
+        function: as of `Loss`.
+        exist_ok: replace a loss of this name.
+
+    Raises `ValueError` for a name that is taken or cannot be part of a field's.
+    """
+    if not name.isidentifier() or name == "alignment":
+        raise ValueError(f"'{name}' cannot name a loss of masks: give a word such as 'boundary'.")
+    if name in LOSSES and not exist_ok:
+        raise ValueError(f"There is a loss '{name}': choose another name, or pass exist_ok=True to replace it.")
+    LOSSES[name] = Loss(function)
 
 
 def check_labels(labels: torch.Tensor, logits: torch.Tensor) -> None:
@@ -26,12 +65,10 @@ def check_labels(labels: torch.Tensor, logits: torch.Tensor) -> None:
     batch, channels, height, width = logits.shape
     if labels.shape != (batch, height, width):
         raise ValueError(f"For these images `labels` must be {(batch, height, width)}, not {tuple(labels.shape)}.")
-    highest = max(channels, 2) - 1
-    if not torch.compiler.is_compiling() and ((labels < 0) | ((labels > highest) & (labels != IGNORE_INDEX))).any():
-        raise ValueError(
-            f"`labels` hold {labels.unique().tolist()[:10]}; with `num_labels={channels}` they may be 0 to {highest}, "
-            f"and {IGNORE_INDEX} (ignored): map them, or build the model with more labels."
-        )
+    if torch.compiler.is_compiling():
+        return
+    if ((labels < 0) | ((labels > highest_label(channels)) & (labels != IGNORE_INDEX))).any():
+        raise ValueError(refusal("`labels`", labels.unique().cpu().numpy(), channels, white_is_lesion=False))
 
 
 def soft_dice_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -65,4 +102,17 @@ def foreground_targets(labels: torch.Tensor, classes: int) -> torch.Tensor:
     return (labels.unsqueeze(1) == values).float()
 
 
-__all__ = ["IGNORE_INDEX", "check_labels", "segmentation_loss", "soft_dice_loss", "cross_entropy_loss"]
+LOSSES: dict[str, Loss] = {
+    "dice": Loss(soft_dice_loss, default_weight=1.0),
+    "cross_entropy": Loss(cross_entropy_loss),
+}
+
+__all__ = [
+    "LOSSES",
+    "Loss",
+    "check_labels",
+    "cross_entropy_loss",
+    "register_loss",
+    "segmentation_loss",
+    "soft_dice_loss",
+]

@@ -1,33 +1,116 @@
-"""How well predicted masks fit the true ones: overlap in both definitions in use, outlines, and lesions.
+"""How well predicted masks fit the true ones: overlap in both definitions in use, boundaries, and lesions.
+
+`METRICS` declares every score once: name, unit, direction, and how it is computed. Validation during training, reports,
+intervals, model cards and comparisons read it; `register_metric` adds one's own.
 
 Empty masks: where neither mask holds a label, every score is perfect (1, and a distance of 0). Where only one does,
-`dice`, `iou` and `surface_dice` are 0 and `hd95` is the picture's diagonal, the largest distance there can be.
+`dice`, `iou` and `surface_dice` are 0 and `hd95` is the image's diagonal, the largest distance there can be.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import ndimage
 
+from tevia_hf import mask_scores as of
 from tevia_hf.intervals import Interval, ratio_interval
+from tevia_hf.labels_tevia import IGNORE_INDEX
+from tevia_hf.mask_scores import SURFACE_TOLERANCE, MaskPair, Spacing, Sums
 
-IGNORE_LABEL = 255
-SURFACE_TOLERANCE = 2.0
-LESION_OVERLAP = 0.1
-TOUCHING = np.ones((3, 3), bool)  # pixels that meet at a corner belong to one lesion
-PERFECT = {"dice": 1.0, "iou": 1.0, "hd95": 0.0, "surface_dice": 1.0}
-MEANS = ("dice", "iou", "accuracy", "hd95", "surface_dice")
-Spacing = tuple[float, float]
+DISTANCE = "mm or px"  # the unit that the spacing of a data set decides
+COLUMNS_BESIDE = ("id", "group", "text_mode", "text", "predicted_pixels", "true_pixels")  # in tables of images
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A score: what it is called, which way is better, and how it is computed.
+
+    Args:
+        label: its name on a model card.
+        of_image: the score of one image; the set's is the mean over images.
+        sums: label -> (numerator, denominator) of one image. The set's score is then the ratio of both sums over all
+            images, a mean over labels, and `of_image`, if given, only stands in the table of images.
+        unit: "" for a fraction of 1; `DISTANCE` for what is measured in pixels, or in mm where their size is known.
+        of_boundaries: left out of validation during training, since boundaries take most of the time.
+        in_short_table: shown where only the scores that papers quote are.
+        on_card: shown on the model card.
+    """
+
+    label: str
+    of_image: Callable[[MaskPair], float] | None = None
+    sums: Callable[[MaskPair], Sums] | None = None
+    unit: str = ""
+    higher_is_better: bool = True
+    of_boundaries: bool = False
+    in_short_table: bool = False
+    on_card: bool = True
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether it counts the whole set at once, so that two runs cannot be paired by image."""
+        return self.sums is not None
+
+    def about(self, distance_unit: str) -> dict[str, Any]:
+        """What a reader must know of it, with its unit in a data set whose distances are in `distance_unit`."""
+        unit = distance_unit if self.unit == DISTANCE else self.unit
+        return {"label": self.label, "unit": unit, "higher_is_better": self.higher_is_better, "on_card": self.on_card}
 
 
 class ImageScores(NamedTuple):
-    """One image's `values` by name, and what the pooled scores add up: pixels and lesions by (label, kind)."""
+    """One image's `values` by metric, and the `sums` of those that are ratios over the whole set."""
 
     values: dict[str, float]
-    pixels: Counter
-    lesions: Counter
+    sums: dict[str, Sums]
+
+
+METRICS: dict[str, Metric] = {
+    "dice": Metric("Dice, mean over images", of.dice, in_short_table=True),
+    "iou": Metric("IoU, mean over images", of.iou, in_short_table=True),
+    "dice_pooled": Metric("Dice, all pixels pooled", sums=of.dice_sums, in_short_table=True),
+    "iou_pooled": Metric("IoU, all pixels pooled", sums=of.iou_sums, in_short_table=True),
+    "hd95": Metric(
+        "Hausdorff distance, 95th percentile", of.hd95, unit=DISTANCE, higher_is_better=False, of_boundaries=True
+    ),
+    "surface_dice": Metric("Surface Dice", of.surface_dice, of_boundaries=True),
+    "accuracy": Metric("Pixel accuracy", of.accuracy),
+    "lesion_precision": Metric("Precision, whole lesions", of.share(of.right_lesions), of.right_lesions),
+    "lesion_recall": Metric("Recall, whole lesions", of.share(of.found_lesions), of.found_lesions),
+}
+
+
+def register_metric(
+    key: str,
+    of_image: Callable[[MaskPair], float] | None = None,
+    *,
+    label: str,
+    sums: Callable[[MaskPair], Sums] | None = None,
+    exist_ok: bool = False,
+    **fields: Any,
+) -> None:
+    """Adds a metric to `METRICS`, and so to every score, report, card and comparison made from then on.
+
+    Args:
+        key: its name in reports and tables, and for `metric_for_best_model`.
+        of_image, label, sums, fields: as of `Metric`.
+        exist_ok: replace a metric of this name.
+
+    Raises `ValueError` for a key that is taken or no name, and where neither `of_image` nor `sums` is given.
+    """
+    if not key.isidentifier() or key in (*COLUMNS_BESIDE, "loss"):
+        raise ValueError(f"'{key}' cannot be a metric's key: give a name like `{'_'.join(key.split()) or 'x'}_score`.")
+    if key in METRICS and not exist_ok:
+        raise ValueError(f"There is a metric '{key}': choose another key, or pass exist_ok=True to replace it.")
+    if of_image is None and sums is None:
+        raise ValueError(f"Nothing computes '{key}': give `of_image`, or `sums` for a ratio over the whole set.")
+    METRICS[key] = Metric(label, of_image, sums, **fields)
+
+
+def units_text(about: Mapping[str, Mapping[str, Any]]) -> str:
+    """Such as "`hd95` in px", of metrics described by `Metric.about`; "" where all are fractions."""
+    units = dict.fromkeys(metric["unit"] for metric in about.values() if metric["unit"])
+    keys = {unit: [f"`{key}`" for key, metric in about.items() if metric["unit"] == unit] for unit in units}
+    return ", ".join(f"{', '.join(names)} in {unit}" for unit, names in keys.items())
 
 
 def image_metrics(
@@ -36,7 +119,7 @@ def image_metrics(
     spacing_mm: Spacing | None = None,
     surface_tolerance: float = SURFACE_TOLERANCE,
 ) -> dict[str, float]:
-    """The scores of one image: `dice, iou, accuracy, surface_dice, lesion_precision, lesion_recall`, and `hd95`.
+    """The scores of one image, by the keys of `METRICS`: of those that have a value for a single image.
 
     All are fractions of 1, but `hd95` is in mm, or in pixels where no spacing is given.
 
@@ -44,9 +127,9 @@ def image_metrics(
         prediction, reference: (height, width) integer labels, 0 the background; 255 in the reference is ignored, as if
             neither mask held anything there. With several labels each score is a mean over those present in either.
         spacing_mm: (row, column) size of a pixel.
-        surface_tolerance: how far outlines may lie apart to count as equal in `surface_dice`, in the unit of `hd95`.
+        surface_tolerance: how far boundaries may lie apart to count as equal in `surface_dice`, in the unit of `hd95`.
 
-    `hd95` is the 95th percentile of the distances from each outline to the other, the larger of both directions.
+    `hd95` is the 95th percentile of the distances from each boundary to the other, the larger of both directions.
     A true lesion is found, and a predicted one is right, where the other mask covers a tenth of it or more; without
     true (predicted) lesions, recall (precision) is 1.
 
@@ -67,7 +150,7 @@ def segmentation_metrics(
     Args:
         predictions, references: lists of label arrays of any sizes, read as `image_metrics` reads them.
         spacing_mm: one (row, column) an image; mm are used where every image has one, else pixels.
-        outlines: `False` leaves out `hd95` and `surface_dice`, most of the time it takes.
+        outlines: `False` leaves out `hd95` and `surface_dice` (of boundaries), most of the time it takes.
 
     Raises `ValueError` when counts or shapes differ, naming the index, or nothing is given.
     """
@@ -110,7 +193,7 @@ def summarize(scores: Sequence[ImageScores]) -> dict[str, float]:
     `dice, iou, accuracy, hd95, surface_dice` are means over images; `dice_pooled, iou_pooled` count all pixels as those
     of one image, a mean over the labels present anywhere; `lesion_precision, lesion_recall` count all lesions.
     """
-    return {name: float(np.mean(_ratios(*parts))) for name, parts in _parts(scores).items()}
+    return {key: float(np.mean(_ratios(*parts))) for key, parts in _parts(scores).items()}
 
 
 def score_intervals(
@@ -122,7 +205,7 @@ def score_intervals(
         groups: the patient of each image. Whole groups are drawn, since images of one patient are no independent
             evidence; by default each image is its own.
     """
-    return {name: ratio_interval(*parts, groups=groups, seed=seed) for name, parts in _parts(scores).items()}
+    return {key: ratio_interval(*parts, groups=groups, seed=seed) for key, parts in _parts(scores).items()}
 
 
 def score_image(
@@ -134,102 +217,46 @@ def score_image(
     name: str = "the image",
 ) -> ImageScores:
     prediction, reference = _without_ignored(np.asarray(prediction), np.asarray(reference), name)
-    labels = [int(label) for label in np.union1d(prediction, reference) if label not in (0, IGNORE_LABEL)]
-    pairs = {label: (prediction == label, reference == label) for label in labels}
-    pixels = Counter({key: value for label, pair in pairs.items() for key, value in _pixel_counts(label, *pair)})
-    lesions = Counter({key: value for label, pair in pairs.items() for key, value in _lesion_counts(label, *pair)})
-    counted = reference != IGNORE_LABEL
-    values = {
-        **_overlap(pixels),
-        "accuracy": float((prediction == reference)[counted].mean()) if counted.any() else 1.0,
-        **(_outline_scores(list(pairs.values()), spacing, surface_tolerance) if outlines else {}),
-        "lesion_precision": _share(lesions, "right", "predicted"),
-        "lesion_recall": _share(lesions, "found", "true"),
-    }
-    return ImageScores(values, pixels, lesions)
+    pair = MaskPair(prediction, reference, spacing, surface_tolerance)
+    # Means before ratios, boundaries last of the means: the order of the keys in every report.
+    ordered = sorted(METRICS.items(), key=lambda item: (item[1].is_pooled, item[1].of_boundaries))
+    chosen = {key: metric for key, metric in ordered if outlines or not metric.of_boundaries}
+    return ImageScores(
+        {key: float(metric.of_image(pair)) for key, metric in chosen.items() if metric.of_image},
+        {key: metric.sums(pair) for key, metric in chosen.items() if metric.sums},
+    )
 
 
 def _without_ignored(prediction: np.ndarray, reference: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """The prediction with background where the reference says "do not count"."""
+    """The prediction with background where the reference is ignored."""
     if prediction.shape != reference.shape:
         raise ValueError(
             f"Prediction of {name} has shape {prediction.shape} but its reference {reference.shape}: resize the "
             "prediction to the reference (`post_process_segmentation(..., target_sizes=...)`)."
         )
-    if (prediction == IGNORE_LABEL).any():
+    if (prediction == IGNORE_INDEX).any():
         raise ValueError(f"Prediction of {name} holds 255, which is no label: write the lesion as 1.")
-    return np.where(reference == IGNORE_LABEL, 0, prediction), reference
-
-
-def _pixel_counts(label: int, predicted: np.ndarray, true: np.ndarray) -> Iterable[tuple[tuple[int, str], int]]:
-    yield (label, "both"), int((predicted & true).sum())
-    yield (label, "sum"), int(predicted.sum() + true.sum())
-
-
-def _lesion_counts(label: int, predicted: np.ndarray, true: np.ndarray) -> Iterable[tuple[tuple[int, str], int]]:
-    for (every, good), lesions, cover in (
-        (("predicted", "right"), predicted, true),
-        (("true", "found"), true, predicted),
-    ):
-        components, count = ndimage.label(lesions, TOUCHING)
-        covered = ndimage.mean(cover, components, range(1, count + 1)) if count else np.zeros(0)
-        yield (label, every), count
-        yield (label, good), int((np.asarray(covered) >= LESION_OVERLAP).sum())
-
-
-def _overlap(pixels: Counter) -> dict[str, float]:
-    labels = {label for label, _ in pixels}
-    if not labels:
-        return {"dice": PERFECT["dice"], "iou": PERFECT["iou"]}
-    both = np.array([pixels[label, "both"] for label in labels])
-    total = np.array([pixels[label, "sum"] for label in labels])
-    return {"dice": float((2 * both / total).mean()), "iou": float((both / (total - both)).mean())}
-
-
-def _outline_scores(
-    pairs: Sequence[tuple[np.ndarray, np.ndarray]], spacing: Spacing | None, tolerance: float
-) -> dict[str, float]:
-    scores = [_outline_pair(predicted, true, spacing or (1.0, 1.0), tolerance) for predicted, true in pairs]
-    hd95, surface_dice = np.mean(scores, axis=0) if scores else (PERFECT["hd95"], PERFECT["surface_dice"])
-    return {"hd95": float(hd95), "surface_dice": float(surface_dice)}
-
-
-def _outline_pair(predicted: np.ndarray, true: np.ndarray, spacing: Spacing, tolerance: float) -> tuple[float, float]:
-    if not (predicted.any() and true.any()):
-        return float(np.hypot(*np.multiply(true.shape, spacing))), 0.0
-    import torch  # both take seconds to load, which overlap alone need not wait for
-    from monai.metrics import compute_hausdorff_distance, compute_surface_dice
-
-    a, b = (torch.from_numpy(np.ascontiguousarray(mask))[None, None] for mask in (predicted, true))
-    hd95 = compute_hausdorff_distance(a, b, include_background=True, percentile=95, spacing=list(spacing))
-    surface_dice = compute_surface_dice(a, b, [tolerance], include_background=True, spacing=list(spacing))
-    return float(hd95), float(surface_dice)
-
-
-def _share(lesions: Counter, good: str, every: str) -> float:
-    total = sum(value for (_, kind), value in lesions.items() if kind == every)
-    return sum(value for (_, kind), value in lesions.items() if kind == good) / total if total else 1.0
+    return np.where(reference == IGNORE_INDEX, 0, prediction), reference
 
 
 def _parts(scores: Sequence[ImageScores]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Every score of the set as a ratio of sums: numerators and denominators (images, labels), labels 1 for most."""
-    means = {name: np.array([[score.values[name]] for score in scores]) for name in MEANS if name in scores[0].values}
-    labels = sorted({label for score in scores for label, _ in score.pixels})
-    both, total = (np.array([[score.pixels[label, kind] for label in labels] for score in scores]) for kind in _KINDS)
-    lesions = {
-        kind: np.array([[sum(n for (_, k), n in score.lesions.items() if k == kind)] for score in scores])
-        for kind in ("predicted", "right", "true", "found")
+    means = {
+        key: np.array([[score.values[key]] for score in scores])
+        for key in scores[0].values
+        if key not in scores[0].sums
     }
-    return {
-        **{name: (values, np.ones_like(values)) for name, values in means.items()},
-        "dice_pooled": (2 * both, total),
-        "iou_pooled": (both, total - both),
-        "lesion_precision": (lesions["right"], lesions["predicted"]),
-        "lesion_recall": (lesions["found"], lesions["true"]),
-    }
+    ratios = {key: _sums_by_label([score.sums[key] for score in scores]) for key in scores[0].sums}
+    return {key: (values, np.ones_like(values)) for key, values in means.items()} | ratios
 
 
-_KINDS = ("both", "sum")
+def _sums_by_label(sums: Sequence[Sums]) -> tuple[np.ndarray, np.ndarray]:
+    """(images, labels) numerators and denominators, 0 where an image lacks a label."""
+    labels = sorted({label for of_image in sums for label in of_image})
+    top, bottom = (
+        np.array([[of_image.get(label, (0, 0))[k] for label in labels] for of_image in sums]) for k in (0, 1)
+    )
+    return top, bottom
 
 
 def _ratios(numerators: np.ndarray, denominators: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from transformers import (
 )
 
 from .encoder_loading_tevia import EncoderFace, build_encoder, load_encoder, load_half_config, model_class
-from .lora_tevia import add_lora, is_lora, merge_lora
+from .lora_tevia import add_lora, is_lora
 
 TEXT_FAMILIES = tuple(
     "bert cxr-bert roberta xlm-roberta distilbert mpnet deberta-v2 electra albert modernbert clip_text_model "
@@ -33,7 +33,6 @@ class TeViATextEncoder(EncoderFace):
         config.use_cache = False  # decoders would keep keys and values for tokens that never come
         encoder_class = text_model_class(config)
         self.model = build_encoder(encoder_class, config)
-        self.has_lora = False
         self.set_trainable()
         self.eval()  # a new module is in training mode, and would read with dropout
 
@@ -62,12 +61,6 @@ class TeViATextEncoder(EncoderFace):
             gradients = torch.autograd.grad(features.sum(), parameters, allow_unused=True)
         self.model.requires_grad_(False)
         return {name for name, gradient in zip(names, gradients, strict=True) if gradient is None}
-
-    def merge_lora(self) -> None:
-        merge_lora(self.model)
-        self.has_lora = False
-        self.set_trainable()
-        self.train(self.training)
 
     def load_pretrained(self, name_or_path: str, **kwargs) -> None:
         """Replaces the random weights by those of a checkpoint of the same architecture, and tries them."""

@@ -4,8 +4,10 @@ import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from PIL import Image, ImageChops, ImageDraw, ImageFont
-from scipy.ndimage import minimum_filter
+from PIL import Image, ImageDraw, ImageFont
+
+from tevia_hf.extras import needed_for
+from tevia_hf.labels_tevia import WHITE, is_lesion
 
 # Okabe-Ito colours, told apart by colour-blind readers too; the first is that of a lesion.
 LABEL_COLOURS = [(230, 159, 0), (86, 180, 233), (204, 121, 167), (0, 158, 115), (213, 94, 0), (0, 114, 178)]
@@ -13,7 +15,6 @@ REFERENCE_COLOUR = (0, 214, 100)
 FILL_OPACITY = 0.35
 HEAT_OPACITY = 0.8
 SMALLEST_SIDE = 384
-IGNORE_LABEL = 255
 TILE_HEIGHT, MARGIN, FONT_SIZE, TITLE_SIZE = 280, 14, 15, 22
 PAPER, INK = (250, 250, 248), (40, 40, 44)
 CURVE_COLOURS = [(40, 40, 44), (0, 114, 178), (213, 94, 0), (0, 158, 115)]  # of Okabe-Ito, dark enough for lines
@@ -117,8 +118,9 @@ def interval_chart(
     values: Mapping[str, tuple[float, tuple[float, float] | None]], title: str, label: str
 ) -> Image.Image:
     """RGB chart of one bar a name, each a value from 0 to 1 with its interval (None for none)."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # takes a second to load
-    from matplotlib.figure import Figure
+    with needed_for("Drawing a chart"):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg  # takes a second to load
+        from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 1.2 + 0.45 * len(values)), dpi=120, facecolor=_unit(PAPER), layout="constrained")
     canvas, axes = FigureCanvasAgg(figure), figure.add_subplot(facecolor=_unit(PAPER))
@@ -195,7 +197,7 @@ def stack(pictures: Sequence[Image.Image]) -> Image.Image:
 
 def _unit(colour: tuple[int, int, int]) -> tuple[float, float, float]:
     red, green, blue = colour
-    return red / 255, green / 255, blue / 255
+    return red / WHITE, green / WHITE, blue / WHITE
 
 
 def _size_to_show(picture: Image.Image, longest_side: int | None) -> tuple[int, int]:
@@ -213,7 +215,7 @@ def _to_rgb(image: Image.Image | np.ndarray) -> Image.Image:
         array = array[..., 0]
     if array.dtype != np.uint8:
         low, high = float(array.min()), float(array.max())
-        array = ((array.astype(np.float64) - low) * (255 / ((high - low) or 1.0))).round().astype(np.uint8)
+        array = ((array.astype(np.float64) - low) * (WHITE / ((high - low) or 1.0))).round().astype(np.uint8)
     return Image.fromarray(array).convert("RGB")
 
 
@@ -228,18 +230,28 @@ def _fit(labels: np.ndarray, name: str, picture: Image.Image, size: tuple[int, i
 
 
 def _foreground(labels: np.ndarray | None) -> list[int]:
-    return [] if labels is None else [int(label) for label in np.unique(labels) if label not in (0, IGNORE_LABEL)]
+    return [] if labels is None else [int(label) for label in np.unique(labels) if is_lesion(label)]
 
 
 def _area(labels: np.ndarray, label: int) -> Image.Image:
-    return Image.fromarray(np.where(labels == label, 255, 0).astype(np.uint8))
+    return Image.fromarray(np.where(labels == label, WHITE, 0).astype(np.uint8))
 
 
 def _outline(area: Image.Image) -> Image.Image:
     """A line of about 1/200 of the longer side, at least 2 px, just inside the area."""
-    width = 2 * max(2, max(area.size) // 200) + 1
-    inner = minimum_filter(np.asarray(area), width, mode="constant", cval=0)
-    return ImageChops.subtract(area, Image.fromarray(inner))
+    inner = np.asarray(area) > 0
+    for axis in (0, 1):
+        inner = _shrunk(inner, max(2, max(area.size) // 200), axis)
+    return Image.fromarray(np.where(inner, 0, np.asarray(area)).astype(np.uint8))
+
+
+def _shrunk(area: np.ndarray, reach: int, axis: int) -> np.ndarray:
+    """Where all pixels up to `reach` away along the axis lie in the area; beyond the image lies none."""
+    width = 2 * reach + 1
+    padding = [(0, 0), (0, 0)]
+    padding[axis] = (reach + 1, reach)
+    sums = np.moveaxis(np.cumsum(np.pad(area, padding), axis, dtype=np.int32), axis, 0)
+    return np.moveaxis(sums[width:] - sums[:-width] == width, 0, axis)
 
 
 def _tile_size(rows: Sequence[Sequence[Image.Image]]) -> tuple[int, int]:

@@ -1,65 +1,120 @@
-"""Data sets by name."""
+"""Data sets by name: `SOURCES` declares each once, `register_dataset` adds one's own."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import datasets
 
 from tevia_hf.data.brain import list_brain
 from tevia_hf.data.breast import list_breast
-from tevia_hf.data.features import SPLITS, check_choice
+from tevia_hf.data.features import FEATURES, SPLITS, check_choice
 from tevia_hf.data.folder import list_folder
 from tevia_hf.data.listing import Listing
 from tevia_hf.data.monuseg import list_monuseg
 from tevia_hf.data.mosmed import list_mosmed
+from tevia_hf.data.origin import OF_SETS_ON_DISK, UNKNOWN, with_origin
 from tevia_hf.data.qata import list_qata
 from tevia_hf.data.splits import DEFAULT_FRACTIONS, resplit
 from tevia_hf.data.synthetic import synthetic_dataset
 from tevia_hf.data.tables import sentences_for
-from tevia_hf.io import with_window
+from tevia_hf.prompts import Grammar
 
 
 class Source(NamedTuple):
-    """How a data set on disk is listed, and the grammar (of `prompts.GRAMMARS`) that its sentences follow."""
+    """How a data set is had: listed from a folder, or made in memory.
 
-    list_examples: Callable[[str | Path], Listing]
-    grammar: str | None
+    Args:
+        list_examples: `(data_dir) -> Listing` of all splits.
+        grammar: that its texts follow: a name of `prompts.GRAMMARS`, or a `Grammar`.
+        make: `(split) -> Dataset` with the columns of `FEATURES`, of a set that is not read from a folder.
+
+    Options that `load_segmentation_dataset` does not know are handed on to either function.
+    """
+
+    list_examples: Callable[..., Listing] | None = None
+    grammar: str | Grammar | None = None
+    make: Callable[..., datasets.Dataset] | None = None
 
 
-ON_DISK = {
+SOURCES: dict[str, Source] = {
+    "synthetic": Source(make=synthetic_dataset),
     "qata": Source(list_qata, "qata"),
     "mosmed": Source(list_mosmed, "qata"),
     "monuseg": Source(list_monuseg, "nuclei"),
     "breast": Source(list_breast, "breast"),
     "brain": Source(list_brain, "brain"),
-    "folder": Source(list_folder, None),
+    "folder": Source(list_folder),
 }
-NAMES = ("synthetic", *ON_DISK)
+
+
+def register_dataset(
+    name: str,
+    list_examples: Callable[..., Listing] | None = None,
+    grammar: str | Grammar | None = None,
+    *,
+    make: Callable[..., datasets.Dataset] | None = None,
+    exist_ok: bool = False,
+) -> None:
+    """Adds a data set: recipes, `load_segmentation_dataset` and the subcommands of `tevia` then take its name.
+
+    Args:
+        list_examples, grammar, make: as of `Source`; one of the two functions.
+        exist_ok: replace a data set of this name.
+
+    Raises `ValueError` for a name that is taken or says something else, and for both functions or none.
+    """
+    if name == UNKNOWN or not name.strip():
+        raise ValueError(f"'{name}' cannot name a data set: give a word such as 'clinic'.")
+    if name in SOURCES and not exist_ok:
+        raise ValueError(f"There is a data set '{name}': choose another name, or pass exist_ok=True to replace it.")
+    if (list_examples is None) == (make is None):
+        raise ValueError(f"Give `list_examples` for '{name}' to be read from a folder, or `make`, one of the two.")
+    SOURCES[name] = Source(list_examples, grammar, make)
+
+
+def names_on_disk() -> list[str]:
+    """Data sets that are read from a folder, so that their files can be checked."""
+    return [name for name, source in SOURCES.items() if source.list_examples is not None]
 
 
 def load_segmentation_dataset(
     name: str, data_dir: str | Path | None = None, split: str = "train", **options: Any
 ) -> datasets.Dataset:
-    """A data set with the columns image, mask, text, id, group and spacing_mm.
+    """A data set with the columns image, mask, text, id, group and spacing_mm; a report on it says which it is.
 
     Args:
-        name: "synthetic" (made in memory), "qata", "mosmed", "monuseg", "breast", "brain" or "folder".
+        name: A name of `SOURCES`: "synthetic" (made in memory), "qata", "mosmed", "monuseg", "breast", "brain",
+            "folder", or a registered one.
         data_dir: The data set's folder; "synthetic" has none.
         split: "train", "val" or "test".
-        options: For data sets on disk `group_split`, `split_seed`, `sentences` and `window` of `list_examples`; for
-            "synthetic" its own, such as `size`, `count`, `seed` and `counterpart`.
+        options: For data sets on disk `group_split`, `split_seed`, `sentences` and `window` of `list_examples`; and the
+            source's own, for "synthetic" `size`, `count`, `seed` and `counterpart`.
 
     Raises:
-        ValueError: Unknown name or split, or a data_dir that is missing or not wanted; and what the source raises.
+        ValueError: Unknown name or split, or a data_dir or option that is missing or not wanted; and what the source
+            raises.
     """
-    check_choice("name", name, NAMES)
+    check_choice("name", name, SOURCES)
     check_choice("split", split, SPLITS)
-    if name == "synthetic":
-        if data_dir is not None:
-            raise ValueError(f"data_dir is '{data_dir}', but 'synthetic' is made in memory. Leave data_dir out.")
-        return synthetic_dataset(split=split, **options)
-    return list_examples(name, data_dir, **options).dataset(split)
+    make = SOURCES[name].make
+    if make is None:
+        dataset = list_examples(name, data_dir, **options).dataset(split)
+    else:
+        dataset = make(split, **options_in_memory(name, data_dir, options))
+        if missing := set(FEATURES) - set(dataset.column_names):
+            raise ValueError(f"'{name}' was made without the columns {', '.join(sorted(missing))}: add them.")
+    return with_origin(dataset, name, data_dir, split, options)
+
+
+def options_in_memory(name: str, data_dir: str | Path | None, options: dict[str, Any]) -> dict[str, Any]:
+    """A made set's own options. Raises `ValueError` for a folder, and for options that only sets on disk have."""
+    if data_dir is not None:
+        raise ValueError(f"data_dir is '{data_dir}', but '{name}' is made in memory. Leave data_dir out.")
+    on_disk = [key for key in OF_SETS_ON_DISK if options.get(key)]
+    if on_disk:
+        raise ValueError(f"The data set '{name}' takes no {', '.join(on_disk)}: leave {', '.join(on_disk)} out.")
+    return {key: value for key, value in options.items() if key not in OF_SETS_ON_DISK}
 
 
 def list_examples(
@@ -69,30 +124,29 @@ def list_examples(
     split_seed: int = 0,
     sentences: str | Path | None = None,
     window: tuple[float, float] | None = None,
+    **options: Any,
 ) -> Listing:
-    """The examples of all splits of a data set on disk, and what is wrong with them; no picture is opened.
+    """The examples of all splits of a data set on disk, and what is wrong with them; no image is opened.
 
     Args:
-        name: A name of `ON_DISK`.
+        name: A name of `SOURCES`.
         data_dir: The data set's folder.
         group_split: Shares of train, val and test to divide the set anew, no group on two sides; by default the splits
             are the published ones, and 0.7, 0.1, 0.2 for a set that has none.
         split_seed: Draws the groups of each split.
-        sentences: A table with the columns `Image` and `Description`, whose sentences take the place of the set's own.
+        sentences: A table with the columns `Image` and `Description`, whose texts take the place of the set's own.
         window: (centre, width) that DICOM and NIfTI files are seen through, in place of their own.
+        options: The source's own.
 
     Raises:
         ValueError: Unknown name, no data_dir; and what the source raises.
     """
-    check_choice("name", name, ON_DISK)
+    check_choice("name", name, names_on_disk())
     if data_dir is None:
         raise ValueError(f"'{name}' is read from disk. Pass data_dir, the folder that holds it.")
-    listing = ON_DISK[name].list_examples(data_dir)
+    listing = cast(Callable[..., Listing], SOURCES[name].list_examples)(data_dir, **options)
     if sentences is not None:
-        listing = listing.with_sentences(sentences_for(sentences, [row["id"] for row in listing.rows]))
-    if group_split or all(row["split"] is None for row in listing.rows):
+        listing = listing.with_sentences(sentences_for(sentences, [example.id for example in listing.examples]))
+    if group_split or not listing.splits:
         listing = resplit(listing, group_split or DEFAULT_FRACTIONS, split_seed)
-    if window is not None:
-        for row in listing.rows:
-            row["image"] = row["image"] and with_window(row["image"], window)
-    return listing
+    return listing if window is None else listing.with_window(window)

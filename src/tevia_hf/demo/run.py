@@ -12,10 +12,12 @@ from transformers import BertConfig, BertTokenizer, ConvNextConfig, set_seed
 
 from ..auto import TeViAConfig, TeViAForSegmentation, TeViAImageProcessor, TeViAProcessor
 from ..data.augment import TextAwareAugmentation
-from ..data.features import decode_part, reference_labels, undecoded
+from ..data.decoding import decode_image
+from ..data.features import reference_labels, undecoded
 from ..data.registry import load_segmentation_dataset
 from ..evaluation.report import score_table
 from ..inference.predict import predict_masks
+from ..io.output_dir import claim_output_dir
 from ..metrics import segmentation_metrics
 from ..training.arguments import TeViATrainingArguments
 from ..training.trainer import build_trainer
@@ -48,13 +50,16 @@ class DemoResult:
         path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def run_demo(output_dir: str | Path, num_train_epochs: float = NUM_TRAIN_EPOCHS, seed: int = 0) -> DemoResult:
+def run_demo(
+    output_dir: str | Path, num_train_epochs: float = NUM_TRAIN_EPOCHS, seed: int = 0, overwrite: bool = False
+) -> DemoResult:
     """Trains a vision-only and a text-guided twin on pictures in which only the sentence says which lesions are meant.
 
     Writes the text-guided model to `output_dir/model`, reloads it from there for every figure, draws
-    `output_dir/overlays.png` and writes `output_dir/scores.json`.
+    `output_dir/overlays.png` and writes `output_dir/scores.json`; `overwrite` deletes an earlier output there.
     """
     output_dir = Path(output_dir)
+    claim_output_dir(output_dir, overwrite=overwrite)
     start = time.perf_counter()
     for use_text in (False, True):
         train_twin(output_dir, use_text, num_train_epochs, seed)
@@ -168,7 +173,7 @@ def draw_sheet(twins: dict[str, TeViAForSegmentation], processor: TeViAProcessor
         )
         for c in (False, True)
     )
-    films = [decode_part(example, "image") for example in undecoded(meant)]
+    films = [decode_image(example) for example in undecoded(meant)]
     rows, captions = [[Image.fromarray(film)] for film in films], [["the film"] for _ in films]
     for twin, dataset in (("vision", meant), ("text", meant), ("text", others)):
         masks = predict_masks(twins[twin], processor, with_texts(meant, dataset["text"]))

@@ -6,8 +6,7 @@ import pandas as pd
 
 from ..data.features import raise_problems
 from ..intervals import paired_difference
-
-SCORES = ("dice", "iou", "hd95", "surface_dice", "accuracy")  # means over images; pooled scores have no pairs
+from ..metrics import METRICS
 
 
 def compare_runs(
@@ -17,11 +16,11 @@ def compare_runs(
 
     Args:
         a, b: per-image tables, as `EvaluationReport.save` writes them.
-        text_mode, other_text_mode: which rows of `a` and of `b` are meant; a model without text has one kind only.
+        text_mode, other_text_mode: the text condition in `a` and in `b`; a vision-only model has one only.
         seed: of bootstrap and permutations.
 
-    Differences are paired by image and drawn by group. Raises `ValueError` where a table cannot be read, lacks the kind
-    of text, or the two hold other images.
+    Differences are paired by image and drawn by group. Raises `ValueError` where a table cannot be read, lacks the
+    text condition, or the two hold other images.
     """
     first, second = _rows(Path(a), text_mode), _rows(Path(b), other_text_mode)
     problems = [f"'{name}' is in {b} only" for name in sorted(set(second.index) - set(first.index))]
@@ -29,7 +28,8 @@ def compare_runs(
     raise_problems("The two runs", problems, "Evaluate both on the same images.")
     second = second.loc[first.index]
     rows = []
-    for score in (score for score in SCORES if score in first.columns and score in second.columns):
+    paired = [key for key, metric in METRICS.items() if not metric.is_pooled]
+    for score in (key for key in paired if key in first.columns and key in second.columns):
         found = paired_difference(list(first[score]), list(second[score]), list(first["group"].astype(str)), seed)
         low, high = found.interval or (None, None)
         rows.append({"score": score, **found._asdict(), "low": low, "high": high})
@@ -44,12 +44,14 @@ def comparison_text(table: pd.DataFrame) -> str:
         lines.append(
             f"| {row.score} | {row.a:.3f} | {row.b:.3f} | {row.difference:+.3f} | {interval} | {row.p_value:.2g} |"
         )
-    lines.append(f"\n{table['images'].iloc[0]} images of {table['groups'].iloc[0]} groups; for hd95 less is better.")
+    less = [score for score in table["score"] if not METRICS[score].higher_is_better]
+    direction = f"; for {', '.join(less)} less is better" if less else ""
+    lines.append(f"\n{table['images'].iloc[0]} images of {table['groups'].iloc[0]} groups{direction}.")
     return "\n".join(lines)
 
 
 def _rows(path: Path, text_mode: str) -> pd.DataFrame:
-    """The rows of one kind of text, by id."""
+    """The rows of one text condition, by id."""
     try:
         table = pd.read_csv(path, dtype={"id": str, "group": str}, keep_default_na=False)
     except (ValueError, UnicodeDecodeError) as error:

@@ -1,60 +1,117 @@
-"""How good the masks are, and whether the model reads its text."""
+"""How good the masks are, and how much they depend on the text."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from datasets import Dataset
 
 from ..data.features import reference_labels, spacing_of, undecoded
+from ..data.registry import load_segmentation_dataset
+from ..data.splits import sample
+from ..extras import needed_for
+from ..inference.loading import load_trained
 from ..inference.predict import predict_masks
 from ..inference.text_features import TextFeatureCache
+from ..io.output_dir import claim_output_dir
+from ..labels_tevia import is_lesion
 from ..metrics import common_spacing, score_images
-from .report import READING_MODES, EvaluationReport, Measured, is_lesion, report_of
-from .text_conditions import TEXT_MODES, check_text_modes, check_texts, no_sentences
+from .provenance import provenance
+from .report import EvaluationReport, Measured, report_of
+from .text_conditions import check_texts, conditions_for
+
+with needed_for("Evaluation"):  # at its end only, but what is missing then is missed before the first image
+    import matplotlib as matplotlib
+    import monai as monai
 
 SHOWN_EXAMPLES = 4
+DEFAULT_CONDITIONS = ("correct", "shuffled", "none")
 
 
 def evaluate_model(
     model,
     processor,
     dataset: Dataset,
-    text_modes: tuple[str, ...] = ("correct", "shuffled", "none"),
+    text_modes: Sequence[str] = DEFAULT_CONDITIONS,
     threshold: float = 0.5,
     batch_size: int = 16,
     seed: int = 0,
 ) -> EvaluationReport:
-    """Masks at the images' own sizes against the true ones, with each kind of sentence.
+    """A report on masks at the images' own sizes against the true ones, with each text condition.
+
+    Saved, it is one that `tevia bundle` takes: it says which weights, pixels and examples it was measured on.
 
     Args:
-        model, processor: a `TeViAForSegmentation` and its `TeViAProcessor`; a model without text gets one row,
+        model, processor: a `TeViAForSegmentation` and its `TeViAProcessor`; a vision-only one gets one row,
             "no text branch".
-        dataset: as `load_segmentation_dataset` gives it.
-        text_modes: of "none", "flipped" (sides changed), "contradictory" (presence denied, or claimed); "correct" and
-            "shuffled" (another image's sentence) are always measured.
+        dataset: as `load_segmentation_dataset` gives it, or a part of that; another one, of the same columns, is called
+            "unknown" in the report.
+        text_modes: names of `TEXT_CONDITIONS`: "none", "flipped" (sides changed), "contradictory" (presence denied, or
+            claimed), or registered ones; "correct" and "shuffled" (another image's text) are always measured.
         threshold: on the lesion's probability, for models with one label.
         seed: of the shuffling, the bootstrap and the examples shown.
+
+    Raises `ValueError` for unknown conditions, and where a model with a text encoder would be measured without texts.
     """
-    check_text_modes(text_modes)
+    conditions = conditions_for(text_modes, model.config.use_text)
     check_texts(dataset, model.config.use_text)
-    modes = {mode: TEXT_MODES[mode] for mode in dict.fromkeys((*READING_MODES, *text_modes))}
-    if not model.config.use_text:
-        modes = {"no text branch": no_sentences}
-    sentences = TextFeatureCache(model, processor) if model.config.use_text else None
+    settings = provenance(model, processor, dataset)
+    features = TextFeatureCache(model, processor) if model.config.use_text else None
     references = [reference_labels(example, processor) for example in undecoded(dataset)]
     spacings = common_spacing([spacing_of(example) for example in undecoded(dataset)], len(references))
     chosen = examples_to_show(references, seed)
     measured = {}
-    for mode, choose in modes.items():
-        texts = choose(list(dataset["text"]), seed)
+    for name, condition in conditions.items():
+        texts = condition.choose(list(dataset["text"]), seed)
         examples = [{**example, "text": text} for example, text in zip(undecoded(dataset), texts, strict=True)]
-        masks = predict_masks(model, processor, examples, threshold, batch_size, f"text: {mode}", sentences)
-        pixels, shown = [int((mask > 0).sum()) for mask in masks], {index: masks[index] for index in chosen}
-        measured[mode] = Measured(texts, score_images(masks, references, spacings), pixels, shown)
+        masks = predict_masks(model, processor, examples, threshold, batch_size, f"text: {name}", features)
+        pixels, shown = [int(is_lesion(mask).sum()) for mask in masks], {index: masks[index] for index in chosen}
+        measured[name] = Measured(condition, texts, score_images(masks, references, spacings), pixels, shown)
     unit = "px" if spacings[0] is None else "mm"
-    settings = {"images": len(dataset), "threshold": threshold, "seed": seed, "hd95_unit": unit}
-    return report_of(measured, dataset, references, settings)
+    how = {"images": len(dataset), "threshold": threshold, "seed": seed, "hd95_unit": unit}
+    return report_of(measured, dataset, references, how | settings)
 
 
 def examples_to_show(references: list[np.ndarray], seed: int) -> list[int]:
     """Some images, those with a lesion first."""
     order = np.random.default_rng(seed).permutation(len(references)).tolist()
     return sorted(order, key=lambda index: not is_lesion(references[index]).any())[:SHOWN_EXAMPLES]
+
+
+def run_evaluation(
+    model: str | Path,
+    dataset: str = "synthetic",
+    data_dir: str | Path | None = None,
+    split: str = "test",
+    output_dir: str | Path | None = None,
+    *,
+    text_modes: Sequence[str] = DEFAULT_CONDITIONS,
+    threshold: float = 0.5,
+    batch_size: int = 16,
+    seed: int = 0,
+    max_samples: int | None = None,
+    overwrite: bool = False,
+    **options: Any,
+) -> EvaluationReport:
+    """The report of `tevia evaluate`, on a model and a data set by name or folder.
+
+    Args:
+        model: name or folder of a TeViA model.
+        dataset, data_dir, split, options: as `load_segmentation_dataset` takes them.
+        output_dir: folder to save the report to; `overwrite` deletes an earlier output there.
+        max_samples: so many images, drawn by the seed.
+        text_modes, threshold, batch_size, seed: as of `evaluate_model`.
+
+    Raises `ValueError` for what cannot be loaded or measured; the output folder is untouched then.
+    """
+    conditions_for(text_modes, uses_text=True)  # before anything is loaded
+    network, processor = load_trained(str(model))
+    examples = sample(load_segmentation_dataset(dataset, data_dir, split, **options), max_samples, seed)
+    check_texts(examples, network.config.use_text)
+    if output_dir is not None:
+        claim_output_dir(output_dir, overwrite=overwrite, inputs=[model, data_dir, options.get("sentences")])
+    report = evaluate_model(network, processor, examples, text_modes, threshold, batch_size, seed)
+    if output_dir is not None:
+        report.save(output_dir)
+    return report

@@ -1,7 +1,7 @@
 """An evaluation's scores, per-image rows and figure, and the files they are saved to."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,26 +11,28 @@ import pandas as pd
 from datasets import Dataset
 from PIL import Image
 
-from ..data.features import decode_part, undecoded
+from ..data.decoding import decode_image
+from ..data.features import undecoded
 from ..intervals import Interval, PairedDifference, paired_difference
-from ..metrics import IGNORE_LABEL, ImageScores, score_intervals, summarize
+from ..labels_tevia import is_lesion
+from ..metrics import METRICS, ImageScores, score_intervals, summarize, units_text
 from ..visualization import contact_sheet, interval_chart, overlay, stack
-
-OVERLAP_NAMES = ("dice", "iou", "dice_pooled", "iou_pooled")
-SCORE_NAMES = (*OVERLAP_NAMES, "hd95", "surface_dice", "accuracy", "lesion_precision", "lesion_recall")
+from .text_conditions import ANOTHERS, OWN, TextCondition
 
 
 @dataclass
 class EvaluationReport:
-    """Scores of one data set, a row a kind of sentence.
+    """Scores of one data set, a row a text condition.
 
     Args:
-        settings: what was evaluated, how; `hd95_unit` is "mm" or "px".
-        scores: kind of sentence -> metric -> value.
-        intervals: kind of sentence -> metric -> bootstrap 95 % interval, patients drawn as a whole.
-        text_sensitivity: Dice with the correct sentence minus Dice with another image's; `None` without a text branch.
-        images: one row an image and kind of sentence: `id, group, text_mode, text`, its scores and its pixels.
-        figure: the Dice of each kind of sentence, and the masks of some images.
+        settings: what was evaluated, how: the model, its weights and pixels, the examples; `hd95_unit` is "mm" or "px".
+        scores: text condition -> metric -> value.
+        intervals: text condition -> metric -> bootstrap 95 % interval, patients drawn as a whole.
+        text_sensitivity: Dice with an image's own text minus Dice with another image's; `None` without a text branch.
+        images: one row an image and text condition: `id, group, text_mode, text`, its scores and its pixels.
+        figure: the Dice with each text condition, and the masks of some images.
+        metrics: metric -> its label, unit, and whether higher is better, in the order of tables.
+        text_conditions: text condition -> what the model is given.
     """
 
     settings: dict[str, Any]
@@ -39,53 +41,49 @@ class EvaluationReport:
     text_sensitivity: PairedDifference | None
     images: pd.DataFrame
     figure: Image.Image
+    metrics: dict[str, dict[str, Any]]
+    text_conditions: dict[str, str]
 
     def table(self) -> str:
-        """The scores as Markdown, one line a kind of sentence; the interval of the Dice; the text-sensitivity below."""
+        """The scores as Markdown, a line a text condition; the interval of the Dice; the text sensitivity below."""
         rows = {
-            mode: {**row, "95 %": _interval_text(self.intervals[mode]["dice"])} for mode, row in self.scores.items()
+            name: {**row, "95 %": _interval_text(self.intervals[name]["dice"])} for name, row in self.scores.items()
         }
-        lines = [score_table(rows, ("dice", "95 %", *SCORE_NAMES[1:])), ""]
-        lines.append(f"`hd95` in {self.settings['hd95_unit']}; 95 %: bootstrap interval of `dice`.")
+        first, *others = self.metrics
+        lines = [score_table(rows, (first, "95 %", *others)), ""]
+        units = units_text(self.metrics)
+        lines.append(f"{units}{'; ' if units else ''}95 %: bootstrap interval of `dice`.")
         if (found := self.text_sensitivity) is not None:
             lines.append(
-                f"Text-sensitivity (dice with the correct sentence minus with another's): {found.difference:.3f}, "
+                f"Text sensitivity (dice with an image's own text minus with another's): {found.difference:.3f}, "
                 f"{_interval_text(found.interval)}, p = {found.p_value:.2g}."
             )
+        if seen := self.settings.get("groups_seen_in_training"):
+            lines.append(f"{seen} groups (patients) were in the model's training: the scores flatter it.")
         return "\n".join(lines)
 
     def save(self, folder: str | Path) -> None:
         """Writes `evaluation.json`, `evaluation.md`, `evaluation.png` and the per-image `evaluation.csv`."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        sensitivity = self.text_sensitivity and self.text_sensitivity._asdict()
-        scores = {"scores": self.scores, "intervals": self.intervals, "text_sensitivity": sensitivity}
-        content = {"settings": self.settings, **scores}
+        content = {
+            "settings": self.settings,
+            "scores": self.scores,
+            "intervals": self.intervals,
+            "text_sensitivity": self.text_sensitivity and self.text_sensitivity._asdict(),
+            "metrics": self.metrics,
+            "text_conditions": self.text_conditions,
+        }
         (folder / "evaluation.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         (folder / "evaluation.md").write_text(self.table() + "\n", encoding="utf-8")
         self.images.to_csv(folder / "evaluation.csv", index=False)
         self.figure.save(folder / "evaluation.png")
 
 
-def score_table(scores: dict[str, dict[str, Any]], names: Sequence[str] = OVERLAP_NAMES) -> str:
-    """A Markdown table of score rows; `dice` and `iou` are means over images, `_pooled` over all pixels together."""
-    lines = ["| text | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-    for mode, row in scores.items():
-        cells = [value if isinstance(value := row[name], str) else f"{value:.3f}" for name in names]
-        lines.append(f"| {mode} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def _interval_text(interval: Interval | None) -> str:
-    return f"[{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "-"
-
-
-READING_MODES = ("correct", "shuffled")  # always measured: their difference says how much is read
-
-
 class Measured(NamedTuple):
-    """What one kind of sentence gave: a text, scores and marked pixels an image; the masks of those that are shown."""
+    """What one text condition gave: a text, scores and marked pixels an image; the masks of those that are shown."""
 
+    condition: TextCondition
     texts: list[str]
     scores: list[ImageScores]
     pixels: list[int]
@@ -93,54 +91,72 @@ class Measured(NamedTuple):
 
 
 def report_of(
-    measured: dict[str, Measured], dataset: Dataset, references: list[np.ndarray], settings: dict[str, Any]
+    measured: Mapping[str, Measured], dataset: Dataset, references: list[np.ndarray], settings: dict[str, Any]
 ) -> EvaluationReport:
-    """Scores, intervals, rows and figure of what was measured with each kind of sentence."""
-    seed = settings["seed"]
-    scores = {mode: summarize(found.scores) for mode, found in measured.items()}
-    intervals = {mode: score_intervals(found.scores, dataset["group"], seed) for mode, found in measured.items()}
+    """Scores, intervals, rows and figure of what was measured with each text condition."""
+    seed, unit = settings["seed"], settings["hd95_unit"]
+    scores = {name: summarize(found.scores) for name, found in measured.items()}
+    intervals = {name: score_intervals(found.scores, dataset["group"], seed) for name, found in measured.items()}
     images = pd.DataFrame(
-        [row for mode, found in measured.items() for row in image_rows(dataset, mode, found, references)]
+        [row for name, found in measured.items() for row in image_rows(dataset, name, found, references)]
     )
     chart = interval_chart(
-        {mode: (row["dice"], intervals[mode]["dice"]) for mode, row in scores.items()},
-        title="Does the model read? Masks with each kind of sentence",
+        {name: (row["dice"], intervals[name]["dice"]) for name, row in scores.items()},
+        title="Text sensitivity: Dice with each text condition",
         label="Dice, mean over images (95 % interval)",
     )
-    figure = stack([chart, masks_sheet(measured, dataset, references)])
-    return EvaluationReport(settings, scores, intervals, text_sensitivity(images, seed), images, figure)
+    return EvaluationReport(
+        settings,
+        scores,
+        intervals,
+        text_sensitivity(images, seed),
+        images,
+        figure=stack([chart, masks_sheet(measured, dataset, references)]),
+        metrics={key: metric.about(unit) for key, metric in METRICS.items() if key in next(iter(scores.values()))},
+        text_conditions={name: found.condition.label for name, found in measured.items()},
+    )
+
+
+def image_rows(dataset: Dataset, name: str, found: Measured, references: list[np.ndarray]) -> list[dict]:
+    """A row an image of one text condition, as `evaluation.csv` holds them."""
+    columns = zip(dataset["id"], dataset["group"], found.texts, found.pixels, references, found.scores, strict=True)
+    return [
+        {"id": example, "group": group, "text_mode": name, "text": text, **of_image.values}
+        | {"predicted_pixels": pixels, "true_pixels": int(is_lesion(reference).sum())}
+        for example, group, text, pixels, reference, of_image in columns
+    ]
 
 
 def text_sensitivity(images: pd.DataFrame, seed: int = 0) -> PairedDifference | None:
-    """Dice with the correct sentences minus Dice with shuffled ones, from the rows of a report; `None` without them."""
-    correct, shuffled = (images[images["text_mode"] == mode] for mode in READING_MODES)
-    if correct.empty or shuffled.empty:
+    """Dice with the images' own texts minus Dice with shuffled ones, from a report's rows; `None` without them."""
+    own, anothers = (images[images["text_mode"] == name] for name in (OWN, ANOTHERS))
+    if own.empty or anothers.empty:
         return None
-    return paired_difference(list(correct["dice"]), list(shuffled["dice"]), list(correct["group"]), seed)
+    return paired_difference(list(own["dice"]), list(anothers["dice"]), list(own["group"]), seed)
 
 
-def image_rows(dataset: Dataset, mode: str, found: Measured, references: list[np.ndarray]) -> list[dict]:
-    columns = zip(dataset["id"], dataset["group"], found.texts, found.pixels, references, found.scores, strict=True)
-    return [
-        {"id": name, "group": group, "text_mode": mode, "text": text, **of_image.values}
-        | {"predicted_pixels": pixels, "true_pixels": int(is_lesion(reference).sum())}
-        for name, group, text, pixels, reference, of_image in columns
-    ]
-
-
-def masks_sheet(measured: dict[str, Measured], dataset: Dataset, references: list[np.ndarray]) -> Image.Image:
-    """What the masks of some images become with each kind of sentence, a row an image."""
+def masks_sheet(measured: Mapping[str, Measured], dataset: Dataset, references: list[np.ndarray]) -> Image.Image:
+    """What the masks of some images become with each text condition, a row an image."""
     chosen = list(next(iter(measured.values())).shown)
-    films = [decode_part(example, "image") for example in undecoded(dataset.select(chosen))]
-    pictures = [
-        [overlay(film, found.shown[index], references[index]) for found in measured.values()]
-        for film, index in zip(films, chosen, strict=True)
+    images = [decode_image(example) for example in undecoded(dataset.select(chosen))]
+    overlays = [
+        [overlay(image, found.shown[index], references[index]) for found in measured.values()]
+        for image, index in zip(images, chosen, strict=True)
     ]
-    captions = [
-        [f"{mode}: {found.texts[index] or 'no sentence'}" for mode, found in measured.items()] for index in chosen
-    ]
-    return contact_sheet(pictures, captions, title="Orange: the mask. Green outline: the truth.")
+    captions = [[f"{name}: {found.texts[index] or 'no text'}" for name, found in measured.items()] for index in chosen]
+    return contact_sheet(overlays, captions, title="Orange: the mask. Green: the boundary of the true one.")
 
 
-def is_lesion(labels: np.ndarray) -> np.ndarray:
-    return (labels > 0) & (labels != IGNORE_LABEL)
+def score_table(scores: Mapping[str, Mapping[str, Any]], names: Sequence[str] | None = None) -> str:
+    """A Markdown table of score rows; by default of the scores that papers quote, in both Dice definitions."""
+    if names is None:
+        names = [key for key, metric in METRICS.items() if metric.in_short_table]
+    lines = ["| text | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for condition, row in scores.items():
+        cells = [value if isinstance(value := row[name], str) else f"{value:.3f}" for name in names]
+        lines.append(f"| {condition} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _interval_text(interval: Interval | None) -> str:
+    return f"[{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "-"

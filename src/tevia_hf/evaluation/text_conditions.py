@@ -1,59 +1,110 @@
-"""Which text each image is evaluated with: its own, another image's, none, or one that is changed."""
+"""Text conditions: which text each image is evaluated with, its own, another image's, none, or one that is changed.
 
-from collections.abc import Callable
+`TEXT_CONDITIONS` declares each once. Evaluations, reports, model cards and the command line read it;
+`register_text_condition` adds one's own.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from datasets import Dataset
 
 from ..prompts import contradict_sentence, flip_sentence
 
+if TYPE_CHECKING:
+    from datasets import Dataset
 
-def correct_sentences(texts: list[str], seed: int) -> list[str]:
-    """Each image's own sentence."""
+OWN, ANOTHERS = "correct", "shuffled"  # their difference is the text sensitivity
+NO_TEXT_BRANCH = "no text branch"  # the only row of a vision-only network
+Choose = Callable[[list[str], int], list[str]]
+
+
+class TextCondition(NamedTuple):
+    """A way to choose the texts.
+
+    Args:
+        label: what the model is given, for model cards.
+        choose: `(texts, seed) -> texts`, one text an image, "" for none.
+        always: measured whatever conditions are asked for.
+    """
+
+    label: str
+    choose: Choose
+    always: bool = False
+
+
+def own_texts(texts: list[str], seed: int) -> list[str]:
+    """Each image's own text."""
     return texts
 
 
-def shuffled_sentences(texts: list[str], seed: int) -> list[str]:
-    """The sentence of another image each (which may by chance read the same): a seeded cycle through all rows."""
+def shuffled_texts(texts: list[str], seed: int) -> list[str]:
+    """The text of another image each (which may by chance read the same): a seeded cycle through all rows."""
     order = np.random.default_rng(seed).permutation(len(texts))
     shifted = dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))
     return [texts[shifted[index]] for index in range(len(texts))]
 
 
-def no_sentences(texts: list[str], seed: int) -> list[str]:
-    """No sentence: the learned null text stands in."""
+def no_texts(texts: list[str], seed: int) -> list[str]:
+    """No text: the learned null text stands in."""
     return [""] * len(texts)
 
 
-def flipped_sentences(texts: list[str], seed: int) -> list[str]:
-    """Each image's own sentence with its sides changed: what is true of the mirrored picture."""
+def flipped_texts(texts: list[str], seed: int) -> list[str]:
+    """Each image's own text with its sides changed: what is true of the mirrored image."""
     return [flip_sentence(text or "") for text in texts]
 
 
-def contradictory_sentences(texts: list[str], seed: int) -> list[str]:
-    """The opposite of each image's own sentence about whether there is a lesion at all; "" where it has none."""
+def contradictory_texts(texts: list[str], seed: int) -> list[str]:
+    """The opposite of each image's own text about whether there is a lesion at all; "" where it has none."""
     return [contradict_sentence(text) if text else "" for text in texts]
 
 
-TEXT_MODES: dict[str, Callable[[list[str], int], list[str]]] = {
-    "correct": correct_sentences,
-    "shuffled": shuffled_sentences,
-    "none": no_sentences,
-    "flipped": flipped_sentences,
-    "contradictory": contradictory_sentences,
+TEXT_CONDITIONS: dict[str, TextCondition] = {
+    OWN: TextCondition("its own text", own_texts, always=True),
+    ANOTHERS: TextCondition("another image's text", shuffled_texts, always=True),
+    "none": TextCondition("no text", no_texts),
+    "flipped": TextCondition("its text, sides changed", flipped_texts),
+    "contradictory": TextCondition("a text that says the opposite", contradictory_texts),
 }
 
 
-def check_text_modes(text_modes: tuple[str, ...]) -> None:
-    """Raises `ValueError` for kinds of text that do not exist."""
-    if unknown := [mode for mode in text_modes if mode not in TEXT_MODES]:
-        raise ValueError(f"Unknown text modes {unknown}: choose of {list(TEXT_MODES)}.")
+def register_text_condition(
+    name: str, choose: Choose, *, label: str, always: bool = False, exist_ok: bool = False
+) -> None:
+    """Adds a text condition to `TEXT_CONDITIONS`; `evaluate_model(text_modes=...)` and `--text` then take its name.
+
+    Args:
+        name: without commas, which part names on the command line.
+        choose, label, always: as of `TextCondition`.
+        exist_ok: replace a condition of this name.
+
+    Raises `ValueError` for a name that is taken, empty or holds a comma.
+    """
+    if not name.strip() or "," in name or name == NO_TEXT_BRANCH:
+        raise ValueError(f"'{name}' cannot name a text condition: give a word such as 'template'.")
+    if name in TEXT_CONDITIONS and not exist_ok:
+        raise ValueError(f"There is a text condition '{name}': choose another name, or pass exist_ok=True.")
+    TEXT_CONDITIONS[name] = TextCondition(label, choose, always)
 
 
-def check_texts(dataset: Dataset, uses_text: bool) -> None:
-    """Raises `ValueError` where a model that reads would be measured without a single sentence."""
+def conditions_for(text_modes: Sequence[str], uses_text: bool) -> dict[str, TextCondition]:
+    """The conditions to measure: those that always are, and those asked for.
+
+    A vision-only network has one, without text. Raises `ValueError` for names that `TEXT_CONDITIONS` lacks.
+    """
+    if unknown := [name for name in text_modes if name not in TEXT_CONDITIONS]:
+        raise ValueError(f"Unknown text conditions {unknown}: choose from {', '.join(TEXT_CONDITIONS)}.")
+    if not uses_text:
+        return {NO_TEXT_BRANCH: TextCondition(NO_TEXT_BRANCH, no_texts)}
+    always = [name for name, condition in TEXT_CONDITIONS.items() if condition.always]
+    return {name: TEXT_CONDITIONS[name] for name in dict.fromkeys((*always, *text_modes))}
+
+
+def check_texts(dataset: "Dataset", uses_text: bool) -> None:
+    """Raises `ValueError` where a model with a text encoder would be measured without a single text."""
     if uses_text and not any(dataset["text"]):
         raise ValueError(
-            "No example has a sentence, so that nothing tells whether the model reads: name a table of sentences "
+            "No example has a text, so that nothing tells whether the model uses it: name a table of texts "
             "(`sentences`, `--sentences`), the one it was trained with or one that `tevia prompts` makes."
         )

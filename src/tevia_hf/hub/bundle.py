@@ -13,7 +13,8 @@ from huggingface_hub import HfApi, ModelCard
 from huggingface_hub.errors import HTTPError, LocalTokenNotFoundError
 
 from ..auto import TeViAForSegmentation, TeViAProcessor
-from ..inference.loading import load_trained, weights_digest
+from ..inference.loading import load_trained, pixels_digest, weights_digest
+from ..io.output_dir import claim_output_dir
 from ..io.yaml_file import read_yaml
 from .model_card import CardDetails, model_card, read_card_details, read_report
 
@@ -62,18 +63,37 @@ def read_bundle(
     Args:
         model_dir: as a training or an earlier bundle wrote it.
         card: `card.yaml` with the fields of `CardDetails`; by default the one in the model's folder.
-        evaluation: output folder of `tevia evaluate`, or its `evaluation.json`; by default what lies in the model's
-            folder, if anything. Without one the card shows no figure.
+        evaluation: folder that `EvaluationReport.save` or `tevia evaluate` wrote, or its `evaluation.json`; by default
+            what lies in the model's folder, if anything. Without one the card shows no figure.
         name: "org/name", for the card; by default the model folder's own name.
 
-    Raises `ValueError` without weights or a card, and for a report on other weights than these.
+    Raises `ValueError` without weights or a card, and for a report on other weights or other pixels than these.
     """
     model_dir = Path(model_dir)
     model, processor = load_trained(str(model_dir))
-    details, report = read_card_details(card or model_dir / "card.yaml"), report_of(model_dir, evaluation)
+    details = read_card_details(card or model_dir / "card.yaml")
+    report = report_of(model_dir, evaluation, model, processor)
     recipe = public_recipe(model_dir / "recipe.yaml")
     shown = model_card(details, report, name or model_dir.resolve().name, recipe, model.config.use_text)
     return Bundle(model, processor, shown, details, recipe, report)
+
+
+def write_bundle(
+    model_dir: str | Path,
+    output_dir: str | Path,
+    card: str | Path | None = None,
+    evaluation: str | Path | None = None,
+    name: str | None = None,
+    overwrite: bool = False,
+) -> Bundle:
+    """The bundle of `read_bundle`, written to `output_dir`; `overwrite` deletes an earlier output there.
+
+    Raises `ValueError` for what `read_bundle` refuses and for a folder that holds other files, which stay.
+    """
+    bundle = read_bundle(model_dir, card, evaluation, name)
+    claim_output_dir(output_dir, overwrite=overwrite, inputs=[model_dir, card, evaluation])
+    bundle.save(output_dir)
+    return bundle
 
 
 def push_model(
@@ -123,17 +143,21 @@ def push_model(
     return str(commit)
 
 
-def report_of(model_dir: Path, evaluation: str | Path | None) -> dict[str, Any] | None:
-    """The report to show, without the paths in its settings; `ValueError` where it was measured on other weights."""
+def report_of(
+    model_dir: Path, evaluation: str | Path | None, model: TeViAForSegmentation, processor: TeViAProcessor
+) -> dict[str, Any] | None:
+    """The report to show, without the paths in its settings; `ValueError` where it was measured on other weights, or on
+    other pixels than the processor makes of the same images."""
     if evaluation is None and not (model_dir / "evaluation.json").is_file():
         return None
     report = read_report(evaluation or model_dir)
-    measured, held = report["settings"].get("weights"), weights_digest(model_dir)
-    if measured != held:
-        raise ValueError(
-            f"The report {evaluation or model_dir} was not measured on the weights of {model_dir}: "
-            "run `tevia evaluate` on them."
-        )
+    held = {"weights": weights_digest(model), "image_processor": pixels_digest(processor)}
+    for part, digest in held.items():
+        if report["settings"].get(part) != digest:
+            raise ValueError(
+                f"The report {evaluation or model_dir} was not measured on the {part} of {model_dir}: "
+                "run `tevia evaluate` on them."
+            )
     return {**report, "settings": made_public(report["settings"])}
 
 

@@ -9,6 +9,9 @@ import torch
 from transformers import PreTrainedConfig
 
 from ..auto import TeViAConfig, TeViAForSegmentation, TeViAProcessor
+from ..io.output_dir import claim_output_dir
+from ..text_encoder_tevia import load_text_config
+from ..vision_layout_tevia import load_vision_config
 
 # Authors' name -> ours, by prefix; the first match counts. None: the tensor has no part in the mask.
 KEY_MAP: tuple[tuple[str, str | None], ...] = (
@@ -88,6 +91,27 @@ def convert_lightning_checkpoint(
     report = ConversionReport(sorted(converted), sorted(dropped), fresh)
     model.conversion_report = report  # type: ignore[assignment]  # torch types every attribute as tensor or module
     return model.eval()
+
+
+def convert_checkpoint_file(
+    checkpoint: str | Path, vision: str | Path, text: str | Path, output_dir: str | Path, overwrite: bool = False
+) -> TeViAForSegmentation:
+    """The converted model, written with its processor to `output_dir` for `from_pretrained`.
+
+    Args:
+        checkpoint: a Lightning `.ckpt` file; nothing in it is run.
+        vision, text: names or folders with the ConvNeXt's config and the text encoder's config and tokenizer.
+        overwrite: delete an earlier output in the folder.
+
+    Raises `ValueError` for another checkpoint or encoders that it does not fit, and for a folder that holds files.
+    """
+    vision_config, text_config = load_vision_config(str(vision)), load_text_config(str(text))
+    model = convert_lightning_checkpoint(checkpoint, vision_config, text_config)
+    processor = published_processor(vision, text)
+    claim_output_dir(output_dir, overwrite=overwrite, inputs=[checkpoint, vision, text])
+    model.save_pretrained(output_dir)
+    processor.save_pretrained(output_dir)
+    return model
 
 
 def published_processor(vision: str | Path, text: str | Path) -> TeViAProcessor:

@@ -12,30 +12,14 @@ from typing import Any, get_origin
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from ..data.origin import UNKNOWN
+from ..evaluation.text_conditions import TEXT_CONDITIONS
 from ..io.yaml_file import read_yaml
+from ..metrics import METRICS, units_text
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
 TASK = "image-segmentation"  # the nearest that the Hub has a filter for
-METRIC_NAMES = {
-    "dice": "Dice, mean over images",
-    "iou": "IoU, mean over images",
-    "dice_pooled": "Dice, all pixels pooled",
-    "iou_pooled": "IoU, all pixels pooled",
-    "hd95": "Hausdorff distance, 95th percentile",
-    "surface_dice": "Surface Dice",
-    "accuracy": "Pixel accuracy",
-    "lesion_precision": "Precision, whole lesions",
-    "lesion_recall": "Recall, whole lesions",
-}
-CHOICES = ("sentences", "group_split", "split_seed", "window", "max_samples")  # that make other examples of a split
-SENTENCE_NAMES = {
-    "correct": "its own sentence",
-    "shuffled": "another image's sentence",
-    "none": "no sentence",
-    "flipped": "its sentence, sides changed",
-    "contradictory": "a sentence that says the opposite",
-    "no text branch": "no text branch",
-}
+CHOICES = ("sentences", "group_split", "split_seed", "window", "max_samples", "options")  # other examples of a split
 
 
 @dataclass
@@ -169,7 +153,7 @@ def is_report(report: Any) -> bool:
     rows, intervals = report["scores"], report["intervals"]
     shape = {tuple(row) for row in rows.values()}  # the same metrics in each
     settings = {"dataset", "split", "images", "threshold", "hd95_unit"} <= set(report["settings"])
-    return settings and len(shape) == 1 and set(rows) <= set(SENTENCE_NAMES) and set(intervals) == set(rows)
+    return settings and len(shape) == 1 and set(intervals) == set(rows)
 
 
 def model_card(
@@ -199,7 +183,7 @@ def model_card(
         base_model_relation="finetune" if any("/" in encoder.name for encoder in details.encoders) else None,
         datasets=[details.dataset.id] if details.dataset.id else None,
         tags=list(dict.fromkeys(["tevia", "medical", "text-guided-image-segmentation", *details.tags])),
-        metrics=list(METRIC_NAMES)[:4] if report else None,
+        metrics=[key for key, metric in METRICS.items() if metric.in_short_table] if report else None,
         model_name=name,
         eval_results=eval_results(details, report) if report else None,
     )
@@ -221,9 +205,24 @@ def source_of(settings: Mapping[str, Any]) -> str:
     return folder if settings["dataset"] == "folder" and folder else settings["dataset"]
 
 
+def metrics_of(report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What must be known of each metric that the card shows: as the report says, else as `METRICS` does."""
+    known = {key: metric.about(report["settings"]["hd95_unit"]) for key, metric in METRICS.items()}
+    known |= report.get("metrics", {})
+    measured = next(iter(report["scores"].values()))
+    return {key: about for key, about in known.items() if about["on_card"] and key in measured}
+
+
+def given_texts(report: Mapping[str, Any]) -> dict[str, str]:
+    """What the model was given with each text condition, likewise; a condition nobody describes goes by its name."""
+    known = {name: condition.label for name, condition in TEXT_CONDITIONS.items()} | report.get("text_conditions", {})
+    return {name: cell(known.get(name, name)) for name in report["scores"]}
+
+
 def eval_results(details: CardDetails, report: Mapping[str, Any]) -> list[EvalResult]:
-    """All figures with the model's own sentences, and the Dice with each other kind; those that are numbers."""
+    """All figures with the images' own texts, and the Dice with each other text condition; those that are numbers."""
     first, settings = next(iter(report["scores"])), report["settings"]
+    metrics, texts = metrics_of(report), given_texts(report)
     choice = {name: settings[name] for name in CHOICES if settings.get(name) is not None}
     source = source_of(settings)
     is_own = details.dataset.source == source
@@ -232,30 +231,38 @@ def eval_results(details: CardDetails, report: Mapping[str, Any]) -> list[EvalRe
             task_type=TASK,
             dataset_type=(is_own and details.dataset.id) or source,
             dataset_name=details.dataset.name if is_own else source,
-            dataset_config=None if mode == first else f"with {SENTENCE_NAMES[mode]}",
+            dataset_config=None if mode == first else f"with {texts[mode]}",
             dataset_split=settings["split"],
             dataset_args=choice or None,
             metric_type=metric,
-            metric_name=METRIC_NAMES[metric],
+            metric_name=metrics[metric]["label"],
             metric_value=value,
         )
         for mode, row in report["scores"].items()
         for metric, value in row.items()
-        if metric in METRIC_NAMES and (mode == first or metric == "dice") and is_number(value)
+        if metric in metrics and (mode == first or metric == "dice") and is_number(value)
     ]
 
 
 def shown(details: CardDetails, report: Mapping[str, Any]) -> dict[str, Any]:
     """The report's figures as the card prints them."""
-    metrics = [metric for metric in METRIC_NAMES if metric in next(iter(report["scores"].values()))]
-    rows = {
-        SENTENCE_NAMES[mode]: [f"{row[metric]:.3f}" if is_number(row[metric]) else "-" for metric in metrics]
+    metrics, texts = metrics_of(report), given_texts(report)
+    rows = [
+        [texts[mode], *(f"{row[metric]:.3f}" if is_number(row[metric]) else "-" for metric in metrics)]
+        + [range_of(report["intervals"][mode].get("dice"))]
         for mode, row in report["scores"].items()
-    }
-    intervals = {SENTENCE_NAMES[mode]: range_of(row.get("dice")) for mode, row in report["intervals"].items()}
-    source = source_of(report["settings"])
-    data = details.dataset.name if details.dataset.source == source else f"Data set `{source}`"
-    return {**report, "rows": rows, "metrics": metrics, "dice_intervals": intervals, "data": data}
+    ]
+    parts = {"rows": rows, "metrics": list(metrics), "units": units_text(metrics)}
+    return {**report, **parts, "data": data_name(details, report["settings"])}
+
+
+def data_name(details: CardDetails, settings: Mapping[str, Any]) -> str:
+    """The data set of the figures, for people."""
+    source = source_of(settings)
+    if source == UNKNOWN:
+        builder = f" (`{settings['builder']}`)" if settings.get("builder") else ""
+        return f"A data set handed over in Python{builder}, whose origin is not recorded"
+    return details.dataset.name if details.dataset.source == source else f"Data set `{source}`"
 
 
 def range_of(interval: Any) -> str:

@@ -1,13 +1,18 @@
-"""Trained models by name or folder, and a digest of what their weights are."""
+"""Trained models by name or folder, and digests of their weights and of the pixels they are shown."""
 
 import hashlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from transformers import PreTrainedConfig
 
 from ..auto import TeViAConfig, TeViAForSegmentation, TeViAProcessor
+
+# Fields of an image processor that say how it is loaded and what it returns, not what becomes of the pixels.
+NOT_OF_PIXELS = ("auto_map", "image_processor_type", "processor_class", "_name_or_path", "return_tensors")
 
 
 def load_trained(name: str) -> tuple[TeViAForSegmentation, TeViAProcessor]:
@@ -40,16 +45,29 @@ def check_is_tevia(name: str) -> None:
         raise ValueError(f"{name} is no TeViA model but '{kind}': give one that `tevia train` or `convert` wrote.")
 
 
-def weights_digest(folder: str | Path) -> str | None:
-    """SHA-256 of the weights in a folder, so that a report can say what it was measured on; `None` without any.
+def weights_digest(model: torch.nn.Module | str | Path) -> str:
+    """SHA-256 of a model's weights, in memory or in a folder, so that a report can say what it was measured on.
 
-    However many files hold them, and whatever else these say.
+    The same before and after saving, however many files hold them. Half precision counts by its values in float32, in
+    which prototypes are kept.
     """
-    weights: dict[str, torch.Tensor] = {}
-    for file in Path(folder).glob("*.safetensors"):
-        weights.update(load_file(file))
+    network = TeViAForSegmentation.from_pretrained(model) if isinstance(model, (str, Path)) else model
     digest = hashlib.sha256()
-    for name, tensor in sorted(weights.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest() if weights else None
+    for name, tensor in sorted(network.state_dict().items()):
+        values = tensor.detach().cpu()
+        values = values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+        digest.update(values.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def pixels_digest(processor: TeViAProcessor) -> str:
+    """SHA-256 of how a processor makes pixels of images: of its image processor's settings, those that are set."""
+    settings = processor.image_processor.to_dict()
+    pixels = {name: without_none(value) for name, value in settings.items() if name not in NOT_OF_PIXELS}
+    return hashlib.sha256(json.dumps(without_none(pixels), sort_keys=True, default=str).encode()).hexdigest()
+
+
+def without_none(value: Any) -> Any:
+    """A mapping's values that are set; sizes may or may not name the sides they leave open."""
+    return {name: part for name, part in value.items() if part is not None} if isinstance(value, Mapping) else value

@@ -16,9 +16,9 @@ from ..data.splits import parse_fractions
 from ..image_processing_tevia import TeViAImageProcessorKwargs
 from ..io import parse_window
 from ..io.yaml_file import read_yaml
+from ..loss_tevia import LOSSES
+from ..metrics import METRICS
 
-BEST_BY = ("dice", "iou", "dice_pooled", "iou_pooled", "accuracy", "lesion_precision", "lesion_recall", "loss")
-CONFIG_FIELDS = {*(part.name for part in dataclasses.fields(TeViAConfig)), "published", "num_labels"}
 PIXEL_FIELDS = set(TeViAImageProcessorKwargs.__annotations__)
 READY = "ready"  # in place of a data set's name: it was handed over in Python
 OF_A_SOURCE = ("dataset", "data_dir", "train_split", "eval_split", "sentences", "group_split", "split_seed", "window")
@@ -108,17 +108,13 @@ class DataArguments:
                 raise ValueError(f"`{name}` is {value}: give a whole number from 1 on, or leave it out for all.")
 
     def source_options(self) -> dict[str, Any]:
-        """What `load_segmentation_dataset` takes beside name, folder and split; empty for "synthetic"."""
+        """What `load_segmentation_dataset` takes beside name, folder and split."""
         options = {
             "sentences": self.sentences,
             "group_split": parse_fractions(self.group_split) if self.group_split else None,
             "window": parse_window(self.window) if self.window else None,
         }
-        given = {name: value for name, value in options.items() if value is not None}
-        if self.dataset == "synthetic" and given:
-            what = "it" if len(given) == 1 else "them"
-            raise ValueError(f"The data set 'synthetic' takes no {', '.join(given)}: leave {what} out.")
-        return given | ({} if self.dataset == "synthetic" else {"split_seed": self.split_seed})
+        return {name: value for name, value in options.items() if value is not None} | {"split_seed": self.split_seed}
 
 
 @dataclass
@@ -163,15 +159,26 @@ class TeViATrainingArguments(TrainingArguments):
                 f"`layerwise_learning_rate_decay` is a factor above 0 and up to 1, got "
                 f"{self.layerwise_learning_rate_decay}: e.g. 0.75."
             )
-        if (self.metric_for_best_model or "dice").removeprefix("eval_") not in BEST_BY:
-            raise ValueError(
-                f"`metric_for_best_model` is {self.metric_for_best_model}, which validation does not measure or seeks "
-                f"the most of: take one of {', '.join(BEST_BY)}."
-            )
+        self.check_best_metric()
         if self.dataloader_persistent_workers:
             raise ValueError("`dataloader_persistent_workers` would repeat one epoch's augmentation: leave it out.")
         self.dataloader_pin_memory &= torch.cuda.is_available()  # without a GPU it only warns
         super().__post_init__()
+
+    def check_best_metric(self) -> None:
+        """Sets which way is better, as `METRICS` says; `ValueError` for a metric that validation does not measure."""
+        key = (self.metric_for_best_model or "dice").removeprefix("eval_")
+        measured = [name for name, metric in METRICS.items() if not metric.of_boundaries] + ["loss"]
+        if key not in measured:
+            raise ValueError(
+                f"`metric_for_best_model` is {self.metric_for_best_model}, which validation does not measure: take one "
+                f"of {', '.join(measured)}."
+            )
+        if self.metric_for_best_model and key in METRICS:
+            is_better = METRICS[key].higher_is_better
+            if self.greater_is_better not in (None, is_better):
+                raise ValueError(f"`greater_is_better` is {self.greater_is_better}, but not of {key}: leave it out.")
+            self.greater_is_better = is_better
 
 
 @dataclass
@@ -211,7 +218,7 @@ def parse_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
     Raises `ValueError` for a missing file, a file that is no mapping, or fields that do not exist or go together.
     """
-    parser = RecipeParser([ModelArguments, DataArguments, TeViATrainingArguments])  # type: ignore[list-item]
+    parser = RecipeParser([ModelArguments, DataArguments, TeViATrainingArguments])  # type: ignore[list-item]  # data classes
     values = read_yaml(Path(recipe))
     defaults = vars(parser.parse_args([]))
     check_names(values, defaults, f"{recipe} has fields that no recipe has")
@@ -220,7 +227,7 @@ def parse_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     parser.set_defaults(**values)
     chosen = vars(parser.parse_args(list(overrides)))
     said = {name: value for name, value in chosen.items() if name in values or value != defaults[name]}
-    for name, known in (("config", CONFIG_FIELDS), ("image_processor", PIXEL_FIELDS)):
+    for name, known in (("config", known_config_fields()), ("image_processor", PIXEL_FIELDS)):
         if name in said:
             given = as_mapping(said[name])  # words go over single fields; {} takes those of the file back
             said[name] = as_mapping(values.get(name)) | given if given else {}
@@ -229,6 +236,12 @@ def parse_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     if training.freeze_backbone and model.vision_lora is not None:
         raise ValueError("`freeze_backbone` fixes the adapters of `vision_lora` too: leave one of the two out.")
     return Recipe(model, data, training, said)
+
+
+def known_config_fields() -> set[str]:
+    """What may stand under `config`: the fields of `TeViAConfig`, and the weights of registered losses."""
+    weights = {f"{name}_loss_weight" for name in LOSSES}
+    return {*(part.name for part in dataclasses.fields(TeViAConfig)), *weights, "published", "num_labels"}
 
 
 def check_names(given: Iterable[str], known: Iterable[str], fault: str) -> None:

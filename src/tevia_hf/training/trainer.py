@@ -61,7 +61,7 @@ def build_trainer(
     trainer = Trainer(
         model=model,
         args=args,
-        train_dataset=augmented(train_dataset, augmentation) if augmentation else undecoded(train_dataset),
+        train_dataset=varied(train_dataset, augmentation, processor.image_processor.num_labels),
         eval_dataset=eval_dataset,
         data_collator=SegmentationCollator(processor, text_features=texts),
         processing_class=processor,
@@ -72,6 +72,11 @@ def build_trainer(
     )
     LossLoggingCallback.add_to(trainer)
     return trainer
+
+
+def varied(dataset: AnyDataset, augmentation: TextAwareAugmentation | None, num_labels: int) -> AnyDataset:
+    """The data set as it is, or each example augmented when it is read."""
+    return undecoded(dataset) if augmentation is None else augmented(dataset, augmentation, num_labels)
 
 
 def let_ranks_read(accelerator_config: Any) -> None:

@@ -1,0 +1,63 @@
+"""Where a `datasets.Dataset` comes from, kept with it, so that a report on it can say so."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import datasets
+
+UNKNOWN = "unknown"
+OF_SETS_ON_DISK = ("sentences", "group_split", "split_seed", "window")  # options that each of them has
+
+
+def with_origin(
+    dataset: datasets.Dataset, name: str, data_dir: str | Path | None, split: str, options: Mapping[str, Any]
+) -> datasets.Dataset:
+    """The data set with a record of how it was loaded, which `select`, `shuffle`, `map` and `save_to_disk` keep."""
+    record = {"data_dir": data_dir and str(data_dir), "split": split, **plain_options(options)}
+    dataset.info.dataset_name = name
+    dataset.info.config_name = json.dumps({"origin": record, "examples": len(dataset)}, default=str)
+    return dataset
+
+
+def origin_of(dataset: datasets.Dataset) -> dict[str, Any]:
+    """The settings of a report that tell which examples it was measured on.
+
+    `dataset`, `data_dir` and `split` as given to `load_segmentation_dataset`, its options, and `max_samples` where only
+    so many of the examples are left. A data set that was not loaded so, or that holds more examples than were loaded,
+    is "unknown"; `builder` is then its own name, if it has one.
+    """
+    record = recorded(dataset)
+    if record is None or len(dataset) > record["examples"]:
+        split, builder = dataset.split or UNKNOWN, dataset.info.dataset_name or dataset.info.builder_name
+        return {"dataset": UNKNOWN, "data_dir": None, "split": str(split)} | ({"builder": builder} if builder else {})
+    limit = {"max_samples": len(dataset)} if len(dataset) < record["examples"] else {}
+    return {"dataset": dataset.info.dataset_name, **record["origin"], **limit}
+
+
+def recorded(dataset: datasets.Dataset) -> dict[str, Any] | None:
+    """What `with_origin` wrote, `None` where it did not, or where data sets of several origins were joined."""
+    try:
+        record = json.loads(dataset.info.config_name or "")
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and {"origin", "examples"} <= set(record) else None
+
+
+def plain_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as a report shows them: (0.7, 0.1, 0.2) as "0.7,0.1,0.2", paths as text, without those left out.
+
+    Options of a source's own stand under `options`, `split_seed` where it is not the default of a published split.
+    """
+    shown = {name: as_text(value) for name, value in options.items() if value is not None}
+    if "group_split" not in shown and not shown.get("split_seed"):
+        shown.pop("split_seed", None)
+    own = {name: shown.pop(name) for name in list(shown) if name not in OF_SETS_ON_DISK}
+    return shown | ({"options": own} if own else {})
+
+
+def as_text(value: Any) -> Any:
+    if isinstance(value, (tuple, list)):
+        return ",".join(str(part) for part in value)
+    return str(value) if isinstance(value, Path) else value
