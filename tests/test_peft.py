@@ -101,7 +101,9 @@ def test_an_adapter_brings_its_prototypes_and_statistics_to_another_copy_of_the_
     assert model.prototype_memory.is_active and model.prototype_memory.count > 0
     model.save_pretrained(tmp_path / "adapter")
     loaded = peft.PeftModel.from_pretrained(build(), tmp_path / "adapter")
-    assert loaded.prototype_memory.is_active
+    assert loaded.prototype_memory.is_active and "prototype_memory" in loaded.peft_config["default"].modules_to_save
+    with loaded.disable_adapter():
+        assert not loaded.prototype_memory.is_active  # the base model's own
     torch.testing.assert_close(logits(loaded, inputs), logits(model, inputs), atol=1e-6, rtol=0)
     assert not torch.allclose(logits(model, inputs), logits(build(), inputs), atol=1e-3)
 
