@@ -3,7 +3,7 @@
     python benchmarks/encoder_pairs.py --vision path/to/mobilenet_v1 --text path/to/MiniLM --output outputs/pairs
 
 `--vision` and `--text` are the real encoders of the first pair; those of the other two are small and random, the text
-encoder staying so. Writes a JSON file a pair, from which `benchmarks/encoders.py` makes its table.
+encoder staying so. Writes a JSON file a pair, from which `tools/encoders.py` makes its table.
 """
 
 import argparse

@@ -19,7 +19,7 @@ from PIL import Image
 
 from tevia_hf import TeViAImageProcessor
 from tevia_hf.data.check import DataReport, check_dataset
-from tevia_hf.data.listing import Row
+from tevia_hf.data.example import Example
 from tevia_hf.data.registry import list_examples
 from tevia_hf.data.tables import TABLE_SUFFIXES, read_table
 
@@ -27,50 +27,51 @@ MOST_ROWS = 200
 PROCESSOR = SimpleNamespace(image_processor=TeViAImageProcessor())
 
 
-def missing_mask(root: Path, row: Row) -> None:
-    row["mask"].unlink()
+def missing_mask(root: Path, example: Example) -> None:
+    example.masks[0].path.unlink()
 
 
-def size_mismatch(root: Path, row: Row) -> None:
-    pixels = np.asarray(Image.open(row["mask"]))
-    Image.fromarray(pixels[: len(pixels) // 2]).save(row["mask"])
+def size_mismatch(root: Path, example: Example) -> None:
+    pixels = np.asarray(Image.open(example.masks[0].path))
+    Image.fromarray(pixels[: len(pixels) // 2]).save(example.masks[0].path)
 
 
-def wrong_values(root: Path, row: Row) -> None:
-    Image.fromarray(np.full(np.asarray(Image.open(row["mask"])).shape[:2], 100, np.uint8)).save(row["mask"])
+def wrong_values(root: Path, example: Example) -> None:
+    path = example.masks[0].path
+    Image.fromarray(np.full(np.asarray(Image.open(path)).shape[:2], 100, np.uint8)).save(path)
 
 
-def corrupt_file(root: Path, row: Row) -> None:
-    content = row["image"].read_bytes()
-    row["image"].write_bytes(content[: len(content) // 2])
+def corrupt_file(root: Path, example: Example) -> None:
+    content = example.image.path.read_bytes()
+    example.image.path.write_bytes(content[: len(content) // 2])
 
 
-def duplicated_patient(root: Path, row: Row) -> None:
+def duplicated_patient(root: Path, example: Example) -> None:
     """The patient's files once more: in the other split's table, or under another patient's name."""
     tables = tables_of(root)
     if len(tables) < 2:
-        for path in (row["image"], row["mask"]):
-            shutil.copy(path, path.with_name(path.name.replace(row["id"], renamed(row["id"]))))
+        for path in (example.image.path, example.masks[0].path):
+            shutil.copy(path, path.with_name(path.name.replace(example.id, renamed(example.id))))
         return
-    own = next(table for table in tables if row["id"] in " ".join(read_table(table)["Image"]))
+    own = next(table for table in tables if example.id in " ".join(read_table(table)["Image"]))
     other = next(table for table in tables if table != own)
-    name = f"{row['id']}-again"  # still the same patient, by the rules of QaTa and MoNuSeg
-    folders = list_examples_of_other_split(root, row)
-    for path, folder in zip((row["image"], row["mask"]), folders, strict=True):
-        shutil.copy(path, folder / path.name.replace(row["id"], name))
+    name = f"{example.id}-again"  # still the same patient, by the rules of QaTa and MoNuSeg
+    folders = folders_of_other_split(root, example)
+    for path, folder in zip((example.image.path, example.masks[0].path), folders, strict=True):
+        shutil.copy(path, folder / path.name.replace(example.id, name))
     content = read_table(other)
-    content.loc[len(content)] = [row["mask"].name.replace(row["id"], name), row["text"]]
+    content.loc[len(content)] = [example.masks[0].path.name.replace(example.id, name), example.text]
     write(content, other)
 
 
-def empty_sentence(root: Path, row: Row) -> None:
+def empty_sentence(root: Path, example: Example) -> None:
     for table in tables_of(root)[:1]:
         content = read_table(table)
         content.loc[0, "Description"] = None
         write(content, table)
 
 
-PLANTS: dict[Callable[[Path, Row], None], str] = {
+PLANTS: dict[Callable[[Path, Example], None], str] = {
     missing_mask: "has no mask",
     size_mismatch: "resize the mask",
     wrong_values: "no labels (100)",
@@ -98,30 +99,30 @@ def main() -> None:
     sys.exit(f"missed: {missed}" if missed else 0)
 
 
-def examine(name: str, data_dir: Path, plant: Callable[[Path, Row], None] | None) -> DataReport:
+def examine(name: str, data_dir: Path, plant: Callable[[Path, Example], None] | None) -> DataReport:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "copy"
         shutil.copytree(data_dir, root)
         cut(name, root)
         if plant is not None:
-            rows = [row for row in list_examples(name, root).rows if isinstance(row["mask"], Path)]
-            rows = [row for row in rows if row["split"] == "train"]
-            plant(root, next((row for row in rows if row["group"] != row["id"]), rows[0]))  # one whose patient is known
+            examples = [example for example in list_examples(name, root).of_split("train") if len(example.masks) == 1]
+            of_known_patient = (example for example in examples if example.group != example.id)
+            plant(root, next(of_known_patient, examples[0]))
         return check_dataset(list_examples(name, root), PROCESSOR)
 
 
 def cut(name: str, root: Path) -> None:
     """Leaves the first pairs of a large set."""
-    rows = list_examples(name, root).rows
-    if len(rows) <= 2 * MOST_ROWS or not tables_of(root):
+    examples = list_examples(name, root).examples
+    if len(examples) <= 2 * MOST_ROWS or not tables_of(root):
         return
     for table in tables_of(root):
         write(read_table(table)[:MOST_ROWS], table)
-    kept = {row["id"] for row in list_examples(name, root).rows}
-    for row in rows:
-        if row["id"] not in kept:
-            row["image"].unlink()
-            row["mask"].unlink()
+    kept = {example.id for example in list_examples(name, root).examples}
+    for example in examples:
+        if example.id not in kept:
+            for file in (example.image, *example.masks):
+                file.path.unlink()
 
 
 def renamed(name: str) -> str:
@@ -129,11 +130,11 @@ def renamed(name: str) -> str:
     return "benign (9999)" if "(" in name else "TCGA_ZZ_9999_19990101_1"
 
 
-def list_examples_of_other_split(root: Path, row: Row) -> tuple[Path, Path]:
-    """Folders of images and masks of the split that the row is not in."""
+def folders_of_other_split(root: Path, example: Example) -> tuple[Path, Path]:
+    """Folders of images and masks of the split that the example is not in."""
     name = "qata" if (root / "prompt").is_dir() else "monuseg"
-    other = next(found for found in list_examples(name, root).rows if found["split"] != row["split"])
-    return other["image"].parent, other["mask"].parent
+    other = next(found for found in list_examples(name, root).examples if found.split != example.split)
+    return other.image.path.parent, other.masks[0].path.parent
 
 
 def tables_of(root: Path) -> list[Path]:

@@ -15,10 +15,11 @@ from unittest.mock import patch
 import numpy as np
 from datasets.utils import disable_progress_bars, tqdm
 
+from tevia_hf.data.decoding import decode_labels
 from tevia_hf.data.drawn_sentences import draw_sentences, named_regions
-from tevia_hf.data.features import decode_part, lesion_pixels
 from tevia_hf.data.listing import Listing
 from tevia_hf.data.registry import SOURCES, list_examples
+from tevia_hf.labels_tevia import is_lesion
 from tevia_hf.prompts import GRAMMARS, QATA, lungs
 
 PAGE = Path(__file__).parents[1] / "docs" / "datasets.md"
@@ -33,10 +34,10 @@ def main() -> None:
     for name, folder in folders.items():
         listing = list_examples(name, folder)
         for split in listing.splits:
-            rows = [row for row in listing.rows if row["split"] == split]
-            agreement = draw_sentences(Listing(split, rows), GRAMMARS[SOURCES[name].grammar]).agreement
+            examples = listing.of_split(split)
+            agreement = draw_sentences(Listing(split, examples), GRAMMARS[SOURCES[name].grammar]).agreement
             shares = ", ".join(f"{field} {100 * share:.2f} %" for field, share in agreement.items())
-            lines.append(f"| {name} | {split} | {len(rows)} | {shares} |")
+            lines.append(f"| {name} | {split} | {len(examples)} | {shares} |")
     if "qata" in folders:
         lines += ["", fitted_thirds(folders["qata"])]
     table = "\n".join(lines)
@@ -47,9 +48,9 @@ def main() -> None:
 
 
 def fitted_thirds(folder: str) -> str:
-    rows = [row for row in list_examples("qata", folder).rows if row["split"] == "train"]
-    chosen = np.random.default_rng(0).permutation(len(rows))[:FITTED_ON]
-    pairs = [(QATA.read(rows[index]["text"]), lesion_pixels(decode_part(rows[index], "mask"))) for index in chosen]
+    examples = list_examples("qata", folder).of_split("train")
+    chosen = [examples[index] for index in np.random.default_rng(0).permutation(len(examples))[:FITTED_ON]]
+    pairs = [(QATA.read(example.text), is_lesion(decode_labels(example.row(), num_labels=1))) for example in chosen]
     pairs = [(said, mask) for said, mask in pairs if said]
     grid = [(upper, lower) for upper, lower in itertools.product(UPPER_ENDS, LOWER_BEGINS) if lower > upper]
     overlaps = {thirds: overlap(pairs, *thirds) for thirds in tqdm(grid)}

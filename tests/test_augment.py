@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 from masks import blobs
+from PIL import Image
 
 from tevia_hf.data.augment import TextAwareAugmentation, augmented
+from tevia_hf.data.features import dataset_from_rows
 from tevia_hf.data.synthetic import synthetic_dataset
 from tevia_hf.prompts import GRAMMARS, QATA, flip_sentence
 
@@ -13,13 +15,12 @@ ALWAYS_ZOOM = TextAwareAugmentation(flip_probability=0.0, zoom_probability=1.0)
 
 
 def example(dtype=np.uint8, channels=None, name="a"):
-    """A bright square, which the mask marks, at the lower left of a picture."""
+    """A bright square, which the labels mark, at the lower left of an image."""
     image = np.zeros((40, 60), dtype)
     image[24:32, 12:20] = 200 if np.issubdtype(dtype, np.integer) else 1
-    mask = (image > 0).astype(np.uint8) * 255
     return {
         "image": image if channels is None else np.stack([image] * channels, -1),
-        "mask": mask,
+        "labels": (image > 0).astype(np.uint8),
         "text": TEXT,
         "id": name,
     }
@@ -28,14 +29,14 @@ def example(dtype=np.uint8, channels=None, name="a"):
 def test_a_flip_mirrors_picture_and_mask_and_rewrites_the_sentence():
     flipped = ALWAYS_FLIP(example())
     np.testing.assert_array_equal(flipped["image"], example()["image"][:, ::-1])
-    np.testing.assert_array_equal(flipped["mask"], example()["mask"][:, ::-1])
+    np.testing.assert_array_equal(flipped["labels"], example()["labels"][:, ::-1])
     assert (flipped["text"], flipped["id"]) == (FLIPPED_TEXT, "a")
 
 
 def test_with_probability_zero_nothing_changes():
     unchanged = TextAwareAugmentation(0.0, 0.0)(example())
     np.testing.assert_array_equal(unchanged["image"], example()["image"])
-    np.testing.assert_array_equal(unchanged["mask"], example()["mask"])
+    np.testing.assert_array_equal(unchanged["labels"], example()["labels"])
     assert unchanged["text"] == TEXT
 
 
@@ -43,18 +44,18 @@ def test_zoom_moves_picture_and_mask_together():
     for name in "abcdefgh":
         zoomed = ALWAYS_ZOOM(example(name=name))
         sharp = np.abs(zoomed["image"].astype(int) - 100) > 60
-        np.testing.assert_array_equal((zoomed["image"] > 100)[sharp], (zoomed["mask"] > 0)[sharp])
-    assert not np.array_equal(zoomed["mask"], example()["mask"])
+        np.testing.assert_array_equal((zoomed["image"] > 100)[sharp], (zoomed["labels"] > 0)[sharp])
+    assert not np.array_equal(zoomed["labels"], example()["labels"])
     assert zoomed["text"] == TEXT
 
 
 def test_zoom_adds_no_new_values_to_a_mask():
-    assert {*np.unique(ALWAYS_ZOOM(example())["mask"])} == {0, 255}
+    assert {*np.unique(ALWAYS_ZOOM(example())["labels"])} == {0, 1}
 
 
 def test_zoom_stays_within_its_limits():
-    areas = [np.mean(ALWAYS_ZOOM(example(name=str(name)))["mask"] > 0) for name in range(40)]
-    ratios = np.sqrt(np.array(areas) / np.mean(example()["mask"] > 0))
+    areas = [np.mean(ALWAYS_ZOOM(example(name=str(name)))["labels"] > 0) for name in range(40)]
+    ratios = np.sqrt(np.array(areas) / np.mean(example()["labels"] > 0))
     assert 0.85 < ratios.min() < 1.0 < 1.1 < ratios.max() < 1.3
 
 
@@ -64,7 +65,7 @@ def test_shapes_and_types_are_kept(dtype, channels):
     given = example(dtype, channels)
     made = TextAwareAugmentation(1.0, 1.0)(given)
     assert (made["image"].shape, made["image"].dtype) == (given["image"].shape, given["image"].dtype)
-    assert (made["mask"].shape, made["mask"].dtype) == (given["mask"].shape, given["mask"].dtype)
+    assert (made["labels"].shape, made["labels"].dtype) == (given["labels"].shape, given["labels"].dtype)
 
 
 def test_the_given_example_is_left_as_it_is():
@@ -107,7 +108,7 @@ def test_an_augmented_data_set_varies_picture_mask_and_sentence_together_on_ever
     flip = TextAwareAugmentation(flip_probability=1.0, zoom_probability=0.0)
     for given, varied in zip(dataset, augmented(dataset, flip), strict=True):
         np.testing.assert_array_equal(varied["image"], np.asarray(given["image"])[:, ::-1])
-        np.testing.assert_array_equal(varied["mask"], np.asarray(given["mask"])[:, ::-1])
+        np.testing.assert_array_equal(varied["labels"], np.asarray(given["mask"])[:, ::-1] // 255)
         assert varied["text"] == flip_sentence(given["text"]) != given["text"]
         assert varied["id"] == given["id"]
 
@@ -131,8 +132,8 @@ def test_the_sentence_of_the_varied_mask_is_the_varied_sentence(name, patient_si
     for seed in range(120):
         mask = blobs(seed, (96, 128))
         text = grammar.describe(mask, "benign", patient_sides)
-        varied = vary({"image": mask * np.uint8(200), "mask": mask * np.uint8(255), "text": text, "id": str(seed)})
-        assert varied["text"] == grammar.describe(varied["mask"] == 255, "benign", patient_sides)
+        varied = vary({"image": mask * np.uint8(200), "labels": mask * np.uint8(1), "text": text, "id": str(seed)})
+        assert varied["text"] == grammar.describe(varied["labels"] == 1, "benign", patient_sides)
         changed += varied["text"] != text
     assert changed > 8
 
@@ -141,9 +142,9 @@ def test_picture_and_mask_move_together_in_every_variation():
     for seed in range(60):
         mask = blobs(seed, (96, 128))
         vary = TextAwareAugmentation(0.5, 0.5, 0.5, 1.0)
-        varied = vary({"image": mask * np.uint8(200), "mask": mask * np.uint8(255), "text": None, "id": str(seed)})
+        varied = vary({"image": mask * np.uint8(200), "labels": mask * np.uint8(1), "text": None, "id": str(seed)})
         sharp = np.abs(varied["image"].astype(int) - 100) > 70
-        assert np.mean((varied["image"] > 100)[sharp] == (varied["mask"] > 0)[sharp]) > 0.999
+        assert np.mean((varied["image"] > 100)[sharp] == (varied["labels"] > 0)[sharp]) > 0.999
         assert sharp.mean() > 0.9
 
 
@@ -152,20 +153,19 @@ def test_a_vertical_flip_mirrors_from_top_to_bottom_and_rewrites_the_sentence():
         {**example(), "text": "One tumor at the lower left; the base is dense."}
     )
     np.testing.assert_array_equal(flipped["image"], example()["image"][::-1])
-    np.testing.assert_array_equal(flipped["mask"], example()["mask"][::-1])
+    np.testing.assert_array_equal(flipped["labels"], example()["labels"][::-1])
     assert flipped["text"] == "One tumor at the upper left; the base is dense."
 
 
 def test_rotation_turns_by_up_to_its_limit_and_adds_no_mask_values():
     bar = np.zeros((101, 101), np.uint8)
-    bar[50, 10:91] = 255
-    bar[49:52, 10:91] = 255
+    bar[49:52, 10:91] = 1
     angles = []
     for name in range(30):
         turned = TextAwareAugmentation(0.0, 0.0, rotation_probability=1.0)(
-            {"image": bar, "mask": bar, "text": "", "id": str(name)}
-        )["mask"]
-        assert {*np.unique(turned)} <= {0, 255}
+            {"image": bar, "labels": bar, "text": "", "id": str(name)}
+        )["labels"]
+        assert {*np.unique(turned)} <= {0, 1}
         rows, columns = np.nonzero(turned)
         angles.append(np.rad2deg(np.arctan(np.polyfit(columns, rows, 1)[0])))
     assert -16 < min(angles) < -8 and 8 < max(angles) < 16
@@ -174,18 +174,18 @@ def test_rotation_turns_by_up_to_its_limit_and_adds_no_mask_values():
 def test_a_zoom_that_would_lose_all_lesions_is_not_carried_out():
     mask = np.zeros((60, 60), np.uint8)
     mask[0:2, 0:2] = 1
-    mask[55:, 55:] = 255  # not to be counted
+    mask[55:, 55:] = 255  # ignored
     for name in range(40):
-        zoomed = ALWAYS_ZOOM({"image": mask, "mask": mask, "text": "One lesion.", "id": str(name)})
-        assert (zoomed["mask"] == 1).any() and zoomed["text"] == "One lesion."
+        zoomed = ALWAYS_ZOOM({"image": mask, "labels": mask, "text": "One lesion.", "id": str(name)})
+        assert (zoomed["labels"] == 1).any() and zoomed["text"] == "One lesion."
 
 
 def test_lesions_that_leave_the_picture_leave_the_sentence():
     mask = np.zeros((100, 100), np.uint8)
-    mask[0:3, 0:3] = mask[60:80, 60:80] = 255
+    mask[0:3, 0:3] = mask[60:80, 60:80] = 1
     text = QATA.describe(mask > 0)
     assert "two infected areas" in text and "left" in text
-    texts = {ALWAYS_ZOOM({"image": mask, "mask": mask, "text": text, "id": str(name)})["text"] for name in range(40)}
+    texts = {ALWAYS_ZOOM({"image": mask, "labels": mask, "text": text, "id": str(name)})["text"] for name in range(40)}
     assert "Unilateral pulmonary infection, one infected area, lower right lung." in texts and text in texts
 
 
@@ -195,12 +195,35 @@ def test_contrast_and_noise_change_the_picture_alone_and_stay_in_its_range():
     assert not np.array_equal(exposed["image"], given["image"])
     assert given["image"].min() <= exposed["image"].min() and exposed["image"].max() <= given["image"].max()
     assert np.corrcoef(exposed["image"].ravel(), given["image"].ravel())[0, 1] > 0.9
-    np.testing.assert_array_equal(exposed["mask"], given["mask"])
+    np.testing.assert_array_equal(exposed["labels"], given["labels"])
     assert exposed["text"] == TEXT
 
 
-def test_three_channel_masks_are_read_for_the_sentence():
+def test_a_mask_that_nobody_decoded_is_refused():
     given = example()
-    text = QATA.describe(given["mask"] > 0)
-    varied = VARIED({**given, "mask": np.stack([given["mask"]] * 3, -1), "text": text})
-    assert varied["text"] == QATA.describe(varied["mask"][..., 0] > 0)
+    with pytest.raises(ValueError, match=r"decoded before.*decode_example\(example, num_labels\)"):
+        ALWAYS_FLIP({"image": given["image"], "mask": given["labels"] * 255, "text": TEXT, "id": "a"})
+
+
+def stored(mask, path):
+    Image.fromarray(mask).save(path)
+    rows = [{"id": "a", "image": Image.new("L", mask.shape[1::-1]), "mask": path, "text": TEXT}]
+    return dataset_from_rows(rows)
+
+
+@pytest.mark.parametrize(
+    ("values", "num_labels", "labels"),
+    [([0, 255], 1, [0, 1]), ([0, 1, 255], 1, [0, 1, 255]), ([0, 255], 3, [0, 255]), ([0, 2, 255], 3, [0, 2, 255])],
+)
+def test_masks_are_labels_before_they_are_varied(values, num_labels, labels, tmp_path):
+    mask = np.repeat(np.array([values], np.uint8), 8, axis=0).repeat(8, axis=1)
+    for channels in (mask, np.stack([mask] * 3, -1)):
+        varied = augmented(stored(channels, tmp_path / "a.png"), ALWAYS_FLIP, num_labels)[0]
+        assert "mask" not in varied and varied["labels"].dtype == np.uint8
+        assert varied["labels"][0, ::-8].tolist() == labels
+
+
+def test_a_mask_of_no_labels_is_refused_by_its_file(tmp_path):
+    mask = np.full((8, 8), 100, np.uint8)
+    with pytest.raises(ValueError, match=r"mask of example 'a': .*a\.png holds 1 values that are no labels \(100\)"):
+        augmented(stored(mask, tmp_path / "a.png"), ALWAYS_FLIP)[0]

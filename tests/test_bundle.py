@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard
 
+from tevia_cli.main import main
 from tevia_hf import TeViAConfig, TeViAForSegmentation
-from tevia_hf.cli.main import main
 from tevia_hf.hub.bundle import public_recipe, read_bundle
 from tevia_hf.inference.loading import weights_digest
 

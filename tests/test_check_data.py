@@ -160,9 +160,9 @@ def test_equal_images_in_two_splits_are_a_fault_and_near_ones_a_warning(tmp_path
 
 def test_equal_images_under_two_names_are_a_fault_in_one_split_too(tmp_path, processor):
     LAYOUTS["lgg"][1](tmp_path)
-    rows = [row for row in list_examples("brain", tmp_path).rows if row["split"] == "train"]
-    first, other = rows[0], next(row for row in rows if row["group"] != rows[0]["group"])
-    other["image"].write_bytes(first["image"].read_bytes())
+    first, *others = list_examples("brain", tmp_path).of_split("train")
+    other = next(example for example in others if example.group != first.group)
+    other.image.path.write_bytes(first.image.path.read_bytes())
     report = examined("brain", tmp_path, processor)
     assert len(report.faults) == 1 and "1 pairs of equal images in one split" in report.faults[0]
 

@@ -1,18 +1,24 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny import tiny_processor
 
+from tevia_hf.data.augment import TextAwareAugmentation, augmented
 from tevia_hf.data.collate import SegmentationCollator
 from tevia_hf.data.features import undecoded
 from tevia_hf.data.synthetic import synthetic_dataset
 
 
 class FakeProcessor:
-    """Stacks pictures and masks as they are and writes each sentence as its number of words."""
+    """Stacks images and labels as they are and writes each sentence as its number of words."""
 
-    def __call__(self, images, text=None, segmentation_maps=None, return_tensors=None):
-        assert return_tensors == "pt"
+    image_processor = SimpleNamespace(num_labels=1)
+
+    def __call__(self, images, text=None, segmentation_maps=None, white_is_lesion=True, return_tensors=None):
+        assert return_tensors == "pt" and white_is_lesion == (segmentation_maps is None)
         inputs = {"pixel_values": torch.stack([torch.from_numpy(image).float() for image in images])}
         if text is not None:
             inputs["input_ids"] = torch.tensor([[len((sentence or "").split())] for sentence in text])
@@ -20,7 +26,7 @@ class FakeProcessor:
         if segmentation_maps is not None:
             if any(mask.shape != image.shape for mask, image in zip(segmentation_maps, images, strict=True)):
                 raise ValueError("The mask at index 1 has another size.")
-            inputs["labels"] = torch.stack([torch.from_numpy(mask > 0).long() for mask in segmentation_maps])
+            inputs["labels"] = torch.stack([torch.from_numpy(labels).long() for labels in segmentation_maps])
         return inputs
 
 
@@ -87,3 +93,33 @@ def test_what_the_processor_refuses_is_told_with_the_ids_of_the_batch(dataset):
     examples = [dataset[0], {**dataset[1], "mask": Image.new("L", (8, 8))}]
     with pytest.raises(ValueError, match=rf"another size.*{dataset[1]['id']}"):
         SegmentationCollator(FakeProcessor())(examples)
+
+
+def batch_of(value, num_labels=1, key="mask"):
+    image = np.zeros(value.size[::-1] if isinstance(value, Image.Image) else value.shape[:2], np.uint8)
+    collator = SegmentationCollator(tiny_processor(num_labels=num_labels))
+    example = {"image": image, key: value, "text": "", "id": "a"}
+    return sorted(set(collator([example])["labels"].unique().tolist()))
+
+
+@pytest.mark.parametrize("read", [np.asarray, lambda mask: np.stack([mask] * 3, -1), Image.fromarray])
+@pytest.mark.parametrize(
+    ("values", "num_labels", "labels"),
+    [([0, 255], 1, [0, 1]), ([0, 1], 1, [0, 1]), ([0, 1, 255], 1, [0, 1, 255]), ([0, 255], 2, [0, 255])],
+)
+def test_a_mask_is_read_by_the_labels_of_the_processor(read, values, num_labels, labels):
+    mask = np.repeat(np.array([values], np.uint8), 32, axis=1).repeat(64, axis=0)
+    assert batch_of(read(mask), num_labels) == labels
+
+
+@pytest.mark.parametrize("values", [[0, 255], [255, 255], [1, 255], [0, 1]])
+def test_labels_are_not_read_a_second_time(values):
+    """Of a label map whose lesions lie outside, 255 is what it was: ignored."""
+    labels = np.repeat(np.array([values], np.uint8), 32, axis=1).repeat(64, axis=0)
+    assert batch_of(labels, key="labels") == sorted(set(values))
+
+
+def test_augmented_examples_and_plain_ones_give_the_same_labels(dataset):
+    collator, still = SegmentationCollator(tiny_processor()), TextAwareAugmentation(0.0, 0.0)
+    plain, varied = collator(list(undecoded(dataset))), collator(list(augmented(dataset, still)))
+    assert all(torch.equal(plain[name], varied[name]) for name in plain)

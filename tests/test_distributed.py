@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from stock import labelled, new_model, stock_trainer
 from tiny import tiny_config, tiny_processor
 from transformers import TrainerCallback
 
-from tevia_hf import TeViAForSegmentation, build_trainer
+from tevia_hf import LossLoggingCallback, TeViAForSegmentation, build_trainer
 from tevia_hf.data.features import dataset_from_rows
 from tevia_hf.data.synthetic import synthetic_dataset
 from tevia_hf.training.arguments import TeViATrainingArguments
@@ -69,8 +70,13 @@ def train(case: str, folder: str, accumulated: int) -> Path:
     gradients = Gradients()
     trainer = build_trainer(model, tiny_processor(), args, pictures(case), callbacks=[gradients])
     trainer.train()
+    losses = ("loss", "segmentation_loss", "alignment_loss")
     result = {
-        "loss": {str(entry["step"]): torch.tensor(entry["loss"]) for entry in trainer.state.log_history[:-1]},
+        "loss": {
+            f"{name} {entry['step']}": torch.tensor(entry[name])
+            for entry in trainer.state.log_history[:-1]
+            for name in losses
+        },
         "gradient": gradients.first,
         "weight": {name: p.detach() for name, p in model.named_parameters() if p.requires_grad},
         "prototype": dict(enumerate(model.prototype_memory.prototypes)),
@@ -82,10 +88,35 @@ def train(case: str, folder: str, accumulated: int) -> Path:
     return path
 
 
+def train_stream(folder: str, is_dispatched: bool) -> None:
+    """Writes what this process made of a set without length, of which each takes its share."""
+    trainer = stock_trainer(
+        new_model(),
+        labelled(4).to_iterable_dataset(num_shards=2),
+        folder,
+        max_steps=2 * EPOCHS,  # of two images of four, on all ranks
+        per_device_train_batch_size=1,
+        logging_steps=1,
+        accelerator_config={"dispatch_batches": is_dispatched},
+    )
+    LossLoggingCallback.add_to(trainer)
+    trainer.train()
+    memory, log = trainer.model.prototype_memory, trainer.state.log_history[:-1]
+    result = {
+        "count": int(memory.count),
+        "active": memory.is_active,
+        "prototype": dict(enumerate(memory.prototypes)),
+        "loss": {str(entry["step"]): torch.tensor(entry["segmentation_loss"]) for entry in log},
+    }
+    torch.save(result, Path(folder) / f"stream-{is_dispatched}-{trainer.args.process_index}.pt")
+
+
 def train_rank(rank: int, folder: str, port: str) -> None:
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
     for case in CASES:
         train(case, folder, accumulated=1)
+    for is_dispatched in (False, True):
+        train_stream(folder, is_dispatched)
 
 
 def free_port() -> int:
@@ -101,7 +132,9 @@ def two_ranks(tmp_path_factory):
     command = [sys.executable, "-c", RANKS, str(folder), str(free_port())]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert finished.returncode == 0, finished.stderr[-3000:]
-    return {case: [torch.load(folder / f"{case}-{rank}-of-2.pt") for rank in range(2)] for case in CASES}
+    runs = {case: [torch.load(folder / f"{case}-{rank}-of-2.pt") for rank in range(2)] for case in CASES}
+    streams = {kind: [torch.load(folder / f"stream-{kind}-{rank}.pt") for rank in range(2)] for kind in (False, True)}
+    return runs | streams
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +149,7 @@ def greatest_difference(ours: dict, theirs: dict) -> float:
 
 
 def test_there_were_two_processes(two_ranks, one_process):
-    assert {run["processes"] for runs in two_ranks.values() for run in runs} == {2}
+    assert {run["processes"] for case in CASES for run in two_ranks[case]} == {2}
     assert {run["processes"] for run in one_process.values()} == {1}
 
 
@@ -137,6 +170,14 @@ def test_ranks_end_with_the_same_weights_and_prototypes(two_ranks, case):
 def test_every_picture_with_foreground_is_collected_once_whatever_its_rank(two_ranks, one_process, case):
     expected = 4 - len(CASES[case])
     assert [run["count"] for run in (*two_ranks[case], one_process[case])] == [expected] * 3
+
+
+@pytest.mark.parametrize("is_dispatched", [False, True])
+def test_ranks_that_share_a_stream_collect_each_of_its_pictures_once(two_ranks, is_dispatched):
+    first, second = two_ranks[is_dispatched]
+    assert first["count"] == second["count"] == 4 and first["active"] and second["active"]
+    assert greatest_difference(first["prototype"], second["prototype"]) == 0
+    assert greatest_difference(first["loss"], second["loss"]) == 0
 
 
 def test_the_cases_differ_by_far_more_than_the_tolerance(one_process):

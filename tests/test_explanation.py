@@ -37,7 +37,7 @@ def test_attention_lies_where_the_picture_is_without_the_padding_of_the_network(
     inputs = processor([FILM], ["upper left lung"])
     inputs["pixel_values"] = torch.nn.functional.pad(inputs["pixel_values"], (0, 26, 0, 16))
     with torch.no_grad():
-        seen = focus(model(**inputs, output_attentions=True).cross_attentions[-1][0])
+        seen = focus(model(**inputs, output_attentions=True).attentions[-1][0]).unflatten(0, (8, 12))
     whole = torch.nn.functional.interpolate(seen[None, None], (64, 96), mode="bilinear")[0, 0]
     np.testing.assert_allclose(found, whole[:48, :70], atol=1e-5)
 

@@ -15,6 +15,7 @@ from tiny import tiny_config, tiny_processor
 from transformers import EvalPrediction
 
 import tevia_hf
+from tevia_cli import main as command
 from tevia_hf import (
     METRICS,
     TEXT_CONDITIONS,
@@ -30,7 +31,6 @@ from tevia_hf import (
     write_bundle,
     write_prompts,
 )
-from tevia_hf.cli import main as command
 from tevia_hf.data.folder import list_folder
 from tevia_hf.data.registry import SOURCES
 from tevia_hf.evaluation.comparison import comparison_text
@@ -336,9 +336,9 @@ def test_the_guide_has_a_block_for_each_kind():
     assert all("```python" in text for text in headings)
 
 
-@pytest.mark.parametrize("verb", command.VERBS)
-def test_each_subcommand_is_one_public_call(verb):
-    path = Path(command.__file__).with_name(f"{verb.replace('-', '_')}.py")
+@pytest.mark.parametrize("name", command.SUBCOMMANDS)
+def test_each_subcommand_is_one_public_call(name):
+    path = Path(command.__file__).with_name(f"{name.replace('-', '_')}.py")
     run = next(
         node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef) and node.name == "run"
     )

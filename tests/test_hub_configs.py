@@ -127,7 +127,7 @@ def layouts_have_sentences(dataset):
 
 
 def drawn_sentences(dataset, folder):
-    from tevia_hf.cli.main import main
+    from tevia_cli.main import main
 
     path = folder / "prompts.csv"
     assert main(["prompts", dataset, str(folder / "data"), "--output", str(path)]) == 0

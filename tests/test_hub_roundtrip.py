@@ -1,5 +1,6 @@
 """A model comes back from a folder or the hub's cache as it was saved, and runs on the code saved beside it."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -177,3 +178,54 @@ def test_what_is_saved_names_every_auto_class_whichever_class_saved_it(model, tm
     assert set(saved["auto_map"]) == {"AutoConfig", "AutoModel", "AutoModelForSemanticSegmentation"}
     named = [*saved["auto_map"].values(), saved["custom_pipelines"][TASK]["impl"]]
     assert all((tmp_path / f"{name.split('.')[0]}.py").is_file() for name in named)
+
+
+OWN_MODULE = """
+from tevia_hf import TeViAForSegmentation, TeViAModel
+
+class Network(TeViAForSegmentation):
+    pass
+
+class Body(TeViAModel):
+    pass
+"""
+
+
+@pytest.fixture
+def own_module(tmp_path, monkeypatch):
+    """A user's module with subclasses of ours."""
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "own_networks.py").write_text(OWN_MODULE)
+    monkeypatch.syspath_prepend(tmp_path / "code")
+    yield importlib.import_module("own_networks")
+    del sys.modules["own_networks"]
+
+
+@pytest.mark.parametrize("name", ["Network", "Body"])
+@pytest.mark.parametrize("module", ["own_networks", "__main__"])
+def test_a_subclass_names_no_code_that_does_not_lie_beside_it(name, module, model, own_module, tmp_path, monkeypatch):
+    model.save_pretrained(tmp_path / "ours")  # a config that names our code
+    subclass = getattr(own_module, name)
+    monkeypatch.setattr(subclass, "__module__", module)
+    subclass.from_pretrained(tmp_path / "ours").save_pretrained(tmp_path / "saved")
+    saved = json.loads((tmp_path / "saved" / "config.json").read_text())
+    own = {f"{module}.{name}"} if module == "own_networks" else set()
+    assert set(saved["auto_map"].values()) == {"configuration_tevia.TeViAConfig", *own}
+    assert all((tmp_path / "saved" / f"{named.split('.')[0]}.py").is_file() for named in saved["auto_map"].values())
+    assert "custom_pipelines" not in saved
+    loaded = (AutoModel if name == "Body" else AutoModelForSemanticSegmentation).from_pretrained(tmp_path / "saved")
+    assert type(loaded) is (TeViAModel if name == "Body" else TeViAForSegmentation)
+
+
+@pytest.mark.parametrize("error", [OSError, RuntimeError, KeyboardInterrupt])
+def test_a_save_that_fails_leaves_the_config_without_pipelines(error, model, tmp_path, monkeypatch):
+    def fails(*_, **__):
+        raise error("disk full")
+
+    monkeypatch.setattr("transformers.modeling_utils.safe_save_file", fails)
+    with pytest.raises(error, match="disk full"):
+        model.save_pretrained(tmp_path)
+    assert not hasattr(model.config, "custom_pipelines")
+    assert type(pipeline(TASK, model=model, processor=tiny_processor(), config=model.config)).__module__.startswith(
+        "tevia_hf"
+    )

@@ -11,7 +11,7 @@ from huggingface_hub.errors import StrictDataclassFieldValidationError
 from PIL import Image
 from transformers import AutoImageProcessor, PreTrainedConfig
 
-from tevia_hf.image_processing_tevia import TeViAImageProcessor
+from tevia_hf import TeViAImageProcessor
 
 PICTURES = Path(os.environ.get("TEVIA_REFERENCE_PICTURES", "unset"))
 SETTING_ERRORS = (ValueError, TypeError, StrictDataclassFieldValidationError)
@@ -53,6 +53,100 @@ def test_channels_may_come_first_or_last_and_batches_as_one_array():
     last, first = plain()(batch).pixel_values, plain()(torch.from_numpy(batch).permute(0, 3, 1, 2)).pixel_values
     assert last.shape == (2, 3, 20, 30)
     assert torch.equal(last, first)
+
+
+def thin_images():
+    """PIL images one of whose sides could be taken for channels."""
+    for shape in [(3, 20, 3), (1, 20, 3), (4, 20, 3), (4, 20, 4), (3, 3, 3), (20, 3, 3), (1, 1, 3), (3, 20), (1, 4)]:
+        yield pytest.param(Image.fromarray(picture(*shape)), id=str(shape))
+    yield pytest.param(Image.fromarray(picture(3, 20)).convert("LA"), id="LA")
+    yield pytest.param(Image.fromarray(picture(4, 20) > 99), id="bool")
+    yield pytest.param(Image.fromarray(picture(3, 20, dtype=np.float32)), id="float")
+
+
+@pytest.mark.parametrize("image", thin_images())
+def test_a_pil_image_and_its_file_are_always_height_by_width_by_channels(image, tmp_path):
+    pixels = plain()(image).pixel_values
+    assert pixels.shape == (1, 3, image.height, image.width)
+    if image.mode != "F":
+        expected = np.asarray(image.convert("RGB")).transpose(2, 0, 1)[None] / 255
+        np.testing.assert_allclose(pixels.numpy(), expected, atol=1e-6)
+        image.save(tmp_path / "thin.png")
+        assert torch.equal(plain()(tmp_path / "thin.png").pixel_values, pixels)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "1"])
+@pytest.mark.parametrize("shape", [(3, 20), (1, 20), (4, 20), (20, 3), (4, 4)])
+def test_a_pil_mask_is_always_height_by_width_by_channels(shape, mode):
+    lesion = picture(*shape) > 99
+    mask = Image.fromarray(lesion.astype(np.uint8) * 255).convert(mode)
+    assert plain()(Image.new("L", shape[::-1]), mask).labels[0].tolist() == lesion.astype(int).tolist()
+
+
+@pytest.mark.parametrize("shape", [(3, 20, 3), (1, 20, 3), (4, 20, 1), (3, 3, 3), (4, 20, 4)])
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+def test_an_array_whose_channels_may_come_first_or_last_is_read_as_told_or_refused(shape, kind):
+    image = kind(picture(*shape))
+    for processor in (plain(), TeViAImageProcessor()):
+        with pytest.raises(ValueError, match=r"may come first or last: name it by input_data_format=.*PIL image"):
+            processor(image)
+    last, first = ({"input_data_format": f"channels_{where}"} for where in ("last", "first"))
+    assert plain()(image, **last).pixel_values.shape == (1, 3, *shape[:2])
+    assert plain(**first)(image).pixel_values.shape == plain()(image, **first).pixel_values.shape == (1, 3, *shape[1:])
+    mask = kind(np.ones(shape, np.uint8))
+    with pytest.raises(ValueError, match="mask 0 has shape .*may come first or last"):
+        plain()(picture(*shape[:2]), mask)
+    assert plain()(image, mask, **last).labels.shape == (1, *shape[:2])
+
+
+def test_a_layout_that_the_array_does_not_have_is_refused():
+    with pytest.raises(ValueError, match="image 0 has 20 channels: give .height, width."):
+        plain()(picture(20, 30, 3), input_data_format="channels_first")
+    with pytest.raises(StrictDataclassFieldValidationError, match="input_data_format"):
+        plain(input_data_format="HWC")
+
+
+@pytest.mark.parametrize("name", ["pages.tif", "pages.gif", "pages.png"])
+@pytest.mark.parametrize("as_path", [True, False])
+def test_a_file_of_several_pages_is_refused_until_one_is_chosen(name, as_path, tmp_path):
+    pages = [Image.fromarray(picture(6, 7, seed=seed)) for seed in range(3)]
+    pages[0].save(tmp_path / name, save_all=True, append_images=pages[1:])
+    given = tmp_path / name if as_path else Image.open(tmp_path / name)
+    with pytest.raises(ValueError, match=r"image 0 .* holds 3 pages, one is expected: choose one .`image.seek"):
+        plain()(given)
+    with pytest.raises(ValueError, match=r"mask 0 .* holds 3 pages"):
+        plain()(picture(6, 7), given)
+    image = Image.open(tmp_path / name)
+    image.seek(1)
+    chosen = image.copy()
+    assert torch.equal(plain()(chosen).pixel_values, plain()(pages[1]).pixel_values)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        (128, (128, 128)),
+        ([16, 24], (16, 24)),
+        ((16, 24), (16, 24)),
+        ({"height": 16, "width": 24}, (16, 24)),
+        ({"width": 24, "height": 16}, (16, 24)),
+    ],
+)
+def test_a_size_may_be_a_side_a_pair_or_named(size, expected, tmp_path):
+    made = TeViAImageProcessor(size=size)
+    made.save_pretrained(tmp_path)
+    for processor in (made, TeViAImageProcessor.from_pretrained(tmp_path)):
+        assert processor(picture(20, 30)).pixel_values.shape[-2:] == expected
+        assert dict(processor.size) == {"height": expected[0], "width": expected[1]}
+    assert TeViAImageProcessor()(picture(20, 30), size=size).pixel_values.shape[-2:] == expected
+    assert TeViAImageProcessor.from_pretrained(tmp_path, size=size).size == made.size
+
+
+def test_without_normalization_pixels_stay_between_0_and_1():
+    image = picture(20, 30)
+    for normalization in ("zscore", "fixed"):
+        pixels = plain(normalization=normalization, image_mean=0.5)(image, do_normalize=False).pixel_values
+        np.testing.assert_allclose(pixels[0, 0].numpy(), image / 255, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(20, 30), (20, 30, 1), (1, 20, 30)])
@@ -155,6 +249,13 @@ def test_binary_masks_are_reduced_to_0_1_and_ignore(values, expected):
     assert plain()(np.zeros(mask.shape), mask).labels[0].tolist() == [expected]
 
 
+@pytest.mark.parametrize("values", [[0, 255], [255, 255], [0, 1, 255], [0, 0]])
+def test_a_label_map_keeps_what_is_ignored(values):
+    labels = np.array([values])
+    assert plain(white_is_lesion=False)(np.zeros(labels.shape), labels).labels[0].tolist() == [values]
+    assert plain()(np.zeros(labels.shape), labels, white_is_lesion=False).labels[0].tolist() == [values]
+
+
 def test_masks_of_three_equal_channels_are_reduced_and_of_different_channels_refused():
     mask = np.repeat((picture(6, 7, 1) > 99).astype(np.uint8) * 255, 3, axis=2)
     assert plain()(picture(6, 7), mask).labels[0].tolist() == (mask[..., 0] // 255).tolist()
@@ -180,9 +281,13 @@ def test_masks_come_as_a_list_or_as_one_array():
 @pytest.mark.parametrize(
     ("num_labels", "values", "message"),
     [
-        (1, [0, 128, 254], r"mask 1 holds 2 values that are no labels \(128, 254\).*binarise it \(mask > 127\)"),
+        (1, [0, 128, 254], r"mask 1 holds 2 values that are no labels \(128, 254\); num_labels=1 allows 0/1, 0/255"),
         (1, [0, 0.5, 1], r"mask 1 holds 1 values that are no labels \(0.5\)"),
-        (3, [0, 2, 3], r"\(3\); allowed: 0 to 2 and 255: map them to labels, or raise num_labels"),
+        (
+            3,
+            [0, 2, 3],
+            r"\(3\); num_labels=3 allows 0 to 2 and 255 .*: map them to 0 to 2, or set num_labels=4",
+        ),
         (1, [-1, 0, 1], r"\(-1\)"),
         (1, [np.nan, 0, 1], r"\(nan\)"),
     ],
@@ -215,11 +320,11 @@ def test_a_truncated_file_is_refused_by_name(tmp_path):
     path = tmp_path / "half.png"
     Image.fromarray(picture(64, 64)).save(path)
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ValueError, match=r"image 0 \(.*half.png\) cannot be read .*corrupt"):
+    with pytest.raises(ValueError, match=r"half.png: not readable, corrupt or cut short .*Fetch"):
         plain()(path)
     with pytest.raises(ValueError, match=r"image 0 \(.*half.png\) cannot be read"):
         plain()(Image.open(path))
-    with pytest.raises(ValueError, match=r"mask 0 \(.*half.png\) cannot be read"):
+    with pytest.raises(ValueError, match=r"half.png: not readable, corrupt or cut short"):
         plain()(picture(64, 64), path)
 
 
@@ -246,7 +351,15 @@ def test_what_is_no_batch_of_pictures_is_refused(images, error, message):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"size": {"shortest_edge": 9}}, 'size must be {"height"'),
+        ({"size": {"shortest_edge": 9}}, 'size must be {"height".* got .*shortest_edge'),
+        ({"size": {"height": 9, "width": 9, "longest_edge": 9}}, 'size must be {"height"'),
+        ({"size": {"height": 9}}, 'size must be {"height"'),
+        ({"size": [9]}, 'size must be {"height"'),
+        ({"size": [9, 9, 3]}, r"or the side of a square, in pixels; got \[9, 9, 3\]"),
+        ({"size": 0}, 'size must be {"height"'),
+        ({"size": [-9, 9]}, 'size must be {"height"'),
+        ({"size": "9"}, "size"),
+        ({"do_rescale": False}, "takes no do_rescale: give any of do_resize, size"),
         ({"resample": 1}, "resample must be one of"),
         ({"num_labels": 0}, "num_labels must be 1 to 255, got 0"),
         ({"normalization": "zscores"}, "normalization"),

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tevia_hf.io import SUFFIXES, read_image, write_mask
+from tevia_hf.io import MedicalImage, address, read_image, readers, register_reader, supported_suffixes, write_mask
 
 RAMP = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
 
@@ -70,7 +70,7 @@ def test_a_file_of_several_pages_is_refused_with_their_number(tmp_path):
 
 
 def test_an_unknown_suffix_is_refused_with_the_known_ones(tmp_path):
-    with pytest.raises(ValueError, match=rf"'.bmp'.*{', '.join(SUFFIXES)}"):
+    with pytest.raises(ValueError, match=rf"'.bmp'.*{', '.join(supported_suffixes())}"):
         read_image(tmp_path / "a.bmp")
 
 
@@ -114,3 +114,25 @@ def test_a_palette_mask_keeps_its_labels_on_request(tmp_path):
     mask.save(tmp_path / "mask.png")
     assert read_image(tmp_path / "mask.png", is_mask=True).array.tolist() == [[0, 1], [2, 1]]
     assert read_image(tmp_path / "mask.png").array.shape == (2, 2, 3)
+
+
+def test_a_format_of_ones_own_is_read_once_it_is_registered(tmp_path, monkeypatch):
+    monkeypatch.setattr(readers, "_READERS", dict(readers._READERS))
+    monkeypatch.setattr(address, "_known_suffixes", list(address._known_suffixes))
+    path = tmp_path / "a.NPY"
+    with path.open("wb") as file:
+        np.save(file, RAMP)
+    with pytest.raises(ValueError, match="'.NPY' cannot be read"):
+        read_image(path)
+    register_reader([".npy"], lambda file, is_mask, most_pixels: MedicalImage(np.load(file.path)))
+    np.testing.assert_array_equal(read_image(path).array, RAMP)
+    assert ".npy" in supported_suffixes()
+    path.write_bytes(b"no array")
+    with pytest.raises(ValueError, match=r"a\.NPY: not readable, corrupt or cut short"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("suffix", ["npy", ".NPY", ".png", ".nii.gz"])
+def test_a_suffix_that_is_none_or_has_its_reader_is_refused(suffix):
+    with pytest.raises(ValueError, match=f"'{suffix}' cannot be registered: give one such as"):
+        register_reader([suffix], None)

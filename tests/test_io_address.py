@@ -1,15 +1,16 @@
 """Paths that name a slice and a window."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from tevia_hf.io import (
-    SUFFIXES,
-    Address,
+    ImageRef,
     is_image_file,
     parse_address,
     stem,
+    supported_suffixes,
     with_window,
 )
 
@@ -29,14 +30,12 @@ from tevia_hf.io import (
         ("scan.dcm#40.png", ("scan.dcm#40.png", "axial", None, None)),
         ("a.dcm#1/scan.nii", ("a.dcm#1/scan.nii", "axial", None, None)),
         ("a.dcm#1/photo.png", ("a.dcm#1/photo.png", "axial", None, None)),
-        ("brain.mat#4", ("brain.mat#4", "axial", None, None)),
     ],
 )
 def test_an_address_names_file_plane_slice_and_window(text, expected):
-    address = parse_address(text)
-    assert (str(address.path), *address[1:]) == expected
-    assert isinstance(address, Address)
-    assert parse_address(Path(text)) == address
+    image = parse_address(text)
+    assert image == ImageRef(Path(expected[0]), *expected[1:])
+    assert parse_address(Path(text)) == parse_address(image) == image
 
 
 @pytest.mark.parametrize(
@@ -54,7 +53,6 @@ def test_a_malformed_address_is_refused_with_one_that_is_right(fragment):
         ("ct.nii.gz#coronal:7", "ct.nii.gz#coronal:7@40,400"),
         ("ct.nii.gz#7@-600,1500", "ct.nii.gz#7@-600,1500"),
         ("photo.png", "photo.png"),
-        ("brain.mat", "brain.mat"),
     ],
 )
 def test_a_window_is_added_to_medical_files_that_have_none(path, expected):
@@ -82,6 +80,34 @@ def test_the_stem_keeps_the_slice_and_drops_suffix_and_window(path, expected):
 
 
 def test_readable_files_are_known_by_name_with_or_without_address():
-    assert {".png", ".dcm", ".dicom", ".nii", ".nii.gz", ".mat"} <= set(SUFFIXES)
-    readable = ["a.PNG", "a.dcm", "a.nii.gz", "a.nii.gz#4", "a.dcm#@40,400", "a.mat"]
+    assert {".png", ".dcm", ".dicom", ".nii", ".nii.gz"} <= set(supported_suffixes())
+    readable = ["a.PNG", "a.dcm", "a.nii.gz", "a.nii.gz#4", "a.dcm#@40,400"]
     assert [path for path in [*readable, "a.gz", "a.txt", "table.csv", "nii.gz"] if is_image_file(path)] == readable
+
+
+SPELLINGS = [
+    "d/scan.nii.gz",
+    "scan.nii#7",
+    "scan.nii#middle",
+    "scan.nii#coronal:40",
+    "scan.nii#sagittal:",
+    "a.dcm#3@40,400",
+    "ct.dcm#@-600.25,1500",
+    "scan.nii#coronal:middle@0.1,1000000",
+    "case#40.png",
+    "a.dcm#1/photo.png",
+]
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_an_image_is_spelled_as_it_was_written(spelling):
+    image = parse_address(spelling)
+    assert str(image) == os.fspath(image) == spelling and image.name == spelling.rpartition("/")[2]
+    assert parse_address(str(image)) == image
+
+
+@pytest.mark.parametrize(
+    ("written", "spelled"), [("a.nii#axial:3", "a.nii#3"), ("a.nii#007@40.0,400", "a.nii#7@40,400")]
+)
+def test_one_image_has_one_spelling(written, spelled):
+    assert str(parse_address(written)) == spelled

@@ -1,16 +1,11 @@
-"""NIfTI volumes turned as a radiologist looks at them, and figshare's MATLAB records."""
+"""NIfTI volumes turned as a radiologist looks at them."""
 
-import h5py
 import nibabel
 import numpy as np
 import pytest
-from medical_files import CODES, RAMP, affine_of, stored_as, write_figshare, write_nifti
+from medical_files import CODES, RAMP, affine_of, stored_as, write_nifti
 
-from tevia_hf.io import (
-    read_brain_tumor_record,
-    read_image,
-    write_mask,
-)
+from tevia_hf.io import read_image, write_mask
 
 
 @pytest.mark.parametrize("codes", CODES)
@@ -154,30 +149,7 @@ def test_a_nifti_mask_of_probabilities_is_refused(tmp_path):
         read_image(path, is_mask=True)
 
 
-def test_a_matlab_image_and_mask_are_the_right_way_up(tmp_path):
-    image = np.arange(6, dtype=np.int16).reshape(2, 3) * 1000
-    path = write_figshare(tmp_path / "7.mat", image)
-    read = read_image(path)
-    assert read.array.dtype == np.int16 and read.spacing_mm is None
-    np.testing.assert_array_equal(read.array, image)
-    mask = read_image(path, is_mask=True).array
-    assert mask.dtype == np.uint8
-    np.testing.assert_array_equal(mask, image > 0)
-
-
-def test_a_tumour_record_is_class_and_patient(tmp_path):
-    assert read_brain_tumor_record(write_figshare(tmp_path / "7.mat", RAMP)) == (2, "MR017260F")
-
-
-@pytest.mark.parametrize("read", [read_image, read_brain_tumor_record])
-def test_another_matlab_file_is_refused_with_what_is_missing(tmp_path, read):
-    with h5py.File(tmp_path / "7.mat", "w") as file:
-        file["other"] = 1
-    with pytest.raises(ValueError, match=r"7\.mat.*cjdata"):
-        read(tmp_path / "7.mat")
-
-
 def test_a_missing_medical_file_is_said_to_be_missing(tmp_path):
-    for name in ("a.nii.gz#4", "a.dcm", "a.mat"):
+    for name in ("a.nii.gz#4", "a.dcm"):
         with pytest.raises(FileNotFoundError, match=name.partition("#")[0]):
             read_image(tmp_path / name)

@@ -1,6 +1,8 @@
 """The network takes any image with a sentence, without one, or beside samples that have none."""
 
 import copy
+import dataclasses
+import inspect
 
 import pytest
 import torch
@@ -280,32 +282,64 @@ def test_a_tuple_holds_the_outputs_in_their_order(model, text):
     assert_same(values[3], output.logits)
 
 
+@pytest.mark.parametrize("body", [True, False], ids=["body", "whole"])
+def test_hidden_states_are_the_map_that_enters_the_decoder_and_those_of_its_blocks(model, text, body):
+    network = model.model if body else model
+    output = network(images(), **text, output_hidden_states=True)
+    assert [tuple(state.shape[1:]) for state in output.hidden_states] == [(16, 2, 2), (8, 4, 4), (8, 8, 8), (8, 16, 16)]
+    assert torch.equal(output.hidden_states[0], model.model.backbone(images())[-1])
+    assert torch.equal(output.hidden_states[-1], model.model(images(), **text).last_hidden_state)
+    some = network(images(), **text, output_hidden_states=[0, -2]).hidden_states
+    assert [state is None for state in some] == [False, True, False, True]
+    assert torch.equal(some[2], output.hidden_states[2])
+
+
+@pytest.mark.parametrize("body", [True, False], ids=["body", "whole"])
+def test_states_and_attentions_come_last_where_the_call_or_else_the_config_asks(model, text, body):
+    network, both = model.model if body else model, {"output_hidden_states", "output_attentions"}
+    assert not {"hidden_states", "attentions"} & network(images(), **text).keys()
+    asked = network(images(), **text, **dict.fromkeys(both, True))
+    assert list(asked)[-2:] == ["hidden_states", "attentions"]
+    model.set_attn_implementation("eager")  # the library's condition for attentions by config
+    for name in both:
+        setattr(network.config, name, True)
+    configured = network(images(), **text)
+    assert list(configured) == list(asked)
+    assert_same(configured.attentions, asked.attentions)
+    assert not {"hidden_states", "attentions"} & network(images(), **text, **dict.fromkeys(both, False)).keys()
+    values = network(images(), **text, return_dict=False)
+    assert len(values) == len(asked)
+    assert_same(values[-1], asked.attentions)
+
+
+def test_gradients_reach_what_is_shown(model, text):
+    output = model(images(), **text, output_hidden_states=True, output_attentions=True)
+    shown = [output.hidden_states[1], output.attentions[0]]
+    assert all(gradient.any() for gradient in torch.autograd.grad(output.logits.sum(), shown))
+
+
+def test_a_vision_only_network_shows_states_but_no_attentions():
+    output = build(use_text=False).eval()(images(), output_hidden_states=True, output_attentions=True)
+    assert len(output.hidden_states) == 4 and output.attentions is None
+
+
+def test_predictions_of_an_evaluation_are_the_logits_alone(model):
+    names = {field.name for field in dataclasses.fields(TeViASegmentationOutput)}
+    assert names - {"loss", "logits"} == set(model.config.keys_to_ignore_at_inference)
+
+
+def test_forward_names_every_argument(model):
+    for network in (model, model.model):
+        parameters = inspect.signature(network.forward).parameters.values()
+        assert {"output_attentions", "output_hidden_states", "return_dict"} < {p.name for p in parameters}
+        assert not any(p.kind == p.VAR_KEYWORD for p in parameters) and not network.accepts_loss_kwargs
+
+
 def test_the_body_alone_is_the_decoder_without_a_head(model, text):
     output = model.model(images(), **text)
     assert output.last_hidden_state.shape == (2, 8, 16, 16) and output.has_text.all()
     assert [tuple(m.shape[1:]) for m in output.guided_features] == [(16, 2, 2), (8, 4, 4), (8, 8, 8)]
     assert torch.equal(model.decode_head(output.last_hidden_state)[0], model(images(), **text).logits)
-
-
-class LogitsOnly(torch.nn.Module):
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def forward(self, pixel_values, input_ids, attention_mask):
-        return self.model(pixel_values, input_ids, attention_mask).logits
-
-
-def test_an_exported_model_takes_other_batches_and_lengths(model, text):
-    dynamic = torch.export.Dim.DYNAMIC
-    shapes = {
-        "pixel_values": {0: dynamic},
-        "input_ids": {0: dynamic, 1: dynamic},
-        "attention_mask": {0: dynamic, 1: dynamic},
-    }
-    exported = torch.export.export(LogitsOnly(model), (images(), *text.values()), dynamic_shapes=shapes).module()
-    ids = torch.randint(5, 20, (3, 9))
-    assert_same(exported(images(3), ids, torch.ones_like(ids)), model(images(3), ids).logits)
 
 
 def test_decoder_channels_bring_large_backbone_maps_to_unit_variance():
@@ -388,16 +422,16 @@ def test_a_text_encoder_that_answers_in_tuples_by_its_config_is_read():
     assert TeViAForSegmentation(config).encode_text(torch.tensor([[2, 5, 3]])).shape == (1, 3, 8)
 
 
-def test_cross_attentions_are_shares_of_the_tokens_that_are_no_padding(tiny_model):
+def test_attentions_are_shares_of_the_tokens_that_are_no_padding(tiny_model):
     inputs = tiny_processor(64)([torch.zeros(40, 50)] * 2, ["left lung", "upper left lung and lower right lung"])
     outputs = tiny_model.eval()(**inputs, output_attentions=True)
     tokens = inputs["input_ids"].shape[1]
-    assert [tuple(a.shape) for a in outputs.cross_attentions] == [(2, 4, s, s, tokens) for s in (2, 4, 8)]
-    for attention in outputs.cross_attentions:
+    assert [tuple(a.shape) for a in outputs.attentions] == [(2, 4, s * s, tokens) for s in (2, 4, 8)]
+    for attention in outputs.attentions:
         torch.testing.assert_close(attention.sum(-1), torch.ones_like(attention[..., 0]))
         assert attention[0, ..., 4:].max() == 0 and attention[1].min() > 0
-    assert tiny_model(**inputs).cross_attentions is None
-    assert torch.equal(outputs.logits, tiny_model(**inputs).logits)
+    assert tiny_model(**inputs).attentions is None
+    assert_same(outputs.logits, tiny_model(**inputs).logits)
 
 
 def test_attention_weights_are_those_that_torch_applies(tiny_model):
@@ -409,3 +443,17 @@ def test_attention_weights_are_those_that_torch_applies(tiny_model):
         attention, query, key, value, padding, need_weights=True, average_attn_weights=False
     )
     torch.testing.assert_close(found, expected)
+
+
+VISION_ONLY = {
+    "encode_text": lambda model: model.encode_text(torch.ones(1, 3, dtype=torch.long)),
+    "text_parts": lambda model: model.model.text_parts,
+    "prepare_text": lambda model: model.model.prepare_text(None, None, 1),
+    "encoder_config": lambda model: model.config.encoder_config("text_config"),
+}
+
+
+@pytest.mark.parametrize("use", VISION_ONLY.values(), ids=VISION_ONLY)
+def test_what_reads_text_is_refused_by_a_vision_only_model(use):
+    with pytest.raises(ValueError, match="`use_text=False`.*build"):
+        use(TeViAForSegmentation(tiny_config(use_text=False)))

@@ -9,7 +9,7 @@ import pytest
 from layouts import SENTENCE, busi, film, lgg, save, square, write_table
 from PIL import Image
 
-from tevia_hf.data.features import decode_part
+from tevia_hf.data.decoding import decode_labels
 from tevia_hf.data.registry import list_examples
 from tevia_hf.data.splits import parse_fractions
 from tevia_hf.data.tables import read_table, sentences_for
@@ -32,7 +32,7 @@ def problems(listing):
 
 
 def splits(listing):
-    return {row["id"]: row["split"] for row in listing.rows}
+    return {example.id: example.split for example in listing.examples}
 
 
 def test_a_row_without_a_split_among_others_is_a_problem_and_moves_nobody(tmp_path):
@@ -49,20 +49,20 @@ def test_an_empty_column_of_splits_is_none(tmp_path):
 def test_splits_and_groups_are_read_whatever_their_capitals_and_blanks(tmp_path):
     listing = list_examples("folder", plain(tmp_path, Split=[" Train", "VAL "], GROUP=["ana ", " ben"]))
     assert splits(listing) == {"a": "train", "b": "val"}
-    assert [row["group"] for row in listing.rows] == ["ana", "ben"] and not listing.problems
+    assert [example.group for example in listing.examples] == ["ana", "ben"] and not listing.problems
 
 
 def test_the_pictures_of_a_group_stay_together(tmp_path):
     listing = list_examples("folder", plain(tmp_path, group=list("aabbccdd")), group_split=(0.5, 0.25, 0.25))
     of_group = {}
-    for row in listing.rows:
-        of_group.setdefault(row["group"], set()).add(row["split"])
+    for example in listing.examples:
+        of_group.setdefault(example.group, set()).add(example.split)
     assert len(of_group) == 4 and all(len(found) == 1 for found in of_group.values())
 
 
 def test_a_picture_without_a_group_is_its_own(tmp_path):
     listing = list_examples("folder", plain(tmp_path, group=["ana", None]))
-    assert [row["group"] for row in listing.rows] == ["ana", "b"]
+    assert [example.group for example in listing.examples] == ["ana", "b"]
 
 
 def test_slices_of_one_volume_stay_together(tmp_path):
@@ -74,8 +74,8 @@ def test_slices_of_one_volume_stay_together(tmp_path):
     names = [f"{name}.nii.gz#{number}" for name in "ab" for number in range(4)]
     write_table(tmp_path / "table.csv", names)
     listing = list_examples("folder", tmp_path, group_split=(0.5, 0.5, 0))
-    assert {row["group"] for row in listing.rows} == {"a", "b"}
-    assert len({(row["group"], row["split"]) for row in listing.rows}) == 2
+    assert {example.group for example in listing.examples} == {"a", "b"}
+    assert len({(example.group, example.split) for example in listing.examples}) == 2
 
 
 def lvit(root, **tables):
@@ -110,7 +110,7 @@ def test_an_example_of_two_splits_is_a_problem_of_both(tmp_path):
 def test_the_same_file_name_in_two_folders_of_splits_is_two_examples(tmp_path):
     table = {"Image": ["1.png"], "Description": [SENTENCE]}
     listing = list_examples("folder", lvit(tmp_path, Train=table, Test=table))
-    assert len(listing.rows) == 2 and not listing.problems
+    assert len(listing.examples) == 2 and not listing.problems
 
 
 def test_one_sentence_for_two_pictures_of_a_name_is_refused(tmp_path):
@@ -145,8 +145,8 @@ def test_brain_packages_are_split_by_patient(tmp_path):
         (tmp_path / "package" / folder).mkdir(parents=True, exist_ok=True)
         path.rename(tmp_path / "package" / folder / path.name)
     listing = list_examples("brain", tmp_path / "package", group_split=(0.5, 0, 0.5))
-    groups = {row["group"] for row in listing.rows}
-    assert len(groups) < len(listing.rows) and all(group.count("_") == 2 for group in groups)
+    groups = {example.group for example in listing.examples}
+    assert len(groups) < len(listing.examples) and all(group.count("_") == 2 for group in groups)
 
 
 def test_several_masks_of_an_lgg_slice_are_joined(tmp_path):
@@ -156,8 +156,9 @@ def test_several_masks_of_an_lgg_slice_are_joined(tmp_path):
     second = np.zeros(first.shape, np.uint8)
     second[:3, :3] = 255
     save(mask.with_name(f"{mask.stem}_1.tif"), second)
-    row = next(row for row in list_examples("brain", tmp_path).rows if row["id"] == mask.stem.removesuffix("_mask"))
-    assert np.array_equal(decode_part(row, "mask") > 0, first | (second > 0))
+    examples = list_examples("brain", tmp_path).examples
+    (example,) = [example for example in examples if example.id == mask.stem.removesuffix("_mask")]
+    assert np.array_equal(decode_labels(example.row(), 1) > 0, first | (second > 0))
 
 
 def test_joined_masks_keep_what_is_not_to_be_counted(tmp_path):
@@ -169,8 +170,9 @@ def test_joined_masks_keep_what_is_not_to_be_counted(tmp_path):
     other = np.zeros_like(labels)
     other[0, 0] = other[2, 0] = 1
     save(mask.with_name(f"{mask.stem}_1.png"), other)
-    row = next(row for row in list_examples("breast", tmp_path).rows if row["id"] == mask.stem.removesuffix("_mask"))
-    joined = decode_part(row, "mask")
+    examples = list_examples("breast", tmp_path).examples
+    (example,) = [example for example in examples if example.id == mask.stem.removesuffix("_mask")]
+    joined = decode_labels(example.row(), 1)
     assert joined[0, :5].tolist() == [1, 255, 255, 255, 0] and joined[1:3, 0].tolist() == [1, 1]
 
 

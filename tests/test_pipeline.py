@@ -13,7 +13,9 @@ from tiny import tiny_config, tiny_processor, tiny_reader
 from transformers import pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
-from tevia_hf import TeViAForSegmentation, TeViASegmentationPipeline
+from tevia_hf import TeViAForSegmentation, TeViASegmentationPipeline, load_segmentation_dataset
+from tevia_hf.data.features import FEATURES
+from tevia_hf.pipeline_tevia import ROW_KEYS
 
 TASK = "text-guided-image-segmentation"
 TEXTS = ["upper left lung", "two infected areas, lower right lung", None]
@@ -137,6 +139,38 @@ def test_a_picture_of_16_bits_is_the_same_from_an_address_and_from_a_path(segmen
     ):
         with pytest.raises(ValueError, match=message):
             segment(f"{address}/{name}", TEXTS[0])
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"image": FILMS[0], "prompt": TEXTS[0]},
+        {"image": FILMS[0], "caption": TEXTS[0]},
+        {"image": FILMS[0], "Text": TEXTS[0]},
+        {"image": FILMS[0], "texts": TEXTS[0], "mask": None},
+        {"image": FILMS[0], "text": TEXTS[0], "prompt": TEXTS[1]},
+        {"img": FILMS[0], "text": TEXTS[0]},
+        {"images": FILMS[0], "text": TEXTS[0]},
+    ],
+)
+def test_a_mapping_with_other_keys_is_refused_with_those_to_use(segment, row):
+    for inputs in (row, [{"image": FILMS[0], "text": TEXTS[0]}, row], (r for r in [row])):
+        with pytest.raises(ValueError, match=r"Input [01] has .* give {\"image\": ..., \"text\": ...}"):
+            list(segment(inputs))
+
+
+def test_rows_of_a_data_set_are_taken_with_all_their_columns(segment):
+    rows = load_segmentation_dataset("synthetic", split="train", count=2)
+    assert set(rows.column_names) == set(ROW_KEYS) == set(FEATURES)
+    expected = [mask_of(segment(row["image"], row["text"])) for row in rows]
+    for inputs in (rows, list(rows), (row for row in rows)):
+        assert all(np.array_equal(mask_of(found), mask) for found, mask in zip(segment(inputs), expected, strict=True))
+
+
+@pytest.mark.parametrize("size", [(40, 3), (3, 40), (4, 4)])
+def test_a_picture_as_narrow_as_channels_are_many_is_read_as_it_lies(segment, size):
+    (entry,) = segment(film(0, *size), TEXTS[0])
+    assert entry["mask"].size == size[::-1]
 
 
 def test_one_sentence_serves_all_pictures(segment):

@@ -7,14 +7,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from huggingface_hub.errors import StrictDataclassFieldValidationError
 from PIL import Image
-from transformers import AutoImageProcessor, AutoProcessor, BertConfig, BertTokenizer, PreTrainedConfig
+from tiny import tiny_processor, tiny_reader
+from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer, BertConfig, BertTokenizer, PreTrainedConfig
 
 from tevia_hf.image_processing_tevia import TeViAImageProcessor
 from tevia_hf.processing_tevia import TeViAProcessor
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "upper", "lower", "left", "right", "lung", "and", "infection"]
 VOCABULARY = {word: index for index, word in enumerate(WORDS)}
+SETTING_ERRORS = (ValueError, StrictDataclassFieldValidationError)
 SHORT, LONG = "upper left lung", "upper left lung and lower right lung and infection"
 
 
@@ -120,6 +123,125 @@ def test_image_settings_may_be_given_for_one_call(processor, images):
     assert processor(images, size={"height": 8, "width": 4}).pixel_values.shape == (3, 3, 8, 4)
     with pytest.raises(TypeError, match="sise"):
         processor(images, sise=8)
+
+
+@pytest.mark.parametrize(
+    ("options", "tokens"),
+    [
+        ({}, 5),
+        ({"padding": "longest"}, 5),
+        ({"padding": "max_length"}, 8),
+        ({"padding": "max_length", "max_length": 6}, 6),
+        ({"pad_to_multiple_of": 4}, 8),
+        ({"max_length": 8, "truncation": "longest_first"}, 5),
+        ({"text_kwargs": {"padding": "max_length", "max_length": 7}}, 7),
+        ({"common_kwargs": {"return_tensors": "pt"}, "padding": "max_length"}, 8),
+    ],
+)
+def test_options_of_the_tokenizer_are_obeyed(processor, images, options, tokens):
+    for given in ([SHORT, "lung", None], [SHORT, "lung", ""]):
+        inputs = processor(images, given, **options)
+        assert inputs.input_ids.shape == inputs.attention_mask.shape == (3, tokens)
+        assert inputs.attention_mask.sum(dim=1).tolist() == [5, 3, 0]
+
+
+def test_options_may_be_named_apart_for_text_and_images(processor, images):
+    apart = processor(images, [SHORT] * 3, text_kwargs={"padding": "max_length"}, images_kwargs={"size": 8})
+    flat = processor(images, [SHORT] * 3, padding="max_length", size=8)
+    assert apart.pixel_values.shape == (3, 3, 8, 8)
+    assert all(torch.equal(apart[name], flat[name]) for name in flat)
+    mixed = processor(images, [SHORT] * 3, images_kwargs={"return_tensors": "np"})
+    assert type(mixed.pixel_values) is np.ndarray and type(mixed.input_ids) is torch.Tensor
+    with pytest.raises(ValueError, match="padding was passed two times"):
+        processor(images, [SHORT] * 3, padding=True, text_kwargs={"padding": "max_length"})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"paddding": True},
+        {"return_offsets_mapping": True},
+        {"padding_side": "left"},
+        {"do_rescale": False},
+        {"text_kwargs": {"size": 8}},
+        {"images_kwargs": {"padding": "max_length"}},
+        {"videos_kwargs": {}},
+        {"segmentation_map": None},
+    ],
+)
+def test_options_that_do_not_exist_are_refused_with_those_that_do(processor, images, options):
+    with pytest.raises(TypeError, match=r"takes no \w+: give any of (padding|do_resize), .*return_tensors") as caught:
+        processor(images, [SHORT] * 3, **options)
+    assert "Kwargs" not in str(caught.value) and "__init__" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_length": 9}, "`max_length` is 9 tokens, of which the model reads 8 .*give at most 8"),
+        ({"max_length": 9, "padding": "max_length"}, "`max_length` is 9 tokens"),
+        ({"truncation": False}, "The longest text is 11 tokens, of which the model reads 8 .*`truncation` at True"),
+        ({"truncation": False, "pad_to_multiple_of": 6}, "The longest text is 12 tokens"),
+        ({"max_length": 2}, "leaves no token of the text: give 3 or more"),
+        ({"padding": "longst"}, "longst is not a valid PaddingStrategy"),
+        ({"max_length": "6"}, "Field 'max_length' with value '6'"),
+    ],
+)
+def test_tokens_beyond_what_the_model_reads_are_refused(processor, options, message):
+    with pytest.raises(SETTING_ERRORS, match=message):
+        processor(text=LONG, **options)
+
+
+def test_text_longer_than_the_asked_length_is_truncated_with_a_warning(processor):
+    with pytest.warns(UserWarning, match="truncated to the limit of 4: .*raise `max_length`, to 8 at most"):
+        inputs = processor(text=SHORT, max_length=4)
+    assert [WORDS[token] for token in inputs.input_ids[0]] == ["[CLS]", "upper", "left", "[SEP]"]
+
+
+def test_a_length_that_an_encoder_was_trained_with_neither_limits_nor_lengthens_texts(images, text_encoder, tmp_path):
+    settings = json.loads((text_encoder / "tokenizer_config.json").read_text())
+    (text_encoder / "tokenizer_config.json").write_text(json.dumps(settings | {"max_length": 4}))
+    short = TeViAProcessor.from_encoders(tmp_path, text_encoder, max_text_length=8)
+    long = TeViAProcessor(TeViAImageProcessor(), AutoTokenizer.from_pretrained(text_encoder, max_length=9))
+    long.tokenizer.model_max_length = 8
+    for processor in (short, long):
+        assert processor(text=SHORT, padding="max_length").input_ids.shape == (1, 8)
+
+
+def test_defaults_given_on_loading_reach_both_parts(processor, images, tmp_path):
+    processor.save_pretrained(tmp_path)
+    settings = {"size": 8, "do_antialias": False, "padding": "max_length", "model_max_length": 7}
+    loaded = TeViAProcessor.from_pretrained(tmp_path, **settings)
+    inputs = loaded(images, [SHORT] * 3)
+    assert inputs.pixel_values.shape == (3, 3, 8, 8) and not loaded.image_processor.do_antialias
+    assert inputs.input_ids.shape == (3, 7)
+    given = TeViAImageProcessor(size=12)
+    assert TeViAProcessor.from_pretrained(tmp_path, image_processor=given).image_processor is given
+
+
+def test_what_the_parts_give_alone_is_what_the_model_takes(images, tmp_path):
+    model, processor = tiny_reader(), tiny_processor()
+    processor.save_pretrained(tmp_path)
+    model.save_pretrained(tmp_path)
+    expected = model(**processor(images[:2], ["left lung", "upper left lung"])).logits
+    for processor_class in (AutoProcessor, TeViAProcessor):
+        loaded = processor_class.from_pretrained(tmp_path)
+        loaded.save_pretrained(tmp_path / "again")
+        for folder in (tmp_path, tmp_path / "again"):
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+            tokens = tokenizer(["left lung", "upper left lung"], padding=True, return_tensors="pt")
+            pixels = AutoImageProcessor.from_pretrained(folder)(images[:2])
+            assert torch.equal(model(**pixels, **tokens).logits, expected)
+            one = AutoTokenizer.from_pretrained(folder)("left lung", return_tensors="pt")
+            assert set(one) == set(loaded.tokenizer("left lung")) == {"input_ids", "attention_mask"}
+
+
+def test_saving_leaves_the_processor_as_it_was(processor, tmp_path):
+    processor.save_pretrained(tmp_path)
+    loaded = TeViAProcessor.from_pretrained(tmp_path)
+    before = loaded.to_dict()
+    loaded.save_pretrained(tmp_path / "again")
+    assert loaded.to_dict() == before == TeViAProcessor.from_pretrained(tmp_path / "again").to_dict()
 
 
 def test_numpy_arrays_are_returned_on_request(processor, images):

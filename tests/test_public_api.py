@@ -1,20 +1,15 @@
 import ast
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import tevia_hf
 
-HELP = """
-import sys
-from tevia_hf.cli.main import main
-sys.argv = ["tevia", "--help"]
-try:
-    main()
-except SystemExit as end:
-    assert not end.code, end.code
-"""
+HEAVY = {"torch", "transformers", "numpy", "datasets", "monai"}
+NEEDED_BY_NO_MODEL = {"datasets", "monai", "gradio", "pandas", "matplotlib", "evaluate", "peft", "pydicom", "nibabel"}
 
 
 def modules_loaded_by(code: str) -> set[str]:
@@ -33,11 +28,26 @@ def names_editors_see() -> set[str]:
     return {f"{node.module}.{alias.name}" for node in imports for alias in node.names}
 
 
-@pytest.mark.parametrize("code", ["import tevia_hf", HELP], ids=["import tevia_hf", "tevia --help"])
-def test_neither_importing_nor_asking_for_help_imports_torch(code):
-    loaded = modules_loaded_by(code)
-    assert "tevia_hf" in loaded
-    assert not loaded & {"torch", "transformers", "datasets", "monai"}
+def modules_loaded_by_command(*words: str) -> set[str]:
+    code = (
+        f"import runpy, sys\nsys.argv = ['tevia', *{words}]\n"
+        "try:\n    runpy.run_module('tevia_cli', run_name='__main__')\n"
+        "except SystemExit as end:\n    assert not end.code, end.code"
+    )
+    return modules_loaded_by(code)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["train", "--help"]], ids=" ".join)
+def test_help_and_version_do_not_wait_for_torch(words):
+    loaded = modules_loaded_by_command(*words)
+    assert "tevia_cli.main" in loaded and "tevia_hf" not in loaded
+    assert not loaded & HEAVY
+
+
+def test_importing_the_package_loads_what_a_model_needs_alone():
+    loaded = modules_loaded_by("import tevia_hf")
+    assert {"torch", "transformers", "tevia_hf.modeling_tevia"} <= loaded
+    assert not loaded & NEEDED_BY_NO_MODEL
 
 
 @pytest.mark.parametrize("name", tevia_hf.__all__)
@@ -57,8 +67,11 @@ NEWCOMERS_IMPORTS = (
     "from tevia_hf import segmentation_metrics, TeViAProcessor",
     "import importlib, tevia_hf; importlib.reload(tevia_hf); import transformers",
     "import sys, tevia_hf; del sys.modules['tevia_hf']; import tevia_hf; import transformers",
+    "import sys, tevia_hf; [sys.modules.pop(name) for name in [*sys.modules] if 'tevia_hf' in name]; import tevia_hf",
+    "import tevia_cli.main, tevia_hf.configuration_tevia",
+    "from tevia_hf.io import read_image",
     """
-import threading, tevia_hf
+import threading
 halves = ["import transformers; transformers.AutoModel", "from tevia_hf import TeViAConfig"]
 failed = []
 def run(code):
@@ -83,18 +96,31 @@ def test_the_auto_classes_know_tevia_whatever_is_imported_first(code):
     assert "tevia_hf.auto" in modules_loaded_by(f"{code}\n{known}")
 
 
-@pytest.mark.parametrize("module", ["configuration_tevia", "modeling_tevia", "auto", "training.recipe", "data.collate"])
+@pytest.mark.parametrize("module", ["modeling_tevia", "auto", "training.recipe", "data.collate"])
 def test_every_module_can_be_the_first_that_is_imported(module):
     assert f"tevia_hf.{module}" in modules_loaded_by(f"import tevia_hf.{module}")
 
 
-def test_transformers_is_imported_even_where_tevia_cannot_be():
+@pytest.mark.parametrize(
+    ("module", "error"),
+    [("auto", "TypeError"), ("configuration_tevia", "ImportError"), ("pipeline_tevia", "SystemExit")],
+)
+def test_transformers_is_imported_even_where_tevia_cannot_be(module, error, tmp_path):
+    package = tmp_path / "tevia_hf"
+    shutil.copytree(Path(tevia_hf.__file__).parent, package)
+    (package / f"{module}.py").write_text(f"raise {error}('broken')")
     code = (
-        "import sys, warnings, tevia_hf\nsys.modules['tevia_hf.auto'] = None\n"
-        "with warnings.catch_warnings(record=True) as told:\n    import transformers\n"
-        "assert 'cannot be registered' in str(told[-1].message)"
+        f"import sys\nsys.path.insert(0, {str(tmp_path)!r})\n"
+        f"try:\n    import tevia_hf\nexcept {error} as error:\n    assert 'broken' in str(error)\n"
+        "else:\n    raise SystemExit('no error')\n"
+        "import transformers\ntransformers.AutoConfig.for_model('bert')\n"
     )
     assert "transformers" in modules_loaded_by(code)
+
+
+def test_nothing_listens_for_the_import_of_other_packages():
+    code = "import sys, transformers\nbefore = list(sys.meta_path)\nimport tevia_hf\nassert sys.meta_path == before"
+    assert "tevia_hf" in modules_loaded_by(code)
 
 
 def test_transformers_alone_is_left_as_it_is():

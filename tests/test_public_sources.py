@@ -10,7 +10,8 @@ from tiny import tiny_processor
 
 from tevia_hf import load_segmentation_dataset
 from tevia_hf.data.brain import finding, patient
-from tevia_hf.data.features import decode_part, lesion_pixels, spacing_of, undecoded, verify_examples
+from tevia_hf.data.decoding import decode_image, decode_labels
+from tevia_hf.data.features import spacing_of, undecoded, verify_examples
 from tevia_hf.data.monuseg import patient as slide_patient
 from tevia_hf.data.mosmed import study
 from tevia_hf.data.registry import list_examples
@@ -30,7 +31,8 @@ def test_every_layout_loads_pairs_that_training_takes(tmp_path, name, write):
 
 
 def masks_by_id(name, root):
-    return {row["id"]: lesion_pixels(decode_part(row, "mask")) for row in list_examples(name, root).rows}
+    examples = list_examples(name, root).examples
+    return {example.id: decode_labels(example.row(), num_labels=1) == 1 for example in examples}
 
 
 def test_three_channel_masks_hold_the_lesion_once(tmp_path):
@@ -55,41 +57,48 @@ def test_masks_with_an_alpha_channel_are_joined_by_their_colours(tmp_path):
     np.testing.assert_array_equal(masks["benign (2)"], (square() | square(40) | square(20)) > 0)
 
 
-def test_masks_of_other_values_are_not_joined(tmp_path):
-    busi(tmp_path)
-    save(tmp_path / "Dataset_BUSI_with_GT" / "benign" / "benign (2)_mask_1.png", square(value=100))
-    problems = list_examples("breast", tmp_path).problems
-    assert len(problems) == 1 and "benign (2)_mask_1.png holds values other than 0, 1 and 255" in problems[0].text
+def damaged_masks(root, pixels):
+    """What reading says of a benign image one of whose three masks is replaced."""
+    busi(root)
+    save(root / "Dataset_BUSI_with_GT" / "benign" / "benign (2)_mask_1.png", pixels)
+    listing = list_examples("breast", root)
+    assert not listing.problems  # no file was opened
+    (example,) = [example for example in listing.examples if example.id == "benign (2)"]
+    with pytest.raises(ValueError, match=r"mask of example 'benign \(2\)'") as caught:
+        decode_labels(example.row(), num_labels=1)
+    with pytest.raises(ValueError, match=r"1 problem:\n  mask of example 'benign \(2\)'"):
+        verify_examples(listing.dataset(example.split), tiny_processor())
+    return str(caught.value)
 
 
-def test_masks_of_two_sizes_cannot_be_joined_and_are_named(tmp_path):
-    busi(tmp_path)
-    save(tmp_path / "Dataset_BUSI_with_GT" / "benign" / "benign (2)_mask_1.png", square()[:20])
-    with pytest.raises(ValueError, match=r"(?s)masks of 'benign \(2\)' cannot be joined: benign \(2\)_mask.png is"):
-        for split in ("train", "val", "test"):
-            load_segmentation_dataset("breast", tmp_path, split)
+def test_masks_of_other_values_are_not_joined_and_the_file_is_named(tmp_path):
+    assert "benign (2)_mask_1.png holds 1 values that are no labels (100)" in damaged_masks(tmp_path, square(value=100))
+
+
+def test_masks_of_two_sizes_are_not_joined(tmp_path):
+    assert "48 x 64, 20 x 64, 48 x 64 pixels" in damaged_masks(tmp_path, square()[:20])
 
 
 def test_classes_come_from_folder_name_or_record(tmp_path):
     busi(tmp_path / "busi")
     figshare(tmp_path / "figshare")
     lgg(tmp_path / "lgg")
-    classes = {row["id"]: row["finding"] for row in list_examples("breast", tmp_path / "busi").rows}
+    classes = {found.id: found.finding for found in list_examples("breast", tmp_path / "busi").examples}
     assert (classes["benign (1)"], classes["malignant (1)"], classes["normal (1)"]) == ("benign", "malignant", None)
-    kinds = {row["id"]: row["finding"] for row in list_examples("brain", tmp_path / "figshare").rows}
+    kinds = {found.id: found.finding for found in list_examples("brain", tmp_path / "figshare").examples}
     assert [kinds[number] for number in "123"] == ["glioma", "pituitary", "meningioma"]
-    assert {row["finding"] for row in list_examples("brain", tmp_path / "lgg").rows} == {"glioma"}
+    assert {found.finding for found in list_examples("brain", tmp_path / "lgg").examples} == {"glioma"}
     assert (finding("image_Meningioma_3"), finding("image_3")) == ("meningioma", None)
 
 
 def test_records_are_shown_upright_with_all_their_values(tmp_path):
     figshare(tmp_path)
-    rows = {row["id"]: row for row in list_examples("brain", tmp_path).rows}
-    image = decode_part(rows["3"], "image")
+    examples = {example.id: example for example in list_examples("brain", tmp_path).examples}
+    image = decode_image(examples["3"].row())
     assert image.dtype == np.int16
     np.testing.assert_array_equal(image, film("3").astype(np.int16) * 20)
-    np.testing.assert_array_equal(decode_part(rows["3"], "mask"), square(3) > 0)
-    assert rows["3"]["group"] == rows["4"]["group"] == "102"
+    np.testing.assert_array_equal(decode_labels(examples["3"].row(), 1), square(3) > 0)
+    assert examples["3"].group == examples["4"].group == "102"
 
 
 def test_a_damaged_record_is_a_problem_of_its_own(tmp_path):
@@ -116,11 +125,11 @@ def test_groups_are_patients_or_studies(group_of, name, group):
 
 def test_slices_stay_with_their_patient(tmp_path):
     lgg(tmp_path)
-    rows = list_examples("brain", tmp_path).rows
-    assert [row["id"] for row in rows[:3]] == [f"TCGA_CS_4941_19960909_{number}" for number in (1, 2, 10)]
-    for group in {row["group"] for row in rows}:
-        assert len({row["split"] for row in rows if row["group"] == group}) == 1
-    assert len({row["split"] for row in rows}) == 3
+    examples = list_examples("brain", tmp_path).examples
+    assert [example.id for example in examples[:3]] == [f"TCGA_CS_4941_19960909_{number}" for number in (1, 2, 10)]
+    for group in {example.group for example in examples}:
+        assert len({example.split for example in examples if example.group == group}) == 1
+    assert len({example.split for example in examples}) == 3
 
 
 def test_a_set_with_splits_is_divided_anew_on_request(tmp_path):
@@ -129,11 +138,11 @@ def test_a_set_with_splits_is_divided_anew_on_request(tmp_path):
     save(tmp_path / "Test_Folder" / "img" / row["id"], film(row["id"]))
     save(tmp_path / "Test_Folder" / "labelcol" / row["id"], square(channels=3))
     write_table(tmp_path / "Test_Folder" / "Test_text.xlsx", ["Jun_radiopaedia_case1_3.png", row["id"]])
-    published = list_examples("mosmed", tmp_path).rows
-    assert len({row["split"] for row in published if row["group"] == "Morozov_study_0017"}) == 2
+    published = list_examples("mosmed", tmp_path).examples
+    assert len({found.split for found in published if found.group == "Morozov_study_0017"}) == 2
     divided = list_examples("mosmed", tmp_path, group_split=(0.5, 0.25, 0.25))
-    assert len({row["split"] for row in divided.rows if row["group"] == "Morozov_study_0017"}) == 1
-    assert {row["id"] for row in divided.rows} == {row["id"] for row in published}
+    assert len({found.split for found in divided.examples if found.group == "Morozov_study_0017"}) == 1
+    assert {found.id for found in divided.examples} == {found.id for found in published}
     sizes = [len(load_segmentation_dataset("mosmed", tmp_path, split, group_split=(0.5, 0.25, 0.25)))
              for split in ("train", "val", "test")]  # fmt: skip
     assert sum(sizes) == 6 and min(sizes) > 0
@@ -141,7 +150,7 @@ def test_a_set_with_splits_is_divided_anew_on_request(tmp_path):
 
 def test_sentences_of_a_table_take_the_place_of_the_sets_own(tmp_path):
     lgg(tmp_path)
-    ids = [row["id"] for row in list_examples("brain", tmp_path).rows]
+    ids = [example.id for example in list_examples("brain", tmp_path).examples]
     write_table(tmp_path / "mine.csv", [f"{name}_mask.tif" for name in ids], "MRI displaying no tumor.")
     dataset = load_segmentation_dataset("brain", tmp_path, sentences=tmp_path / "mine.csv")
     assert set(dataset["text"]) == {"MRI displaying no tumor."}
@@ -158,7 +167,7 @@ def test_own_sentences_make_a_missing_table_no_matter(tmp_path):
     (tmp_path / "Train_Folder" / "Train_text.xlsx").unlink()
     with pytest.raises(ValueError, match="no table of sentences for the split 'train'"):
         load_segmentation_dataset("monuseg", tmp_path)
-    names = [row["id"] + ".png" for row in list_examples("monuseg", tmp_path).rows]
+    names = [f"{example.id}.png" for example in list_examples("monuseg", tmp_path).examples]
     write_table(tmp_path / "mine.csv", names)
     assert load_segmentation_dataset("monuseg", tmp_path, sentences=tmp_path / "mine.csv")["text"][:] == [SENTENCE]
 
@@ -230,9 +239,9 @@ def test_slices_of_volumes_are_examples_with_spacing_and_window(tmp_path):
     verify_examples(dataset, tiny_processor())
     example = undecoded(dataset)[1]
     assert spacing_of(example) == (2.0, 0.5)
-    np.testing.assert_array_equal(decode_part(example, "mask"), labels[::-1, ::-1, 3].T)
+    np.testing.assert_array_equal(decode_labels(example, 1), labels[::-1, ::-1, 3].T)
     seen = np.clip((volume[::-1, ::-1, 3].T + 500) / 1000, 0, 1)
-    np.testing.assert_allclose(decode_part(example, "image"), seen, atol=1e-6)
+    np.testing.assert_allclose(decode_image(example), seen, atol=1e-6)
     np.testing.assert_allclose(np.asarray(dataset[1]["image"]), seen, atol=1e-6)
     np.testing.assert_array_equal(np.asarray(dataset[1]["mask"]), labels[::-1, ::-1, 3].T)
     assert Path(example["image"]["path"]).name == "scan.nii.gz#3@0,1000"

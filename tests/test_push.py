@@ -28,7 +28,7 @@ CARD = {
     "limits": ["None of its masks mean anything."],
     "example": "upper left lung",
 }
-PUSH = "import sys; from tevia_hf.cli.main import main; sys.exit(main(sys.argv[1:]))"
+PUSH = "import sys; from tevia_cli.main import main; sys.exit(main(sys.argv[1:]))"
 TRAINER_PUSH = """
 import sys
 from tevia_hf import TeViAForSegmentation, TeViAProcessor, build_trainer, load_segmentation_dataset

@@ -13,8 +13,8 @@ import yaml
 from tiny import tiny_text_config, tiny_tokenizer, tiny_vision_config
 from transformers import BertModel, ConvNextModel
 
+from tevia_cli.main import build_parser, main
 from tevia_hf import load_segmentation_dataset
-from tevia_hf.cli.main import build_parser, main
 from tevia_hf.training.arguments import parse_recipe
 
 ROOT = Path(__file__).parents[1]

@@ -10,7 +10,7 @@ from tevia_hf.data.synthetic import synthetic_dataset
 from tevia_hf.io.output_dir import claim_output_dir
 from tevia_hf.training.arguments import DataArguments, as_mapping, parse_recipe
 from tevia_hf.training.checkpoints import last_complete_checkpoint
-from tevia_hf.training.recipe import build_augmentation, load_splits
+from tevia_hf.training.recipe import build_augmentation, prepare_datasets
 
 RECIPE = """\
 vision_model: some/vision
@@ -242,16 +242,19 @@ def test_no_limit_or_a_large_one_keeps_every_example(pictures, limit):
     assert list(sample(pictures, limit, 0)["id"]) == list(pictures["id"])
 
 
-def test_each_split_has_its_own_limit():
-    arguments = DataArguments(max_train_samples=5, max_eval_samples=3)
-    train, held_out = load_splits(arguments, 0, tiny_processor())
+def splits_of(recipe):
+    return prepare_datasets(recipe, tiny_processor(), True, None, None)
+
+
+def test_each_split_has_its_own_limit(write):
+    train, held_out = splits_of(parse_recipe(write(RECIPE), ["--max_train_samples", "5", "--max_eval_samples", "3"]))
     assert len(train) == 5 and len(held_out) == 3
     assert all("-train-" in name for name in train["id"]) and all("-val-" in name for name in held_out["id"])
 
 
-def test_training_and_validating_on_one_split_is_possible():
-    arguments = DataArguments(train_split="val", eval_split="val", max_train_samples=5, max_eval_samples=3)
-    train, held_out = load_splits(arguments, 0, tiny_processor())
+def test_training_and_validating_on_one_split_is_possible(write):
+    limits = "--train_split val --eval_split val --max_train_samples 5 --max_eval_samples 3"
+    train, held_out = splits_of(parse_recipe(write(RECIPE), limits.split()))
     assert len(train) == 5 and len(held_out) == 3
 
 

@@ -147,5 +147,5 @@ def test_cached_features_give_the_logits_of_token_ids(model, sentences):
 def test_no_data_worker_is_made_to_run_the_encoder_on_a_gpu(device, workers, varied, is_cached, tiny_model):
     args = SimpleNamespace(device=torch.device(device), dataloader_num_workers=workers)
     augmentation = TextAwareAugmentation() if varied else None
-    cache = text_feature_cache(tiny_model, tiny_processor(), args, augmentation)
+    cache = text_feature_cache(tiny_model, tiny_processor(), args, augmentation is not None)
     assert (cache is not None) == is_cached

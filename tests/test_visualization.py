@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.ndimage import gaussian_filter, minimum_filter
 
 from tevia_hf.visualization import LABEL_COLOURS, REFERENCE_COLOUR, contact_sheet, heat_map, overlay
 
@@ -31,6 +32,15 @@ def test_only_the_masked_area_is_coloured():
     picture = overlay(grey(), square(100, 300))
     assert picture.mode == "RGB" and picture.size == (SIDE, SIDE)
     assert (changed(picture) == (square(100, 300) > 0)).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 9), (40, 60), (384, 500), (300, 1300)])
+def test_an_outline_is_what_a_square_erosion_takes_off_also_at_the_edge_of_the_image(shape):
+    area = gaussian_filter(np.random.default_rng(0).random(shape), 3) > 0.5
+    picture = overlay(np.zeros(shape, np.uint8), area, longest_side=max(shape))
+    width = 2 * max(2, max(shape) // 200) + 1
+    expected = area & ~minimum_filter(area, width, mode="constant", cval=0)
+    assert expected.any() and (has_colour(picture, LABEL_COLOURS[0]) == expected).all()
 
 
 def test_the_fill_is_translucent_and_its_outline_solid():

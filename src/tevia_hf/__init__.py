@@ -1,18 +1,10 @@
 """TeViA: text-guided segmentation of medical images, for the Hugging Face libraries.
 
-The public names are imported on first use, so that `import tevia_hf` loads neither torch nor transformers. Where
-transformers is imported too, before or after, its Auto classes and `pipeline` know TeViA.
+After `import tevia_hf` the Auto classes and `pipeline` of transformers know TeViA. What needs more than the model does,
+such as data sets and training, is imported on first use.
 """
 
-import sys
-import warnings
-from collections.abc import Callable
-from functools import partial
 from importlib import import_module
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec
-from importlib.util import find_spec
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -49,6 +41,7 @@ if TYPE_CHECKING:
     from .pipeline_tevia import TeViASegmentationPipeline as TeViASegmentationPipeline
     from .processing_tevia import TeViAProcessor as TeViAProcessor
     from .training.callbacks import MomentumPrototypeCallback as MomentumPrototypeCallback
+    from .training.observing import LossLoggingCallback as LossLoggingCallback
     from .training.recipe import train_from_recipe as train_from_recipe
     from .training.trainer import build_trainer as build_trainer
     from .visualization import heat_map as heat_map
@@ -66,6 +59,7 @@ _MODULE_OF = {
     "TeViAPrototypeMemory": "alignment_tevia",
     "TeViASegmentationOutput": "modeling_tevia",
     "TeViASegmentationPipeline": "pipeline_tevia",
+    "LossLoggingCallback": "training.observing",
     "MomentumPrototypeCallback": "training.callbacks",
     "METRICS": "metrics",
     "TEXT_CONDITIONS": "evaluation.text_conditions",
@@ -102,11 +96,7 @@ __all__ = ["__version__", *_MODULE_OF]
 def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = _MODULE_OF[name]
-    if module.endswith("_tevia"):
-        import_module("transformers")  # first, as everywhere: two threads must not wait for each other's half
-        import_module(f"{__name__}.auto")
-    globals()[name] = value = getattr(import_module(f"{__name__}.{module}"), name)
+    globals()[name] = value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
     return value
 
 
@@ -114,34 +104,6 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-class _RegistersWithTransformers(MetaPathFinder):
-    """Imports `tevia_hf.auto` as soon as transformers is imported, which may be long after this package."""
-
-    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        if fullname != "transformers":
-            return None
-        sys.meta_path.remove(self)
-        try:
-            spec = find_spec(fullname)
-        finally:
-            sys.meta_path.insert(0, self)
-        if spec is not None and spec.loader is not None:
-            execute = spec.loader.exec_module
-            spec.loader.exec_module = partial(_execute_and_register, execute)  # type: ignore[method-assign]
-        return spec
-
-
-def _execute_and_register(execute: Callable[[ModuleType], None], module: ModuleType) -> None:
-    execute(module)
-    # A module of the kernel that is the first to ask for transformers cannot be registered half-way through.
-    if not any(name.startswith(f"{__name__}.") and name.endswith("_tevia") for name in sys.modules):
-        try:
-            import_module(f"{__name__}.auto")
-        except ImportError as error:
-            warnings.warn(f"transformers is imported, but TeViA cannot be registered with it: {error}", stacklevel=2)
-
-
-if "transformers" in sys.modules:
-    import_module(f"{__name__}.auto")
-elif not any(type(finder).__name__ == _RegistersWithTransformers.__name__ for finder in sys.meta_path):
-    sys.meta_path.insert(0, _RegistersWithTransformers())
+# First, and whole: while another thread imports it, `from transformers import ...` would find it half made.
+import_module("transformers")
+import_module(f"{__name__}.auto")

@@ -7,14 +7,16 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import initialization as init
 
+from .labels_tevia import is_lesion
+
 # Grid side and head channels of the authors' vectors, coarse scale first: side * side * channels = 768, 384, 192.
 HEAD_GRIDS = ((16, 3), (8, 6), (8, 3))
 GATE_EPSILON = 1e-6
 
 
-def foreground_mask(labels: torch.Tensor, ignore_index: int = 255) -> torch.Tensor:
+def foreground_mask(labels: torch.Tensor) -> torch.Tensor:
     """1 where a pixel belongs to any foreground class, `(batch, 1, height, width)` float."""
-    return ((labels > 0) & (labels != ignore_index)).unsqueeze(1).float()
+    return is_lesion(labels).unsqueeze(1).float()
 
 
 def channel_representation(features: torch.Tensor, foreground: torch.Tensor) -> torch.Tensor:

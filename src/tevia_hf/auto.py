@@ -1,9 +1,12 @@
 """Makes transformers' Auto classes and pipelines know TeViA; importing this module is all it takes.
 
 Each class is also registered for saving its code: what `save_pretrained` writes loads without this package by
-`trust_remote_code=True`.
+`trust_remote_code=True`. With this package the image processor reads files by `tevia_hf.io.read_image`.
 """
 
+from typing import Any
+
+import numpy as np
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -15,9 +18,18 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 from .configuration_tevia import TeViAConfig
 from .image_processing_tevia import TeViAImageProcessor
+from .io import read_image
 from .modeling_tevia import TeViAForSegmentation, TeViAModel
 from .pipeline_tevia import TASK, TeViASegmentationPipeline
 from .processing_tevia import TeViAProcessor
+
+
+def read_file(path: Any, is_mask: bool = False) -> np.ndarray:
+    """The pixels of any file that this package knows; slice and window may follow the path (`io.parse_address`)."""
+    return read_image(path, is_mask).array
+
+
+TeViAImageProcessor.file_reader = staticmethod(read_file)
 
 AutoConfig.register(TeViAConfig.model_type, TeViAConfig, exist_ok=True)
 AutoModel.register(TeViAConfig, TeViAModel, exist_ok=True)

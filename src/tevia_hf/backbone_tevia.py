@@ -9,10 +9,11 @@ from torch import nn
 from transformers import PreTrainedConfig
 
 from .encoder_loading_tevia import EncoderFace, load_encoder
-from .lora_tevia import add_lora, is_lora, merge_lora
+from .lora_tevia import add_lora, is_lora
 from .vision_layout_tevia import STRIDES, build_vision_model, nearest, probe_layout, spatial_maps
 
 BATCH_NORM_MOMENTUM = 0.1
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 class TeViABackbone(EncoderFace):
@@ -34,9 +35,9 @@ class TeViABackbone(EncoderFace):
         self.channels = self.layout.channels
         self.model = build_vision_model(config)
         self.pyramid = None
-        if self.layout.patch is not None:
+        if self.layout.stride is not None:
             self.pyramid = TeViAFeaturePyramid(self.channels, self.layout.stride)
-        self.is_frozen = self.has_lora = False
+        self.is_frozen = False
         mend_batch_norm_momentum(self.model)
         self.set_trainable()
 
@@ -57,12 +58,6 @@ class TeViABackbone(EncoderFace):
             self.train(self.training)
         return record
 
-    def merge_lora(self) -> None:
-        merge_lora(self.model)
-        self.has_lora = False
-        self.set_trainable()
-        self.train(self.training)
-
     def freeze(self) -> None:
         """Fixes the vision model and its adapters: no gradients, batch statistics and dropout as in evaluation.
 
@@ -75,11 +70,7 @@ class TeViABackbone(EncoderFace):
     def train(self, mode: bool = True) -> "TeViABackbone":
         super().train(mode)
         self.model.train(mode and not self.is_frozen)
-        if self.has_lora:
-            # Adapters learn alone, and saved alone they must fit the weights and statistics they came from.
-            for module in self.model.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
+        rest_frozen_norms(self.model)
         return self
 
     def load_pretrained(self, name_or_path: str, **kwargs) -> None:
@@ -104,7 +95,7 @@ class TeViABackbone(EncoderFace):
         least, patch, stride = self.layout.min_size, self.layout.patch, self.layout.stride
         if min(height, width) < least:
             pixel_values = F.pad(pixel_values, (0, max(least - width, 0), 0, max(least - height, 0)))
-        if patch == stride:
+        if patch is None or stride is None or patch == stride:
             return pixel_values
         size = (pixel_values.shape[-2] // stride * patch, pixel_values.shape[-1] // stride * patch)
         return F.interpolate(pixel_values, size=size, mode="bicubic", align_corners=False)
@@ -156,6 +147,16 @@ def pyramid_branch(channels: int, width: int, steps: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Conv2d(widths[-1], width, kernel_size=1, bias=False), TeViAChannelNorm(width))
 
 
+def rest_frozen_norms(model: nn.Module) -> None:
+    """Keeps the running statistics of batch norms whose weight is frozen.
+
+    Where adapters learn alone, they must fit, saved alone, the weights and statistics they were trained beside.
+    """
+    for module in model.modules():
+        if isinstance(module, BATCH_NORMS) and module.weight is not None and not module.weight.requires_grad:
+            module.eval()
+
+
 def mend_batch_norm_momentum(model: nn.Module) -> None:
     """Makes running statistics an average over many batches again.
 
@@ -167,4 +168,4 @@ def mend_batch_norm_momentum(model: nn.Module) -> None:
             module.momentum = BATCH_NORM_MOMENTUM
 
 
-__all__ = ["TeViABackbone", "TeViAFeaturePyramid"]
+__all__ = ["TeViABackbone", "TeViAFeaturePyramid", "rest_frozen_norms"]

@@ -80,7 +80,8 @@ class TeViAConfig(PreTrainedConfig):
         "alignment_loss",
         "text_embeddings",
         "visual_embeddings",
-        "cross_attentions",
+        "hidden_states",
+        "attentions",
     ]
 
     backbone_config: dict | PreTrainedConfig | None = None
@@ -117,6 +118,16 @@ class TeViAConfig(PreTrainedConfig):
     def published(cls, **kwargs) -> "TeViAConfig":
         """The authors' setting (ConvNeXt-Tiny, CXR-BERT's shape, 24 tokens); keywords go over single values."""
         return cls(**{**PUBLISHED, **kwargs})
+
+    def encoder_config(self, name: Literal["backbone_config", "text_config"]) -> PreTrainedConfig:
+        """The config of an encoder as the object it is once this config is built.
+
+        Raises `ValueError` for the text encoder of a vision-only model.
+        """
+        found = getattr(self, name)
+        if found is None:
+            raise ValueError(f"A model with `use_text=False` has no `{name}`: build it with `use_text=True`.")
+        return found
 
     def to_diff_dict(self) -> dict:
         # PreTrainedConfig leaves two labels out, as its own default; ours is one.

@@ -40,9 +40,9 @@ class TeViATextProjection(nn.Module):
         super().__init__()
         tokens, self.mix = config.max_text_length, None
         if config.text_projection == "token_mixing":
-            tokens = config.text_token_lengths[scale]
+            tokens = (config.text_token_lengths or ())[scale]  # the config holds three where there is mixing
             self.mix = nn.Conv1d(config.max_text_length, tokens, kernel_size=1)
-        self.linear = nn.Linear(config.text_config.hidden_size, channels)
+        self.linear = nn.Linear(config.encoder_config("text_config").hidden_size, channels)
         self.prompt = nn.Parameter(torch.zeros(tokens, channels))
 
     def forward(self, text_features: torch.Tensor) -> torch.Tensor:
@@ -58,7 +58,9 @@ class TeViAAttention(nn.MultiheadAttention):
     Offloaded weights (`device_map` with "cpu" or "disk") are fetched by hooks on calls, which torch's own passes by.
     """
 
-    def forward(self, query, key, value, key_padding_mask=None, need_weights=False):  # type: ignore[override]
+    def forward(  # type: ignore[override]  # of torch's arguments those that are used here
+        self, query, key, value, key_padding_mask=None, need_weights=False
+    ):
         """Returns what was attended to and the weights `(batch, heads, queries, keys)`, `None` unless asked for."""
         projections, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
         query, key, value = (
@@ -66,8 +68,11 @@ class TeViAAttention(nn.MultiheadAttention):
             for x, weight, bias in zip((query, key, value), projections, biases, strict=True)
         )  # (batch, heads, tokens, dim)
         seen = None if key_padding_mask is None else ~key_padding_mask[:, None, None]
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
         weights = attention_weights(query, key, seen) if need_weights else None
+        if weights is None:
+            attended = F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
+        else:
+            attended = weights @ value
         return self.out_proj(attended.transpose(1, 2).flatten(2)), weights
 
 
@@ -118,7 +123,7 @@ class TeViATextCrossAttention(GradientCheckpointingLayer):
         output_attentions: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         query = self.norm(x) + positions  # (batch, height * width, channels)
-        key = text + sinusoidal_positions(*text.shape[1:], like=text)  # (batch, tokens, channels)
+        key = text + sinusoidal_positions(text.shape[1], text.shape[2], like=text)  # (batch, tokens, channels)
         attended, weights = self.attention(query, key, text, padding, output_attentions)
         return x + self.scale * self.output_norm(attended), weights
 
@@ -154,17 +159,15 @@ class TeViADecoderBlock(nn.Module):
     def forward(self, features, skip, text_features=None, padding=None, gate=None, output_attentions=False):
         """Returns the next scale's map, this scale's guided map, its projected text, and where it attended to it.
 
-        The last two are `None` without text; the last is `(batch, heads, height, width, tokens)`, on demand.
+        The last two are `None` without text; the last is `(batch, heads, height * width, tokens)`, on demand.
         """
         x = features.flatten(2).transpose(1, 2)  # (batch, height * width, channels), row-major
-        positions = sinusoidal_positions(*x.shape[1:], like=x)
+        positions = sinusoidal_positions(x.shape[1], x.shape[2], like=x)
         x = self.self_attention(x, positions, gate)
         text = weights = None
         if text_features is not None:
             text = self.text_projection(text_features)  # (batch, tokens, channels)
             x, weights = self.cross_attention(x, positions, text, padding, output_attentions)
-        if weights is not None:
-            weights = weights.unflatten(2, features.shape[2:])  # (batch, heads, height, width, tokens)
         guided = x.transpose(1, 2).unflatten(2, features.shape[2:])  # (batch, channels, height, width)
         return self.upsampling(guided, skip), guided, text, weights
 
@@ -187,7 +190,7 @@ class TeViASegmentationHead(nn.Module):
     def __init__(self, config: TeViAConfig, channels: int):
         super().__init__()
         self.expand = TeViASubpixelConv(channels, config.head_channels * 16, kernel_size=3, padding=1)
-        self.classifier = nn.Conv2d(config.head_channels, config.num_labels, kernel_size=1)
+        self.classifier = nn.Conv2d(config.head_channels, config.num_labels or 1, kernel_size=1)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits `(batch, num_labels, height, width)` and the head features they are read from."""

@@ -3,32 +3,62 @@
 import difflib
 import inspect
 from collections.abc import Collection, Iterable, Sequence
+from operator import attrgetter
+from typing import Any
 
 import torch
 import transformers
 from torch import nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
+from .lora_tevia import merge_lora
+
+# What transformers (5.23) asks a model's direct children for, when it is built, loaded, saved or spread over devices.
+ASKED_OF_CHILDREN = (
+    "_keep_in_fp32_modules",
+    "_keep_in_fp32_modules_strict",
+    "_no_split_modules",
+    "_skip_keys_device_placement",
+    "_keys_to_ignore_on_load_unexpected",
+    "_keys_to_ignore_on_load_missing",
+)
+
 
 class EncoderFace(nn.Module):
-    """A module around a transformers model, `model`, that passes on what that model says of its weights.
+    """A module around a transformers model, `model`, that answers for it what transformers asks a model's children.
 
-    On construction and loading transformers (5.23) asks a model's direct children alone, so that e.g. the tied
-    embeddings of a T5 inside a plain module would be saved once and come back random.
+    Without that, e.g. the tied embeddings of a T5 inside would be saved once and come back random.
     """
 
     model: PreTrainedModel
-    _keep_in_fp32_modules = property(lambda self: self.model._keep_in_fp32_modules)
-    _keep_in_fp32_modules_strict = property(lambda self: self.model._keep_in_fp32_modules_strict)
-    _no_split_modules = property(lambda self: self.model._no_split_modules)
-    _skip_keys_device_placement = property(lambda self: self.model._skip_keys_device_placement)
-    _keys_to_ignore_on_load_unexpected = property(lambda self: self.model._keys_to_ignore_on_load_unexpected)
-    _keys_to_ignore_on_load_missing = property(lambda self: self.model._keys_to_ignore_on_load_missing)
-    _keys_to_ignore_on_save = property(lambda self: {f"model.{key}" for key in self.model._keys_to_ignore_on_save})
+    has_lora = False
+
+    def set_trainable(self) -> None:
+        """Says of each weight whether it learns."""
+        raise NotImplementedError
+
+    def add_lora(self, adapter: dict | str) -> dict:
+        """See `TeViAForSegmentation.add_lora`."""
+        raise NotImplementedError
+
+    def merge_lora(self) -> None:
+        """See `TeViAForSegmentation.merge_lora`."""
+        merge_lora(self.model)
+        self.has_lora = False
+        self.set_trainable()
+        self.train(self.training)
 
     @property
     def all_tied_weights_keys(self) -> dict[str, str]:
         return {f"model.{key}": f"model.{source}" for key, source in self.model.all_tied_weights_keys.items()}
+
+    @property
+    def _keys_to_ignore_on_save(self) -> set[str]:
+        return {f"model.{key}" for key in self.model._keys_to_ignore_on_save or ()}
+
+
+for _name in ASKED_OF_CHILDREN:
+    setattr(EncoderFace, _name, property(attrgetter(f"model.{_name}")))
 
 
 def model_class(config: PreTrainedConfig, mappings: Iterable) -> type[PreTrainedModel] | None:
@@ -40,9 +70,9 @@ def model_class(config: PreTrainedConfig, mappings: Iterable) -> type[PreTrained
     return getattr(transformers, type(config).__name__.removesuffix("Config") + "Model", None)
 
 
-def build_encoder(encoder_class: type[PreTrainedModel], config: PreTrainedConfig, **kwargs) -> PreTrainedModel:
+def build_encoder(encoder_class: type[PreTrainedModel], config: PreTrainedConfig) -> PreTrainedModel:
     """A model with random weights, without its pooler."""
-    return encoder_class._from_config(config, **without_pooler(encoder_class), **kwargs)
+    return encoder_class(config, **without_pooler(encoder_class))
 
 
 def load_encoder(
@@ -53,9 +83,10 @@ def load_encoder(
     Raises `ValueError` where the checkpoint lacks weights; those named in `optional` may be missing.
     """
     kwargs = {"dtype": torch.float32, **without_pooler(type(encoder)), **kwargs}
-    loaded, report = type(encoder).from_pretrained(
+    model_and_report: Any = type(encoder).from_pretrained(
         name_or_path, config=encoder.config, output_loading_info=True, **kwargs
     )
+    loaded, report = model_and_report
     if missing := sorted(set(report["missing_keys"]) - set(optional)):
         raise ValueError(
             f"{name_or_path} lacks {len(missing)} weights of a `{encoder.config.model_type}`, e.g. {missing[0]}: they "

@@ -1,25 +1,28 @@
 """Image processor of TeViA: pictures and masks in, `pixel_values` and `labels` out, and predictions back to masks."""
 
 import os
-from collections.abc import Sequence
-from typing import Any, Literal, TypedDict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, Literal, TypedDict
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from huggingface_hub.dataclasses import validate_typed_dict
-from PIL import Image, ImageOps
+from PIL import Image
 from transformers.image_processing_backends import PilBackend
 from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, PILImageResampling
 
-IGNORE_LABEL = 255
+from .decoding_tevia import DAMAGE, image_to_array, read_plain_file
+from .labels_tevia import IGNORE_INDEX, WHITE, single_channel, to_labels
+
 TORCH_MODES: dict[int, str] = {
     PILImageResampling.NEAREST: "nearest",
     PILImageResampling.BILINEAR: "bilinear",
     PILImageResampling.BICUBIC: "bicubic",
 }
 SERVICE_SETTINGS = ("image_processor_type", "processor_class", "auto_map")
+CHANNELS = (1, 3, 4)
 FLAT_STD = 1e-5  # a channel of one value becomes 0, not amplified rounding noise
 
 
@@ -30,11 +33,14 @@ class TeViAImageProcessorKwargs(TypedDict, total=False):
     size: int | list[int] | tuple[int, ...] | dict[str, int]
     resample: int
     do_antialias: bool
+    do_normalize: bool
     normalization: Literal["zscore", "fixed"]
     image_mean: float | list[float] | tuple[float, ...]
     image_std: float | list[float] | tuple[float, ...]
     num_labels: int
+    white_is_lesion: bool
     swap_axes: bool
+    input_data_format: Literal["channels_first", "channels_last"] | None
     return_tensors: str | None
 
 
@@ -43,36 +49,47 @@ class TeViAImageProcessor(PilBackend):
 
     Args:
         do_resize: False keeps the size of the pictures; all pictures of one call must then be of one size.
-        size: `{"height": ..., "width": ...}` of `pixel_values`, in pixels.
+        size: `{"height": ..., "width": ...}` of `pixel_values`, in pixels; also [height, width] or a square's side.
         resample: NEAREST, BILINEAR or BICUBIC, computed on floats and not clipped. Masks are resized by their
             nearest pixel.
         do_antialias: smooth before shrinking. The published model does not; with `False` masks too are resized as
             there, by torch's `nearest`, which takes the upper left pixel and so moves a mask up to half a pixel.
+        do_normalize: False leaves the pixels in [0, 1].
         normalization: `"zscore"` gives each channel of each picture mean 0 and (biased) standard deviation 1, as the
             published model has it; `"fixed"` gives (x - `image_mean`) / `image_std` with x in [0, 1].
         num_labels: 1 = lesion or not; more = that many labels, 0 the background. 255 is ignored in both.
+        white_is_lesion: with one label a mask of 0 and 255 alone is read as 0 and 1; False reads 255 as ignored there
+            too, as in a label map.
         swap_axes: hand over pictures and masks with rows and columns swapped, as the published code's reader does;
             post-processing swaps back. `size` is the size after swapping.
+        input_data_format: `"channels_first"` or `"channels_last"`, of arrays and tensors; by default their shape tells.
+            PIL images and files always have their channels last.
 
     Raises `TypeError` for a setting that does not exist, and `ValueError` or `StrictDataclassFieldValidationError` for
     a value that is not possible.
     """
 
-    valid_kwargs = TeViAImageProcessorKwargs  # type: ignore[assignment]
+    valid_kwargs = TeViAImageProcessorKwargs  # type: ignore[assignment]  # typed as its parent's own
     do_resize = True
     size = {"height": 224, "width": 224}
     resample = PILImageResampling.BICUBIC
     do_antialias = True
+    do_normalize = True
     normalization = "zscore"
     image_mean = IMAGENET_DEFAULT_MEAN
     image_std = IMAGENET_DEFAULT_STD
     num_labels = 1
+    white_is_lesion = True
     swap_axes = False
+    input_data_format = None
     return_tensors = "pt"
+    # Where the package is installed, `tevia_hf.auto` puts its own reader here, which knows medical files too.
+    file_reader: ClassVar[Callable[..., np.ndarray]] = staticmethod(read_plain_file)
 
     def __init__(self, **kwargs: Any):
         settings = {name: value for name, value in kwargs.items() if name not in SERVICE_SETTINGS and value is not None}
-        validate_typed_dict(self.valid_kwargs, settings)  # type: ignore[type-var]
+        check_names(settings, self.valid_kwargs.__annotations__, "The image processor")
+        validate_typed_dict(self.valid_kwargs, settings)  # type: ignore[type-var]  # any typed dictionary
         super().__init__(**kwargs)
 
     def preprocess(self, images: Any, segmentation_maps: Any = None, **kwargs: Any) -> BatchFeature:
@@ -83,11 +100,13 @@ class TeViAImageProcessor(PilBackend):
                 first or last: grey is repeated to 3, alpha dropped. 8 bit is divided by 255, floats inside [0, 1] are
                 taken as they are, any other picture is scaled by its own minimum and maximum.
             segmentation_maps: one mask per picture, of the picture's size; 2-D, or with equal channels.
-                With one label, {0, 255} is read as {0, 1}; beside label 1, and with several labels, 255 means ignore.
+                With one label, {0, 255} is read as {0, 1}; beside label 1, and with several labels, 255 is ignored.
             kwargs: settings of the class, for this call only.
 
-        Raises `ValueError` naming the picture or mask at fault: unreadable file, NaN pixels, other sizes, other values.
+        Raises `TypeError` for a setting that does not exist; `ValueError` naming the image or mask at fault: unreadable
+        file, several pages, shape that may be channels first or last, NaN pixels, other sizes, other values.
         """
+        check_names(kwargs, self.valid_kwargs.__annotations__, "The image processor")
         return super().preprocess(images, segmentation_maps, **kwargs)
 
     def post_process_segmentation(
@@ -115,35 +134,53 @@ class TeViAImageProcessor(PilBackend):
             return maps
         return [(p[0] > threshold if len(p) == 1 else p.argmax(dim=0)).to(torch.uint8) for p in maps]
 
-    def read_image(self, image: Any, index: int = 0) -> torch.Tensor:
+    def read_image(self, image: Any, index: int = 0, input_data_format: str | None = None) -> torch.Tensor:
         """One picture as float32 (1 or 3, height, width) in [0, 1], before resizing; errors name it by `index`."""
         name = _name("image", image, index)
-        pixels = _channels_first(_as_array(image, name), name)
+        pixels = self._channels_first(image, name, input_data_format or self.input_data_format)
         if np.issubdtype(pixels.dtype, np.floating) and not np.isfinite(pixels).all():
             raise ValueError(f"{name} holds NaN or infinite pixels: replace them (numpy.nan_to_num) or leave it out.")
         return torch.from_numpy(_scale_to_unit(pixels))
 
-    def _read_map(self, mask: Any, index: int, num_labels: int, image_size: torch.Size) -> torch.Tensor:
-        """One mask as uint8 (height, width) of labels and 255 = ignore, before resizing."""
+    def _channels_first(self, item: Any, name: str, layout: str | None, is_mask: bool = False) -> np.ndarray:
+        """The pixels as (1 or 3, height, width), alpha dropped; `layout` is an array's, None where its shape tells."""
+        if isinstance(item, (str, os.PathLike)):
+            return _moved(type(self).file_reader(item, is_mask), name, "channels_last")
+        if isinstance(item, Image.Image):
+            return _moved(_pil_array(item, name, is_mask), name, "channels_last")
+        return _moved(_number_array(item, name), name, layout)
+
+    def _read_map(
+        self,
+        mask: Any,
+        index: int,
+        num_labels: int,
+        white_is_lesion: bool,
+        image_size: torch.Size,
+        input_data_format: str | None,
+    ) -> torch.Tensor:
+        """One mask as uint8 (height, width) of labels and 255 = ignored, before resizing."""
         name = _name("mask", mask, index)
-        labels = _single_channel(_as_array(mask, name, keep_palette=True), name)
+        labels = single_channel(self._channels_first(mask, name, input_data_format, is_mask=True), name)
         if labels.shape != image_size:
             raise ValueError(
                 f"{name} is {labels.shape[0]} x {labels.shape[1]} (height x width) but its image is {image_size[0]} x "
                 f"{image_size[1]}: resize the mask to its image (nearest neighbour), or pair it with the right image."
             )
-        return torch.from_numpy(_reduce_to_labels(labels, num_labels, name))
+        return torch.from_numpy(to_labels(labels, num_labels, name, white_is_lesion))
 
-    def _preprocess_image_like_inputs(  # type: ignore[override]
+    def _preprocess_image_like_inputs(  # type: ignore[override]  # its options are named
         self,
         images: Any,
         segmentation_maps: Any,
         num_labels: int,
+        white_is_lesion: bool,
         swap_axes: bool,
+        input_data_format: str | None,
         return_tensors: str | None,
         **kwargs: Any,
     ) -> BatchFeature:
-        pixels = [self.read_image(image, index) for index, image in enumerate(_as_list(images, axes=4))]
+        pixels = [self.read_image(image, i, input_data_format) for i, image in enumerate(_as_list(images, axes=4))]
         if not pixels:
             raise ValueError("No images were given: hand over at least one.")
         sizes = [image.shape[-2:] for image in pixels]
@@ -152,7 +189,10 @@ class TeViAImageProcessor(PilBackend):
             maps = _as_list(segmentation_maps, axes=3 if len(pixels) > 1 else 4)
             if len(maps) != len(pixels):
                 raise ValueError(f"{len(pixels)} images but {len(maps)} segmentation maps: give one map per image.")
-            labels = [self._read_map(m, i, num_labels, sizes[i]) for i, m in enumerate(maps)]
+            labels = [
+                self._read_map(m, i, num_labels, white_is_lesion, sizes[i], input_data_format)
+                for i, m in enumerate(maps)
+            ]
         if swap_axes:
             pixels, labels = ([t.transpose(-1, -2) for t in tensors] for tensors in (pixels, labels))
         return BatchFeature(self._to_batch(pixels, labels, **kwargs), tensor_type=return_tensors)
@@ -165,6 +205,7 @@ class TeViAImageProcessor(PilBackend):
         size: Any,
         resample: int,
         do_antialias: bool,
+        do_normalize: bool,
         normalization: str,
         image_mean: Any,
         image_std: Any,
@@ -181,24 +222,42 @@ class TeViAImageProcessor(PilBackend):
             raise ValueError(
                 f"Images of sizes {sorted(shapes)} make no batch: set do_resize=True or pass them one by one."
             )
-        if normalization == "zscore":
+        if do_normalize and normalization == "zscore":
             pixel_values = [_zscore(image) for image in pixel_values]
         batch = torch.stack([image.expand(3, -1, -1) for image in pixel_values])
-        if normalization == "fixed":
+        if do_normalize and normalization == "fixed":
             batch = (batch - _per_channel(image_mean)) / _per_channel(image_std)
         return {"pixel_values": batch} | ({"labels": torch.stack(labels).long()} if labels else {})
 
-    def _standardize_kwargs(self, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
-        settings = super()._standardize_kwargs(**kwargs)
-        size = settings["size"]
-        if not (size.get("height") and size.get("width")):
-            raise ValueError(f'size must be {{"height": ..., "width": ...}}, got {dict(size)}.')
+    def _standardize_kwargs(self, size: Any = None, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]  # any options
+        settings = super()._standardize_kwargs(size=_height_and_width(size), **kwargs)
         if settings["resample"] not in TORCH_MODES:
             choices = ", ".join(f"{int(mode)} ({torch_name})" for mode, torch_name in TORCH_MODES.items())
             raise ValueError(f"resample must be one of {choices}; got {settings['resample']}.")
-        if not 1 <= settings["num_labels"] <= IGNORE_LABEL:
-            raise ValueError(f"num_labels must be 1 to {IGNORE_LABEL}, got {settings['num_labels']}.")
+        if not 1 <= settings["num_labels"] <= IGNORE_INDEX:
+            raise ValueError(f"num_labels must be 1 to {IGNORE_INDEX}, got {settings['num_labels']}.")
         return settings
+
+
+def check_names(given: Iterable[str], known: Iterable[str], taker: str) -> None:
+    """Raises `TypeError` with the known names where a given one is none of them."""
+    if unknown := sorted(set(given) - set(known)):
+        raise TypeError(f"{taker} takes no {', '.join(unknown)}: give any of {', '.join(known)}.")
+
+
+def _height_and_width(size: Any) -> dict[str, int]:
+    """`size` as it is saved; an int is the side of a square."""
+    sides = size if isinstance(size, (list, tuple, int)) else dict(size)
+    if isinstance(sides, int):
+        sides = [sides, sides]
+    if isinstance(sides, (list, tuple)) and len(sides) == 2:
+        sides = {"height": sides[0], "width": sides[1]}
+    if not isinstance(sides, dict) or set(sides) != {"height", "width"} or min(sides.values()) < 1:
+        raise ValueError(
+            'size must be {"height": ..., "width": ...}, [height, width] or the side of a square, in pixels; '
+            f"got {sides}."
+        )
+    return sides
 
 
 def _name(kind: str, item: Any, index: int) -> str:
@@ -213,9 +272,44 @@ def _as_list(items: Any, axes: int) -> list[Any]:
     return [items]
 
 
-def _as_array(item: Any, name: str, keep_palette: bool = False) -> np.ndarray:
-    if isinstance(item, (str, os.PathLike, Image.Image)):
-        return _decode(item, name, keep_palette)
+def _moved(array: np.ndarray, name: str, layout: str | None) -> np.ndarray:
+    if array.ndim == 2:
+        array = array[None]
+    elif array.ndim == 3 and (layout or _layout(array.shape, name)) == "channels_last":
+        array = np.moveaxis(array, -1, 0)
+    if array.ndim != 3 or array.shape[0] not in CHANNELS or array.size == 0:
+        raise ValueError(
+            f"{name} has {f'{len(array)} channels' if layout and array.ndim == 3 else f'shape {array.shape}'}: give "
+            "(height, width), (height, width, channels) or (channels, height, width) with 1, 3 or 4 channels."
+        )
+    return array[:3]
+
+
+def _layout(shape: tuple[int, ...], name: str) -> str:
+    if shape[0] in CHANNELS and shape[-1] in CHANNELS:
+        raise ValueError(
+            f"{name} has shape {shape}, whose channels may come first or last: name it by "
+            'input_data_format="channels_first" or "channels_last", or give a PIL image.'
+        )
+    return "channels_last" if shape[-1] in CHANNELS else "channels_first"
+
+
+def _pil_array(image: Image.Image, name: str, is_mask: bool) -> np.ndarray:
+    try:
+        pages = getattr(image, "n_frames", 1)
+        array = image_to_array(image, is_mask)
+    except DAMAGE as error:
+        raise ValueError(
+            f"{name} cannot be read ({error}): the file is corrupt; restore it or leave it out."
+        ) from error
+    if pages > 1:
+        raise ValueError(
+            f"{name} holds {pages} pages, one is expected: choose one (`image.seek(number)`, then give `image.copy()`)."
+        )
+    return array
+
+
+def _number_array(item: Any, name: str) -> np.ndarray:
     if isinstance(item, torch.Tensor):
         item = item.detach().cpu()
         return (item.float() if item.dtype == torch.bfloat16 else item).numpy()
@@ -224,69 +318,14 @@ def _as_array(item: Any, name: str, keep_palette: bool = False) -> np.ndarray:
     raise TypeError(f"{name} is a {type(item).__name__}: give a PIL image, numpy array, torch tensor or path.")
 
 
-def _decode(item: Any, name: str, keep_palette: bool) -> np.ndarray:
-    try:
-        image = ImageOps.exif_transpose(item if isinstance(item, Image.Image) else Image.open(item))
-    except (FileNotFoundError, IsADirectoryError, PermissionError):
-        raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(
-            f"{name} cannot be read ({error}): the file is corrupt; restore it or leave it out."
-        ) from error
-    if image.mode in ("LA", "La", "RGBa", "RGBX"):
-        return np.asarray(image)[..., : 1 if image.mode[0] == "L" else 3]
-    if image.mode in ("CMYK", "YCbCr", "HSV", "LAB") or (image.mode in ("P", "PA") and not keep_palette):
-        image = image.convert("RGB")
-    return np.asarray(image)  # a palette mask keeps its indices, which are the labels
-
-
-def _channels_first(array: np.ndarray, name: str) -> np.ndarray:
-    """(1 or 3, height, width), alpha dropped."""
-    if array.ndim == 2:
-        array = array[None]
-    elif array.ndim == 3 and array.shape[0] not in (1, 3, 4) and array.shape[-1] in (1, 3, 4):
-        array = np.moveaxis(array, -1, 0)
-    if array.ndim != 3 or array.shape[0] not in (1, 3, 4) or array.size == 0:
-        raise ValueError(
-            f"{name} has shape {array.shape}: give (height, width), (height, width, channels) or (channels, height, "
-            "width) with 1, 3 or 4 channels."
-        )
-    return array[:3]
-
-
 def _scale_to_unit(pixels: np.ndarray) -> np.ndarray:
     if pixels.dtype == np.uint8:
-        return pixels.astype(np.float32) / 255
+        return pixels.astype(np.float32) / WHITE
     low, high = pixels.min(), pixels.max()
     if pixels.dtype == bool or (np.issubdtype(pixels.dtype, np.floating) and low >= 0 and high <= 1):
         return pixels.astype(np.float32)
     low, high = float(low), float(high)
     return ((pixels.astype(np.float64) - low) / ((high - low) or 1.0)).astype(np.float32)
-
-
-def _single_channel(array: np.ndarray, name: str) -> np.ndarray:
-    channels = _channels_first(array, name)
-    if len(channels) > 1 and not (channels == channels[:1]).all():
-        raise ValueError(
-            f"{name} has {len(channels)} channels that differ: a coloured mask has no labels; save it as one channel "
-            "of label numbers."
-        )
-    return channels[0]
-
-
-def _reduce_to_labels(mask: np.ndarray, num_labels: int, name: str) -> np.ndarray:
-    if mask.dtype == bool:
-        return mask.astype(np.uint8)
-    values = np.unique(mask)
-    wrong = values[~np.isin(values, [*range(max(num_labels, 2)), IGNORE_LABEL])]
-    if len(wrong):
-        shown = ", ".join(f"{value:g}" for value in wrong[:10]) + (", ..." if len(wrong) > 10 else "")
-        allowed = "0/1, 0/255 or 0/1/255" if num_labels == 1 else f"0 to {num_labels - 1} and 255"
-        fix = "binarise it (mask > 127)" if num_labels == 1 else "map them to labels, or raise num_labels"
-        raise ValueError(f"{name} holds {len(wrong)} values that are no labels ({shown}); allowed: {allowed}: {fix}.")
-    if num_labels == 1 and 1 not in values:
-        return (mask == IGNORE_LABEL).astype(np.uint8)
-    return mask.astype(np.uint8)
 
 
 def _interpolate(image: torch.Tensor, size: tuple[int, int], mode: str, antialias: bool = False) -> torch.Tensor:

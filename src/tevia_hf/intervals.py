@@ -4,7 +4,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+
+from tevia_hf.extras import needed_for
+
+with needed_for("Estimating intervals"):
+    from scipy import stats
 
 Interval = tuple[float, float]
 RESAMPLES = 2000

@@ -1,6 +1,7 @@
 """Low-rank adapters (LoRA, Hu et al. 2021) in an encoder, through `peft`, which is needed here alone."""
 
 from collections.abc import Collection
+from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -32,6 +33,8 @@ def add_lora(encoder: PreTrainedModel, adapter: dict | str, unused: Collection[s
         check_fields(adapter, LoraConfig.__dataclass_fields__)
         config = LoraConfig(**adapter)
     check_kind(config)
+    if adapted_layers(encoder):
+        raise ValueError("`peft` has put adapters in already: call `merge_and_unload()` before adding others.")
     try:
         if isinstance(adapter, dict):
             encoder.add_adapter(config)
@@ -45,7 +48,7 @@ def add_lora(encoder: PreTrainedModel, adapter: dict | str, unused: Collection[s
     for name, parameter in encoder.named_parameters():
         if is_lora(name):
             # As peft initialised it, B at zero: transformers would draw it anew with the weights around it.
-            parameter._is_hf_initialized = True
+            parameter._is_hf_initialized = True  # type: ignore[attr-defined]  # a mark of transformers'
     return dict(adapter) if isinstance(adapter, dict) else differing_fields(config, LoraConfig())
 
 
@@ -94,7 +97,7 @@ def adaptable_layers(encoder: PreTrainedModel, unused: Collection[str]) -> list[
     return linear or convolutions
 
 
-def show_geometry(layer: nn.Module) -> None:
+def show_geometry(layer: Any) -> None:
     """Gives an adapted convolution the attributes of the one inside, which MobileNets read to pad their pictures."""
     for name in ("kernel_size", "stride", "dilation"):
         if hasattr(layer.get_base_layer(), name):
@@ -118,12 +121,9 @@ def take_lora_away(encoder: PreTrainedModel) -> None:
     encoder.requires_grad_(True)
 
 
-def adapted_layers(encoder: PreTrainedModel) -> list[tuple[str, nn.Module]]:
-    try:
-        from peft.tuners.tuners_utils import BaseTunerLayer
-    except ImportError as error:
-        raise ImportError(PEFT_HINT) from error
-    return [(name, module) for name, module in encoder.named_modules() if isinstance(module, BaseTunerLayer)]
+def adapted_layers(encoder: PreTrainedModel) -> list[tuple[str, Any]]:
+    """The layers that peft has wrapped, by name."""
+    return [(name, module) for name, module in encoder.named_modules() if hasattr(module, "get_base_layer")]
 
 
 def is_lora(name: str) -> bool:

@@ -5,9 +5,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy import ndimage
 
-IGNORE_LABEL = 255
+from tevia_hf.extras import needed_for
+from tevia_hf.labels_tevia import IGNORE_INDEX, is_lesion
+
+with needed_for("Scoring masks"):
+    from scipy import ndimage
+
 SURFACE_TOLERANCE = 2.0
 LESION_OVERLAP = 0.1
 TOUCHING = np.ones((3, 3), bool)  # pixels that meet at a corner belong to one lesion
@@ -35,7 +39,7 @@ class MaskPair:
     def masks(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
         """Label -> (predicted, true) boolean masks, of the foreground labels present in either."""
         labels = np.union1d(self.prediction, self.reference)
-        found = (int(label) for label in labels if label not in (0, IGNORE_LABEL))
+        found = (int(label) for label in labels if is_lesion(label))
         return {label: (self.prediction == label, self.reference == label) for label in found}
 
     @cached_property
@@ -67,7 +71,7 @@ def iou_sums(pair: MaskPair) -> Sums:
 
 
 def accuracy(pair: MaskPair) -> float:
-    counted = pair.reference != IGNORE_LABEL
+    counted = pair.reference != IGNORE_INDEX
     return float((pair.prediction == pair.reference)[counted].mean()) if counted.any() else 1.0
 
 
@@ -78,7 +82,8 @@ def hd95(pair: MaskPair) -> float:
 def _hausdorff(predicted: np.ndarray, true: np.ndarray, spacing: Spacing) -> float:
     if not (predicted.any() and true.any()):
         return float(np.hypot(*np.multiply(true.shape, spacing)))
-    from monai.metrics import compute_hausdorff_distance  # takes seconds to load, which overlap need not wait for
+    with needed_for("Scoring boundaries"):  # takes seconds to load, which overlap need not wait for
+        from monai.metrics import compute_hausdorff_distance
 
     a, b = _as_tensors(predicted, true)
     return float(compute_hausdorff_distance(a, b, include_background=True, percentile=95, spacing=list(spacing)))

@@ -15,7 +15,8 @@ import numpy as np
 
 from tevia_hf import mask_scores as of
 from tevia_hf.intervals import Interval, ratio_interval
-from tevia_hf.mask_scores import IGNORE_LABEL, SURFACE_TOLERANCE, MaskPair, Spacing, Sums
+from tevia_hf.labels_tevia import IGNORE_INDEX
+from tevia_hf.mask_scores import SURFACE_TOLERANCE, MaskPair, Spacing, Sums
 
 DISTANCE = "mm or px"  # the unit that the spacing of a data set decides
 COLUMNS_BESIDE = ("id", "group", "text_mode", "text", "predicted_pixels", "true_pixels")  # in tables of images
@@ -233,9 +234,9 @@ def _without_ignored(prediction: np.ndarray, reference: np.ndarray, name: str) -
             f"Prediction of {name} has shape {prediction.shape} but its reference {reference.shape}: resize the "
             "prediction to the reference (`post_process_segmentation(..., target_sizes=...)`)."
         )
-    if (prediction == IGNORE_LABEL).any():
+    if (prediction == IGNORE_INDEX).any():
         raise ValueError(f"Prediction of {name} holds 255, which is no label: write the lesion as 1.")
-    return np.where(reference == IGNORE_LABEL, 0, prediction), reference
+    return np.where(reference == IGNORE_INDEX, 0, prediction), reference
 
 
 def _parts(scores: Sequence[ImageScores]) -> dict[str, tuple[np.ndarray, np.ndarray]]:

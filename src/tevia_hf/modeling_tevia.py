@@ -1,13 +1,13 @@
 """The TeViA network: two encoders, three guided decoder blocks, a head, and the losses between them."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput, can_return_tuple, logging
+from transformers.utils import ModelOutput
 
 from .alignment_tevia import (
     HEAD_GRIDS,
@@ -23,22 +23,12 @@ from .decoder_tevia import (
     TeViADecoderBlock,
     TeViALateral,
     TeViASegmentationHead,
-    TeViATextCrossAttention,
-    TeViATextProjection,
     mean_token,
 )
 from .loss_tevia import check_labels, segmentation_loss
-from .pipeline_tevia import CUSTOM_PIPELINES
+from .pretrained_tevia import TeViAPreTrainedModel
 from .text_encoder_tevia import TeViATextEncoder, load_text_config, text_model_class
 from .vision_layout_tevia import STRIDES, load_vision_config
-
-logger = logging.get_logger(__name__)
-
-AUTO_MAP = {
-    "AutoConfig": "configuration_tevia.TeViAConfig",
-    "AutoModel": "modeling_tevia.TeViAModel",
-    "AutoModelForSemanticSegmentation": "modeling_tevia.TeViAForSegmentation",
-}
 
 
 @dataclass
@@ -50,15 +40,19 @@ class TeViAModelOutput(ModelOutput):
         guided_features: a map `(batch, channels, height, width)` a scale, coarse first, after text guidance.
         text_embeddings: a vector `(batch, channels)` a scale, the mean of its tokens; `None` without a text branch.
         has_text: `(batch,)` bool, False where the null text stood in.
-        cross_attentions: with `output_attentions`, `(batch, heads, height, width, tokens)` a scale, coarse first: how
-            much each place of the image looked at each token.
+        hidden_states: with `output_hidden_states`, four maps `(batch, channels, height, width)`: the one that enters
+            the decoder, of stride 32, and what its three blocks give, of strides 16, 8 and 4 (`last_hidden_state`).
+        attentions: with `output_attentions`, of each decoder block how much every place of the image attends to every
+            token, `(batch, heads, height * width, tokens)`, places row by row, strides 32, 16 and 8; `None` without a
+            text branch.
     """
 
     last_hidden_state: torch.Tensor | None = None
     guided_features: tuple[torch.Tensor, ...] | None = None
     text_embeddings: tuple[torch.Tensor, ...] | None = None
     has_text: torch.Tensor | None = None
-    cross_attentions: tuple[torch.Tensor, ...] | None = None
+    hidden_states: tuple[torch.Tensor | None, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
 
 
 @dataclass
@@ -72,7 +66,7 @@ class TeViASegmentationOutput(ModelOutput):
         logits: `(batch, num_labels, height, width)` at the size of `pixel_values`.
         text_embeddings: a vector `(batch, channels)` a scale, coarse first.
         visual_embeddings: likewise, of the true foreground; a zero vector where a sample has none.
-        cross_attentions: with `output_attentions`, `(batch, heads, height, width, tokens)` a scale, coarse first.
+        hidden_states, attentions: on demand, see `TeViAModelOutput`; of the image padded to multiples of 32 a side.
     """
 
     loss: torch.Tensor | None = None
@@ -81,108 +75,16 @@ class TeViASegmentationOutput(ModelOutput):
     logits: torch.Tensor | None = None
     text_embeddings: tuple[torch.Tensor, ...] | None = None
     visual_embeddings: tuple[torch.Tensor, ...] | None = None
-    cross_attentions: tuple[torch.Tensor, ...] | None = None
+    hidden_states: tuple[torch.Tensor | None, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
 
 
-class TeViAPreTrainedModel(PreTrainedModel):
-    config: TeViAConfig
-    base_model_prefix = "model"
-    main_input_name = "pixel_values"
-    input_modalities = ["image", "text"]
-    supports_gradient_checkpointing = True
-    accepts_loss_kwargs = False
-    _supports_sdpa = True
-    _no_split_modules = ["TeViADecoderBlock"]
-    _keep_in_fp32_modules_strict = [f"prototype_memory.prototype_{scale}" for scale in range(3)]
+class TeViATextParts(NamedTuple):
+    """What a model has beside the vision-only one."""
 
-    def save_pretrained(self, *args, **kwargs) -> None:
-        """As in transformers; the config names the code saved beside it, for use without this package."""
-        self.config.auto_map = dict(AUTO_MAP)
-        self.config.custom_pipelines = CUSTOM_PIPELINES
-        super().save_pretrained(*args, **kwargs)
-        del self.config.custom_pipelines  # `pipeline(config=...)` would take it for code to be trusted
-
-    @classmethod
-    def from_pretrained(cls, *args, **kwargs):
-        loaded = super().from_pretrained(*args, **kwargs)
-        model = loaded[0] if isinstance(loaded, tuple) else loaded
-        model.freeze()  # loading replaces the parameters, and with them their `requires_grad`
-        return loaded
-
-    def activation_checkpointing_enable(self, *args, **kwargs) -> None:
-        """Saves memory in training: the decoder's attentions and the layers of the vision model are computed twice."""
-        super().activation_checkpointing_enable(*args, **kwargs)
-        encoder = self.base_model.backbone.model
-        if not encoder.supports_gradient_checkpointing:
-            logger.warning(
-                f"`{encoder.config.model_type}` has no activation checkpointing in transformers, so that only the "
-                "decoder's attentions save memory; swin, pvt_v2, segformer and vit have it."
-            )
-
-    def get_input_embeddings(self) -> nn.Module:
-        """Those of the text encoder; `NotImplementedError` without one."""
-        encoder = self.base_model.text_encoder
-        return super().get_input_embeddings() if encoder is None else encoder.model.get_input_embeddings()
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        self.base_model.text_encoder.model.set_input_embeddings(value)
-
-    def freeze(self) -> None:
-        """No gradients for the text encoder and for the parts of the backbone that no feature map depends on."""
-        base = self.base_model
-        base.backbone.set_trainable()
-        if base.text_encoder is not None:
-            base.text_encoder.set_trainable()
-
-    def freeze_backbone(self) -> None:
-        """Fixes the vision model: no gradients, batch statistics and dropout as in evaluation."""
-        self.base_model.backbone.freeze()
-
-    def add_lora(self, vision: dict | str | None = None, text: dict | str | None = None) -> None:
-        """Adds low-rank adapters to an encoder; of its weights they alone learn, also in the text encoder.
-
-        They are part of the model from then on: its config names them, `save_pretrained` and `from_pretrained` keep
-        them. `model.model.backbone.model.save_pretrained(folder)` saves an adapter alone, of the text encoder
-        `model.model.text_encoder.model`.
-
-        Args:
-            vision, text: fields of `peft.LoraConfig`, e.g. `{"r": 8, "lora_alpha": 16}`; all linear layers are adapted
-                unless `target_modules` says otherwise. Or the folder or hub name of a saved adapter.
-        """
-        halves = (
-            ("backbone_lora", self.base_model.backbone, vision),
-            ("text_lora", self.base_model.text_encoder, text),
-        )
-        wanted = [(half, encoder, adapter) for half, encoder, adapter in halves if adapter is not None]
-        for half, encoder, _ in wanted:
-            if encoder is None:
-                raise ValueError("A model with `use_text=False` has no text encoder to adapt: leave `text` out.")
-            if encoder.has_lora:
-                raise ValueError(f"The model has adapters already, `{half}`: call `merge_lora()` before adding others.")
-        for half, encoder, adapter in wanted:
-            setattr(self.config, half, encoder.add_lora(adapter))
-
-    def merge_lora(self) -> None:
-        """Works the adapters into the weights: the same masks without peft."""
-        for encoder in (self.base_model.backbone, self.base_model.text_encoder):
-            if encoder is not None and encoder.has_lora:
-                encoder.merge_lora()
-        self.config.backbone_lora = self.config.text_lora = None
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.LayerNorm)):
-            module.reset_parameters()
-        elif isinstance(module, TeViATextProjection):
-            init.zeros_(module.prompt)
-        elif isinstance(module, TeViATextCrossAttention):
-            init.constant_(module.scale, module.scale_init)
-        elif isinstance(module, TeViAPrototypeMemory):
-            module.reset()
-        elif isinstance(module, TeViAModel) and module.null_text is not None:
-            init.normal_(module.null_text, std=0.02)
-        else:
-            super()._init_weights(module)
+    encoder: TeViATextEncoder
+    null_text: nn.Parameter
+    prototype_memory: TeViAPrototypeMemory
 
 
 class TeViAModel(TeViAPreTrainedModel):
@@ -191,8 +93,9 @@ class TeViAModel(TeViAPreTrainedModel):
     def __init__(self, config: TeViAConfig):
         super().__init__(config)
         if config.use_text:
-            text_model_class(config.text_config)  # refuses what is no text model before its fields are read
-        self.backbone = TeViABackbone(config.backbone_config)
+            text_config = config.encoder_config("text_config")
+            text_model_class(text_config)  # refuses what is no text model before its fields are read
+        self.backbone = TeViABackbone(config.encoder_config("backbone_config"))
         channels = self.backbone.channels[::-1]
         widths = list(config.decoder_channels or channels)
         self.widths = widths
@@ -206,14 +109,27 @@ class TeViAModel(TeViAPreTrainedModel):
         )
         self.text_encoder, self.null_text, self.prototype_memory = None, None, None
         if config.use_text:
-            self.text_encoder = TeViATextEncoder(config.text_config)
-            self.null_text = nn.Parameter(torch.zeros(config.text_config.hidden_size))
+            self.text_encoder = TeViATextEncoder(text_config)
+            self.null_text = nn.Parameter(torch.zeros(text_config.hidden_size))
             self.prototype_memory = TeViAPrototypeMemory(widths[:3], config.prototype_momentum)
         if config.backbone_lora is not None:
             config.backbone_lora = self.backbone.add_lora(config.backbone_lora)
-        if config.text_lora is not None and config.use_text:
+        if config.text_lora is not None and self.text_encoder is not None:
             config.text_lora = self.text_encoder.add_lora(config.text_lora)
         self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if module is self and self.null_text is not None:
+            init.normal_(self.null_text, std=0.02)
+
+    @property
+    def text_parts(self) -> TeViATextParts:
+        """What reads text. Raises `ValueError` for a vision-only model."""
+        if self.text_encoder is None or self.null_text is None or self.prototype_memory is None:
+            raise ValueError("The model has `use_text=False` and takes no text: leave it out, or build one with text.")
+        return TeViATextParts(self.text_encoder, self.null_text, self.prototype_memory)
 
     def check_channels(self) -> None:
         heads, guided = self.config.cross_attention_heads, self.widths[:3]
@@ -243,9 +159,18 @@ class TeViAModel(TeViAPreTrainedModel):
             attention_mask = torch.ones_like(input_ids)
         if self.config.text_projection == "token_mixing":
             missing = self.config.max_text_length - input_ids.shape[1]
-            input_ids = F.pad(input_ids, (0, missing), value=self.config.text_config.pad_token_id or 0)
+            padding_id = self.text_parts.encoder.model.config.pad_token_id or 0
+            input_ids = F.pad(input_ids, (0, missing), value=padding_id)
             attention_mask = F.pad(attention_mask, (0, missing))
-        return self.text_encoder(input_ids, attention_mask)
+        return self.text_parts.encoder(input_ids, attention_mask)
+
+    def read_text(self, input_ids, attention_mask, text_features, batch: int):
+        """What `prepare_text` gives, of tokens or features; three times `None` without a text branch."""
+        if not self.config.use_text:
+            return None, None, None
+        if text_features is None and input_ids is not None:
+            text_features = self.encode_text(input_ids, attention_mask)
+        return self.prepare_text(text_features, attention_mask, batch)
 
     def prepare_text(self, text_features, attention_mask, batch: int):
         """Puts the null text where a sample has no text or text dropout takes it.
@@ -257,7 +182,7 @@ class TeViAModel(TeViAPreTrainedModel):
             raise ValueError(f"{batch} images but {text_features.shape[0]} texts: give one text an image.")
         if text_features is None:
             tokens = self.config.max_text_length if mixing else 1
-            text_features = self.null_text.expand(batch, tokens, -1)
+            text_features = self.text_parts.null_text.expand(batch, tokens, -1)
             attention_mask = text_features.new_zeros(batch, tokens)
         elif attention_mask is None:
             attention_mask = text_features.new_ones(text_features.shape[:2])
@@ -265,15 +190,15 @@ class TeViAModel(TeViAPreTrainedModel):
         if self.training and self.config.text_dropout > 0:
             has_text = has_text & (torch.rand(batch, device=has_text.device) >= self.config.text_dropout)
         text_features = torch.where(
-            has_text[:, None, None], text_features.to(self.dtype), self.null_text.to(self.dtype)
+            has_text[:, None, None], text_features.to(self.dtype), self.text_parts.null_text.to(self.dtype)
         )
         if mixing:
             return text_features, None, has_text
         first = torch.arange(attention_mask.shape[1], device=has_text.device) == 0
-        padding = ~torch.where(has_text[:, None], attention_mask.bool(), first)
-        return text_features, padding, has_text
+        # Logical operators: onnxruntime selects floats and integers, but no booleans.
+        read = (attention_mask.bool() & has_text[:, None]) | (first & ~has_text[:, None])
+        return text_features, ~read, has_text
 
-    @can_return_tuple
     def forward(
         self,
         pixel_values: torch.Tensor,
@@ -281,36 +206,43 @@ class TeViAModel(TeViAPreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         text_features: torch.Tensor | None = None,
         output_attentions: bool | None = None,
+        output_hidden_states: bool | list[int] | None = None,
+        return_dict: bool | None = None,
     ) -> TeViAModelOutput | tuple:
-        """`pixel_values (batch, 3, height, width)`, its sides multiples of 32; text as in `TeViAForSegmentation`."""
+        """`pixel_values (batch, 3, height, width)`, its sides multiples of 32; else as in `TeViAForSegmentation`."""
+        output_attentions, output_hidden_states, return_dict = self.resolve_outputs(
+            output_attentions, output_hidden_states, return_dict
+        )
         # 1. Four maps of the image, coarse to fine.
         maps = self.backbone(pixel_values.to(self.dtype))[::-1]
         maps = [lateral(m) for lateral, m in zip(self.laterals, maps, strict=True)]
 
-        # 2. The sentence, or the null text in its place.
-        padding = has_text = None
-        if self.config.use_text:
-            if text_features is None and input_ids is not None:
-                text_features = self.encode_text(input_ids, attention_mask)
-            text_features, padding, has_text = self.prepare_text(text_features, attention_mask, pixel_values.shape[0])
-        else:
-            text_features = None
+        # 2. The text, or the null text in its place.
+        text_features, padding, has_text = self.read_text(
+            input_ids, attention_mask, text_features, batch=pixel_values.shape[0]
+        )
 
         # 3. Three guided blocks, coarse to fine.
-        x, guided_features, texts, attentions = maps[0], [], [], []
+        x, states, guided_features, texts, attentions = maps[0], [maps[0]], [], [], []
         for scale, block in enumerate(self.decoder):
-            gate = self.prototype_memory.gate(scale) if self.config.use_text else None
+            gate = self.text_parts.prototype_memory.gate(scale) if self.config.use_text else None
             x, guided, text, weights = block(x, maps[scale + 1], text_features, padding, gate, bool(output_attentions))
+            states.append(x)
             guided_features.append(guided)
             texts.append(text)
             attentions.append(weights)
 
         # 4. One text vector a scale: the mean of its tokens.
-        text_embeddings = None
-        if self.config.use_text:
-            text_embeddings = tuple(mean_token(text, padding) for text in texts)
-        shown = tuple(attentions) if output_attentions and self.config.use_text else None
-        return TeViAModelOutput(x, tuple(guided_features), text_embeddings, has_text, shown)
+        use_text = self.config.use_text
+        output = TeViAModelOutput(
+            x,
+            tuple(guided_features),
+            tuple(mean_token(text, padding) for text in texts) if use_text else None,
+            has_text,
+            hidden_states=pick(states, output_hidden_states),
+            attentions=tuple(attentions) if output_attentions and use_text else None,
+        )
+        return output if return_dict else output.to_tuple()
 
 
 class TeViAForSegmentation(TeViAPreTrainedModel):
@@ -358,7 +290,6 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
 
     encode_text.__doc__ = TeViAModel.encode_text.__doc__
 
-    @can_return_tuple
     def forward(
         self,
         pixel_values: torch.Tensor,
@@ -367,6 +298,8 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
         text_features: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         output_attentions: bool | None = None,
+        output_hidden_states: bool | list[int] | None = None,
+        return_dict: bool | None = None,
     ) -> TeViASegmentationOutput | tuple:
         """Mask logits, and the losses where `labels` are given.
 
@@ -377,13 +310,14 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
             text_features: `(batch, tokens, dim)`, what `encode_text` gave, instead of `input_ids`; hand over the
                 `attention_mask` with it, or padding counts as text.
             labels: `(batch, height, width)` integers; 255 is ignored.
-            output_attentions: also return `cross_attentions`.
+            output_attentions, output_hidden_states, return_dict: whether `attentions` and `hidden_states` (all or those
+                at some places, as `[0, -1]`) are given, and a dictionary or a tuple; by default what the config says.
         """
         # 1. Encoders and decoder, on sides padded to multiples of 32.
         height, width = self.check_image(pixel_values)
         pixel_values = pad_to_stride(pixel_values)
         outputs = self.model(
-            pixel_values, input_ids, attention_mask, text_features, output_attentions, return_dict=True
+            pixel_values, input_ids, attention_mask, text_features, output_attentions, output_hidden_states, True
         )
 
         # 2. Logits, cut back to the image.
@@ -391,17 +325,31 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
         logits = logits[..., :height, :width]
 
         # 3. Losses: the mask's, and the distance between the text and the true foreground.
-        loss = mask_loss = text_loss = visual_embeddings = None
-        if labels is not None:
-            check_labels(labels, logits)
-            loss = mask_loss = segmentation_loss(logits, labels, self.config)
-        if labels is not None and self.config.use_text:
-            visual_embeddings = self.embed_foreground(outputs.guided_features, head_features, labels)
-            text_loss = alignment_loss(outputs.text_embeddings, visual_embeddings, outputs.has_text)
-            loss = loss + self.config.alignment_loss_weight * text_loss
-        return TeViASegmentationOutput(
-            loss, mask_loss, text_loss, logits, outputs.text_embeddings, visual_embeddings, outputs.cross_attentions
+        losses = {} if labels is None else self.compute_losses(outputs, logits, head_features, labels)
+        output = TeViASegmentationOutput(
+            logits=logits,
+            text_embeddings=outputs.text_embeddings,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            **losses,
         )
+        as_dict = self.config.return_dict if return_dict is None else return_dict
+        return output if as_dict else output.to_tuple()
+
+    def compute_losses(self, outputs, logits, head_features, labels) -> dict:
+        """The losses and the vectors of the true foreground, as fields of `TeViASegmentationOutput`."""
+        check_labels(labels, logits)
+        mask_loss = segmentation_loss(logits, labels, self.config)
+        if not self.config.use_text:
+            return {"loss": mask_loss, "segmentation_loss": mask_loss}
+        visual_embeddings = self.embed_foreground(outputs.guided_features, head_features, labels)
+        text_loss = alignment_loss(outputs.text_embeddings, visual_embeddings, outputs.has_text)
+        return {
+            "loss": mask_loss + self.config.alignment_loss_weight * text_loss,
+            "segmentation_loss": mask_loss,
+            "alignment_loss": text_loss,
+            "visual_embeddings": visual_embeddings,
+        }
 
     def embed_foreground(self, guided_features, head_features, labels) -> tuple[torch.Tensor, ...]:
         """Vectors of the true foreground, `(batch, channels)` a scale; zero where a sample has none."""
@@ -419,6 +367,14 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
                 f"resize or pad it to at least {STRIDES[-1]} pixels a side."
             )
         return height, width
+
+
+def pick(states: list[torch.Tensor], wanted: bool | list[int]) -> tuple[torch.Tensor | None, ...] | None:
+    """All states, none of them, or those at some places with `None` at the others."""
+    if isinstance(wanted, bool):
+        return tuple(states) if wanted else None
+    kept = [range(len(states))[place] for place in wanted]
+    return tuple(state if place in kept else None for place, state in enumerate(states))
 
 
 def pad_to_stride(x: torch.Tensor) -> torch.Tensor:

@@ -13,27 +13,35 @@ from urllib.request import urlopen
 import numpy as np
 import torch
 from PIL import Image
-from transformers.pipelines.base import Pipeline
+from transformers import Pipeline
+
+from .labels_tevia import WHITE
+from .processing_tevia import TeViAProcessor
 
 TASK = "text-guided-image-segmentation"
 LESION_COLOUR = np.array([230, 159, 0], np.float32)
 FILL_OPACITY = 0.45
 SECONDS_TO_ANSWER = 30
+# A row of a data set is taken as it is; any other key may be a text under another name, which must not get lost.
+ROW_KEYS = ("image", "text", "mask", "id", "group", "spacing_mm")
 
 
 class TeViASegmentationPipeline(Pipeline):
     """Masks of the pictures' own size, with scores, from pictures and sentences.
 
     `pipe(image, "sentence")`, `pipe([image, ...], ["sentence", ...])`, `pipe({"image": ..., "text": ...})`, or a list,
-    a data set or a generator of such mappings, with `batch_size=` for several at once.
+    a data set or a generator of such mappings, with `batch_size=` for several at once. Of a row with the columns of
+    `load_segmentation_dataset` the others are ignored.
     """
 
-    _load_processor = True  # type: ignore[assignment]
-    _load_image_processor = False  # type: ignore[assignment]
-    _load_feature_extractor = False  # type: ignore[assignment]
-    _load_tokenizer = False  # type: ignore[assignment]
+    processor: TeViAProcessor
 
-    def __call__(self, inputs: Any, text: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
+    _load_processor = True  # type: ignore[assignment]  # transformers types it as None, as the next three
+    _load_image_processor = False  # type: ignore[assignment]  # see above
+    _load_feature_extractor = False  # type: ignore[assignment]  # see above
+    _load_tokenizer = False  # type: ignore[assignment]  # see above
+
+    def __call__(self, inputs: Any, text: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]  # two inputs
         """A list of `{"label", "score", "mask"}` for a picture; for several a list of these lists.
 
         Args:
@@ -49,8 +57,8 @@ class TeViASegmentationPipeline(Pipeline):
         inside it (of an empty mask 0).
 
         Warns of a missing sentence where the model never missed one in training (`text_dropout=0`).
-        Raises `ValueError` where counts differ, texts are given twice, or an address gives no picture; the processor's
-        errors besides.
+        Raises `ValueError` where counts differ, texts are given twice, a mapping has other keys, or an address gives no
+        picture; the processor's errors besides.
         """
         pairs = paired(inputs, text)
         return [] if pairs == [] else super().__call__(pairs, **kwargs)
@@ -74,13 +82,13 @@ class TeViASegmentationPipeline(Pipeline):
                 UserWarning,
                 stacklevel=2,
             )
-        return {**self.processor([picture], [text]), "picture": [picture]}
+        return {**self.processor([picture], [text], input_data_format="channels_first"), "picture": [picture]}
 
-    def _forward(self, input_tensors: dict[str, Any], **_: Any) -> dict[str, Any]:  # type: ignore[override]
+    def _forward(self, input_tensors: dict[str, Any], **_: Any) -> dict[str, Any]:  # type: ignore[override]  # a dictionary
         pictures = input_tensors.pop("picture")
         return {"logits": self.model(**input_tensors).logits, "picture": pictures}
 
-    def postprocess(  # type: ignore[override]
+    def postprocess(  # type: ignore[override]  # its options are named
         self, model_outputs: dict[str, Any], threshold: float = 0.5, overlay: bool = False
     ) -> list[dict[str, Any]]:
         picture = model_outputs["picture"][0]
@@ -99,10 +107,11 @@ class TeViASegmentationPipeline(Pipeline):
     ) -> dict[str, Any]:
         area = mask.cpu().numpy()
         score = probabilities[mask].mean().item() if area.any() else 0.0
+        config: Any = self.model.config
         entry = {
-            "label": self.model.config.id2label[label],
+            "label": config.id2label[label],
             "score": score,
-            "mask": Image.fromarray(area.astype(np.uint8) * 255),
+            "mask": Image.fromarray(area.astype(np.uint8) * WHITE),
         }
         return entry | ({"overlay": tinted(picture, area)} if with_overlay else {})
 
@@ -160,12 +169,21 @@ def pair(item: Any, text: Any, index: int) -> dict[str, Any]:
     if isinstance(item, Mapping):
         if text is not None:
             raise ValueError("The inputs are mappings, which hold their own text: leave `text` out.")
-        if "image" not in item:
-            raise ValueError(f'Input {index} has no image but {sorted(item)}: give {{"image": ..., "text": ...}}.')
+        check_keys(item, index)
         item, text = item["image"], item.get("text")
     if not isinstance(text, (str, type(None))):
         raise TypeError(f"text {index} is a {type(text).__name__}: give a string, or None for no text.")
     return {"image": item, "text": text, "index": index}
+
+
+def check_keys(item: Mapping[str, Any], index: int) -> None:
+    if "image" not in item:
+        raise ValueError(f'Input {index} has no image but {sorted(item)}: give {{"image": ..., "text": ...}}.')
+    if unknown := [key for key in item if key not in ROW_KEYS]:
+        raise ValueError(
+            f'Input {index} has keys that the pipeline does not read, {unknown}: give {{"image": ..., "text": ...}} '
+            f"without others (a data set's {', '.join(ROW_KEYS[2:])} are ignored)."
+        )
 
 
 def fetched(address: str) -> Image.Image:
@@ -181,9 +199,9 @@ def fetched(address: str) -> Image.Image:
 
 def tinted(picture: torch.Tensor, area: np.ndarray) -> Image.Image:
     """The picture in RGB, the area in translucent orange."""
-    pixels = picture.expand(3, -1, -1).permute(1, 2, 0).cpu().numpy() * 255  # (height, width, 3)
+    pixels = picture.expand(3, -1, -1).permute(1, 2, 0).cpu().numpy() * WHITE  # (height, width, 3)
     pixels = np.where(area[..., None], pixels * (1 - FILL_OPACITY) + LESION_COLOUR * FILL_OPACITY, pixels)
-    return Image.fromarray(pixels.round().clip(0, 255).astype(np.uint8))
+    return Image.fromarray(pixels.round().clip(0, WHITE).astype(np.uint8))
 
 
 # For `config.json`, so that `pipeline(task, model=..., trust_remote_code=True)` finds this class without the package.

@@ -1,29 +1,55 @@
-"""Processor of TeViA: pictures, sentences and masks in, model inputs out."""
+"""Processor of TeViA: images, texts and masks in, model inputs out."""
 
 import os
 import warnings
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
 
 import torch
+from huggingface_hub.dataclasses import validate_typed_dict
 from transformers import AutoTokenizer, BertTokenizer, PreTrainedConfig
 from transformers.image_processing_utils import BatchFeature
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
-from transformers.processing_utils import ProcessorMixin
+from transformers.processing_utils import ProcessingKwargs, ProcessorMixin
+from transformers.tokenization_utils_base import PaddingStrategy, TruncationStrategy
 
-from .image_processing_tevia import TeViAImageProcessor
+from .image_processing_tevia import TeViAImageProcessor, TeViAImageProcessorKwargs, check_names
+
+TEXT_INPUTS = ["input_ids", "attention_mask"]
+
+
+class TeViATextKwargs(TypedDict, total=False):
+    """Options of the tokenizer under which there is still one row of tokens per image, as the model reads it."""
+
+    padding: bool | str | PaddingStrategy
+    truncation: bool | str | TruncationStrategy
+    max_length: int | None
+    pad_to_multiple_of: int | None
+    return_tensors: str | None
+
+
+class TeViAProcessorKwargs(ProcessingKwargs, total=False):
+    """Options of `TeViAProcessor`; see there."""
+
+    text_kwargs: TeViATextKwargs  # type: ignore[misc]  # fewer than any tokenizer takes
+    images_kwargs: TeViAImageProcessorKwargs  # type: ignore[misc]  # ours alone
 
 
 class TeViAProcessor(ProcessorMixin):
-    """Everything `TeViAForSegmentation` takes, from pictures, sentences and masks; and masks from what it returns.
+    """Everything `TeViAForSegmentation` takes, from images, texts and masks; and masks from what it returns.
 
     Args:
         image_processor: a `TeViAImageProcessor`.
-        tokenizer: the tokenizer of the text encoder; its `model_max_length` is the longest text, in tokens.
+        tokenizer: the tokenizer of the text encoder; its `model_max_length` is the longest text, in tokens. From now on
+            it gives `input_ids` and `attention_mask` only, also when it is saved and loaded alone.
     """
+
+    valid_processor_kwargs = TeViAProcessorKwargs  # type: ignore[assignment]  # options of two parts of three
+    text_kwargs = {"padding": True, "truncation": True, "return_tensors": "pt"}
 
     def __init__(self, image_processor: Any = None, tokenizer: Any = None, **kwargs: Any):
         super().__init__(image_processor, tokenizer, **kwargs)
+        tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = list(TEXT_INPUTS)
 
     @classmethod
     def from_encoders(
@@ -47,16 +73,11 @@ class TeViAProcessor(ProcessorMixin):
         image_processor = TeViAImageProcessor(num_labels=num_labels, **settings)
         return cls(image_processor, _load_tokenizer(text, max_text_length))
 
-    @property
-    def unused_input_names(self) -> list[str]:
-        return ["token_type_ids"]
-
     def __call__(
         self,
         images: Any = None,
         text: str | Sequence[str | None] | None = None,
         segmentation_maps: Any = None,
-        return_tensors: str | None = "pt",
         **kwargs: Any,
     ) -> BatchFeature:
         """Model inputs: `pixel_values` (batch, 3, height, width), `labels` (batch, height, width) when maps are given,
@@ -64,53 +85,105 @@ class TeViAProcessor(ProcessorMixin):
 
         Args:
             images: see `TeViAImageProcessor.preprocess`; None tokenises only.
-            text: one sentence per image. None or "" in the list is an image without text: its mask is all zero.
-                A text longer than `tokenizer.model_max_length` is truncated with a warning.
+            text: one text per image. None or "" in the list is an image without text: its mask is all zero.
+                A text longer than `max_length` is truncated with a warning.
             segmentation_maps: see `TeViAImageProcessor.preprocess`.
-            kwargs: settings of the image processor, for this call only.
+            kwargs: for this call only, settings of the image processor, and of the tokenizer `padding` (to the longest
+                text; or `"max_length"`), `truncation`, `max_length` (`tokenizer.model_max_length`) and
+                `pad_to_multiple_of`; `return_tensors` ("pt") of both. Also apart, as `images_kwargs={...}` and
+                `text_kwargs={...}`.
 
-        Raises `ValueError` when counts differ or nothing is given; the image processor's errors besides.
+        Raises `TypeError` for an option that does not exist; `ValueError` when counts differ, nothing is given or there
+        are more tokens than the model reads; the image processor's errors besides.
         """
         if images is None and (text is None or segmentation_maps is not None):
             raise ValueError("Give `images`, `text` or both; `segmentation_maps` need their `images`.")
+        options = self._options(kwargs)
         data: dict[str, Any] = {}
         if images is not None:
-            data.update(self.image_processor(images, segmentation_maps, return_tensors="pt", **kwargs))
+            data.update(self.image_processor(images, segmentation_maps, **options["images_kwargs"]))
         if text is not None:
-            sentences = [text] if isinstance(text, str) else list(text)
-            if images is not None and len(sentences) != len(data["pixel_values"]):
+            texts = [text] if isinstance(text, str) else list(text)
+            if images is not None and len(texts) != len(data["pixel_values"]):
                 raise ValueError(
-                    f"{len(data['pixel_values'])} images but {len(sentences)} texts: give one text per image "
+                    f"{len(data['pixel_values'])} images but {len(texts)} texts: give one text per image "
                     '(None or "" for an image without).'
                 )
-            data.update(self._tokenize(sentences))
-        return BatchFeature(data, tensor_type=return_tensors)
+            data.update(self._tokenize(texts, **options["text_kwargs"]))
+        return BatchFeature(data)
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> list[str]:
+        """As in transformers; the processor itself does not change by it."""
+        files = super().save_pretrained(*args, **kwargs)
+        vars(self).pop("auto_map", None)
+        return files
 
     def post_process_segmentation(self, outputs: Any, *args: Any, **kwargs: Any) -> list[torch.Tensor]:
         """Masks at the original sizes; see `TeViAImageProcessor.post_process_segmentation`."""
         return self.image_processor.post_process_segmentation(outputs, *args, **kwargs)
 
-    def _tokenize(self, texts: Sequence[str | None]) -> dict[str, torch.Tensor]:
+    def _options(self, kwargs: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """The options of a call, those of the tokenizer and of the image processor apart."""
+        parts = {"text_kwargs": TeViATextKwargs, "images_kwargs": TeViAImageProcessorKwargs}
+        known = {name: list(options.__annotations__) for name, options in parts.items()}
+        flat = dict.fromkeys([*known["text_kwargs"], *known["images_kwargs"], *known])
+        check_names(kwargs.keys() - {"common_kwargs"}, flat, "The processor")
+        for name, names in known.items():
+            check_names(kwargs.get(name, ()), names, f"`{name}` of the processor")
+        defaults = dict(self.tokenizer.init_kwargs)
+        if (defaults.get("max_length") or 0) > self.tokenizer.model_max_length:
+            del defaults["max_length"]  # the encoder's own, longer than the texts of this model
+        options = self._merge_kwargs(tokenizer_init_kwargs=defaults, **kwargs)
+        validate_typed_dict(TeViATextKwargs, options["text_kwargs"])  # type: ignore[type-var]  # any typed dictionary
+        return options
+
+    def _tokenize(
+        self,
+        texts: Sequence[str | None],
+        max_length: int | None = None,
+        truncation: bool | str | TruncationStrategy = True,
+        return_tensors: str | None = None,
+        **padding: Any,
+    ) -> BatchFeature:
         for index, text in enumerate(texts):
             if not isinstance(text, (str, type(None))):
                 raise TypeError(f"text {index} is a {type(text).__name__}: give a string, or None for no text.")
+        if max_length is not None:
+            self._check_max_length(max_length)
         sentences = [text or "" for text in texts]
-        options = {"padding": "longest", "return_tensors": "pt", "return_token_type_ids": False}
-        encoded = self.tokenizer(sentences, truncation=False, return_attention_mask=True, verbose=False, **options)
-        if encoded["input_ids"].shape[1] > self.tokenizer.model_max_length:
-            self._warn_of_truncation(sentences, encoded["attention_mask"].sum(dim=1).tolist())
-            encoded = self.tokenizer(sentences, truncation=True, return_attention_mask=True, **options)
-        is_empty = torch.tensor([not sentence.strip() for sentence in sentences])
-        encoded["attention_mask"][is_empty] = 0
-        return dict(encoded)
+        if truncation not in (False, "do_not_truncate"):
+            self._warn_of_truncation(sentences, max_length or self.tokenizer.model_max_length)
+        encoded = self.tokenizer(sentences, truncation=truncation, max_length=max_length, verbose=False, **padding)
+        self._check_tokens(max(map(len, encoded["input_ids"]), default=0), "The longest text")
+        for sentence, mask in zip(sentences, encoded["attention_mask"], strict=True):
+            if not sentence.strip():
+                mask[:] = [0] * len(mask)
+        return BatchFeature(dict(encoded), tensor_type=return_tensors)
 
-    def _warn_of_truncation(self, sentences: list[str], counts: list[int]) -> None:
+    def _check_max_length(self, max_length: int) -> None:
+        self._check_tokens(max_length, "`max_length`")
+        least = self.tokenizer.num_special_tokens_to_add() + 1
+        if max_length < least:
+            raise ValueError(f"`max_length` is {max_length}, which leaves no token of the text: give {least} or more.")
+
+    def _check_tokens(self, count: int, what: str) -> None:
         limit = self.tokenizer.model_max_length
-        for sentence, count in dict(zip(sentences, counts, strict=True)).items():
+        if count > limit:
+            raise ValueError(
+                f"{what} is {count} tokens, of which the model reads {limit} (`tokenizer.model_max_length`): give at "
+                f"most {limit}, leaving `truncation` at True."
+            )
+
+    def _warn_of_truncation(self, sentences: list[str], limit: int) -> None:
+        tokens = self.tokenizer(sentences, verbose=False)["input_ids"]
+        advice = "tokenizer.model_max_length as far as the text encoder allows"
+        if limit < self.tokenizer.model_max_length:
+            advice = f"`max_length`, to {self.tokenizer.model_max_length} at most"
+        for sentence, count in dict(zip(sentences, map(len, tokens), strict=True)).items():
             if count > limit:
                 warnings.warn(
                     f"Text of {count} tokens truncated to the limit of {limit}: {sentence!r}. Shorten it, or raise "
-                    "tokenizer.model_max_length as far as the text encoder allows.",
+                    f"{advice}.",
                     UserWarning,
                     stacklevel=4,
                 )
@@ -136,6 +209,7 @@ def _load_tokenizer(text: str | os.PathLike, max_text_length: int) -> Any:
     loader = BertTokenizer if is_cxr_bert else AutoTokenizer
     # On the right, as the decoder counts a sentence's tokens from its start.
     tokenizer = loader.from_pretrained(text, model_max_length=max_text_length, padding_side="right")
+    tokenizer.init_kwargs.pop("max_length", None)  # of sentence encoders' files; `max_text_length` takes its place
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

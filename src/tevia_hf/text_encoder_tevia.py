@@ -10,7 +10,7 @@ from transformers import (
 )
 
 from .encoder_loading_tevia import EncoderFace, build_encoder, load_encoder, load_half_config, model_class
-from .lora_tevia import add_lora, is_lora, merge_lora
+from .lora_tevia import add_lora, is_lora
 
 TEXT_FAMILIES = tuple(
     "bert cxr-bert roberta xlm-roberta distilbert mpnet deberta-v2 electra albert modernbert clip_text_model "
@@ -19,7 +19,9 @@ TEXT_FAMILIES = tuple(
 
 
 class TeViATextEncoder(EncoderFace):
-    """Token features of a frozen text model: no gradients, no dropout, whatever `.train()` says; adapters may learn.
+    """Token features of a frozen text model: no dropout, whatever `.train()` says, until adapters in it learn.
+
+    Adapters may come by `add_lora` or by `peft.get_peft_model`: what requires a gradient gets one.
 
     Of an encoder-decoder such as T5 it is the encoder half; a decoder-only model reads each token with those before it.
 
@@ -31,7 +33,6 @@ class TeViATextEncoder(EncoderFace):
         config.use_cache = False  # decoders would keep keys and values for tokens that never come
         encoder_class = text_model_class(config)
         self.model = build_encoder(encoder_class, config)
-        self.has_lora = False
         self.set_trainable()
         self.eval()  # a new module is in training mode, and would read with dropout
 
@@ -61,25 +62,23 @@ class TeViATextEncoder(EncoderFace):
         self.model.requires_grad_(False)
         return {name for name, gradient in zip(names, gradients, strict=True) if gradient is None}
 
-    def merge_lora(self) -> None:
-        merge_lora(self.model)
-        self.has_lora = False
-        self.set_trainable()
-        self.train(self.training)
-
     def load_pretrained(self, name_or_path: str, **kwargs) -> None:
         """Replaces the random weights by those of a checkpoint of the same architecture, and tries them."""
         self.model = load_encoder(self.model, name_or_path, **kwargs)
         self.set_trainable()
         self(torch.ones(1, 2, dtype=torch.long, device=self.model.device))
 
+    @property
+    def learns(self) -> bool:
+        """Whether a weight of the text model requires a gradient, so that features of a text change in training."""
+        return any(parameter.requires_grad for parameter in self.model.parameters())
+
     def train(self, mode: bool = True) -> "TeViATextEncoder":
-        return super().train(mode and self.has_lora)
+        return super().train(mode and self.learns)
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """Features `(batch, tokens, dim)` of `input_ids (batch, tokens)`."""
-        with torch.set_grad_enabled(self.has_lora and torch.is_grad_enabled()):
-            outputs = self.model(input_ids=input_ids, attention_mask=attention_mask, return_dict=True)
+        outputs = self.model(input_ids=input_ids, attention_mask=attention_mask, return_dict=True)
         features = getattr(outputs, "last_hidden_state", None)
         if features is None or features.shape[:2] != input_ids.shape:
             raise ValueError(

@@ -3,9 +3,11 @@
 import copy
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from transformers import MODEL_FOR_BACKBONE_MAPPING, MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
 
 from .encoder_loading_tevia import build_encoder, load_half_config, model_class, nearest_family
@@ -23,14 +25,15 @@ SINGLE_SCALE_FAMILIES = tuple(
 )
 VISION_FAMILIES = PYRAMID_FAMILIES + SINGLE_SCALE_FAMILIES
 
-# What a model needs to hear to take any size and to show its stages as they end; who does not know a word ignores it.
+# What a model needs to take any size and to show its stages as they end. A family may ignore any of these without a
+# word: the dry run then finds that it knows one size only, or `check_stage_ends` refuses its maps.
 FORWARD_OPTIONS = {
     "interpolate_pos_encoding": True,
     # Swin: stage outputs before the downsampling that ends them, and windows at maps smaller than one.
     "output_hidden_states_before_downsampling": True,
     "always_partition": True,
 }
-# Their models do not pass the option above on to the encoder (transformers 5.23).
+# Their models do not pass that option on to the encoder (transformers 5.23).
 SHOWN_AFTER_DOWNSAMPLING = ("swinv2", "focalnet")
 
 
@@ -57,7 +60,7 @@ class Layout:
     channels_last: bool = False
 
 
-def build_vision_model(config: PreTrainedConfig, **kwargs) -> PreTrainedModel:
+def build_vision_model(config: PreTrainedConfig) -> PreTrainedModel:
     """A vision model with random weights; `ValueError` where the config is of no such model."""
     family, found = config.model_type, model_class(config, (MODEL_MAPPING, MODEL_FOR_BACKBONE_MAPPING))
     if found is None:
@@ -67,7 +70,7 @@ def build_vision_model(config: PreTrainedConfig, **kwargs) -> PreTrainedModel:
             f"`{family}` takes `{found.main_input_name}`, not pictures, and cannot be the vision model: choose a "
             "convnext, swin or vit, or the `vision_config` of a pair such as CLIP."
         )
-    return build_encoder(found, config, **kwargs)
+    return build_encoder(found, config)
 
 
 def nearest(family: str) -> str:
@@ -79,18 +82,22 @@ def nearest(family: str) -> str:
 def probe_layout(config: PreTrainedConfig) -> Layout:
     """Finds the four maps by a dry run on the meta device, which computes shapes only.
 
-    Raises `ValueError` where there is no map at one of the four strides and no single map to make them from.
+    Raises `ValueError` where there is no map at one of the four strides and no single map to make them from, and where
+    a map is not what its stage ends with.
     """
     size, model = probe_size(config), on_meta(config)
-    maps = dry_run(model, size)
+    with SumsOfARun() as run:
+        maps = dry_run(model, size)
     channels_last = any(m.shape[1] == m.shape[2] != m.shape[3] for m in maps)  # the picture is square
     if channels_last:
         maps = [m.permute(0, 3, 1, 2) for m in maps]
     min_size, max_size = size_range(model, size)
     stages, channels, patch, stride = find_stages(config, maps, size)
-    unused = unused_parameters(model, [maps[stage] for stage in stages])
-    if max_size is not None and patch != stride:  # pictures are resized before the model sees them
-        min_size, max_size = (side * stride // patch for side in (min_size, max_size))
+    taken = [maps[stage] for stage in stages]
+    check_stage_ends(config.model_type, taken, run.sums)
+    unused = unused_parameters(model, taken)
+    if max_size is not None and patch is not None and stride is not None:  # pictures are resized to whole patches
+        min_size, max_size = min_size * stride // patch, max_size * stride // patch
     return Layout(stages, channels, unused, min_size, max_size, patch, stride, channels_last)
 
 
@@ -115,11 +122,57 @@ def find_stages(
     return stages, [maps[stage].shape[1] for stage in stages], None, None
 
 
+class SumsOfARun(TorchFunctionMode):
+    """Collects every sum that a model computes while it runs; each residual block ends in one."""
+
+    names = {"add", "add_", "__add__", "__radd__", "__iadd__"}
+
+    def __init__(self):
+        super().__init__()
+        self.sums: list[torch.Tensor] = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        output = func(*args, **(kwargs or {}))
+        if func.__name__ in self.names and torch.is_tensor(output) and output.requires_grad:
+            self.sums.append(output)
+        return output
+
+
+def check_stage_ends(family: str, maps: list[torch.Tensor], sums: list[torch.Tensor]) -> None:
+    """`ValueError` where residual blocks of a map's own size come after it, on the way to the next coarser map.
+
+    A stage shown before its blocks, or after the downsampling that leads to it, has the right size and channels.
+    """
+    early = []
+    for m, coarser in zip(maps, [*maps[1:], None], strict=True):
+        alike = [total for total in sums if has_size_of(total, m)]
+        later = [total for total, reached in zip(alike, depends_on(m, alike), strict=True) if not reached]
+        if any(depends_on(coarser, later)) if coarser is not None else later:
+            early.append(f"{m.shape[-2]}x{m.shape[-1]}")
+    if early:
+        raise ValueError(
+            f"`{family}` does not show what its stages of {', '.join(early)} cells end with, but an earlier map: more "
+            f"blocks of that size come after it. Choose e.g. `{nearest(family)}`."
+        )
+
+
+def has_size_of(total: torch.Tensor, m: torch.Tensor) -> bool:
+    """Whether a sum is a map's worth of channels and places, in whatever order or windows."""
+    return total.ndim > 1 and total.numel() == m.numel() and m.shape[1] in (total.shape[1], total.shape[-1])
+
+
+def depends_on(output: torch.Tensor, sums: list[torch.Tensor]) -> list[bool]:
+    if not sums:
+        return []
+    gradients = torch.autograd.grad(output.sum(), sums, allow_unused=True, retain_graph=True)
+    return [gradient is not None for gradient in gradients]
+
+
 def on_meta(config: PreTrainedConfig) -> PreTrainedModel:
     """The vision model in training mode, without memory for its weights."""
     with torch.device("meta"):
-        # A copy, because the call writes the dtype into the config.
-        return build_vision_model(copy.deepcopy(config), dtype=torch.float32).train()
+        # Of a copy, so that the trial leaves the config alone; in float32 also where a model is loaded in another type.
+        return build_vision_model(copy.deepcopy(config)).float().train()
 
 
 def probe_size(config: PreTrainedConfig) -> int:
@@ -196,9 +249,10 @@ def with_hidden_states(model: PreTrainedModel, pixel_values: torch.Tensor):
 
 def maps_before_downsampling(model: PreTrainedModel, pixel_values: torch.Tensor) -> list[torch.Tensor]:
     """The stages' outputs as they end, before the downsampling that leads to the next stage."""
-    tokens, size = model.embeddings(pixel_values)
+    tokens, size = model.get_submodule("embeddings")(pixel_values)
+    encoder: Any = model.get_submodule("encoder")
     maps = []
-    for stage in getattr(model.encoder, "stages", None) or model.encoder.layers:
+    for stage in getattr(encoder, "stages", None) or encoder.layers:
         tokens, before, sizes = stage(tokens, size)[:3]
         maps.append(before.transpose(1, 2).unflatten(2, size))
         size = sizes[-2:]

@@ -4,8 +4,10 @@ import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from PIL import Image, ImageChops, ImageDraw, ImageFont
-from scipy.ndimage import minimum_filter
+from PIL import Image, ImageDraw, ImageFont
+
+from tevia_hf.extras import needed_for
+from tevia_hf.labels_tevia import WHITE, is_lesion
 
 # Okabe-Ito colours, told apart by colour-blind readers too; the first is that of a lesion.
 LABEL_COLOURS = [(230, 159, 0), (86, 180, 233), (204, 121, 167), (0, 158, 115), (213, 94, 0), (0, 114, 178)]
@@ -13,9 +15,17 @@ REFERENCE_COLOUR = (0, 214, 100)
 FILL_OPACITY = 0.35
 HEAT_OPACITY = 0.8
 SMALLEST_SIDE = 384
-IGNORE_LABEL = 255
 TILE_HEIGHT, MARGIN, FONT_SIZE, TITLE_SIZE = 280, 14, 15, 22
 PAPER, INK = (250, 250, 248), (40, 40, 44)
+CURVE_COLOURS = [(40, 40, 44), (0, 114, 178), (213, 94, 0), (0, 158, 115)]  # of Okabe-Ito, dark enough for lines
+FEW_POINTS = 40  # up to which a curve's points are marked
+LOSS_CURVES = {
+    "loss": "training loss",
+    "segmentation_loss": "segmentation loss",
+    "alignment_loss": "alignment loss, before its weight",
+    "eval_loss": "validation loss",
+}
+SCORE_CURVES = {"eval_dice": "mean over images", "eval_dice_pooled": "pooled over all pixels"}
 
 
 def overlay(
@@ -108,8 +118,9 @@ def interval_chart(
     values: Mapping[str, tuple[float, tuple[float, float] | None]], title: str, label: str
 ) -> Image.Image:
     """RGB chart of one bar a name, each a value from 0 to 1 with its interval (None for none)."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # takes a second to load
-    from matplotlib.figure import Figure
+    with needed_for("Drawing a chart"):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg  # takes a second to load
+        from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 1.2 + 0.45 * len(values)), dpi=120, facecolor=_unit(PAPER), layout="constrained")
     canvas, axes = FigureCanvasAgg(figure), figure.add_subplot(facecolor=_unit(PAPER))
@@ -126,6 +137,54 @@ def interval_chart(
     return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
 
 
+def training_curves(log_history: Sequence[Mapping[str, float]]) -> dict[str, tuple[list[float], list[float]]]:
+    """Epochs and values of each loss and validation score in a Trainer's log, by its name there."""
+    curves: dict[str, tuple[list[float], list[float]]] = {}
+    for record in log_history:
+        for name in (*LOSS_CURVES, *SCORE_CURVES):
+            if name in record and "epoch" in record:
+                epochs, values = curves.setdefault(name, ([], []))
+                epochs.append(record["epoch"])
+                values.append(record[name])
+    return curves
+
+
+def draw_training_curves(
+    log_history: Sequence[Mapping[str, float]], prototypes_act_after: float | None = None
+) -> Image.Image:
+    """RGB chart of a run: the losses over the epochs, and beside them, where there was validation, its Dice.
+
+    Args:
+        log_history: `trainer.state.log_history`.
+        prototypes_act_after: how many epochs were over when prototypes became active, drawn as a line; None for none.
+
+    Raises `ValueError` for a log without losses and scores.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # takes a second to load
+    from matplotlib.figure import Figure
+
+    curves = training_curves(log_history)
+    if not curves:
+        raise ValueError("The log holds no loss and no score: train with `logging_steps`, or with validation.")
+    panels = {"Loss": LOSS_CURVES, "Validation Dice": SCORE_CURVES}
+    panels = {title: names for title, names in panels.items() if names.keys() & curves.keys()}
+    figure = Figure(figsize=(6.5 * len(panels), 4.2), dpi=120, facecolor=_unit(PAPER), layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    for axes, (title, names) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        axes.set(facecolor=_unit(PAPER), xlabel="Epoch", ylabel=title)
+        for index, (name, label) in enumerate(names.items()):
+            if name in curves:
+                style = {"marker": "o", "markersize": 4} if len(curves[name][0]) < FEW_POINTS else {}
+                axes.plot(*curves[name], label=label, color=_unit(CURVE_COLOURS[index]), **style)
+        if prototypes_act_after is not None:
+            axes.axvline(prototypes_act_after, color=_unit(INK), linestyle="--", linewidth=1, label="prototypes act")
+        axes.set(xlim=(0, None), ylim=(0, 1) if names is SCORE_CURVES else None)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+
+
 def stack(pictures: Sequence[Image.Image]) -> Image.Image:
     """The pictures one below the other, left-aligned, on paper as wide as the widest."""
     sheet = Image.new("RGB", (max(p.width for p in pictures), sum(p.height for p in pictures)), PAPER)
@@ -138,7 +197,7 @@ def stack(pictures: Sequence[Image.Image]) -> Image.Image:
 
 def _unit(colour: tuple[int, int, int]) -> tuple[float, float, float]:
     red, green, blue = colour
-    return red / 255, green / 255, blue / 255
+    return red / WHITE, green / WHITE, blue / WHITE
 
 
 def _size_to_show(picture: Image.Image, longest_side: int | None) -> tuple[int, int]:
@@ -156,7 +215,7 @@ def _to_rgb(image: Image.Image | np.ndarray) -> Image.Image:
         array = array[..., 0]
     if array.dtype != np.uint8:
         low, high = float(array.min()), float(array.max())
-        array = ((array.astype(np.float64) - low) * (255 / ((high - low) or 1.0))).round().astype(np.uint8)
+        array = ((array.astype(np.float64) - low) * (WHITE / ((high - low) or 1.0))).round().astype(np.uint8)
     return Image.fromarray(array).convert("RGB")
 
 
@@ -171,18 +230,28 @@ def _fit(labels: np.ndarray, name: str, picture: Image.Image, size: tuple[int, i
 
 
 def _foreground(labels: np.ndarray | None) -> list[int]:
-    return [] if labels is None else [int(label) for label in np.unique(labels) if label not in (0, IGNORE_LABEL)]
+    return [] if labels is None else [int(label) for label in np.unique(labels) if is_lesion(label)]
 
 
 def _area(labels: np.ndarray, label: int) -> Image.Image:
-    return Image.fromarray(np.where(labels == label, 255, 0).astype(np.uint8))
+    return Image.fromarray(np.where(labels == label, WHITE, 0).astype(np.uint8))
 
 
 def _outline(area: Image.Image) -> Image.Image:
     """A line of about 1/200 of the longer side, at least 2 px, just inside the area."""
-    width = 2 * max(2, max(area.size) // 200) + 1
-    inner = minimum_filter(np.asarray(area), width, mode="constant", cval=0)
-    return ImageChops.subtract(area, Image.fromarray(inner))
+    inner = np.asarray(area) > 0
+    for axis in (0, 1):
+        inner = _shrunk(inner, max(2, max(area.size) // 200), axis)
+    return Image.fromarray(np.where(inner, 0, np.asarray(area)).astype(np.uint8))
+
+
+def _shrunk(area: np.ndarray, reach: int, axis: int) -> np.ndarray:
+    """Where all pixels up to `reach` away along the axis lie in the area; beyond the image lies none."""
+    width = 2 * reach + 1
+    padding = [(0, 0), (0, 0)]
+    padding[axis] = (reach + 1, reach)
+    sums = np.moveaxis(np.cumsum(np.pad(area, padding), axis, dtype=np.int32), axis, 0)
+    return np.moveaxis(sums[width:] - sums[:-width] == width, 0, axis)
 
 
 def _tile_size(rows: Sequence[Sequence[Image.Image]]) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Augmentation that keeps picture, mask and sentence true of each other."""
+"""Augmentation that keeps image, labels and text true of each other."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,10 +7,15 @@ from zlib import crc32
 import datasets
 import numpy as np
 import torch
-from monai.transforms import Compose, RandAdjustContrast, RandGaussianNoise, RandRotated, RandZoomd
 
-from tevia_hf.data.features import decode_part, lesion_pixels, undecoded
+from tevia_hf.data.decoding import decode_example
+from tevia_hf.data.features import undecoded
+from tevia_hf.extras import needed_for
+from tevia_hf.labels_tevia import is_lesion
 from tevia_hf.prompts import flip_sentence, flip_with_mask, follow_mask
+
+with needed_for("Augmentation"):
+    from monai.transforms import Compose, RandAdjustContrast, RandGaussianNoise, RandRotated, RandZoomd
 
 ZOOMS = (0.95, 1.2)
 ROTATION_DEGREES = 15.0
@@ -21,14 +26,16 @@ NOISE_STD = 0.05  # of the picture's own range
 class TextAwareAugmentation:
     """Random flips, zooms, rotations, contrasts and noise; the sentence follows whatever moves the lesions.
 
-    Takes a mapping with `image` (height, width[, channels]), `mask` of the same size, `text` (or None) and `id`; gives
-    one with the same keys, sizes and types. What is drawn for an example depends on nothing but `seed`, its id and the
-    epoch: a resumed run, other numbers of processes or of data workers draw the same. Call `set_epoch` before each
-    epoch, else every epoch repeats the draws of the first.
+    Takes a mapping with `image` (height, width[, channels]), `labels` (height, width, 255 where they are ignored),
+    `text` (or None) and `id`; gives one with the same keys, sizes and types. What is drawn for an example depends on
+    nothing but `seed`, its id and the epoch: a resumed run, other numbers of processes or of data workers draw the
+    same. Call `set_epoch` before each epoch, else every epoch repeats the draws of the first.
 
     A flip swaps words. A zoom or rotation that changes the number, side or region of the lesions rewrites these words,
     or drops their clauses from free text (`prompts.follow_mask`); one that would move all lesions out of the picture is
     not carried out. Zoom of 0.95 to 1.2 with probability 0.1 is the published training's only augmentation.
+
+    Raises `ValueError` for a `mask`, of which nobody knows what its values mean once it has been moved.
 
     Args:
         flip_probability, vertical_flip_probability: of mirroring left to right, and top to bottom.
@@ -54,7 +61,7 @@ class TextAwareAugmentation:
         self.patient_sides = patient_sides
         self.seed = seed
         self.epoch = 0
-        keys, angle = ("image", "mask"), np.deg2rad(ROTATION_DEGREES)
+        keys, angle = ("image", "labels"), np.deg2rad(ROTATION_DEGREES)
         # "nearest" would shift a zoomed mask by up to half a pixel against the image
         zoom = RandZoomd(keys, zoom_probability, *ZOOMS, mode=("bilinear", "nearest-exact"), padding_mode="edge")
         rotate = RandRotated(
@@ -69,6 +76,8 @@ class TextAwareAugmentation:
         self.epoch = epoch
 
     def __call__(self, example: Mapping[str, Any]) -> dict[str, Any]:
+        if example.get("mask") is not None:
+            raise ValueError("Masks are decoded before they are augmented: give `decode_example(example, num_labels)`.")
         draws = np.random.RandomState([self.seed, self.epoch, crc32(str(example.get("id")).encode())])
         varied = dict(example)
         for axis, probability in self.flips.items():
@@ -86,21 +95,21 @@ class TextAwareAugmentation:
         return flipped
 
     def _flipped_text(self, before: dict[str, Any], after: dict[str, Any], axis: Any) -> str:
-        if axis == "horizontal" or "mask" not in before:
+        if axis == "horizontal" or "labels" not in _parts(before):
             return flip_sentence(before["text"], axis)
-        old, new = (lesion_pixels(example["mask"]) for example in (before, after))
+        old, new = (is_lesion(example["labels"]) for example in (before, after))
         return flip_with_mask(before["text"], axis, old, new, self.patient_sides)
 
     def _moved(self, example: dict[str, Any], seed: int) -> dict[str, Any]:
         """Zoomed and rotated."""
         parts = _parts(example)
         self._moves.set_random_state(seed=seed)
-        pixels = {part: _channels_first(example[part]) for part in ("image", "mask") if part in parts}
-        moved = self._moves({"mask": pixels["image"][:1], **pixels})
+        pixels = {part: _channels_first(example[part]) for part in ("image", "labels") if part in parts}
+        moved = self._moves({"labels": pixels["image"][:1], **pixels})
         result = {**example, **{part: _as_before(moved[part], example[part]) for part in parts}}
-        if "mask" not in parts or np.array_equal(result["mask"], example["mask"]):
+        if "labels" not in parts or np.array_equal(result["labels"], example["labels"]):
             return result
-        before, after = (lesion_pixels(part["mask"], coded_as=example["mask"]) for part in (example, result))
+        before, after = (is_lesion(part["labels"]) for part in (example, result))
         if before.any() and not after.any():
             return example
         if example.get("text"):
@@ -120,24 +129,38 @@ class TextAwareAugmentation:
         )
 
 
-def augmented(dataset: datasets.Dataset, augmentation: TextAwareAugmentation) -> datasets.Dataset:
-    """The same data set, each example varied when it is read. Raises `ValueError` where it has no masks."""
+def augmented(
+    dataset: datasets.Dataset | datasets.IterableDataset,
+    augmentation: TextAwareAugmentation,
+    num_labels: int | None = 1,
+) -> datasets.Dataset | datasets.IterableDataset:
+    """The same data set, each example decoded and varied when it is read: `labels` take the place of `mask`.
+
+    Args:
+        num_labels: of the model, which tells what the values of a mask mean.
+
+    Raises `ValueError` where the data set has no masks.
+    """
+
+    def vary_example(example: dict[str, Any]) -> dict[str, Any]:
+        return augmentation(decode_example(example, num_labels))
+
+    def vary(columns: dict[str, list]) -> dict[str, list]:
+        examples = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        varied = [vary_example(example) for example in examples]
+        return {name: [example[name] for example in varied] for name in varied[0]}
+
+    if isinstance(dataset, datasets.IterableDataset):
+        return dataset.map(vary_example, remove_columns=["mask"])
     if "mask" not in dataset.column_names:
         raise ValueError(
             f"The data set has the columns {dataset.column_names}, but no 'mask': only training is varied."
         )
-
-    def vary(columns: dict[str, list]) -> dict[str, list]:
-        examples = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-        decoded = [{**e, "image": decode_part(e, "image"), "mask": decode_part(e, "mask")} for e in examples]
-        varied = [augmentation(example) for example in decoded]
-        return {name: [example[name] for example in varied] for name in columns}
-
     return undecoded(dataset).with_transform(vary)
 
 
 def _parts(example: Mapping[str, Any]) -> list[str]:
-    return [part for part in ("image", "mask") if example.get(part) is not None]
+    return [part for part in ("image", "labels") if example.get(part) is not None]
 
 
 def _channels_first(pixels: np.ndarray) -> torch.Tensor:

@@ -1,13 +1,15 @@
 """Brain tumours: LGG MRI (kaggle_3m), figshare's T1-CE slices, and the packages made of them."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
+from tevia_hf.data.example import Example, ImageRef
 from tevia_hf.data.features import SPLITS
+from tevia_hf.data.figshare import RECORD_SUFFIX, read_kind_and_patient
 from tevia_hf.data.folder import list_folder
 from tevia_hf.data.listing import Listing, Problem, absolute, merge
-from tevia_hf.data.pairing import join_masks, pair_files, row_of
-from tevia_hf.io import read_brain_tumor_record
+from tevia_hf.data.pairing import examples_of_files, pair_files
 
 FIGSHARE_CLASSES = {1: "meningioma", 2: "glioma", 3: "pituitary"}
 
@@ -25,7 +27,7 @@ def list_brain(data_dir: str | Path) -> Listing:
     if patients := sorted(folder for folder in {*root.glob("TCGA_*"), *root.glob("*/TCGA_*")} if folder.is_dir()):
         return merge(str(root), [_list_patient(folder) for folder in patients])
     if records := sorted(
-        (path for path in root.rglob("*.mat") if path.stem.isdigit()), key=lambda path: int(path.stem)
+        (path for path in root.rglob(f"*{RECORD_SUFFIX}") if path.stem.isdigit()), key=lambda path: int(path.stem)
     ):
         return _list_records(root, records)
     return list_folder(root, group_of=patient, finding_of=finding, needs_sentences=False)
@@ -45,10 +47,9 @@ def finding(example_id: str) -> str | None:
 
 def _list_patient(folder: Path) -> Listing:
     pairs = pair_files(folder, folder, SPLITS)
-    names = sorted(pairs.images.keys() | pairs.masks.keys(), key=_by_slice)
-    known = {"text": None, "split": None, "group": patient(folder.name), "finding": "glioma"}
-    rows = [{**row_of(name, name, pairs), **known} for name in names]
-    return Listing(str(folder), rows, pairs.problems + join_masks(rows))
+    found = sorted(examples_of_files(pairs), key=lambda example: _by_slice(example.id))
+    examples = [replace(example, group=patient(folder.name), finding="glioma") for example in found]
+    return Listing(str(folder), examples, pairs.problems)
 
 
 def _by_slice(name: str) -> tuple[str, int]:
@@ -60,10 +61,11 @@ def _list_records(root: Path, paths: list[Path]) -> Listing:
     listing = Listing(str(root))
     for path in paths:
         try:
-            label, patient_id = read_brain_tumor_record(path)
+            kind, patient_id = read_kind_and_patient(path)
         except ValueError as error:
             listing.problems.append(Problem(str(error)))
             continue
-        known = {"text": None, "split": None, "group": patient_id, "finding": FIGSHARE_CLASSES.get(label)}
-        listing.rows.append({"id": path.stem, "image": path, "mask": path, **known})
+        record = ImageRef(path)
+        found = Example(path.stem, patient_id, record, (record,), finding=FIGSHARE_CLASSES.get(kind))
+        listing.examples.append(found)
     return listing

@@ -1,12 +1,13 @@
 """Breast ultrasound: BUSI as published, and the packages made of it."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from tevia_hf.data.features import SPLITS
 from tevia_hf.data.folder import list_folder
 from tevia_hf.data.listing import Listing, absolute, merge
-from tevia_hf.data.pairing import join_masks, pair_files, row_of
+from tevia_hf.data.pairing import examples_of_files, pair_files
 
 CLASSES = ("benign", "malignant", "normal")
 
@@ -40,7 +41,5 @@ def finding(example_id: str) -> str | None:
 
 def _list_class(folder: Path) -> Listing:
     pairs = pair_files(folder, folder, SPLITS)
-    names = sorted(pairs.images.keys() | pairs.masks.keys())
-    known = {"text": None, "split": None, "finding": finding(folder.name)}
-    rows = [{**row_of(name, name, pairs), **known} for name in names]
-    return Listing(str(folder), rows, pairs.problems + join_masks(rows))
+    examples = [replace(example, finding=finding(folder.name)) for example in examples_of_files(pairs)]
+    return Listing(str(folder), examples, pairs.problems)

@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,19 +12,22 @@ import numpy as np
 from datasets.utils import tqdm
 from PIL import Image
 
+from tevia_hf.data.decoding import decode_image, stored_masks
 from tevia_hf.data.duplicates import THUMBNAIL, fingerprint, near_duplicates, thumbnail
-from tevia_hf.data.features import SPLITS, decode_part, reference_labels, row_problems
-from tevia_hf.data.listing import Listing, Row
-from tevia_hf.visualization import IGNORE_LABEL, contact_sheet, overlay
+from tevia_hf.data.example import Example
+from tevia_hf.data.features import SPLITS, reference_labels, row_problems
+from tevia_hf.data.listing import Listing
+from tevia_hf.labels_tevia import is_lesion
+from tevia_hf.visualization import contact_sheet, overlay
 
 SHEET_ROWS, SHEET_COLUMNS = 3, 4
 _SHOWN = 10
 
 
 class Look(NamedTuple):
-    """What one readable example shows; `lesion` is its share of the picture."""
+    """What one readable example shows; `lesion` is its share of the image."""
 
-    row: Row
+    example: Example
     size: tuple[int, int]
     mask_values: tuple[float, ...]
     lesion: float
@@ -103,81 +106,76 @@ def check_dataset(
     keep together; a set of which some sentences are missing; a training split without any lesion.
     """
     report = DataReport(listing.source, faults=[problem.text for problem in listing.problems])
-    if not listing.rows:
+    if not listing.examples:
         report.faults.append("no examples were found")
     for split in listing.splits:
-        report.faults += row_problems(_of_split(listing.rows, split))
+        report.faults += row_problems([example.row() for example in listing.of_split(split)])
     if unknown := [split for split in listing.splits if split not in SPLITS]:
         report.faults.append(f"splits are named {unknown}: use {', '.join(SPLITS)}")
-    looks = _look_at_all(listing.rows, processor, report)
-    report.splits = {split: _split_facts(split, listing.rows, looks) for split in listing.splits}
+    looks = _look_at_all(listing.examples, processor, report)
+    report.splits = {split: _split_facts(listing.of_split(split), _looks_of(looks, split)) for split in listing.splits}
     _check_masks(looks, report)
-    _check_groups(listing.rows, report)
+    _check_groups(listing.examples, report)
     _check_duplicates(looks, report)
-    _check_sentences(listing.rows, count_tokens, max_text_length, report)
+    _check_sentences(listing.examples, count_tokens, max_text_length, report)
     report.sheet = _sheet(looks, processor, seed)
     return report
 
 
-def _of_split(rows: Sequence[Row], split: str) -> list[Row]:
-    return [row for row in rows if row["split"] == split]
+def _looks_of(looks: Sequence[Look], split: str) -> list[Look]:
+    return [look for look in looks if look.example.split == split]
 
 
-def _look_at_all(rows: Sequence[Row], processor: Any, report: DataReport) -> list[Look]:
+def _look_at_all(examples: Sequence[Example], processor: Any, report: DataReport) -> list[Look]:
     looks = []
-    for row in tqdm([row for row in rows if None not in (row["image"], row["mask"])], desc="Reading images and masks"):
+    whole = [example for example in examples if example.image is not None and example.masks]
+    for example in tqdm(whole, desc="Reading images and masks"):
         try:
-            looks.append(_look(row, processor))
+            looks.append(_look(example, processor))
         except (ValueError, OSError) as error:
-            mask = (
-                f" ({row['mask']})"
-                if isinstance(row["mask"], Path) and Path(row["mask"]).name not in str(error)
-                else ""
-            )
-            report.faults.append(f"{error}{mask}")
+            report.faults.append(str(error))
     return looks
 
 
-def _look(row: Row, processor: Any) -> Look:
-    image, mask = decode_part(row, "image"), decode_part(row, "mask")
-    labels = reference_labels({**row, "image": image, "mask": mask}, processor)
-    lesion = float(((labels > 0) & (labels != IGNORE_LABEL)).mean())
-    values = tuple(float(value) for value in np.unique(mask)[:10])
-    return Look(row, image.shape[:2], values, lesion, fingerprint(image), thumbnail(image))
+def _look(example: Example, processor: Any) -> Look:
+    row = example.row()
+    image = decode_image(row)
+    lesion = float(is_lesion(reference_labels({**row, "image": image}, processor)).mean())
+    values = {float(value) for mask in stored_masks(row) for value in np.unique(mask)[:_SHOWN]}
+    return Look(example, image.shape[:2], tuple(sorted(values)), lesion, fingerprint(image), thumbnail(image))
 
 
-def _split_facts(split: str, rows: Sequence[Row], looks: Sequence[Look]) -> dict[str, Any]:
-    rows, looks = _of_split(rows, split), [look for look in looks if look.row["split"] == split]
+def _split_facts(examples: Sequence[Example], looks: Sequence[Look]) -> dict[str, Any]:
     sizes = Counter(f"{look.size[1]}x{look.size[0]}" for look in looks).most_common()
     values = sorted({f"{value:g}" for look in looks for value in look.mask_values}, key=float)
     shares = [look.lesion for look in looks if look.lesion]
     return {
-        "examples": len(rows),
+        "examples": len(examples),
         "readable": len(looks),
-        "groups": len({row["group"] for row in rows}),
+        "groups": len({example.group for example in examples}),
         "sizes": ", ".join(f"{size} ({count})" for size, count in sizes[:3]) + (", ..." if len(sizes) > 3 else ""),
         "mask values": ", ".join(values),
         "empty masks": len(looks) - len(shares),
         "median lesion": f"{100 * np.median(shares):.1f} %" if shares else "-",
-        "with sentence": sum(bool(row["text"]) for row in rows),
+        "with sentence": sum(bool(example.text) for example in examples),
     }
 
 
 def _check_masks(looks: Sequence[Look], report: DataReport) -> None:
-    train = [look.lesion for look in looks if look.row["split"] == "train"]
+    train = [look.lesion for look in _looks_of(looks, "train")]
     if train and not any(train):
         report.faults.append("no mask of the split 'train' holds a lesion: nothing can be learned from it")
 
 
-def _check_groups(rows: Sequence[Row], report: DataReport) -> None:
+def _check_groups(examples: Sequence[Example], report: DataReport) -> None:
     splits_of = defaultdict(set)
-    for row in rows:
-        splits_of[row["group"]].add(row["split"])
+    for example in examples:
+        splits_of[example.group].add(example.split)
     shared = sorted(group for group, splits in splits_of.items() if len(splits) > 1)
     if shared:
-        examples = sum(row["group"] in set(shared) for row in rows)
+        count = sum(example.group in set(shared) for example in examples)
         report.faults.append(
-            f"{len(shared)} groups (patients, studies) with {examples} examples lie in more than one split: "
+            f"{len(shared)} groups (patients, studies) with {count} examples lie in more than one split: "
             f"{_listed(shared)}. Scores would be those of known patients; divide anew with --group-split"
         )
 
@@ -187,10 +185,10 @@ def _check_duplicates(looks: Sequence[Look], report: DataReport) -> None:
     found: dict[tuple[str, str], list[tuple[Look, Look]]] = defaultdict(list)
     for first, second in near_duplicates(thumbnails):
         a, b = looks[first], looks[second]
-        place = "in different splits" if a.row["split"] != b.row["split"] else "in one split"
+        place = "in different splits" if a.example.split != b.example.split else "in one split"
         if a.fingerprint == b.fingerprint:
             found["equal", place].append((a, b))
-        elif a.row["group"] != b.row["group"]:  # slices of one patient are alike by nature
+        elif a.example.group != b.example.group:  # slices of one patient are alike by nature
             found["nearly equal", place].append((a, b))
     for (kind, place), pairs in sorted(found.items()):
         told = report.faults if kind == "equal" else report.warnings
@@ -198,14 +196,15 @@ def _check_duplicates(looks: Sequence[Look], report: DataReport) -> None:
 
 
 def _names(pairs: Sequence[tuple[Look, Look]]) -> list[str]:
-    return [f"'{a.row['id']}' ({a.row['split']}) and '{b.row['id']}' ({b.row['split']})" for a, b in pairs]
+    named = [[f"'{look.example.id}' ({look.example.split})" for look in pair] for pair in pairs]
+    return [f"{a} and {b}" for a, b in named]
 
 
 def _check_sentences(
-    rows: Sequence[Row], count_tokens: Callable[[str], int], max_text_length: int | None, report: DataReport
+    examples: Sequence[Example], count_tokens: Callable[[str], int], max_text_length: int | None, report: DataReport
 ) -> None:
-    texts = [row["text"] for row in rows if (row["text"] or "").strip()]
-    silent = [row["id"] for row in rows if not (row["text"] or "").strip()]
+    texts = [example.text for example in examples if example.text and example.text.strip()]
+    silent = [example.id for example in examples if not (example.text or "").strip()]
     lengths = {text: count_tokens(text) for text in set(texts)}
     unit = "words and marks" if count_tokens is count_words else "tokens"
     report.sentences = {"distinct": len(lengths), f"{unit} in the longest": max(lengths.values(), default=0)}
@@ -219,7 +218,8 @@ def _check_sentences(
             "no example has a sentence: make some with `tevia prompts`, or train with use_text: false"
         )
     elif silent:
-        report.faults.append(f"{len(silent)} of {len(rows)} examples have no sentence: {_listed(silent)}. Write them")
+        count = f"{len(silent)} of {len(examples)} examples"
+        report.faults.append(f"{count} have no sentence: {_listed(silent)}. Write them")
 
 
 def _sheet(looks: Sequence[Look], processor: Any, seed: int) -> Image.Image | None:
@@ -230,8 +230,8 @@ def _sheet(looks: Sequence[Look], processor: Any, seed: int) -> Image.Image | No
         looks[index] for index in sorted(order, key=lambda index: not looks[index].lesion)
     ]  # stable: lesions first
     chosen = chosen[: SHEET_ROWS * SHEET_COLUMNS]
-    pictures = [_picture(look.row, processor) for look in chosen]
-    captions = [f"{look.row['id']} ({look.row['split']}): {look.row['text'] or 'no sentence'}" for look in chosen]
+    pictures = [_picture(look.example, processor) for look in chosen]
+    captions = [f"{look.example.id} ({look.example.split}): {look.example.text or 'no sentence'}" for look in chosen]
     cells = range(0, len(chosen), SHEET_COLUMNS)
     return contact_sheet(
         [pictures[start : start + SHEET_COLUMNS] for start in cells],
@@ -240,8 +240,9 @@ def _sheet(looks: Sequence[Look], processor: Any, seed: int) -> Image.Image | No
     )
 
 
-def _picture(row: Mapping[str, Any], processor: Any) -> Image.Image:
-    image = decode_part(row, "image")
+def _picture(example: Example, processor: Any) -> Image.Image:
+    row = example.row()
+    image = decode_image(row)
     return overlay(image, reference_labels({**row, "image": image}, processor))
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from tevia_hf.data.features import decode_part
+from tevia_hf.data.decoding import AS_DECODED, decode_image, decode_labels
 
 TextFeatures = Callable[[list[str]], tuple[torch.Tensor, torch.Tensor]]
 
@@ -14,11 +14,13 @@ class SegmentationCollator:
     """Model inputs for a batch of examples, for `Trainer(data_collator=...)`.
 
     Gives `pixel_values (batch, 3, height, width)`, `input_ids` and `attention_mask (batch, tokens)` and `labels (batch,
-    height, width)`. Examples without the key "text", or "mask", give inputs without sentences, or labels.
+    height, width)`. Examples without the key "text" give inputs without texts; without "mask" (as stored) and "labels"
+    (a label map) they give none.
     Trainer needs `remove_unused_columns=False`. With `undecoded(dataset)` a damaged file is reported by id and path.
 
     Args:
-        processor: Called as `processor(images=..., text=..., segmentation_maps=..., return_tensors="pt")`.
+        processor: Called as `processor(images=..., text=..., segmentation_maps=..., **AS_DECODED, return_tensors=...)`;
+            its maps are labels of `processor.image_processor.num_labels`.
         text_features: The sentences' `(features (batch, tokens, dim), attention_mask (batch, tokens))`; its result
             goes out as `text_features` and `attention_mask` in place of `input_ids`. No sentence is "" there.
 
@@ -36,8 +38,10 @@ class SegmentationCollator:
         self.text_features = text_features
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        prepared = [_decoded(example) for example in examples]
-        arguments = {"images": _column(prepared, "image"), "segmentation_maps": _column(prepared, "mask")}
+        prepared = [self._decoded(example) for example in examples]
+        arguments: dict[str, Any] = {"images": _column(prepared, "image"), **AS_DECODED}
+        if (labels := _column(prepared, "labels")) is not None:
+            arguments["segmentation_maps"] = labels
         texts = _column(prepared, "text")
         if texts is not None and self.text_features is None:
             arguments["text"] = texts
@@ -47,17 +51,19 @@ class SegmentationCollator:
             inputs.update(text_features=features, attention_mask=attention_mask)
         return inputs
 
+    def _decoded(self, example: Mapping[str, Any]) -> dict[str, Any]:
+        decoded = {key: example[key] for key in ("text", "id") if key in example}
+        if example.get("image") is not None:
+            decoded["image"] = decode_image(example)
+        if example.get("mask") is not None or example.get("labels") is not None:
+            decoded["labels"] = decode_labels(example, self.processor.image_processor.num_labels)
+        return decoded
+
     def _process(self, arguments: dict[str, Any], ids: list[Any]) -> dict[str, torch.Tensor]:
-        given = {name: value for name, value in arguments.items() if value is not None}
         try:
-            return dict(self.processor(**given, return_tensors="pt"))
+            return dict(self.processor(**arguments, return_tensors="pt"))
         except ValueError as error:
             raise ValueError(f"{error} (in the batch of the examples {ids}, counted from 0)") from error
-
-
-def _decoded(example: Mapping[str, Any]) -> dict[str, Any]:
-    parts = {part: decode_part(example, part) for part in ("image", "mask") if example.get(part) is not None}
-    return {**parts, **{key: example[key] for key in ("text", "id") if key in example}}
 
 
 def _column(prepared: Sequence[Mapping[str, Any]], name: str) -> list[Any] | None:

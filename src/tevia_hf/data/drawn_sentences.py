@@ -9,11 +9,14 @@ import numpy as np
 import pandas as pd
 from datasets.utils import tqdm
 
-from tevia_hf.data.features import check_choice, check_labels, decode_part, lesion_pixels
-from tevia_hf.data.listing import Listing, Row
+from tevia_hf.data.decoding import decode_labels
+from tevia_hf.data.example import Example
+from tevia_hf.data.features import check_choice
+from tevia_hf.data.listing import Listing
 from tevia_hf.data.pairing import example_id
 from tevia_hf.data.registry import SOURCES, list_examples, names_on_disk
 from tevia_hf.data.tables import COLUMNS
+from tevia_hf.labels_tevia import is_lesion
 from tevia_hf.prompts import GRAMMARS, REGIONS, Grammar
 
 Claims = tuple[dict[str, str] | None, dict[str, str]]  # what a sentence says, and what is seen
@@ -96,22 +99,20 @@ def draw_sentences(
     whose = "the patient" if patient_sides else "the picture"
     drawn = DrawnSentences([], f'"Left" is the left of {whose}.', {}, [])
     compared: list[Claims] = []
-    for row in tqdm([row for row in listing.rows if row["mask"] is not None], desc="Reading masks"):
+    for example in tqdm([example for example in listing.examples if example.masks], desc="Reading masks"):
         try:
-            stored = decode_part(row, "mask")
-            check_labels(stored)
-        except (ValueError, OSError) as error:
-            drawn.problems.append(f"'{row['id']}': {error}")
+            mask = is_lesion(decode_labels(example.row(), num_labels=None))
+        except ValueError as error:
+            drawn.problems.append(str(error))
             continue
-        mask = lesion_pixels(stored)
-        text = grammar.describe(mask, row["finding"] or finding, patient_sides)
+        text = grammar.describe(mask, example.finding or finding, patient_sides)
         if (false := grammar.disagreements(text, mask, patient_sides)) != {}:
             fault = "cannot be read back" if false is None else f"is not true of its mask: {false}"
-            drawn.problems.append(f"'{row['id']}': '{text}' {fault}")
-        drawn.rows.append((_mask_name(row), text))
-        if row["text"]:
-            compared.append(_claims(grammar, row["text"], mask, patient_sides))
-    drawn.problems += [f"row '{row['id']}' has no mask" for row in listing.rows if row["mask"] is None]
+            drawn.problems.append(f"'{example.id}': '{text}' {fault}")
+        drawn.rows.append((_mask_name(example), text))
+        if example.text:
+            compared.append(_claims(grammar, example.text, mask, patient_sides))
+    drawn.problems += [f"row '{example.id}' has no mask" for example in listing.examples if not example.masks]
     drawn.problems += [problem.text for problem in listing.problems if not problem.concerns_sentences]
     drawn.agreement = _agreement(compared)
     return drawn
@@ -176,7 +177,7 @@ def named_regions(claims: dict[str, str] | None) -> set[str]:
     return {f"{region} {side}" for regions, side in named for region in regions}
 
 
-def _mask_name(row: Row) -> str:
+def _mask_name(example: Example) -> str:
     """The mask's file name, as in the published tables; the example's id where that would not lead back to it."""
-    name = Path(row["mask"]).name if isinstance(row["mask"], (str, Path)) else ""
-    return name if name and example_id(name) == row["id"] else f"{row['id']}.png"
+    name = example.masks[0].name if len(example.masks) == 1 else ""
+    return name if name and example_id(name) == example.id else f"{example.id}.png"

@@ -1,7 +1,6 @@
 """The one set of columns every data source yields, and the checks an example passes on its way in."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +10,32 @@ from datasets import Features, List, Value
 from datasets.utils import tqdm
 from PIL import Image
 
-from tevia_hf.io import is_medical, read_image, to_array
-from tevia_hf.metrics import IGNORE_LABEL, Spacing
+from tevia_hf.data.decoding import AS_DECODED, decode_files, decode_image, decode_labels, files_of
+from tevia_hf.data.decoding import decode as decode
+from tevia_hf.data.example import spell_files
+from tevia_hf.io import ImageRef, is_medical, read_image
+from tevia_hf.metrics import Spacing
 
 SPLITS = ("train", "val", "test")
-MOST_LABELS = 32  # values of a mask beyond which they are greys
 
 
 class ImageFile(datasets.Image):
-    """`datasets.Image` that reads medical files too; what `map` makes of it is a plain one again."""
+    """`datasets.Image` whose files `read_image` reads.
+
+    What `map` makes of a value is a plain one, which holds the pixels: `save_to_disk` and `push_to_hub` need that of
+    slices, and of several masks of one image (`dataset.map(lambda row: {"mask": row["mask"]})`).
+    """
 
     is_mask = False
 
     def decode_example(self, value: dict, token_per_repo_id: dict | None = None) -> Image.Image:
-        if value["bytes"] is None and value["path"] and is_medical(value["path"]):
-            return Image.fromarray(read_image(value["path"], self.is_mask).array)
+        if isinstance(value, dict) and value["bytes"] is None and value["path"]:
+            return Image.fromarray(decode_files(value["path"], self.is_mask))
         return super().decode_example(value, token_per_repo_id)
 
 
 class MaskFile(ImageFile):
-    """As `ImageFile`, for labels."""
+    """As `ImageFile`, for masks: one as stored, several joined to their labels."""
 
     is_mask = True
 
@@ -54,8 +59,9 @@ def dataset_from_rows(
     """A `datasets.Dataset` with the columns of `FEATURES`.
 
     Args:
-        rows: One mapping for each example with `image` and `mask` (a path or a PIL image; None where it is missing) and
-            `id`; `text`, `group` and `spacing_mm` (row, column) may be left out. Paths stay paths: no file is opened.
+        rows: One mapping for each example with `image` and `mask` (a path, an `ImageRef`, for a mask several, or a PIL
+            image; None where it is missing) and `id`; `text`, `group` and `spacing_mm` (row, column) may be left out.
+            Files stay paths: none is opened.
         source: What the rows come from, for the error.
         problems: What else is wrong with them.
 
@@ -66,7 +72,8 @@ def dataset_from_rows(
     raise_problems(source, found, "Add what is missing, and take out rows and files that have no partner.")
     if not rows:
         raise ValueError(f"{source} has no rows. Check that it is the right one, and that it has at least one example.")
-    columns = {name: [_plain(row.get(name)) for row in rows] for name in FEATURES}
+    columns = {name: [row.get(name) for row in rows] for name in FEATURES}
+    columns.update({name: [_spelled(value) for value in columns[name]] for name in ("image", "mask")})
     return datasets.Dataset.from_dict(columns, features=FEATURES)
 
 
@@ -93,39 +100,24 @@ def reference_labels(example: Mapping[str, Any], processor: Any) -> np.ndarray:
 
     Raises ValueError naming the example and its mask where the processor refuses them.
     """
-    image, mask = decode_part(example, "image"), decode_part(example, "mask")
+    image, labels = decode_image(example), decode_labels(example, processor.image_processor.num_labels)
     try:
-        inputs = processor.image_processor(image, mask, do_resize=False, swap_axes=False)
+        inputs = processor.image_processor(image, labels, **AS_DECODED, do_resize=False, swap_axes=False)
     except ValueError as error:
-        path = example["mask"].get("path") if isinstance(example["mask"], Mapping) else None
-        raise ValueError(f"example '{example.get('id')}'{f' ({path})' if path else ''}: {error}") from error
+        files = files_of(example.get("mask"))
+        names = f" ({', '.join(map(str, files))})" if files else ""
+        raise ValueError(f"example '{example.get('id')}'{names}: {error}") from error
     return inputs["labels"][0].numpy()
 
 
 def undecoded(dataset: datasets.Dataset) -> datasets.Dataset:
-    """The same data set, its images and masks left as path or bytes for `decode`, whose errors name the file."""
-    return dataset.cast_column("image", datasets.Image(decode=False)).cast_column("mask", datasets.Image(decode=False))
+    """The same data set, its images and masks left as path or bytes for `decoding`, whose errors name the file.
 
-
-def decode(value: Any, is_mask: bool = False) -> np.ndarray:
-    """The pixels of an image column's entry: undecoded ({"path", "bytes"}), path, PIL image or array.
-
-    Returns (height, width) or (height, width, channels). Raises ValueError for a file that cannot be read.
+    A stream without known columns stays as it is.
     """
-    if isinstance(value, (str, Path)):
-        return read_image(value, is_mask).array
-    if isinstance(value, Mapping):
-        content, path = value["bytes"], value["path"]
-        return read_image(path, is_mask).array if content is None else _decode_bytes(content, is_mask)
-    return to_array(value, is_mask) if isinstance(value, Image.Image) else np.asarray(value)
-
-
-def decode_part(example: Mapping[str, Any], part: str) -> np.ndarray:
-    """The pixels of an example's "image" or "mask". Raises ValueError naming the example's id and the file."""
-    try:
-        return decode(example[part], is_mask=part == "mask")
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{part} of example '{example.get('id')}': {error}") from error
+    if isinstance(dataset, datasets.IterableDataset):
+        return dataset
+    return dataset.cast_column("image", datasets.Image(decode=False)).cast_column("mask", datasets.Image(decode=False))
 
 
 def spacing_of(example: Mapping[str, Any]) -> Spacing | None:
@@ -133,32 +125,8 @@ def spacing_of(example: Mapping[str, Any]) -> Spacing | None:
     if example.get("spacing_mm"):
         row, column = example["spacing_mm"]
         return float(row), float(column)
-    path = example["image"].get("path") if isinstance(example["image"], Mapping) else None
-    return read_image(path).spacing_mm if path and is_medical(path) else None
-
-
-def lesion_pixels(mask: np.ndarray, coded_as: np.ndarray | None = None) -> np.ndarray:
-    """Where a mask as on disk, (height, width[, channels]), marks a lesion: 255 beside 0 alone, else every label.
-
-    Args:
-        coded_as: The mask that tells whether 255 is the lesion or "do not count"; by default the mask itself, which no
-            longer tells once its labels were moved out of the picture.
-    """
-    labels, coding = (one_channel(array) for array in (mask, mask if coded_as is None else coded_as))
-    if labels.dtype == bool or not np.isin(coding, (0, IGNORE_LABEL)).all():
-        return (labels > 0) & (labels != IGNORE_LABEL)
-    return labels == IGNORE_LABEL
-
-
-def check_labels(mask: np.ndarray) -> None:
-    """Raises `ValueError` where a mask as on disk holds grey values rather than labels."""
-    values = len(np.unique(one_channel(mask)))
-    if values > MOST_LABELS:
-        raise ValueError(f"the mask has {values} values, which are no labels: binarise it (mask > 127)")
-
-
-def one_channel(mask: np.ndarray) -> np.ndarray:
-    return mask[..., :3].max(-1) if mask.ndim == 3 else mask
+    files = files_of(example["image"])
+    return read_image(files[0]).spacing_mm if files and is_medical(files[0]) else None
 
 
 def check_choice(what: str, value: str, choices: Iterable[str]) -> None:
@@ -181,15 +149,11 @@ def _repeated(names: Sequence[str]) -> list[tuple[str, int]]:
     return [(str(value), int(count)) for value, count in zip(values, counts, strict=True) if count > 1]
 
 
-def _plain(value: Any) -> Any:
+def _spelled(value: Any) -> Any:
+    """An image or mask as its column holds it."""
+    if isinstance(value, (ImageRef, tuple)):
+        return spell_files(value)
     return str(value) if isinstance(value, Path) else value
-
-
-def _decode_bytes(content: bytes, is_mask: bool) -> np.ndarray:
-    try:
-        return to_array(Image.open(BytesIO(content)), is_mask)
-    except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
-        raise ValueError(f"embedded picture is corrupt or cut short ({error}). Build the data set again.") from error
 
 
 def _fault(example: Mapping[str, Any], processor: Any) -> str | None:

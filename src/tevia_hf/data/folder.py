@@ -12,15 +12,17 @@ Where there is no folder of its own for val, its files are looked for in the tra
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
+from tevia_hf.data.example import Example
 from tevia_hf.data.features import SPLITS
-from tevia_hf.data.listing import Listing, Problem, Row, absolute, merge
-from tevia_hf.data.pairing import Pairs, example_id, join_masks, pair_files, row_of, unused_files
+from tevia_hf.data.listing import Listing, Problem, absolute, merge
+from tevia_hf.data.pairing import Pairs, example_of, examples_of_files, pair_files, unused_files
 from tevia_hf.data.tables import TABLE_SUFFIXES, read_table
 
 _TABLE_PLACES = ("{folder}/{title}_text", "{title}_text", "prompt/{split}", "{split}")
@@ -63,11 +65,11 @@ def list_folder(
     finding_of: Callable[[str], str | None] = lambda name: None,
     needs_sentences: bool = True,
 ) -> Listing:
-    """The examples of all splits of a folder in one of the shapes above; no picture is opened.
+    """The examples of all splits of a folder in one of the shapes above; no image is opened.
 
     Image, mask and row belong together by name, whatever the suffix, and whether or not the name begins in "mask_" or
-    ends in "_mask" or "_mask_1"; several masks of one image are joined. That name is the example's id. A row with an
-    empty Description is an example without text.
+    ends in "_mask" or "_mask_1"; that name is the example's id. Several masks of one image are joined when they are
+    read. A row with an empty Description is an example without text.
 
     Args:
         data_dir: The folder.
@@ -81,10 +83,11 @@ def list_folder(
     """
     root = absolute(data_dir)
     listing = merge(str(root), [_list_shared(group, needs_sentences) for group in find_splits(root)])
-    listing.problems += join_masks(listing.rows) + _half_splits(root)
-    for row in listing.rows:
-        row.update(group=group_of(row["id"]) if group_of else row["group"], finding=finding_of(row["id"]))
-    return listing
+    listing.problems += _half_splits(root)
+    examples = [replace(example, finding=finding_of(example.id)) for example in listing.examples]
+    if group_of is not None:
+        examples = [replace(example, group=group_of(example.id)) for example in examples]
+    return replace(listing, examples=examples)
 
 
 def find_splits(root: Path) -> list[list[SplitFiles]]:
@@ -157,11 +160,11 @@ def _list_shared(group: list[SplitFiles], needs_sentences: bool) -> Listing:
             listing.problems.append(problem)
         if table is not None:
             tables[files.split] = table
-            listing.rows += _rows_of_table(table, pairs, files.split)
+            listing.examples += _examples_of_table(table, pairs, files.split)
             listing.problems += _contradictions(table, files)
-    listing.problems += _shown_twice(listing.rows)
-    if not tables:
-        listing.rows = _rows_of_files(pairs, splits[0])  # without tables the files speak for themselves
+    listing.problems += _shown_twice(listing.examples)
+    if not tables:  # the files speak for themselves
+        listing.examples = [replace(example, split=splits[0]) for example in examples_of_files(pairs)]
     elif len(tables) == len(group):
         addresses = [name for table in tables.values() for name in table["Image"]]
         listing.problems += [Problem(f"file '{path}' has no row", splits) for path in unused_files(pairs, addresses)]
@@ -193,11 +196,11 @@ def _contradictions(table: pd.DataFrame, files: SplitFiles) -> list[Problem]:
     ]
 
 
-def _shown_twice(rows: list[Row]) -> list[Problem]:
+def _shown_twice(examples: list[Example]) -> list[Problem]:
     """Examples in the tables of several splits, where these share a folder."""
     splits_of: dict[str, set[str]] = {}
-    for row in rows:
-        splits_of.setdefault(row["id"], set()).add(str(row["split"]))
+    for example in examples:
+        splits_of.setdefault(example.id, set()).add(str(example.split))
     return [
         Problem(f"'{name}' is in several splits: {', '.join(sorted(splits))}. Leave its row in one", tuple(splits))
         for name, splits in splits_of.items()
@@ -205,18 +208,12 @@ def _shown_twice(rows: list[Row]) -> list[Problem]:
     ]
 
 
-def _rows_of_table(table: pd.DataFrame, pairs: Pairs, split: str) -> list[Row]:
-    told = table.to_dict("records")
+def _examples_of_table(table: pd.DataFrame, pairs: Pairs, split: str) -> list[Example]:
     has_splits = split == ANY and "split" in table.columns
-    rows = []
-    for row in told:
-        found = row_of(example_id(row["Image"]), row["Image"], pairs)
+    examples = []
+    for row in table.to_dict("records"):
+        found = example_of(row["Image"], pairs)
         of = row["split"] if has_splits else "train" if split == ANY else split
-        group = (row.get("group") if split == ANY else None) or found["group"]
-        rows.append({**found, "text": row["Description"], "split": of, "group": group})
-    return rows
-
-
-def _rows_of_files(pairs: Pairs, split: str | None) -> list[Row]:
-    names = sorted(pairs.images.keys() | pairs.masks.keys())
-    return [{**row_of(name, name, pairs), "text": None, "split": split} for name in names]
+        group = (row.get("group") if split == ANY else None) or found.group
+        examples.append(replace(found, text=row["Description"], split=of, group=group))
+    return examples

@@ -3,13 +3,12 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import datasets
 
+from tevia_hf.data.example import Example
 from tevia_hf.data.features import SPLITS, dataset_from_rows
-
-Row = dict[str, Any]
 
 
 class Problem(NamedTuple):
@@ -22,29 +21,31 @@ class Problem(NamedTuple):
 
 @dataclass
 class Listing:
-    """Examples found on disk, before any picture is opened.
+    """Examples found on disk, before any image is opened.
 
     Args:
         source: what they come from, for errors.
-        rows: one mapping an example: `id`, `image` and `mask` (a path, a picture, or None where missing), `text`,
-            `group`, `split` (None in layouts without splits) and `finding`, its class where the layout tells.
+        examples: of all splits.
         problems: what cannot be used.
     """
 
     source: str
-    rows: list[Row] = field(default_factory=list)
+    examples: list[Example] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
     @property
     def splits(self) -> list[str]:
         """The splits that hold examples, the known ones first."""
-        there = {row["split"] for row in self.rows if row["split"] is not None}
+        there = {example.split for example in self.examples if example.split is not None}
         return [split for split in SPLITS if split in there] + sorted(there - set(SPLITS))
+
+    def of_split(self, split: str) -> list[Example]:
+        return [example for example in self.examples if example.split == split]
 
     def dataset(self, split: str) -> datasets.Dataset:
         """The examples of one split. Raises `ValueError` with all that is wrong with it, or where it has none."""
         problems = [problem.text for problem in self.problems if split in problem.splits]
-        rows = [row for row in self.rows if row["split"] == split]
+        rows = [example.row() for example in self.of_split(split)]
         if not rows and not problems:
             raise ValueError(
                 f"{self.source}: no examples of the split '{split}', there are: {', '.join(self.splits) or 'none'}. "
@@ -53,17 +54,21 @@ class Listing:
         return dataset_from_rows(rows, source=self.source, problems=problems)
 
     def with_sentences(self, sentences: Sequence[str | None]) -> "Listing":
-        """The same examples with these sentences, one a row; faults of the set's own sentences no longer matter."""
-        rows = [{**row, "text": text} for row, text in zip(self.rows, sentences, strict=True)]
+        """The same examples with these sentences, one each; faults of the set's own sentences no longer matter."""
+        examples = [replace(example, text=text) for example, text in zip(self.examples, sentences, strict=True)]
         problems = [problem for problem in self.problems if not problem.concerns_sentences]
-        return replace(self, rows=rows, problems=problems)
+        return replace(self, examples=examples, problems=problems)
+
+    def with_window(self, window: tuple[float, float]) -> "Listing":
+        """The same examples, DICOM and NIfTI images seen through a window (centre, width) unless they name one."""
+        return replace(self, examples=[example.with_window(window) for example in self.examples])
 
 
 def merge(source: str, listings: Iterable[Listing]) -> Listing:
     listings = list(listings)
     return Listing(
         source,
-        [row for listing in listings for row in listing.rows],
+        [example for listing in listings for example in listing.examples],
         [problem for listing in listings for problem in listing.problems],
     )
 

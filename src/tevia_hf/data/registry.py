@@ -18,7 +18,6 @@ from tevia_hf.data.qata import list_qata
 from tevia_hf.data.splits import DEFAULT_FRACTIONS, resplit
 from tevia_hf.data.synthetic import synthetic_dataset
 from tevia_hf.data.tables import sentences_for
-from tevia_hf.io import with_window
 from tevia_hf.prompts import Grammar
 
 
@@ -147,10 +146,7 @@ def list_examples(
         raise ValueError(f"'{name}' is read from disk. Pass data_dir, the folder that holds it.")
     listing = cast(Callable[..., Listing], SOURCES[name].list_examples)(data_dir, **options)
     if sentences is not None:
-        listing = listing.with_sentences(sentences_for(sentences, [row["id"] for row in listing.rows]))
-    if group_split or all(row["split"] is None for row in listing.rows):
+        listing = listing.with_sentences(sentences_for(sentences, [example.id for example in listing.examples]))
+    if group_split or not listing.splits:
         listing = resplit(listing, group_split or DEFAULT_FRACTIONS, split_seed)
-    if window is not None:
-        for row in listing.rows:
-            row["image"] = row["image"] and with_window(row["image"], window)
-    return listing
+    return listing if window is None else listing.with_window(window)

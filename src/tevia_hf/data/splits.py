@@ -63,9 +63,11 @@ def parse_fractions(text: str) -> tuple[float, ...]:
 
 def resplit(listing: Listing, fractions: Sequence[float], seed: int) -> Listing:
     """The same examples in splits by group, whatever splits they came in."""
-    splits = split_by_group([row["group"] for row in listing.rows], fractions, seed)
-    rows = [{**row, "split": split} for row, split in zip(listing.rows, splits, strict=True)]
-    return replace(listing, rows=rows, problems=[problem._replace(splits=SPLITS) for problem in listing.problems])
+    splits = split_by_group([example.group for example in listing.examples], fractions, seed)
+    examples = [replace(example, split=split) for example, split in zip(listing.examples, splits, strict=True)]
+    return replace(
+        listing, examples=examples, problems=[problem._replace(splits=SPLITS) for problem in listing.problems]
+    )
 
 
 def sample(dataset: Dataset, limit: int | None, seed: int) -> Dataset:

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from tevia_hf.data.features import SPLITS, check_choice, dataset_from_rows
+from tevia_hf.labels_tevia import WHITE
 from tevia_hf.prompts import REGIONS, SIDES, Area, Side, qata_sentence
 
 DEFAULT_COUNTS = {"train": 800, "val": 100, "test": 200}
@@ -81,7 +82,7 @@ def _example(rng: np.random.Generator, size: int, counterpart: bool) -> dict:
     mask = np.max([_coverage(lesion, x, y, size) for lesion in meant], axis=0) >= 0.5
     return {
         "image": Image.fromarray(_film(rng, anatomy, lesions, x, y, size)),
-        "mask": Image.fromarray(mask.astype(np.uint8) * 255),
+        "mask": Image.fromarray(mask.astype(np.uint8) * WHITE),
         "text": _sentence(meant),
     }
 
@@ -213,4 +214,4 @@ def _expose(rng: np.random.Generator, film: np.ndarray, size: int) -> np.ndarray
     )
     film = film + np.asarray(uneven) + rng.normal(0.0, 0.018, film.shape)
     film = rng.uniform(0.93, 1.07) * film + rng.uniform(-0.02, 0.04)
-    return np.round(255.0 * np.clip(film, 0.0, 1.0)).astype(np.uint8)
+    return np.round(float(WHITE) * np.clip(film, 0.0, 1.0)).astype(np.uint8)

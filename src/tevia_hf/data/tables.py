@@ -8,6 +8,7 @@ import pandas as pd
 
 from tevia_hf.data.features import raise_problems
 from tevia_hf.data.pairing import example_id
+from tevia_hf.extras import needed_for
 
 COLUMNS = ("Image", "Description")
 OPTIONAL_COLUMNS = ("split", "group")
@@ -22,6 +23,9 @@ def read_table(path: str | Path) -> pd.DataFrame:
     Raises ValueError where the file cannot be read, is empty, or lacks a column or a file name.
     """
     path = Path(path)
+    if path.suffix == ".xlsx":
+        with needed_for(f"{path}: reading it"):
+            import openpyxl as openpyxl
     try:
         table = pd.read_csv(path, dtype=str) if path.suffix == ".csv" else pd.read_excel(path, dtype=str)
     except Exception as error:  # pandas and openpyxl have no common class for a damaged table

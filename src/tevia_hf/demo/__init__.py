@@ -1,0 +1,4 @@
+from ..extras import needed_for
+
+with needed_for("The demo"):
+    import datasets as datasets

@@ -12,7 +12,8 @@ from transformers import BertConfig, BertTokenizer, ConvNextConfig, set_seed
 
 from ..auto import TeViAConfig, TeViAForSegmentation, TeViAImageProcessor, TeViAProcessor
 from ..data.augment import TextAwareAugmentation
-from ..data.features import decode_part, reference_labels, undecoded
+from ..data.decoding import decode_image
+from ..data.features import reference_labels, undecoded
 from ..data.registry import load_segmentation_dataset
 from ..evaluation.report import score_table
 from ..inference.predict import predict_masks
@@ -172,7 +173,7 @@ def draw_sheet(twins: dict[str, TeViAForSegmentation], processor: TeViAProcessor
         )
         for c in (False, True)
     )
-    films = [decode_part(example, "image") for example in undecoded(meant)]
+    films = [decode_image(example) for example in undecoded(meant)]
     rows, captions = [[Image.fromarray(film)] for film in films], [["the film"] for _ in films]
     for twin, dataset in (("vision", meant), ("text", meant), ("text", others)):
         masks = predict_masks(twins[twin], processor, with_texts(meant, dataset["text"]))

@@ -10,14 +10,20 @@ from datasets import Dataset
 from ..data.features import reference_labels, spacing_of, undecoded
 from ..data.registry import load_segmentation_dataset
 from ..data.splits import sample
+from ..extras import needed_for
 from ..inference.loading import load_trained
 from ..inference.predict import predict_masks
 from ..inference.text_features import TextFeatureCache
 from ..io.output_dir import claim_output_dir
+from ..labels_tevia import is_lesion
 from ..metrics import common_spacing, score_images
 from .provenance import provenance
-from .report import EvaluationReport, Measured, is_lesion, report_of
+from .report import EvaluationReport, Measured, report_of
 from .text_conditions import check_texts, conditions_for
+
+with needed_for("Evaluation"):  # at its end only, but what is missing then is missed before the first image
+    import matplotlib as matplotlib
+    import monai as monai
 
 SHOWN_EXAMPLES = 4
 DEFAULT_CONDITIONS = ("correct", "shuffled", "none")
@@ -60,7 +66,7 @@ def evaluate_model(
         texts = condition.choose(list(dataset["text"]), seed)
         examples = [{**example, "text": text} for example, text in zip(undecoded(dataset), texts, strict=True)]
         masks = predict_masks(model, processor, examples, threshold, batch_size, f"text: {name}", features)
-        pixels, shown = [int((mask > 0).sum()) for mask in masks], {index: masks[index] for index in chosen}
+        pixels, shown = [int(is_lesion(mask).sum()) for mask in masks], {index: masks[index] for index in chosen}
         measured[name] = Measured(condition, texts, score_images(masks, references, spacings), pixels, shown)
     unit = "px" if spacings[0] is None else "mm"
     how = {"images": len(dataset), "threshold": threshold, "seed": seed, "hd95_unit": unit}

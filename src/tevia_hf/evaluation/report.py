@@ -11,9 +11,11 @@ import pandas as pd
 from datasets import Dataset
 from PIL import Image
 
-from ..data.features import decode_part, undecoded
+from ..data.decoding import decode_image
+from ..data.features import undecoded
 from ..intervals import Interval, PairedDifference, paired_difference
-from ..metrics import IGNORE_LABEL, METRICS, ImageScores, score_intervals, summarize, units_text
+from ..labels_tevia import is_lesion
+from ..metrics import METRICS, ImageScores, score_intervals, summarize, units_text
 from ..visualization import contact_sheet, interval_chart, overlay, stack
 from .text_conditions import ANOTHERS, OWN, TextCondition
 
@@ -136,17 +138,13 @@ def text_sensitivity(images: pd.DataFrame, seed: int = 0) -> PairedDifference | 
 def masks_sheet(measured: Mapping[str, Measured], dataset: Dataset, references: list[np.ndarray]) -> Image.Image:
     """What the masks of some images become with each text condition, a row an image."""
     chosen = list(next(iter(measured.values())).shown)
-    images = [decode_part(example, "image") for example in undecoded(dataset.select(chosen))]
+    images = [decode_image(example) for example in undecoded(dataset.select(chosen))]
     overlays = [
         [overlay(image, found.shown[index], references[index]) for found in measured.values()]
         for image, index in zip(images, chosen, strict=True)
     ]
     captions = [[f"{name}: {found.texts[index] or 'no text'}" for name, found in measured.items()] for index in chosen]
     return contact_sheet(overlays, captions, title="Orange: the mask. Green: the boundary of the true one.")
-
-
-def is_lesion(labels: np.ndarray) -> np.ndarray:
-    return (labels > 0) & (labels != IGNORE_LABEL)
 
 
 def score_table(scores: Mapping[str, Mapping[str, Any]], names: Sequence[str] | None = None) -> str:

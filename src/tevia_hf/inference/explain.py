@@ -41,23 +41,23 @@ def explain_text(model, processor, image: Any, text: str | None = None) -> TextI
     text = text or ""
     picture = processor.image_processor.read_image(image)  # (1 or 3, height, width)
     size = (int(picture.shape[-2]), int(picture.shape[-1]))
-    inputs = processor([picture] * 2, [text, ""]).to(model.device)
+    inputs = processor([picture] * 2, [text, ""], input_data_format="channels_first").to(model.device)
     outputs = model.eval()(**inputs, output_attentions=True)
     maps = processor.post_process_segmentation(outputs, target_sizes=[size] * 2, return_probabilities=True)
     with_text, without = (p[0] if len(p) == 1 else 1 - p[0] for p in maps)
     attention = None
-    if text.strip() and outputs.cross_attentions is not None:
-        seen = focus(outputs.cross_attentions[-1][0])  # at stride 8, of the network's padded input
-        seen = F.interpolate(seen[None, None], scale_factor=STRIDES[1], mode="bilinear")
+    if text.strip() and outputs.attentions is not None:
         height, width = inputs["pixel_values"].shape[-2:]
-        seen = seen[..., :height, :width]
+        grid = [-(-side // STRIDES[-1]) * STRIDES[-1] // STRIDES[1] for side in (height, width)]
+        seen = focus(outputs.attentions[-1][0]).unflatten(0, grid)  # at stride 8, of the network's padded input
+        seen = F.interpolate(seen[None, None], scale_factor=STRIDES[1], mode="bilinear")[..., :height, :width]
         upright = seen.transpose(-1, -2) if processor.image_processor.swap_axes else seen
         attention = F.interpolate(upright, size, mode="bilinear")[0, 0].cpu().numpy()
     return TextInfluence(with_text.cpu().numpy(), (with_text - without).cpu().numpy(), attention)
 
 
 def focus(attention: torch.Tensor) -> torch.Tensor:
-    """1 - entropy / log(tokens) of the mean over heads of `(heads, height, width, tokens)`: `(height, width)`."""
+    """1 - entropy / log(tokens) of the mean over heads of `(heads, places, tokens)`: `(places,)`."""
     shares = attention.float().mean(0)
     if shares.shape[-1] == 1:
         return torch.zeros_like(shares[..., 0])

@@ -5,20 +5,34 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
-from datasets.utils import tqdm
 
 from ..data.collate import SegmentationCollator
-from ..data.features import decode_part
+from ..data.decoding import decode_image
 from ..data.pairing import example_id
 from ..data.tables import sentences_for
-from ..io import SUFFIXES, MedicalImage, is_image_file, parse_address, read_image, stem, with_window, write_mask
+from ..extras import needed_for
+from ..io import (
+    ImageRef,
+    MedicalImage,
+    is_image_file,
+    parse_address,
+    read_image,
+    stem,
+    supported_suffixes,
+    with_window,
+    write_mask,
+)
 from ..io.address import Window
 from ..io.output_dir import claim_output_dir
+from ..labels_tevia import is_lesion
 from ..visualization import overlay
 from .loading import load_trained
 from .text_features import TextFeatureCache
+
+with needed_for("Predicting files"):
+    import pandas as pd
+    from datasets.utils import tqdm
 
 
 @torch.no_grad()
@@ -58,13 +72,13 @@ def predict_masks(
 
 def load_input(example: Mapping[str, Any]) -> dict[str, Any]:
     """An example's decoded image `(height, width[, channels])` and its text; its mask is left out."""
-    return {"image": decode_part(example, "image"), "text": example["text"], "id": example.get("id")}
+    return {"image": decode_image(example), "text": example["text"], "id": example.get("id")}
 
 
 def predict(
     model,
     processor,
-    images: Sequence[str | Path],
+    images: Sequence[str | Path | ImageRef],
     texts: Sequence[str],
     output_dir: str | Path,
     threshold: float = 0.5,
@@ -83,18 +97,19 @@ def predict(
     all went well. A file that cannot be read costs its own row only. Raises `ValueError` where counts differ or two
     images would be written to one name.
     """
-    names, folder = output_names(images, texts), Path(output_dir)
-    if folder.resolve() in {parse_address(path).path.resolve().parent for path in images}:
+    files = [parse_address(image) for image in images]
+    names, folder = output_names(files, texts), Path(output_dir)
+    if folder.resolve() in {file.path.resolve().parent for file in files}:
         raise ValueError(f"{folder} holds the images themselves, and masks would replace them: name another folder.")
     (folder / "overlays").mkdir(parents=True, exist_ok=True)
     rows = [
-        {"image": str(path), "text": text, "mask": "", "overlay": "", "foreground": float("nan"), "error": ""}
-        for path, text in zip(images, texts, strict=True)
+        {"image": str(image), "text": text, "mask": "", "overlay": "", "foreground": float("nan"), "error": ""}
+        for image, text in zip(images, texts, strict=True)
     ]
     sentences = TextFeatureCache(model, processor) if model.config.use_text else None
     for start in tqdm(range(0, len(rows), batch_size), desc="Predicting"):
         batch = rows[start : start + batch_size]
-        examples = [read_or_report(row, processor) for row in batch]
+        examples = [read_or_report(row, file, processor) for row, file in zip(batch, files[start:], strict=False)]
         readable = [{**example, "image": example["image"].array} for example in examples if example is not None]
         masks = iter(predict_masks(model, processor, readable, threshold, batch_size, None, sentences))
         for row, example, name in zip(batch, examples, names[start:], strict=False):
@@ -128,7 +143,7 @@ def predict_files(
         window: (centre, width) that DICOM and NIfTI are seen through.
         threshold, batch_size, mask_suffix: as of `predict`.
     """
-    found: list[str | Path] = list(list_images(images))
+    found = list_images(images)
     if window is not None:
         found = [with_window(image, window) for image in found]
     texts = sentences_from_table(sentences, found) if sentences is not None else [text] * len(found)
@@ -137,18 +152,19 @@ def predict_files(
     return predict(network, processor, found, texts, output_dir, threshold, batch_size, mask_suffix)
 
 
-def read_or_report(row: dict[str, Any], processor) -> dict[str, Any] | None:
+def read_or_report(row: dict[str, Any], file: ImageRef, processor) -> dict[str, Any] | None:
     """The row's image and text; `None`, and the reason in the row, where the image cannot be used."""
     try:
-        image = read_image(row["image"])
-        processor.image_processor(image.array)  # refuses here what would cost the whole batch there, such as NaN pixels
+        image = read_image(file)
+        # Refuses here what would cost the whole batch there, such as NaN pixels.
+        processor.image_processor(image.array, input_data_format="channels_last")
     except (ValueError, OSError) as error:
         row["error"] = str(error)
         return None
     return {"image": image, "text": row["text"], "id": row["image"]}
 
 
-def output_names(images: Sequence[str | Path], texts: Sequence[str]) -> list[str]:
+def output_names(images: Sequence[ImageRef], texts: Sequence[str]) -> list[str]:
     """The stem of each image; `ValueError` where two share one, or texts and images differ in number."""
     if len(images) != len(texts):
         raise ValueError(f"{len(images)} images but {len(texts)} texts: give one text an image, '' for none.")
@@ -158,21 +174,22 @@ def output_names(images: Sequence[str | Path], texts: Sequence[str]) -> list[str
     return names
 
 
-def list_images(paths: Sequence[str | Path]) -> list[Path]:
+def list_images(paths: Sequence[str | Path]) -> list[str | Path | ImageRef]:
     """The image files among files and folders (not their subfolders), sorted within a folder.
 
     Raises `ValueError` where a path does not exist or a folder holds no image.
     """
-    images: list[Path] = []
+    images: list[str | Path | ImageRef] = []
     for path in map(Path, paths):
         found = sorted(filter(is_image_file, path.iterdir())) if path.is_dir() else [path]
         if not found or not parse_address(path).path.exists():
-            raise ValueError(f"No image at {path}: give image files, or folders with {', '.join(SUFFIXES)} files.")
+            suffixes = ", ".join(supported_suffixes())
+            raise ValueError(f"No image at {path}: give image files, or folders with {suffixes} files.")
         images += found
     return images
 
 
-def sentences_from_table(table_path: str | Path, images: Sequence[str | Path]) -> list[str]:
+def sentences_from_table(table_path: str | Path, images: Sequence[str | Path | ImageRef]) -> list[str]:
     """The sentence of each image from a CSV or xlsx with the columns `Image` and `Description`; "" where that is empty.
 
     Raises `ValueError` for images without a row, several rows of one image, and rows without an image.
@@ -184,4 +201,4 @@ def write_prediction(path: Path, image: MedicalImage, mask: np.ndarray, num_labe
     mask_path = write_mask(path, mask, num_labels, like=image)
     overlay_path = path.parent / "overlays" / f"{stem(path)}.png"
     overlay(image.array, mask).save(overlay_path)
-    return {"mask": str(mask_path), "overlay": str(overlay_path), "foreground": float((mask > 0).mean())}
+    return {"mask": str(mask_path), "overlay": str(overlay_path), "foreground": float(is_lesion(mask).mean())}

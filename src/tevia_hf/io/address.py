@@ -1,9 +1,14 @@
-"""Paths that name a slice of a volume and the window it is seen through: `scan.nii.gz#coronal:40@-600,1500`."""
+"""Which image is meant: a file, the slice of a volume and the window it is seen through.
+
+People write it as a path, `scan.nii.gz#coronal:40@-600,1500`; `parse_address` makes an `ImageRef` of that, once.
+"""
 
 import math
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple, cast
+from typing import Literal, cast
 
 Plane = Literal["axial", "coronal", "sagittal"]
 Window = tuple[float, float]
@@ -11,12 +16,10 @@ Window = tuple[float, float]
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 DICOM_SUFFIXES = (".dcm", ".dicom")
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
-MATLAB_SUFFIXES = (".mat",)
-SUFFIXES = (*PICTURE_SUFFIXES, *DICOM_SUFFIXES, *NIFTI_SUFFIXES, *MATLAB_SUFFIXES)
-
 MASK_SUFFIXES = (".png", ".nii.gz", ".nii", ".npz")
 
-_SLICED = "|".join(map(re.escape, (*DICOM_SUFFIXES, *NIFTI_SUFFIXES)))
+_SLICED_SUFFIXES = (*DICOM_SUFFIXES, *NIFTI_SUFFIXES)
+_SLICED = "|".join(map(re.escape, _SLICED_SUFFIXES))
 _ADDRESS = re.compile(rf"(?P<path>.*(?:{_SLICED}))#(?P<fragment>[^/\\]*)", re.IGNORECASE | re.DOTALL)
 _FRAGMENT = re.compile(
     r"(?:(?P<plane>axial|coronal|sagittal):)?(?P<number>[0-9]+|middle)?"
@@ -24,23 +27,66 @@ _FRAGMENT = re.compile(
 )
 
 
-class Address(NamedTuple):
-    """A file, and of a volume the number of the slice or frame, from 0, or "middle"; `window` is (centre, width)."""
+_known_suffixes = [*PICTURE_SUFFIXES, *DICOM_SUFFIXES, *NIFTI_SUFFIXES]
+
+
+@dataclass(frozen=True)
+class ImageRef:
+    """An image on disk; as text, and as a path, it is spelled as people write it.
+
+    Args:
+        path: the file.
+        plane: of a volume, which way it is cut.
+        number: of the slice or frame, from 0, or "middle"; None where the file holds one.
+        window: (centre, width), in the file's own units.
+    """
 
     path: Path
     plane: Plane = "axial"
     number: int | str | None = None
     window: Window | None = None
 
+    def __str__(self) -> str:
+        return f"{self.path}{'#' if self.fragment else ''}{self.fragment}"
 
-def parse_address(address: str | Path) -> Address:
-    """The parts of a path that may end in `#[plane:][index][@centre,width]` after a DICOM or NIfTI suffix.
+    __fspath__ = __str__
+
+    @property
+    def fragment(self) -> str:
+        """What the spelling has behind "#": plane, number and window; "" for none."""
+        plane = "" if self.plane == "axial" else f"{self.plane}:"
+        number = "" if self.number is None else self.number
+        # repr, as :g would round
+        window = ",".join(repr(float(end)).removesuffix(".0") for end in self.window or ())
+        return f"{plane}{number}{'@' if window else ''}{window}"
+
+    @property
+    def name(self) -> str:
+        """The file's name with what follows it in the spelling."""
+        return str(replace(self, path=Path(self.path.name)))
+
+
+def supported_suffixes() -> tuple[str, ...]:
+    """What the names of image files may end in, in lower case."""
+    return tuple(_known_suffixes)
+
+
+def add_suffixes(suffixes: Iterable[str]) -> None:
+    """Makes these known as suffixes of image files that hold one image each."""
+    _known_suffixes.extend(suffix for suffix in suffixes if suffix not in _known_suffixes)
+
+
+def parse_address(address: str | Path | ImageRef) -> ImageRef:
+    """The image meant by a path that may end in `#[plane:][number][@centre,width]` after a DICOM or NIfTI suffix.
 
     Raises `ValueError` for a fragment of another form.
     """
+    if isinstance(address, ImageRef):
+        return address
     match = _ADDRESS.fullmatch(str(address))
-    if match is None or str(address).lower().endswith((*PICTURE_SUFFIXES, *MATLAB_SUFFIXES)):
-        return Address(Path(address))
+    holds_one = tuple(suffix for suffix in _known_suffixes if suffix not in _SLICED_SUFFIXES)
+    if match is None or str(address).lower().endswith(holds_one):
+        return ImageRef(Path(address))
     parts = _FRAGMENT.fullmatch(match["fragment"])
     if parts is None or not match["fragment"] or float(parts["width"] or 1) == 0:
         raise ValueError(
@@ -49,7 +95,7 @@ def parse_address(address: str | Path) -> Address:
         )
     number, plane = parts["number"], cast(Plane, parts["plane"] or "axial")
     window = (float(parts["centre"]), float(parts["width"])) if parts["width"] else None
-    return Address(Path(match["path"]), plane, int(number) if number and number.isdigit() else number, window)
+    return ImageRef(Path(match["path"]), plane, int(number) if number and number.isdigit() else number, window)
 
 
 def parse_window(text: str) -> Window:
@@ -65,34 +111,35 @@ def parse_window(text: str) -> Window:
     return centre, width
 
 
-def with_window(address: str | Path, window: Window) -> Path:
-    """The address seen through a window (centre, width), unless it names one or the file knows none."""
-    parts = parse_address(address)
-    if suffix_of(parts.path) not in (*DICOM_SUFFIXES, *NIFTI_SUFFIXES) or parts.window is not None:
-        return Path(address)
-    joint = "" if "#" in str(address)[len(str(parts.path)) :] else "#"
-    centre, width = (f"{float(end)!r}".removesuffix(".0") for end in window)  # :g would round
-    return Path(f"{address}{joint}@{centre},{width}")
+def with_window(address: str | Path | ImageRef, window: Window) -> ImageRef:
+    """The image seen through a window (centre, width), unless it names one or its file knows none."""
+    image = parse_address(address)
+    return replace(image, window=window) if has_slices(image) and image.window is None else image
 
 
-def suffix_of(path: str | Path) -> str:
-    """The file's suffix in lower case, ".nii.gz" as one, the fragment left out; "" where it is none of `SUFFIXES`."""
-    name = parse_address(path).path.name.lower()
-    return next((suffix for suffix in sorted(SUFFIXES, key=len, reverse=True) if name.endswith(suffix)), "")
+def suffix_of(address: str | Path | ImageRef) -> str:
+    """The file's suffix in lower case, ".nii.gz" as one, the fragment left out; "" where it is not supported."""
+    name = parse_address(address).path.name.lower()
+    return next((suffix for suffix in sorted(_known_suffixes, key=len, reverse=True) if name.endswith(suffix)), "")
 
 
-def is_image_file(path: str | Path) -> bool:
-    return bool(suffix_of(path))
+def is_image_file(address: str | Path | ImageRef) -> bool:
+    return bool(suffix_of(address))
 
 
-def is_medical(path: str | Path) -> bool:
+def has_slices(address: str | Path | ImageRef) -> bool:
+    """Whether its file is of a kind that may hold several slices or frames."""
+    return suffix_of(address) in _SLICED_SUFFIXES
+
+
+def is_medical(address: str | Path | ImageRef) -> bool:
     """Whether it takes more than Pillow to read the file."""
-    return suffix_of(path) not in ("", *PICTURE_SUFFIXES)
+    return suffix_of(address) not in ("", *PICTURE_SUFFIXES)
 
 
-def stem(path: str | Path) -> str:
+def stem(address: str | Path | ImageRef) -> str:
     """The file's name without its suffix, with the slice: "scan_40" of "scan.nii.gz#40"."""
-    parts = parse_address(path)
-    name = parts.path.name[: -len(suffix_of(path))] if suffix_of(path) else parts.path.name
-    plane = "" if parts.plane == "axial" else f"_{parts.plane}"
-    return name + (f"{plane}_{parts.number}" if parts.number is not None else plane)
+    image = parse_address(address)
+    name = image.path.name[: len(image.path.name) - len(suffix_of(image))]
+    plane = "" if image.plane == "axial" else f"_{image.plane}"
+    return name + (f"{plane}_{image.number}" if image.number is not None else plane)

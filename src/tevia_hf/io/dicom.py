@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from tevia_hf.io.address import Address
+from tevia_hf.extras import needed_for
+from tevia_hf.io.address import ImageRef
 from tevia_hf.io.medical_image import Geometry, MedicalImage
-from tevia_hf.io.pixels import check_finite, check_size, choose_number, require, to_labels, to_unit
+from tevia_hf.io.pixels import check_finite, check_size, choose_number, to_unit, to_whole_numbers
+from tevia_hf.labels_tevia import WHITE
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _REFERENCES = ("SOPInstanceUID", "SOPClassUID", "FrameOfReferenceUID", "SeriesInstanceUID", "StudyInstanceUID")
@@ -20,7 +22,7 @@ _SYNTAXES = {
 _CENTIMETRES = 3  # PhysicalUnitsXDirection of ultrasound regions
 
 
-def read_dicom(address: Address, is_mask: bool = False, most_pixels: int | None = None) -> MedicalImage:
+def read_dicom(address: ImageRef, is_mask: bool = False, most_pixels: int | None = None) -> MedicalImage:
     """One frame: grey as float32 from 0 to 1, the ends of its window; colour as RGB uint8; a mask as stored.
 
     The window is the address's, else the file's first (VOI LUT, linear or sigmoid), else the least and greatest value
@@ -44,12 +46,13 @@ def read_dicom(address: Address, is_mask: bool = False, most_pixels: int | None 
     frame = choose_number(address, int(dataset.get("NumberOfFrames") or 1), "frames")
     stored = _stored_pixels(dataset, frame, path)
     geometry = Geometry(path, _affine(dataset, frame), frame, _references(dataset))
-    pixels = to_labels(stored, path) if is_mask else _seen(dataset, stored, frame, address)
+    pixels = to_whole_numbers(stored, path) if is_mask else _seen(dataset, stored, frame, address)
     return MedicalImage(pixels, _spacing(dataset, frame), geometry)
 
 
 def _open(path: Path) -> Any:
-    pydicom = require("pydicom", path)
+    with needed_for(f"{path}: reading it"):
+        import pydicom
     try:
         return pydicom.dcmread(path, force=True)
     except Exception as error:  # pydicom raises nearly anything on damaged bytes
@@ -87,7 +90,7 @@ def _require_decoder(syntax: Any, path: Path) -> None:
         )
 
 
-def _seen(dataset: Any, stored: np.ndarray, frame: int, address: Address) -> np.ndarray:
+def _seen(dataset: Any, stored: np.ndarray, frame: int, address: ImageRef) -> np.ndarray:
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
         from pydicom.pixels import apply_color_lut
 
@@ -102,7 +105,7 @@ def _seen(dataset: Any, stored: np.ndarray, frame: int, address: Address) -> np.
 
 
 def _to_bytes(colours: np.ndarray, bits: int) -> np.ndarray:
-    return colours.astype(np.uint8) if bits == 8 else np.round(colours * (255 / (2.0**bits - 1))).astype(np.uint8)
+    return colours.astype(np.uint8) if bits == 8 else np.round(colours * (WHITE / (2.0**bits - 1))).astype(np.uint8)
 
 
 def _rescaled(dataset: Any, stored: np.ndarray, frame: int) -> np.ndarray:
@@ -123,7 +126,7 @@ def _is_padding(dataset: Any, stored: np.ndarray) -> np.ndarray:
     return (stored >= min(ends)) & (stored <= max(ends))
 
 
-def _through_window(dataset: Any, values: np.ndarray, frame: int, address: Address, counted: np.ndarray) -> np.ndarray:
+def _through_window(dataset: Any, values: np.ndarray, frame: int, address: ImageRef, counted: np.ndarray) -> np.ndarray:
     tags = _transformation(dataset, frame, "FrameVOILUTSequence")
     if address.window is not None:
         return to_unit(values, address.window)

@@ -1,12 +1,14 @@
 """NIfTI files to pictures, turned as a radiologist looks at them."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from tevia_hf.io.address import Address, Plane
+from tevia_hf.extras import needed_for
+from tevia_hf.io.address import ImageRef, Plane
 from tevia_hf.io.medical_image import Geometry, MedicalImage
 from tevia_hf.io.pixels import (
     MOST_FULL_SLICES,
@@ -14,9 +16,8 @@ from tevia_hf.io.pixels import (
     check_finite,
     check_size,
     choose_number,
-    require,
-    to_labels,
     to_unit,
+    to_whole_numbers,
 )
 
 _UNITS = {"meter": 1000.0, "micron": 0.001}  # in mm; "mm" and "unknown" are 1
@@ -25,7 +26,7 @@ _UNITS = {"meter": 1000.0, "micron": 0.001}  # in mm; "mm" and "unknown" are 1
 _AXES: dict[Plane, tuple[int, int]] = {"axial": (1, 0), "coronal": (2, 0), "sagittal": (2, 1)}
 
 
-def read_nifti(address: Address, is_mask: bool = False, most_pixels: int | None = None) -> MedicalImage:
+def read_nifti(address: ImageRef, is_mask: bool = False, most_pixels: int | None = None) -> MedicalImage:
     """One slice: float32 from 0 to 1, the ends of the address's window or of the slice's own values; a mask as stored.
 
     The volume is brought to RAS+ and shown as an axial DICOM is: patient's right on the left, front on top; slices are
@@ -38,7 +39,7 @@ def read_nifti(address: Address, is_mask: bool = False, most_pixels: int | None 
     path = address.path
     volume = _open(path)
     turned = _canonical(volume, path)
-    address = address._replace(plane=_plane(address, turned.shape))
+    address = replace(address, plane=_plane(address, turned.shape))
     down, across = _AXES[address.plane]
     through = 3 - down - across
     check_size(turned.shape[down], turned.shape[across], path, most_pixels)
@@ -61,9 +62,10 @@ class _Canonical(NamedTuple):
 
 
 def _open(path: Path) -> Any:
-    nibabel = require("nibabel", path)
+    with needed_for(f"{path}: reading it"):
+        import nibabel
     try:
-        volume = nibabel.load(path)
+        volume: Any = nibabel.load(path)
         shape = volume.shape
     except Exception as error:  # nibabel raises nearly anything on damaged bytes
         raise ValueError(f"{path}: not readable as NIfTI ({error}). Fetch or export the file again.") from error
@@ -92,7 +94,7 @@ def _canonical(volume: Any, path: Path) -> _Canonical:
     return _Canonical(orientation, tuple(shape[axis] for axis in axes), affine @ inv_ornt_aff(orientation, shape))
 
 
-def _plane(address: Address, shape: tuple[int, ...]) -> Plane:
+def _plane(address: ImageRef, shape: tuple[int, ...]) -> Plane:
     """The address's plane, or where it names no slice of one, that of a single slice."""
     if address.plane == "axial" and address.number in (None, "middle") and shape[2] > 1 and shape.count(1) == 1:
         return "coronal" if shape[1] == 1 else "sagittal"
@@ -122,9 +124,9 @@ def _picture(slab: np.ndarray, through: int) -> np.ndarray:
     return np.ascontiguousarray(picture)
 
 
-def _pixels(picture: np.ndarray, address: Address, is_mask: bool) -> np.ndarray:
+def _pixels(picture: np.ndarray, address: ImageRef, is_mask: bool) -> np.ndarray:
     if is_mask:
-        return to_labels(picture, address.path)
+        return to_whole_numbers(picture, address.path)
     if picture.ndim == 3:
         return picture
     check_finite(picture, address.path)

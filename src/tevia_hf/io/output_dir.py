@@ -1,5 +1,6 @@
 """Output folders: made, refused, replaced; and what an interrupted run left in one."""
 
+import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,7 +9,7 @@ MARKER = ".tevia-output"
 
 
 def claim_output_dir(
-    folder: str | Path, resume: bool = False, overwrite: bool = False, inputs: Iterable[str | Path | None] = ()
+    folder: str | Path, resume: bool = False, overwrite: bool = False, inputs: Iterable[str | os.PathLike | None] = ()
 ) -> None:
     """Makes the folder, marked as an output of this package, without ever losing anything else.
 
@@ -34,7 +35,7 @@ def claim_output_dir(
     (folder / MARKER).touch()
 
 
-def delete_output(folder: Path, inputs: Iterable[str | Path | None]) -> None:
+def delete_output(folder: Path, inputs: Iterable[str | os.PathLike | None]) -> None:
     if not (folder / MARKER).exists():
         raise ValueError(f"{folder} is no output of tevia, so `overwrite` leaves it: empty it yourself.")
     whole = folder.resolve()

@@ -1,12 +1,10 @@
 """Stored values to what is seen."""
 
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 
-from tevia_hf.io.address import Address, Window
+from tevia_hf.io.address import ImageRef, Window
 
 MOST_PIXELS = 178_956_970  # of one picture or slice: where Pillow suspects an attack
 MOST_FULL_SLICES = 64  # of that size in a volume, which a packed file is unpacked for
@@ -28,10 +26,10 @@ def to_unit(values: np.ndarray, window: Window | None, counted: np.ndarray | Non
     return scaled.clip(0, 1).astype(np.float32)
 
 
-def to_labels(values: np.ndarray, path: Path) -> np.ndarray:
-    """(height, width) of stored labels as integers; of three channels that are equal, one.
+def to_whole_numbers(values: np.ndarray, path: Path) -> np.ndarray:
+    """(height, width) of a stored mask as integers; of three channels that are equal, one.
 
-    Raises `ValueError` where the values are no labels.
+    Raises `ValueError` where the values are no whole numbers.
     """
     if values.ndim == 3 and (values == values[..., :1]).all():
         values = values[..., 0]
@@ -41,7 +39,8 @@ def to_labels(values: np.ndarray, path: Path) -> np.ndarray:
     labels = np.round(values).astype(np.int32)
     if not np.array_equal(labels, values):
         raise ValueError(f"{path}: a mask holds whole numbers, this one does not. Save the labels, not probabilities.")
-    return labels.astype(np.uint8) if labels.size and labels.min() >= 0 and labels.max() <= 255 else labels
+    fits = labels.size and labels.min() >= 0 and labels.max() <= np.iinfo(np.uint8).max
+    return labels.astype(np.uint8) if fits else labels
 
 
 def check_finite(values: np.ndarray, path: Path) -> None:
@@ -50,7 +49,7 @@ def check_finite(values: np.ndarray, path: Path) -> None:
         raise ValueError(f"{path}: {bad} pixels are NaN or infinite. Replace them, e.g. by the value of air.")
 
 
-def choose_number(address: Address, count: int, what: str) -> int:
+def choose_number(address: ImageRef, count: int, what: str) -> int:
     """The number of the slice or frame. Raises `ValueError` with how many there are."""
     number = address.number
     if number == "middle":
@@ -74,11 +73,3 @@ def check_size(height: int, width: int, path: Path, most_pixels: int | None) -> 
         raise ValueError(
             f"{path}: claims {height} x {width} pixels, more than {most_pixels:,}. Shrink it or cut it up first."
         )
-
-
-def require(package: str, path: Path) -> ModuleType:
-    """An optional package. Raises `ValueError` that says what to install."""
-    try:
-        return import_module(package)
-    except ImportError as error:
-        raise ValueError(f"{path}: reading it needs {package}: pip install 'tevia_hf[medical]'.") from error

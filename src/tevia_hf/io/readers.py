@@ -1,41 +1,39 @@
-"""Image files to arrays, by suffix."""
+"""The one decoder: image files to arrays, by suffix."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
+from tevia_hf.decoding_tevia import image_to_array
 from tevia_hf.io.address import (
     DICOM_SUFFIXES,
-    MATLAB_SUFFIXES,
     NIFTI_SUFFIXES,
     PICTURE_SUFFIXES,
-    SUFFIXES,
-    Address,
+    ImageRef,
+    add_suffixes,
     parse_address,
     suffix_of,
+    supported_suffixes,
 )
 from tevia_hf.io.dicom import read_dicom
-from tevia_hf.io.matlab import read_matlab
 from tevia_hf.io.medical_image import MedicalImage
 from tevia_hf.io.nifti import read_nifti
 from tevia_hf.io.pixels import MOST_PIXELS, check_size
 
-# "LA", "P", "CMYK", ... have no plain meaning as channels; these have.
-_KEPT_MODES = {"1", "L", "I", "F", "RGB", "RGBA", "I;16", "I;16B", "I;16L"}
+Reader = Callable[[ImageRef, bool, int | None], MedicalImage]
 
 
-def read_image(path: str | Path, is_mask: bool = False, most_pixels: int | None = None) -> MedicalImage:
+def read_image(path: str | Path | ImageRef, is_mask: bool = False, most_pixels: int | None = None) -> MedicalImage:
     """The pixels of an image file, (height, width) or (height, width, channels), with their size in mm if it is known.
 
     PNG, JPEG and TIFF keep the file's own 8- or 16-bit type; a 1-bit file gives booleans, CMYK and palette files RGB. A
     rotation noted in the file is carried out. DICOM and NIfTI give float32 from 0 to 1, the ends of the window (see
-    `read_dicom`, `read_nifti`); MATLAB records of brain tumours give int16.
+    `read_dicom`, `read_nifti`). Further formats are those of `register_reader`.
 
     Args:
         path: The file. A slice, and a window, may follow it: "scan.nii.gz#40", "ct.dcm#@40,400" (see `parse_address`).
-        is_mask: Give labels as stored: palette indices, unwindowed integers.
+        is_mask: Give the values as stored: palette indices, unwindowed integers.
         most_pixels: Refuse a larger picture or slice by what its file's head says, before it is read. By default
             Pillow's own limit holds.
 
@@ -45,11 +43,11 @@ def read_image(path: str | Path, is_mask: bool = False, most_pixels: int | None 
             or slices of which none is named.
     """
     address = parse_address(path)
-    reader = _READERS.get(suffix_of(path))
+    reader = _READERS.get(suffix_of(address))
     if reader is None:
         raise ValueError(
             f"{path}: files ending in '{address.path.suffix}' cannot be read. "
-            f"Supported: {', '.join(SUFFIXES)}. Convert it to PNG."
+            f"Supported: {', '.join(supported_suffixes())}. Convert it to PNG."
         )
     if not address.path.is_file():
         raise FileNotFoundError(f"{address.path}: no such file. Check the path.")
@@ -64,18 +62,25 @@ def read_image(path: str | Path, is_mask: bool = False, most_pixels: int | None 
         ) from error
 
 
-def to_array(image: Image.Image, is_mask: bool = False) -> np.ndarray:
-    """The pixels of a PIL image by the rules of `read_image`."""
-    image = ImageOps.exif_transpose(image)
-    if image.mode == "LA":
-        image = image.convert("L")
-    elif image.mode not in _KEPT_MODES and not (is_mask and image.mode == "P"):
-        image = image.convert("RGB")
-    array = np.array(image)  # a copy: PyTorch warns of the read-only view
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
+def register_reader(suffixes: Iterable[str], reader: Reader) -> None:
+    """Makes `read_image` read files of another format, known by their suffixes, such as `[".mat"]`.
+
+    Args:
+        reader: Called with an `ImageRef`, `is_mask` and `most_pixels`, as `read_image` has them. Its `ValueError`
+            should begin with the path and say what to do.
+
+    Raises:
+        ValueError: A suffix that this package reads itself, or that is not in lower case with a dot.
+    """
+    suffixes = list(suffixes)
+    for suffix in suffixes:
+        if not suffix.startswith(".") or suffix != suffix.lower() or suffix in _OWN_SUFFIXES:
+            raise ValueError(f"'{suffix}' cannot be registered: give one such as '.mat', which nothing here reads.")
+    _READERS.update(dict.fromkeys(suffixes, reader))
+    add_suffixes(suffixes)
 
 
-def _read_with_pillow(address: Address, is_mask: bool, most_pixels: int | None) -> MedicalImage:
+def _read_with_pillow(address: ImageRef, is_mask: bool, most_pixels: int | None) -> MedicalImage:
     path = address.path
     try:
         with Image.open(path) as image:
@@ -83,14 +88,14 @@ def _read_with_pillow(address: Address, is_mask: bool, most_pixels: int | None) 
                 check_size(image.height, image.width, path, most_pixels)
             if (pages := getattr(image, "n_frames", 1)) > 1:
                 raise ValueError(f"{path}: holds {pages} pages, one is expected. Save each page as a file of its own.")
-            return MedicalImage(to_array(image, is_mask))
+            return MedicalImage(image_to_array(image, is_mask))
     except Image.DecompressionBombError as error:
         raise ValueError(f"{path}: claims more than {MOST_PIXELS:,} pixels. Shrink it or cut it up first.") from error
 
 
-_READERS: dict[str, Callable[[Address, bool, int | None], MedicalImage]] = {
+_READERS: dict[str, Reader] = {
     **dict.fromkeys(PICTURE_SUFFIXES, _read_with_pillow),
     **dict.fromkeys(DICOM_SUFFIXES, read_dicom),
     **dict.fromkeys(NIFTI_SUFFIXES, read_nifti),
-    **dict.fromkeys(MATLAB_SUFFIXES, read_matlab),
 }
+_OWN_SUFFIXES = frozenset(_READERS)

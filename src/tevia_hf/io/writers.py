@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from tevia_hf.extras import needed_for
 from tevia_hf.io.address import MASK_SUFFIXES
 from tevia_hf.io.medical_image import Geometry, MedicalImage
-from tevia_hf.io.pixels import require
+from tevia_hf.labels_tevia import WHITE, highest_label, to_labels
 
 _REFERENCES = {
     "referenced_sop_instance_uid": "SOPInstanceUID",
@@ -52,37 +53,36 @@ def write_mask(path: str | Path, mask: np.ndarray, num_labels: int = 1, like: Me
 
 def _labels(path: Path, mask: np.ndarray, num_labels: int) -> np.ndarray:
     """The mask as uint8 labels, the lesion of a mask of one label as 1."""
-    values = set(np.unique(mask).tolist())
-    allowed = ({0, 1}, {0, 255}) if num_labels == 1 else (set(range(num_labels)) | {255},)
-    if not any(values <= choice for choice in allowed):
-        expected = "0/1 or 0/255" if num_labels == 1 else f"0 to {num_labels - 1} and 255"
+    labels = to_labels(mask, num_labels, f"{path}: the mask")
+    if num_labels == 1 and (labels > highest_label(num_labels)).any():
         raise ValueError(
-            f"{path}: the mask holds {sorted(values)[:10]}, but num_labels={num_labels} allows {expected}. "
-            "Threshold the mask, or pass the number of labels."
+            f"{path}: the mask holds ignored pixels (255), which no file with num_labels=1 can hold: set them to 0, or "
+            "write it with num_labels=2."
         )
-    return (mask > 0).astype(np.uint8) if num_labels == 1 else mask.astype(np.uint8)
+    return labels
 
 
 def _write_png(path: Path, labels: np.ndarray, num_labels: int, like: MedicalImage | None) -> None:
-    Image.fromarray(labels * 255 if num_labels == 1 else labels).save(path)
+    Image.fromarray(labels * WHITE if num_labels == 1 else labels).save(path)
 
 
 def _write_nifti(path: Path, labels: np.ndarray, num_labels: int, like: MedicalImage | None) -> None:
-    nibabel = require("nibabel", path)
+    with needed_for(f"{path}: writing it"):
+        import nibabel
     volume = nibabel.as_closest_canonical(nibabel.Nifti1Image(labels.T[..., None], _affine(like)))
     volume.header.set_xyzt_units("mm")
     nibabel.save(volume, path)
 
 
 def _write_segmentation(path: Path, labels: np.ndarray, num_labels: int, like: MedicalImage | None) -> None:
-    if (labels >= max(num_labels, 2)).any():
+    if (labels > highest_label(num_labels)).any():
         raise ValueError(f"{path}: a segmentation has no label 255. Set what is to be ignored to 0, or write PNG.")
     source = like.source if like is not None and like.source is not None else Geometry(path)
     spacing = like.spacing_mm if like is not None and like.spacing_mm is not None else ()
     position, orientation = _in_patient(source.affine)
     arrays: dict[str, Any] = {
         "pixel_array": labels[None],
-        "segment_numbers": np.arange(1, max(num_labels, 2)),
+        "segment_numbers": np.arange(1, highest_label(num_labels) + 1),
         "pixel_spacing": np.array(spacing, float),
         "image_position_patient": position,
         "image_orientation_patient": orientation,

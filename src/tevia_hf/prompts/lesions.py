@@ -4,10 +4,15 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
-from scipy.spatial import ConvexHull
 
-IGNORE_LABEL = 255
+from tevia_hf.extras import needed_for
+
+with needed_for("Describing a mask"):
+    from scipy import ndimage
+    from scipy.spatial import ConvexHull
+
+from tevia_hf.labels_tevia import is_lesion
+
 SMALLEST_LESION = 1e-4  # of the picture; smaller ones are slips of the pen, as in BUSI's "malignant (19)"
 TOUCHING = np.ones((3, 3), bool)  # pixels that meet at a corner belong to one lesion
 
@@ -27,7 +32,7 @@ class Lesions:
         labels = np.asarray(mask)
         if labels.ndim != 2:
             raise ValueError(f"The mask has shape {labels.shape}: give labels (height, width).")
-        self.mask = labels if labels.dtype == bool else (labels > 0) & (labels != IGNORE_LABEL)
+        self.mask = is_lesion(labels)
 
     @cached_property
     def components(self) -> np.ndarray:

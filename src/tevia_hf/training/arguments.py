@@ -20,6 +20,8 @@ from ..loss_tevia import LOSSES
 from ..metrics import METRICS
 
 PIXEL_FIELDS = set(TeViAImageProcessorKwargs.__annotations__)
+READY = "ready"  # in place of a data set's name: it was handed over in Python
+OF_A_SOURCE = ("dataset", "data_dir", "train_split", "eval_split", "sentences", "group_split", "split_seed", "window")
 OF_ONE_RUN = ("overwrite", "resume", "hub_token")  # said to a command, not kept with what it made
 
 
@@ -66,7 +68,10 @@ class ModelArguments:
 class DataArguments:
     """Which pictures are shown, how many of them, and how they are varied."""
 
-    dataset: str = field(default="synthetic", metadata={"help": "A name that load_segmentation_dataset knows."})
+    dataset: str = field(
+        default="synthetic",
+        metadata={"help": "A name that load_segmentation_dataset knows; 'ready' for one given to train_from_recipe."},
+    )
     data_dir: str | None = field(default=None, metadata={"help": "Folder of the data set."})
     train_split: str = "train"
     eval_split: str = "val"
@@ -185,6 +190,15 @@ class Recipe:
     training: TeViATrainingArguments
     said: dict
 
+    def take_ready_dataset(self) -> None:
+        """Writes down that the data sets come from Python. Raises `ValueError` where the recipe names others."""
+        named = [name for name in OF_A_SOURCE if name in self.said and self.said[name] != READY]
+        if named:
+            raise ValueError(
+                f"`train_dataset` takes the place of the recipe's {', '.join(named)}: leave one of them out."
+            )
+        self.said["dataset"] = self.data.dataset = READY
+
     def save(self, folder: Path) -> None:
         """Writes `recipe.yaml`, from which the run can be repeated, without tokens and words on an earlier run."""
         said = {name: value for name, value in self.said.items() if name not in OF_ONE_RUN}
@@ -204,7 +218,7 @@ def parse_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
     Raises `ValueError` for a missing file, a file that is no mapping, or fields that do not exist or go together.
     """
-    parser = RecipeParser([ModelArguments, DataArguments, TeViATrainingArguments])  # type: ignore[list-item]
+    parser = RecipeParser([ModelArguments, DataArguments, TeViATrainingArguments])  # type: ignore[list-item]  # data classes
     values = read_yaml(Path(recipe))
     defaults = vars(parser.parse_args([]))
     check_names(values, defaults, f"{recipe} has fields that no recipe has")

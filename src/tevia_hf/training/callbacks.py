@@ -1,16 +1,49 @@
-"""What happens between training steps: prototypes are collected and moved, patience is counted."""
+"""What happens between training steps: prototypes are collected and moved, the best model is chosen among those with
+prototypes, patience is counted, the augmentation learns the epoch.
+"""
 
-import math
+import copy
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import torch
-import torch.distributed
-from transformers import EarlyStoppingCallback, TrainerCallback
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainerState
+from transformers.trainer_callback import ExportableState
 from transformers.utils import logging
+
+from .adapters import save_prototypes_with_adapter
+from .epochs import EpochCounter
+from .observing import TrainingObserver, reduce_over_ranks
 
 logger = logging.get_logger(__name__)
 
+NO_LABELS = (
+    "the model was given no `labels` in training. A loss of your own that takes them out of the model's inputs hides "
+    "them, and so does the Trainer for `compute_loss_func` and `label_smoothing_factor`: leave them in, e.g. in a "
+    "Trainer whose `compute_loss` calls `model(**inputs)` with them, and let the model return its `ModelOutput`."
+)
+NO_FOREGROUND = (
+    "none of the labels that the model was given marks a lesion. Check the masks, e.g. by `tevia check-data`, and what "
+    "the collator makes of them."
+)
 
-class MomentumPrototypeCallback(TrainerCallback):
+
+@dataclass
+class PrototypeRun:
+    """What one run did to the prototypes, and how it began."""
+
+    state: TrainerState
+    first_step: int
+    memory_before: dict[str, torch.Tensor]
+    samples_before: int
+    has_acted: bool  # prototypes were active at some step
+    is_too_short: bool = False
+    saw_labels: bool = False
+    samples: int = 0
+    momentum_steps: int = 0
+
+
+class MomentumPrototypeCallback(TrainingObserver, ExportableState):
     r"""Keeps the model's prototype memory: a plain mean over one epoch, then a momentum step per optimiser step.
 
     With `v` the mean foreground vector of all samples of a step that have foreground, on all ranks:
@@ -20,8 +53,11 @@ class MomentumPrototypeCallback(TrainerCallback):
     - later: the gate is on and `P <- a P + (1 - a) v` (paper; `a` is the config's `prototype_momentum`).
 
     A model whose prototypes are active already, such as one that is trained further, takes momentum steps at once.
-    The phase is read from the trainer's state and everything else lies in the model's buffers, so that a resumed run
-    equals an unbroken one. The model is left alone: a forward hook adds up what it returned in training mode.
+    Epochs are counted in steps (`EpochCounter`) and everything else lies in the model's buffers, so that a resumed run
+    equals an unbroken one; a run that is retried, as by `auto_find_batch_size`, begins with the memory it began with.
+    The model is left alone: a forward hook adds up what it returned in training mode, for which it needs `labels`. A
+    warning at the end of training says what of this did not happen, and why. Of two such callbacks in one Trainer the
+    second does nothing, and says so. A `peft.PeftModel` saves the prototypes with its adapter.
 
     Args:
         warmup_epochs: epochs before the collecting one (published: 20).
@@ -29,58 +65,157 @@ class MomentumPrototypeCallback(TrainerCallback):
 
     def __init__(self, warmup_epochs: int = 1):
         self.warmup_epochs = warmup_epochs
-        self.hook = None
+        self.epochs = EpochCounter()
+        self.run: PrototypeRun | None = None
         self.sums: list[torch.Tensor] | None = None
 
-    def on_train_begin(self, args, state, control, model=None, **kwargs):
+    def state(self) -> dict:
+        return {
+            "args": {"warmup_epochs": self.warmup_epochs},
+            "attributes": {"steps_per_epoch": self.epochs.steps_per_epoch},  # read by `EpochCounter.begin`
+        }
+
+    def on_init_end(self, args, state, control, model=None, **kwargs):
+        save_prototypes_with_adapter(model)  # before a checkpoint is loaded
+
+    def on_train_begin(self, args, state, control, model=None, train_dataloader=None, **kwargs):
+        self.detach()
+        if model.prototype_memory is None or self.is_second(model, state):
+            return
+        save_prototypes_with_adapter(model)
         memory = model.prototype_memory
-        if memory is not None and not memory.is_active and state.num_train_epochs <= self.warmup_epochs + 1:
+        unfinished = self.take_over(model)
+        if unfinished is not None and unfinished.first_step == state.global_step:
+            memory.load_state_dict(unfinished.memory_before)
+        self.epochs.begin(args, state, train_dataloader)
+        before = copy.deepcopy(memory.state_dict())
+        self.run = PrototypeRun(state, state.global_step, before, int(memory.count), memory.is_active)
+        # The Trainer looks for this entry when it saves, also after resuming from a checkpoint without it.
+        state.stateful_callbacks.setdefault(type(self).__name__, self.state())
+        self.attach(model)
+        self.check_length(self.run, state)
+
+    def is_second(self, model: torch.nn.Module, state: TrainerState) -> bool:
+        """Whether another callback keeps the prototypes of this run already, which is then said."""
+        keeper = _KEEPERS.get(model)
+        if keeper is None or keeper is self or keeper.run is None or keeper.run.state is not state:
+            return False
+        logger.warning(
+            f"The Trainer has two `MomentumPrototypeCallback`s: the first, with {keeper.warmup_epochs} warm-up epochs, "
+            f"keeps the prototypes, and the second, with {self.warmup_epochs}, does nothing. Give one: `build_trainer` "
+            "adds its own, whose warm-up is the argument `prototype_warmup_epochs`."
+        )
+        return True
+
+    def take_over(self, model: torch.nn.Module) -> PrototypeRun | None:
+        """Makes this the model's callback; returns the run of it or another one that did not come to its end."""
+        keeper = _KEEPERS.get(model, self)
+        unfinished = keeper.run
+        keeper.stop()
+        _KEEPERS[model] = self
+        return unfinished
+
+    def check_length(self, run: PrototypeRun, state: TrainerState) -> None:
+        run.is_too_short = not run.has_acted and state.num_train_epochs <= self.warmup_epochs + 1
+        if run.is_too_short:
             logger.warning(
                 f"{state.num_train_epochs} epochs end before prototypes act, which they do from epoch "
-                f"{self.warmup_epochs + 2} on: train longer or lower `prototype_warmup_epochs`."
+                f"{self.warmup_epochs + 2} on: train longer or lower `warmup_epochs` (of a recipe, "
+                "`prototype_warmup_epochs`)."
             )
-        self.detach()  # a run that ended in an error left its hook behind
-        if model.prototype_memory is not None:
-            self.hook = model.register_forward_hook(self.observe)
 
-    def on_train_end(self, args, state, control, **kwargs):
-        self.detach()
-
-    def detach(self) -> None:
-        if self.hook is not None:
-            self.hook.remove()
-        self.hook = self.sums = None
-
-    def observe(self, model, inputs, outputs) -> None:
+    def observe(self, outputs) -> None:
         """Adds one forward pass: a row of sums a scale, the number of samples with foreground as its last entry."""
-        if not model.training or outputs.visual_embeddings is None:
+        visual_embeddings = getattr(outputs, "visual_embeddings", None)
+        if visual_embeddings is None or self.run is None:
             return
-        sums = [with_count(vectors.detach().float()) for vectors in outputs.visual_embeddings]
+        self.run.saw_labels = True
+        sums = [with_count(vectors.detach().float()) for vectors in visual_embeddings]
         self.sums = sums if self.sums is None else [a + b for a, b in zip(self.sums, sums, strict=True)]
 
     def on_epoch_begin(self, args, state, control, model=None, **kwargs):
-        memory = model.prototype_memory
-        collected = memory is not None and not memory.is_active and memory.count > 0
-        if collected and math.floor(state.epoch or 0) > self.warmup_epochs:
+        if self.run is not None and self.epochs.next_epoch(state) > self.warmup_epochs:
+            self.activate(self.run, model.prototype_memory)
+
+    def on_step_begin(self, args, state, control, model=None, **kwargs):
+        if self.epochs.is_shifted:
+            self.on_epoch_begin(args, state, control, model)
+
+    def activate(self, run: PrototypeRun, memory) -> None:
+        if not run.has_acted and memory.count > 0:
             memory.activate()
+            run.has_acted = True
 
     def on_step_end(self, args, state, control, model=None, **kwargs):
-        memory = model.prototype_memory
-        if memory is None:
-            return
+        if self.run is not None:
+            self.commit(self.run, model.prototype_memory, self.epochs.last_epoch(state))
+
+    def on_epoch_end(self, args, state, control, model=None, **kwargs):
+        if self.run is not None:
+            self.epochs.end_pass(state)
+            # A set without length may end amid the forward passes of a step, which the Trainer then does not take.
+            self.commit(self.run, model.prototype_memory, self.epochs.last_epoch(state))
+
+    def commit(self, run: PrototypeRun, memory, epoch: int) -> None:
+        """Takes what was observed since the last time, on all ranks, into the memory."""
         sums, self.sums = self.sums, None
         if sums is None:  # this rank saw no labels; the others still wait for its share
             sums = [torch.cat([torch.zeros_like(p), p.new_zeros(1)]) for p in memory.prototypes]
         sums = [reduce_over_ranks(row) for row in sums]
         samples = int(min(row[-1] for row in sums))
-        if samples > 0:
-            self.commit(memory, math.ceil(state.epoch) - 1, [row[:-1] / row[-1] for row in sums], samples)
-
-    def commit(self, memory, epoch: int, means: list[torch.Tensor], samples: int) -> None:
+        if samples == 0:
+            return
+        means = [row[:-1] / row[-1] for row in sums]
         if memory.is_active:
             memory.momentum_step(means)
+            run.momentum_steps += 1
         elif epoch >= self.warmup_epochs:
             memory.collect(means, samples)
+            run.samples += samples
+
+    def on_train_end(self, args, state, control, model=None, **kwargs):
+        run, memory = self.run, model.prototype_memory
+        if run is not None and state.is_world_process_zero:
+            for fault in (self.broken_promise(run, state), self.unused_prototypes(run, args, state, memory)):
+                if fault is not None:
+                    logger.warning(fault)
+        self.stop()
+
+    def broken_promise(self, run: PrototypeRun, state: TrainerState) -> str | None:
+        """What the schedule promised for the steps that were taken and what did not happen, with the reason."""
+        last = self.epochs.last_epoch(state)
+        if state.global_step == run.first_step or run.momentum_steps:
+            return None
+        cause = NO_FOREGROUND if run.saw_labels else NO_LABELS
+        if run.has_acted:
+            return f"Prototypes are active but took no momentum step: {cause}"
+        if last >= self.warmup_epochs and not run.samples + run.samples_before:
+            return f"No prototype was collected, and none acts: {cause}"
+        if last > self.warmup_epochs or run.is_too_short:
+            return None
+        return (
+            f"Training ended in epoch {last + 1} (step {state.global_step}), before prototypes act, which they do from "
+            f"epoch {self.warmup_epochs + 2} on: train longer or lower `warmup_epochs`."
+        )
+
+    def unused_prototypes(self, run: PrototypeRun, args, state: TrainerState, memory) -> str | None:
+        """A word on a best model from before the prototypes acted, which the Trainer loaded."""
+        if not (args.load_best_model_at_end and state.best_global_step and run.has_acted) or memory.is_active:
+            return None
+        best = self.epochs.epoch_of(state.best_global_step - 1) + 1
+        return (
+            f"`load_best_model_at_end` took the model of epoch {best} (step {state.best_global_step}), whose "
+            f"prototypes are not active: they act from epoch {self.warmup_epochs + 2} on. To choose among the models "
+            f"with prototypes, set `eval_delay={self.warmup_epochs + 2}`, or use `build_trainer`, which chooses so."
+        )
+
+    def stop(self) -> None:
+        self.detach()
+        self.run = self.sums = None
+
+
+# Who keeps whose prototypes, so that a second callback, and one of a run that was broken off, stand back.
+_KEEPERS: WeakKeyDictionary[torch.nn.Module, MomentumPrototypeCallback] = WeakKeyDictionary()
 
 
 def with_count(vectors: torch.Tensor) -> torch.Tensor:
@@ -88,10 +223,23 @@ def with_count(vectors: torch.Tensor) -> torch.Tensor:
     return torch.cat([vectors.sum(0), vectors.any(-1).sum().reshape(1).to(vectors.dtype)])
 
 
-def reduce_over_ranks(values: torch.Tensor) -> torch.Tensor:
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(values)
-    return values
+class PrototypeAwareSelection(TrainerCallback):
+    """Chooses the best model anew once prototypes act: no state from before them is loaded at the end.
+
+    A run that ends before that keeps the best of what it has. Checkpoints and the log are as without it.
+    """
+
+    def __init__(self) -> None:
+        self.has_begun = True
+
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        memory = model.prototype_memory
+        self.has_begun = memory is None or memory.is_active
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        if not self.has_begun and model.prototype_memory.is_active:
+            self.has_begun = True
+            state.best_metric = state.best_global_step = state.best_model_checkpoint = None
 
 
 class PrototypeAwareEarlyStopping(EarlyStoppingCallback):
@@ -104,9 +252,17 @@ class PrototypeAwareEarlyStopping(EarlyStoppingCallback):
     def __init__(self, early_stopping_patience: int = 1, early_stopping_threshold: float = 0.0, warmup_epochs: int = 1):
         super().__init__(early_stopping_patience, early_stopping_threshold)
         self.warmup_epochs = warmup_epochs
+        self.epochs = EpochCounter()
+
+    def on_train_begin(self, args, state, control, train_dataloader=None, **kwargs):
+        super().on_train_begin(args, state, control, **kwargs)
+        self.epochs.begin(args, state, train_dataloader)
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        self.epochs.end_pass(state)
 
     def on_evaluate(self, args, state, control, metrics, **kwargs):  # type: ignore[override]  # as its parent does
-        if state.epoch > self.warmup_epochs + 1:
+        if self.epochs.last_epoch(state) > self.warmup_epochs:
             super().on_evaluate(args, state, control, metrics, **kwargs)
 
     def state(self) -> dict:
@@ -116,10 +272,17 @@ class PrototypeAwareEarlyStopping(EarlyStoppingCallback):
 
 
 class AugmentationEpochCallback(TrainerCallback):
-    """Tells the augmentation which epoch it is, so that every epoch varies the pictures anew."""
+    """Sets the augmentation's epoch, so that every epoch varies the images anew."""
 
     def __init__(self, augmentation):
         self.augmentation = augmentation
+        self.epochs = EpochCounter()
+
+    def on_train_begin(self, args, state, control, train_dataloader=None, **kwargs):
+        self.epochs.begin(args, state, train_dataloader)
 
     def on_epoch_begin(self, args, state, control, **kwargs):
-        self.augmentation.set_epoch(math.floor(state.epoch or 0))
+        self.augmentation.set_epoch(self.epochs.next_epoch(state))
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        self.epochs.end_pass(state)

@@ -6,6 +6,7 @@ from transformers import PreTrainedModel
 from ..auto import TeViAForSegmentation
 from ..lora_tevia import is_lora
 from ..vision_layout_tevia import blank, on_meta, probe_size, with_hidden_states
+from .adapters import unwrapped
 from .arguments import TeViATrainingArguments
 
 ENCODER = "model.backbone.model."
@@ -17,6 +18,7 @@ def build_optimizer(model: TeViAForSegmentation, args: TeViATrainingArguments) -
     With `layerwise_learning_rate_decay` d below 1 the vision model's last layer learns at d times its rate, the one
     below at d^2 times, and so on (as BEiT is fine-tuned, Bao et al. 2022). Adapters learn at the decoder's rate.
     """
+    model = unwrapped(model)
     rates = learning_rates(model, args)
     groups: dict[tuple[float, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():

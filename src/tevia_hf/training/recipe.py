@@ -3,38 +3,51 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from transformers import Trainer, set_seed
 
 from ..auto import TeViAConfig, TeViAForSegmentation, TeViAProcessor
 from ..configuration_tevia import PUBLISHED
 from ..data.augment import TextAwareAugmentation
 from ..data.features import verify_examples
+from ..data.ready import AnyDataset, ready_dataset
 from ..data.registry import load_segmentation_dataset
 from ..data.splits import SPLITS_FILE, sample, split_table
 from ..inference.loading import build_untrained, load_trained
 from ..io.output_dir import claim_output_dir
-from .arguments import DataArguments, ModelArguments, as_mapping, parse_recipe
+from ..visualization import draw_training_curves, training_curves
+from .arguments import READY, DataArguments, ModelArguments, Recipe, as_mapping, parse_recipe
 from .checkpoints import last_complete_checkpoint
 from .trainer import build_trainer
 
 
-def train_from_recipe(recipe_path: str | Path, overrides: Sequence[str] = ()) -> Trainer:
-    """Trains what a YAML recipe describes; model, processor and the complete recipe end up in its `output_dir`.
+def train_from_recipe(
+    recipe_path: str | Path,
+    overrides: Sequence[str] = (),
+    train_dataset: AnyDataset | None = None,
+    eval_dataset: AnyDataset | None = None,
+) -> Trainer:
+    """Trains what a YAML recipe describes; model, processor, complete recipe and `curves.png` go to its `output_dir`.
 
     Args:
         recipe_path: a YAML file; its fields are those of `ModelArguments`, `DataArguments`, `TeViATrainingArguments`.
-        overrides: words `--name value` that go over the file.
+        overrides: `--name value` options that go over the file.
+        train_dataset, eval_dataset: data sets of your own in place of those that the recipe names: see `ready_dataset`.
+            The saved recipe then says `dataset: ready`.
 
-    Every image and mask is read once before the first step, so that a bad file costs no training time.
+    Every image and mask is read once before the first step, so that a bad file costs no training time; a stream's are
+    not.
     """
     recipe = parse_recipe(recipe_path, overrides)
+    if train_dataset is not None:
+        recipe.take_ready_dataset()
     arguments, folder = recipe.training, Path(recipe.training.output_dir)
     checkpoint = last_complete_checkpoint(folder) if arguments.resume else None
     set_seed(arguments.seed)
     model, processor = load_model_and_processor(recipe.model)
-    train_dataset, eval_dataset = load_splits(recipe.data, arguments.seed, processor)
-    check_sentences(train_dataset, model.config.use_text)
+    train_dataset, eval_dataset = prepare_datasets(
+        recipe, processor, model.config.use_text, train_dataset, eval_dataset
+    )
     if arguments.process_index == 0:  # only now, so that a recipe that cannot be used overwrites nothing
         inputs = [recipe.model.model_name_or_path, recipe.model.config_name, recipe.data.data_dir]
         claim_output_dir(folder, arguments.resume, arguments.overwrite, inputs)
@@ -42,13 +55,34 @@ def train_from_recipe(recipe_path: str | Path, overrides: Sequence[str] = ()) ->
     trainer = build_trainer(model, processor, arguments, train_dataset, eval_dataset, augmentation)
     if trainer.is_world_process_zero():
         recipe.save(folder)
-        # Patients' names may stand in it: the Trainer leaves files that begin with _ out of its uploads.
-        split_table(train=train_dataset, eval=eval_dataset).to_csv(folder / SPLITS_FILE, index=False)
+        write_splits(folder, train=train_dataset, eval=eval_dataset)
+    starts_active = prototypes_act(model)
     result = trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model()
     trainer.save_state()
     trainer.save_metrics("train", result.metrics)
+    begin_to_act = prototypes_act(model) and not starts_active
+    save_curves(trainer, folder, arguments.prototype_warmup_epochs + 1 if begin_to_act else None)
     return trainer
+
+
+def save_curves(trainer: Trainer, folder: Path, prototypes_act_after: float | None) -> None:
+    """Draws `curves.png`; nothing for a run without a log."""
+    log = trainer.state.log_history
+    if trainer.is_world_process_zero() and training_curves(log):
+        draw_training_curves(log, prototypes_act_after).save(folder / "curves.png")
+
+
+def prototypes_act(model: TeViAForSegmentation) -> bool:
+    return model.prototype_memory is not None and model.prototype_memory.is_active
+
+
+def write_splits(folder: Path, **datasets: AnyDataset | None) -> None:
+    """Which examples were in which part of the run; nothing where the training examples are not known beforehand."""
+    known = {part: dataset for part, dataset in datasets.items() if isinstance(dataset, Dataset)}
+    if "train" in known:
+        # Patients' names may stand in it: the Trainer leaves files that begin with _ out of its uploads.
+        split_table(**known).to_csv(folder / SPLITS_FILE, index=False)
 
 
 def build_augmentation(arguments: DataArguments, seed: int) -> TextAwareAugmentation:
@@ -100,24 +134,71 @@ def join_encoders(arguments: ModelArguments) -> tuple[TeViAForSegmentation, TeVi
     return model, processor
 
 
-def load_splits(arguments: DataArguments, seed: int, processor: TeViAProcessor) -> tuple[Dataset, Dataset]:
-    """Training and validation examples, every file of them read once."""
-    limits = (
-        (arguments.train_split, arguments.max_train_samples),
-        (arguments.eval_split, arguments.max_eval_samples),
-    )
+def prepare_datasets(
+    recipe: Recipe,
+    processor: TeViAProcessor,
+    uses_text: bool,
+    train_dataset: AnyDataset | None,
+    eval_dataset: AnyDataset | None,
+) -> tuple[AnyDataset, AnyDataset | None]:
+    """Training and validation examples, the recipe's or those that were given, every file of them read once.
+
+    Raises `ValueError` for data sets that cannot be trained with.
+    """
+    if train_dataset is None:
+        train_dataset, eval_dataset = load_splits(recipe.data, eval_dataset)
+    elif eval_dataset is None and recipe.training.eval_strategy != "no":
+        raise ValueError(
+            "There is a `train_dataset` but no `eval_dataset`: give one too, or train without validation by "
+            "`--eval_strategy no --load_best_model_at_end false`."
+        )
+    data, seed = recipe.data, recipe.training.seed
+    train_dataset = checked(train_dataset, uses_text, data.max_train_samples, seed, processor)
+    if eval_dataset is not None:
+        eval_dataset = checked(eval_dataset, uses_text, data.max_eval_samples, seed, processor)
+    check_sentences(train_dataset, uses_text)
+    return train_dataset, eval_dataset
+
+
+def load_splits(arguments: DataArguments, eval_dataset: AnyDataset | None = None) -> tuple[Dataset, Dataset]:
+    """The training and validation split that a recipe names."""
+    if eval_dataset is not None:
+        raise ValueError(
+            "There is an `eval_dataset` but no `train_dataset`: give both, or name the data in the recipe."
+        )
+    if arguments.dataset == READY:
+        raise ValueError(
+            "The recipe's data sets were given in Python (`dataset: ready`): call `train_from_recipe(recipe, "
+            "train_dataset=..., eval_dataset=...)`, or name a `dataset`."
+        )
     options = arguments.source_options()
-    splits = []
-    for split, limit in limits:
-        dataset = load_segmentation_dataset(arguments.dataset, arguments.data_dir, split, **options)
-        splits.append(sample(dataset, limit, seed))
-        verify_examples(splits[-1], processor)
-    return splits[0], splits[1]
+    train, validation = (
+        load_segmentation_dataset(arguments.dataset, arguments.data_dir, split, **options)
+        for split in (arguments.train_split, arguments.eval_split)
+    )
+    return train, validation
 
 
-def check_sentences(dataset: Dataset, uses_text: bool) -> None:
-    """Raises `ValueError` where a model that reads would be trained without a single sentence."""
-    if uses_text and not any(dataset["text"]):
+def checked(
+    dataset: AnyDataset, uses_text: bool, limit: int | None, seed: int, processor: TeViAProcessor
+) -> AnyDataset:
+    """The examples to use of a data set, every file of them read once; of a stream, all, unread."""
+    dataset = ready_dataset(dataset, uses_text)
+    if isinstance(dataset, IterableDataset):
+        if limit is not None:
+            raise ValueError(
+                "No samples can be drawn from a stream: leave `max_train_samples` and `max_eval_samples` out, and hand "
+                "over e.g. `dataset.take(100)`."
+            )
+        return dataset
+    dataset = sample(dataset, limit, seed)
+    verify_examples(dataset, processor)
+    return dataset
+
+
+def check_sentences(dataset: AnyDataset, uses_text: bool) -> None:
+    """Raises `ValueError` where a model that reads would be trained without a single text."""
+    if uses_text and isinstance(dataset, Dataset) and not any(dataset["text"]):
         raise ValueError(
             "No example of the training split has a sentence: make some by `tevia prompts` and name the table as "
             "`sentences`, or train the vision-only network with `use_text: false` under `config`."

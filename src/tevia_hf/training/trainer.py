@@ -1,20 +1,29 @@
 """A stock `transformers.Trainer` with TeViA's collator, callbacks, optimizer and metrics."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from transformers import EvalPrediction, Trainer, TrainerCallback
 
 from ..auto import TeViAForSegmentation, TeViAProcessor
 from ..data.augment import TextAwareAugmentation, augmented
 from ..data.collate import SegmentationCollator
 from ..data.features import undecoded
+from ..data.ready import AnyDataset, ready_dataset
 from ..inference.text_features import TextFeatureCache
 from ..metrics import segmentation_metrics
 from ..prompts import flip_sentence
+from .adapters import unwrapped
 from .arguments import TeViATrainingArguments
-from .callbacks import AugmentationEpochCallback, MomentumPrototypeCallback, PrototypeAwareEarlyStopping
+from .callbacks import (
+    AugmentationEpochCallback,
+    MomentumPrototypeCallback,
+    PrototypeAwareEarlyStopping,
+    PrototypeAwareSelection,
+)
+from .observing import LossLoggingCallback
 from .optimization import build_optimizer
 
 
@@ -22,52 +31,74 @@ def build_trainer(
     model: TeViAForSegmentation,
     processor: TeViAProcessor,
     args: TeViATrainingArguments,
-    train_dataset: Dataset,
-    eval_dataset: Dataset | None = None,
+    train_dataset: AnyDataset,
+    eval_dataset: AnyDataset | None = None,
     augmentation: TextAwareAugmentation | None = None,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> Trainer:
-    """A stock `Trainer` for TeViA: text features cached per sentence, prototypes kept, both Dice definitions measured.
+    """A stock `Trainer` for TeViA: features cached per text, prototypes kept, both losses and Dice definitions logged.
 
     See `text_feature_cache` for when nothing is cached.
 
     Args:
-        train_dataset, eval_dataset: as `load_segmentation_dataset` gives them.
-        augmentation: of the training pictures only.
+        model: with adapters, by `add_lora` or `peft.get_peft_model`, or without.
+        train_dataset, eval_dataset: as `load_segmentation_dataset` gives them, or your own: see `ready_dataset`. One
+            without length, such as a `datasets.IterableDataset`, needs `max_steps` in `args`.
+        augmentation: of the training images only.
         callbacks: in addition to those that `training_callbacks` lists.
     """
     # The same numbers in another order in memory: depthwise convolutions run about 1.6 times as fast on CPUs.
     model.to(memory_format=torch.channels_last)  # type: ignore[call-arg]  # transformers hides torch's signature
     if args.freeze_backbone:
         model.freeze_backbone()
-    sentences = text_feature_cache(model, processor, args, augmentation)
-    if sentences is not None:
-        sentences.fill(all_sentences(train_dataset, eval_dataset))
-    return Trainer(
+    train_dataset = ready_dataset(train_dataset, model.config.use_text)
+    eval_dataset = None if eval_dataset is None else undecoded(ready_dataset(eval_dataset, model.config.use_text))
+    let_ranks_read(args.accelerator_config)
+    is_varied = augmentation is not None or isinstance(train_dataset, IterableDataset)
+    texts = text_feature_cache(model, processor, args, is_varied)
+    if texts is not None:
+        texts.fill(all_sentences(train_dataset, eval_dataset))
+    trainer = Trainer(
         model=model,
         args=args,
-        train_dataset=augmented(train_dataset, augmentation) if augmentation else undecoded(train_dataset),
-        eval_dataset=undecoded(eval_dataset) if eval_dataset is not None else None,
-        data_collator=SegmentationCollator(processor, text_features=sentences),
+        train_dataset=varied(train_dataset, augmentation, processor.image_processor.num_labels),
+        eval_dataset=eval_dataset,
+        data_collator=SegmentationCollator(processor, text_features=texts),
         processing_class=processor,
         compute_metrics=compute_metrics,
         preprocess_logits_for_metrics=labels_from_logits,
         callbacks=[*training_callbacks(args, augmentation), *callbacks],
         optimizers=(build_optimizer(model, args), None),
     )
+    LossLoggingCallback.add_to(trainer)
+    return trainer
+
+
+def varied(dataset: AnyDataset, augmentation: TextAwareAugmentation | None, num_labels: int) -> AnyDataset:
+    """The data set as it is, or each example augmented when it is read."""
+    return undecoded(dataset) if augmentation is None else augmented(dataset, augmentation, num_labels)
+
+
+def let_ranks_read(accelerator_config: Any) -> None:
+    """Makes every rank read its own batches of a stream: put together for all, texts of several lengths do not fit."""
+    if accelerator_config.dispatch_batches is None:
+        accelerator_config.dispatch_batches = False
 
 
 def text_feature_cache(
     model: TeViAForSegmentation,
     processor: TeViAProcessor,
     args: TeViATrainingArguments,
-    augmentation: TextAwareAugmentation | None,
+    is_varied: bool,
 ) -> TextFeatureCache | None:
-    """A cache where sentences are encoded alike at any time, and by the process that holds the model."""
-    is_learning = model.config.text_lora is not None
-    # An augmented sentence is first met in a data worker, and a forked one cannot use the GPU.
-    is_met_in_workers = augmentation is not None and args.dataloader_num_workers > 0 and args.device.type != "cpu"
-    if not model.config.use_text or is_learning or is_met_in_workers:
+    """A cache where texts are encoded alike at any time, and by the process that holds the model.
+
+    Args:
+        is_varied: whether texts come up that were not known before training.
+    """
+    # Such a text is first met in a data worker, and a forked one cannot use the GPU.
+    is_met_in_workers = is_varied and args.dataloader_num_workers > 0 and args.device.type != "cpu"
+    if not model.config.use_text or is_met_in_workers or unwrapped(model).model.text_encoder.learns:
         return None
     return TextFeatureCache(model, processor)
 
@@ -75,8 +106,11 @@ def text_feature_cache(
 def training_callbacks(
     args: TeViATrainingArguments, augmentation: TextAwareAugmentation | None
 ) -> list[TrainerCallback]:
-    """The prototype callback; early stopping and the augmentation's epochs where there are any."""
-    callbacks: list[TrainerCallback] = [MomentumPrototypeCallback(args.prototype_warmup_epochs)]
+    """The prototypes' callbacks; early stopping and the augmentation's epochs where there are any."""
+    callbacks: list[TrainerCallback] = [
+        MomentumPrototypeCallback(args.prototype_warmup_epochs),
+        PrototypeAwareSelection(),
+    ]
     if augmentation is not None:
         callbacks.append(AugmentationEpochCallback(augmentation))
     if args.early_stopping_patience is not None:
@@ -85,9 +119,9 @@ def training_callbacks(
     return callbacks
 
 
-def all_sentences(*datasets: Dataset | None) -> set[str]:
-    """Every sentence that can be shown: those of the data sets and their left-right flips."""
-    own = {text for dataset in datasets if dataset is not None for text in dataset["text"] if text}
+def all_sentences(*datasets: AnyDataset | None) -> set[str]:
+    """Every text that is known beforehand: those of data sets that are no streams, and their left-right flips."""
+    own = {text for dataset in datasets if isinstance(dataset, Dataset) for text in dataset["text"] if text}
     return own | {flip_sentence(text) for text in own}
 
 

@@ -1,0 +1,42 @@
+"""Fine-tunes a TeViA model with the plain `Trainer`, on synthetic images; needs `pip install 'tevia_hf[train]'`."""
+
+import torch
+from transformers import AutoModelForSemanticSegmentation, AutoProcessor, Trainer, TrainingArguments
+
+from tevia_hf import MomentumPrototypeCallback, load_segmentation_dataset, segmentation_metrics
+
+name = "hub_configs/tevia-tiny"
+model = AutoModelForSemanticSegmentation.from_pretrained(name)
+processor = AutoProcessor.from_pretrained(name)
+
+
+def collate(examples):
+    columns = {key: [example[key] for example in examples] for key in ("image", "text", "mask")}
+    return processor(columns["image"], columns["text"], columns["mask"])  # pixels, tokens and labels
+
+
+def compute_metrics(prediction):
+    return segmentation_metrics(list(prediction.predictions), list(prediction.label_ids), outlines=False)
+
+
+trainer = Trainer(
+    model=model,
+    args=TrainingArguments(
+        output_dir="outputs/fine-tuned",
+        num_train_epochs=1,
+        per_device_train_batch_size=16,
+        learning_rate=3e-4,
+        eval_strategy="epoch",
+        remove_unused_columns=False,  # the collator reads the pictures themselves
+        report_to=[],
+    ),
+    train_dataset=load_segmentation_dataset("synthetic", split="train", count=64),
+    eval_dataset=load_segmentation_dataset("synthetic", split="val", count=32),
+    data_collator=collate,
+    processing_class=processor,  # saved, and pushed, beside the model
+    compute_metrics=compute_metrics,
+    preprocess_logits_for_metrics=lambda logits, labels: (logits[:, 0] > 0).to(torch.uint8),
+    callbacks=[MomentumPrototypeCallback()],
+)
+trainer.train()
+trainer.save_model()  # to share it, see below: `tevia push` writes a card and leaves your paths out

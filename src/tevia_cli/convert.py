@@ -1,0 +1,19 @@
+"""Turn a Lightning checkpoint of the authors' network into a model and processor for `from_pretrained`."""
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", help="the .ckpt file; nothing in it is run")
+    parser.add_argument("--vision", required=True, help="name or folder with the ConvNeXt's config")
+    parser.add_argument("--text", required=True, help="name or folder with the text encoder's config and tokenizer")
+    parser.add_argument("--output-dir", required=True, help="folder to write to")
+    parser.add_argument("--overwrite", action="store_true", help="delete what the folder holds")
+
+
+def run(args: argparse.Namespace) -> int:
+    from tevia_hf.hub.convert_lightning import convert_checkpoint_file
+
+    model = convert_checkpoint_file(args.checkpoint, args.vision, args.text, args.output_dir, args.overwrite)
+    print(f"{model.conversion_report}\n\nModel and processor are in {args.output_dir}.")
+    return 0

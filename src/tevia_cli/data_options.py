@@ -1,0 +1,21 @@
+"""Options that every subcommand which reads a data set shares."""
+
+import argparse
+from typing import Any
+
+
+def add_data_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--sentences", help="table to read in place of the set's own sentences")
+    parser.add_argument("--group-split", help="divide anew by patient: shares of train, val, test, as 0.7,0.1,0.2")
+    parser.add_argument("--split-seed", type=int, default=0, help="draws the groups of each split")
+    parser.add_argument(
+        "--window", help="centre,width that DICOM and NIfTI are seen through (write --window=-600,1500)"
+    )
+
+
+def data_options(args: argparse.Namespace) -> dict[str, Any]:
+    """What `load_segmentation_dataset` and `list_examples` take beside name, folder and split."""
+    from tevia_hf.training.arguments import DataArguments
+
+    names = ("dataset", "sentences", "group_split", "split_seed", "window")
+    return DataArguments(**{name: getattr(args, name) for name in names}).source_options()

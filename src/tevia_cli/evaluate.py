@@ -1,0 +1,46 @@
+"""Measure a model with correct, shuffled, no and other text; writes a table, a figure and each image's scores."""
+
+import argparse
+
+from .data_options import add_data_options, data_options
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from tevia_hf.data.registry import SOURCES
+    from tevia_hf.evaluation.text_conditions import TEXT_CONDITIONS
+
+    parser.add_argument("model", help="name or folder of a TeViA model")
+    parser.add_argument("--dataset", default="synthetic", help=f"one of {', '.join(SOURCES)} (default: %(default)s)")
+    parser.add_argument("--data-dir", help="folder of the data set")
+    parser.add_argument("--split", default="test", help="train, val or test (default: %(default)s)")
+    add_data_options(parser)
+    parser.add_argument("--max-samples", type=int, help="so many images, drawn by the seed")
+    always = [name for name, condition in TEXT_CONDITIONS.items() if condition.always]
+    parser.add_argument(
+        "--text",
+        default="correct,shuffled,none",
+        help=f"text conditions, of {', '.join(TEXT_CONDITIONS)} ({', '.join(always)} always; default: %(default)s)",
+    )
+    parser.add_argument("--threshold", type=float, default=0.5, help="on the probability (default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=16, help="images at once (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="draws shuffles and intervals (default: %(default)s)")
+    parser.add_argument("--output-dir", required=True, help="folder to write to")
+    parser.add_argument("--overwrite", action="store_true", help="delete what the folder holds")
+
+
+def run(args: argparse.Namespace) -> int:
+    from tevia_hf.evaluation.evaluate import run_evaluation
+
+    names = ("threshold", "batch_size", "seed", "max_samples", "overwrite")
+    report = run_evaluation(
+        args.model,
+        args.dataset,
+        args.data_dir,
+        args.split,
+        args.output_dir,
+        text_modes=args.text.split(","),
+        **{name: getattr(args, name) for name in names},
+        **data_options(args),
+    )
+    print(f"\n{report.table()}\n\n{report.settings['images']} images; the figures are in {args.output_dir}.")
+    return 0

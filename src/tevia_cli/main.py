@@ -1,0 +1,39 @@
+"""The command `tevia`: one file a subcommand, which imports `tevia_hf` when it runs."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import version
+
+SUBCOMMANDS = ("demo", "train", "evaluate", "compare", "predict", "prompts", "check-data", "convert", "bundle", "push")
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Runs one subcommand; 0 where it did its work, 1 where it reports failures, 2 for input it cannot use."""
+    words = sys.argv[1:] if words is None else words
+    args = build_parser(words).parse_args(words)
+    try:
+        return args.run(args)
+    except (ValueError, OSError) as error:
+        if args.debug:
+            raise
+        print(f"tevia {args.subcommand}: {error}", file=sys.stderr)
+        return 2
+
+
+def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser for these words: only the chosen subcommand gets its options, whose help may import `tevia_hf`."""
+    chosen = next((word for word in words if not word.startswith("-")), None)
+    parser = argparse.ArgumentParser(prog="tevia", description="Text-guided segmentation of medical images.")
+    parser.add_argument("--version", action="version", version=f"tevia_hf {version('tevia_hf')}")
+    parser.add_argument("--debug", action="store_true", help="show where in the code an error comes from")
+    subparsers = parser.add_subparsers(dest="subcommand", required=True, metavar="SUBCOMMAND")
+    for name in SUBCOMMANDS:
+        module = import_module(f"{__package__}.{name.replace('-', '_')}")
+        about = (module.__doc__ or "").replace("%", "%%")  # argparse formats help
+        subparser = subparsers.add_parser(name, help=about, description=module.__doc__)
+        if name == chosen:
+            module.add_arguments(subparser)
+        subparser.set_defaults(run=module.run)
+    return parser

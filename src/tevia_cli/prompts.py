@@ -1,0 +1,35 @@
+"""Write sentences drawn from the masks of a data set; they carry part of the answer, as the file beside them says."""
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from tevia_hf.data.registry import names_on_disk
+    from tevia_hf.prompts import GRAMMARS
+
+    parser.add_argument("dataset", help=f"one of {', '.join(names_on_disk())}")
+    parser.add_argument("data_dir", help="folder of the data set")
+    parser.add_argument("--output", default="prompts.csv", help="table to write (default: %(default)s)")
+    parser.add_argument("--grammar", help=f"one of {', '.join(GRAMMARS)} (default: that of the data set)")
+    parser.add_argument(
+        "--template", help="a sentence of your own, e.g. '{Count_word} {size} lesion{s} at the {place}.'"
+    )
+    parser.add_argument(
+        "--empty-template", default="No lesion.", help="sentence of an empty mask (default: %(default)s)"
+    )
+    parser.add_argument("--finding", help="the class that {finding} stands for, where the data set does not tell")
+    parser.add_argument("--patient-sides", action="store_true", help="'left' is the patient's left, not the picture's")
+    parser.add_argument("--overwrite", action="store_true", help="replace the table")
+
+
+def run(args: argparse.Namespace) -> int:
+    from tevia_hf.data.drawn_sentences import write_prompts
+
+    names = ("grammar", "template", "empty_template", "finding", "patient_sides", "overwrite")
+    settings = {name: getattr(args, name) for name in names}
+    drawn = write_prompts(args.dataset, args.data_dir, args.output, **settings)
+    print(f"\n{drawn.about()}\nThe texts are in {args.output}; pass it as `sentences`.")
+    for problem in drawn.problems[:10]:
+        print(problem)
+    print(f"{len(drawn.problems)} problems." if drawn.problems else "Every sentence is true of its mask.")
+    return 1 if drawn.problems else 0

@@ -1,0 +1,26 @@
+"""Train what a YAML recipe describes; `--name value` words go over its fields."""
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", help="YAML file, such as hub_configs/tevia-qata/recipe.yaml")
+    parser.add_argument("overrides", nargs=argparse.REMAINDER, help="e.g. --learning_rate 1e-4 --resume")
+    parser.epilog = (
+        "Fields: those of transformers.TrainingArguments, and of ModelArguments, DataArguments and "
+        "TeViATrainingArguments in tevia_hf.training.arguments, each with a line of help there."
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    from tevia_hf.metrics import METRICS
+    from tevia_hf.training.recipe import train_from_recipe
+
+    trainer = train_from_recipe(args.recipe, args.overrides)
+    best, key = trainer.state.best_metric, str(trainer.args.metric_for_best_model).removeprefix("eval_")
+    label = METRICS[key].label if key in METRICS else key
+    print(f"\nThe model is in {trainer.args.output_dir}" + (f"; best validation: {label} {best:.3f}." if best else "."))
+    if best == 0 and trainer.args.greater_is_better:
+        print(f"{label} was 0 after every epoch: it marks nothing yet. Train longer, or raise the rate.")
+    trainer.end()
+    return 0

@@ -1,0 +1,41 @@
+"""Optional libraries, by the extra of this package that installs them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+EXTRA_OF = {
+    "scipy": "metrics",
+    "monai": "metrics",
+    "evaluate": "metrics",
+    "datasets": "train",
+    "accelerate": "train",
+    "pandas": "train",
+    "openpyxl": "train",
+    "matplotlib": "train",
+    "pydicom": "medical",
+    "nibabel": "medical",
+    "h5py": "medical",
+    "gradio": "demo",
+    "peft": "peft",
+}
+
+
+class MissingExtraError(ImportError, ValueError):
+    """An optional library is missing. A `ValueError` too: to a command it is a request that cannot be carried out."""
+
+
+@contextmanager
+def needed_for(purpose: str) -> Iterator[None]:
+    """Around imports of optional libraries, `with needed_for("Scoring masks"): from scipy import ndimage`.
+
+    Raises `MissingExtraError` with the command that installs what is missing, "Scoring masks needs scipy: pip install
+    'tevia_hf[metrics]'."
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        library = (error.name or "").partition(".")[0]
+        if library not in EXTRA_OF:
+            raise
+        hint = f"{purpose} needs {library}: pip install 'tevia_hf[{EXTRA_OF[library]}]'."
+        raise MissingExtraError(hint, name=library) from error

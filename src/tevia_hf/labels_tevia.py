@@ -1,0 +1,134 @@
+"""What the values of a mask mean.
+
+A *mask* is an image as people store it: booleans, 0/1, 0/255 with the lesion in white, or label numbers. A *label map*,
+or `labels`, is what it becomes when it is decoded: uint8 `(height, width)`, 0 the background, 1 the lesion (or, with
+several labels, 1 to `num_labels - 1`), and 255 pixels that are ignored. No other module tells these values apart.
+
+One of the two modules that everything in the package may import; a model's code takes it along to the Hub.
+"""
+
+from typing import Any
+
+import numpy as np
+
+IGNORE_INDEX = 255
+WHITE = 255  # the brightest grey of 8 bits, of a mask without label numbers the lesion
+MOST_LABELS = 32  # values beyond which a mask holds greys
+_DARK, _BRIGHT = 32, 223  # between these a lossy file of black and white has no greys
+_SHOWN = 10
+
+
+def is_lesion(labels: Any) -> Any:
+    """True where a label map, array or tensor of any shape, holds a lesion of any label."""
+    return (labels > 0) & (labels != IGNORE_INDEX)
+
+
+def highest_label(num_labels: int) -> int:
+    """The greatest label of a model; with one label it is the lesion, 1."""
+    return max(num_labels, 2) - 1
+
+
+def to_labels(
+    mask: np.ndarray, num_labels: int | None = None, name: str = "the mask", white_is_lesion: bool = True
+) -> np.ndarray:
+    """The label map of a mask `(height, width)`, uint8.
+
+    Args:
+        mask: booleans or numbers. With one label 0/255 is read as 0/1; beside label 1, and with several labels, 255 is
+            ignored.
+        num_labels: of the model; None takes any labels, and 0/255 as 0/1.
+        name: of the mask, for the error.
+        white_is_lesion: False reads 255 as ignored in every mask, as in a label map.
+
+    Raises `ValueError` with the values that are no labels, and what to do about them.
+    """
+    if mask.dtype == bool:
+        return mask.astype(np.uint8)
+    values = np.unique(mask)
+    if is_foreign(values, num_labels).any():
+        raise ValueError(refusal(name, values, num_labels, white_is_lesion))
+    if white_is_lesion and num_labels in (None, 1) and np.isin(values, (0, WHITE)).all():
+        return (mask == WHITE).astype(np.uint8)
+    return mask.astype(np.uint8)
+
+
+def single_channel(channels: np.ndarray, name: str = "the mask") -> np.ndarray:
+    """`(height, width)` of a mask `(channels, height, width)`, its alpha dropped.
+
+    Raises `ValueError` for other shapes, and where channels differ.
+    """
+    if channels.ndim != 3 or not 1 <= len(channels) <= 4:
+        raise ValueError(f"{name} has shape {channels.shape}: give a mask (height, width), or with 1 to 4 channels.")
+    colours = channels[: 1 if len(channels) == 2 else 3]
+    if ((colours != colours[:1]) & (colours == colours)).any():  # NaN differs from itself, and is refused as a value
+        raise ValueError(
+            f"{name} has {len(colours)} channels that differ: a coloured mask has no labels; save it as one channel "
+            "of label numbers."
+        )
+    return colours[0]
+
+
+def is_foreign(values: np.ndarray, num_labels: int | None = None) -> np.ndarray:
+    """Which of the distinct values of a mask are no labels; with `num_labels=None` all of them where they are greys."""
+    highest = IGNORE_INDEX - 1 if num_labels is None else highest_label(num_labels)
+    foreign = ~np.isin(values, [*range(highest + 1), IGNORE_INDEX])
+    return foreign | (num_labels is None and len(values) > MOST_LABELS)
+
+
+def refusal(name: str, values: np.ndarray, num_labels: int | None = None, white_is_lesion: bool = True) -> str:
+    """The error of a mask with these distinct values: which are no labels, which may be there, what to do."""
+    foreign = values[is_foreign(values, num_labels)]
+    shown = ", ".join(f"{value:g}" for value in foreign[:_SHOWN]) + (", ..." if len(foreign) > _SHOWN else "")
+    if num_labels == 1:
+        allowed = "num_labels=1 allows " + ("0/1, 0/255 or 0/1/255" if white_is_lesion else "0, 1 and 255 (ignored)")
+    elif num_labels:
+        allowed = f"num_labels={num_labels} allows 0 to {num_labels - 1} and 255 (ignored)"
+    else:
+        allowed = f"allowed are at most {MOST_LABELS} values, of 0 to 254 and 255 (ignored)"
+    return f"{name} holds {len(foreign)} values that are no labels ({shown}); {allowed}: {_advice(values, num_labels)}."
+
+
+def _advice(values: np.ndarray, num_labels: int | None) -> str:
+    """A fix that loses no lesion of a mask with these distinct values, and makes none of what is none."""
+    if not np.isfinite(values).all():
+        return "replace NaN and infinite values by 0 or, where nobody looked, 255"
+    if (values < 0).any():
+        return "write 0 for the background, 1 and more for lesions, and 255 for what is ignored"
+    if (values % 1 != 0).any():
+        at_half = 0 < (values > 0.5).sum() < len(values) and values.max() <= 1
+        return f"threshold the probabilities{' (mask > 0.5)' if at_half and num_labels in (None, 1) else ''}"
+    if num_labels is not None and num_labels > 1:
+        return _advice_for_several(values, num_labels)
+    dark, bright = (values <= _DARK).sum(), (values >= _BRIGHT).sum()
+    if dark > 1 and bright > 1 and dark + bright == len(values) > 4:
+        return "these are the greys of a lossy file: binarise it (mask > 127)"
+    if len(values) > MOST_LABELS:
+        return "these are greys, or numbers of many lesions: binarise it where lesions begin, and look at the result"
+    if 0 not in values or IGNORE_INDEX in values:  # nothing tells what is the lesion
+        return "write 0 for the background, 1 for lesions, and 255 for what is ignored"
+    if len(values) == 2:
+        return "write the lesion as 1 (mask > 0)"
+    return f"if they number lesions, write 1 for all (mask > 0); if they are classes, {_more_labels(values)}"
+
+
+def _advice_for_several(values: np.ndarray, num_labels: int) -> str:
+    if len(values) > MOST_LABELS:
+        return "these are greys: save label numbers, in a file without loss such as PNG"
+    return f"map them to 0 to {num_labels - 1}, or {_more_labels(values)}"
+
+
+def _more_labels(values: np.ndarray) -> str:
+    highest = int(values[values != IGNORE_INDEX].max())
+    return f"set num_labels={highest + 1}" if highest < MOST_LABELS else "number them from 1 and set num_labels"
+
+
+__all__ = [
+    "IGNORE_INDEX",
+    "WHITE",
+    "highest_label",
+    "is_foreign",
+    "is_lesion",
+    "refusal",
+    "single_channel",
+    "to_labels",
+]

@@ -1,0 +1,168 @@
+"""What TeViA's models share: how they are saved and loaded, what of them learns, adapters, initial weights."""
+
+from typing import Any, NoReturn
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import logging
+
+from .alignment_tevia import TeViAPrototypeMemory
+from .backbone_tevia import TeViABackbone, rest_frozen_norms
+from .configuration_tevia import TeViAConfig
+from .decoder_tevia import TeViATextCrossAttention, TeViATextProjection
+from .pipeline_tevia import CUSTOM_PIPELINES
+from .text_encoder_tevia import TeViATextEncoder
+
+logger = logging.get_logger(__name__)
+
+AUTO_MAP = {
+    "AutoConfig": "configuration_tevia.TeViAConfig",
+    "AutoModel": "modeling_tevia.TeViAModel",
+    "AutoModelForSemanticSegmentation": "modeling_tevia.TeViAForSegmentation",
+}
+
+
+class TeViAPreTrainedModel(PreTrainedModel):
+    config: TeViAConfig
+    base_model_prefix = "model"
+    main_input_name = "pixel_values"
+    input_modalities = ["image", "text"]
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs = False
+    _supports_sdpa = True
+    _no_split_modules = ["TeViADecoderBlock"]
+    _keep_in_fp32_modules_strict = [f"prototype_memory.prototype_{scale}" for scale in range(3)]
+
+    def save_pretrained(self, *args, **kwargs) -> None:
+        """As in transformers; the config names the code saved beside it, for use without this package.
+
+        Beside a subclass lies the code of its own module, which needs this package.
+        """
+        own_code = reference(type(self)) in AUTO_MAP.values()
+        self.config.auto_map = dict(AUTO_MAP) if own_code else {}
+        if own_code:
+            self.config.custom_pipelines = CUSTOM_PIPELINES
+        try:
+            super().save_pretrained(*args, **kwargs)
+        finally:
+            # In memory `pipeline(config=...)` would take it for code to be trusted.
+            vars(self.config).pop("custom_pipelines", None)
+
+    @classmethod
+    def from_pretrained(cls, *args, **kwargs):
+        loaded = super().from_pretrained(*args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        model.freeze()  # loading replaces the parameters, and with them their `requires_grad`
+        return loaded
+
+    def resolve_outputs(self, *asked):
+        """Which attentions, hidden states and form of output are given: what the call says, else the config."""
+        names = ("output_attentions", "output_hidden_states", "return_dict")
+        return (
+            getattr(self.config, name) if value is None else value for name, value in zip(names, asked, strict=True)
+        )
+
+    def activation_checkpointing_enable(self, *args, **kwargs) -> None:
+        """Saves memory in training: the decoder's attentions and the layers of the vision model are computed twice."""
+        super().activation_checkpointing_enable(*args, **kwargs)
+        encoder = self.encoders[0].model
+        if not encoder.supports_gradient_checkpointing:
+            logger.warning(
+                f"`{encoder.config.model_type}` has no activation checkpointing in transformers, so that only the "
+                "decoder's attentions save memory; swin, pvt_v2, segformer and vit have it."
+            )
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Those of the text encoder; `NotImplementedError` without one."""
+        encoder = self.encoders[1]
+        return super().get_input_embeddings() if encoder is None else encoder.model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        encoder = self.encoders[1]
+        return super().set_input_embeddings(value) if encoder is None else encoder.model.set_input_embeddings(value)
+
+    @property
+    def encoders(self) -> tuple[TeViABackbone, TeViATextEncoder | None]:
+        """The vision model's module and the text encoder's, `None` in a vision-only model."""
+        base: Any = self.base_model
+        return base.backbone, base.text_encoder
+
+    def freeze(self) -> None:
+        """No gradients for the text encoder and for the parts of the backbone that no feature map depends on."""
+        for encoder in filter(None, self.encoders):
+            encoder.set_trainable()
+
+    def train(self, mode: bool = True) -> "TeViAPreTrainedModel":
+        """As in torch; batch norms whose weight is frozen keep their running statistics."""
+        super().train(mode)
+        rest_frozen_norms(self)
+        return self
+
+    def add_adapter(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refused: the whole model takes adapters by `add_lora` or `peft.get_peft_model`."""
+        raise ValueError(
+            "Saved with this adapter there would be no prototypes: call `model.add_lora(vision={...}, text={...})`, or "
+            "`peft.get_peft_model(model, peft.LoraConfig(...))`."
+        )
+
+    def load_adapter(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refused: `peft.PeftModel.from_pretrained` loads what a `PeftModel` saved, prototypes included."""
+        raise ValueError(
+            "This would load no prototypes: call `peft.PeftModel.from_pretrained(model, folder)` for what a PeftModel "
+            "saved, or `model.add_lora(vision=folder, text=folder)` for the adapter of an encoder."
+        )
+
+    def freeze_backbone(self) -> None:
+        """Fixes the vision model: no gradients, batch statistics and dropout as in evaluation."""
+        self.encoders[0].freeze()
+
+    def add_lora(self, vision: dict | str | None = None, text: dict | str | None = None) -> None:
+        """Adds low-rank adapters to an encoder; of its weights they alone learn, also in the text encoder.
+
+        They are part of the model from then on: its config names them, `save_pretrained` and `from_pretrained` keep
+        them. `model.model.backbone.model.save_pretrained(folder)` saves an adapter alone, of the text encoder
+        `model.model.text_encoder.model`.
+
+        Args:
+            vision, text: fields of `peft.LoraConfig`, e.g. `{"r": 8, "lora_alpha": 16}`; all linear layers are adapted
+                unless `target_modules` says otherwise. Or the folder or hub name of a saved adapter.
+        """
+        halves = zip(("backbone_lora", "text_lora"), self.encoders, (vision, text), strict=True)
+        if text is not None and self.encoders[1] is None:
+            raise ValueError("A model with `use_text=False` has no text encoder to adapt: leave `text` out.")
+        wanted = [(half, encoder, adapter) for half, encoder, adapter in halves if encoder and adapter is not None]
+        for half, encoder, _ in wanted:
+            if encoder.has_lora:
+                raise ValueError(f"The model has adapters already, `{half}`: call `merge_lora()` before adding others.")
+        for half, encoder, adapter in wanted:
+            setattr(self.config, half, encoder.add_lora(adapter))
+
+    def merge_lora(self) -> None:
+        """Works the adapters into the weights: the same masks without peft."""
+        for encoder in filter(None, self.encoders):
+            if encoder.has_lora:
+                encoder.merge_lora()
+        self.config.backbone_lora = self.config.text_lora = None
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.LayerNorm)):
+            module.reset_parameters()
+        elif isinstance(module, TeViATextProjection):
+            init.zeros_(module.prompt)
+        elif isinstance(module, TeViATextCrossAttention):
+            init.constant_(module.scale, module.scale_init)
+        elif isinstance(module, TeViAPrototypeMemory):
+            module.reset()
+        else:
+            super()._init_weights(module)
+
+
+def reference(model_class: type) -> str:
+    """How `auto_map` names a class: "modeling_tevia.TeViAModel"."""
+    return f"{model_class.__module__.rpartition('.')[2]}.{model_class.__name__}"
+
+
+__all__ = ["AUTO_MAP", "TeViAPreTrainedModel"]

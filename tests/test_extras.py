@@ -1,0 +1,242 @@
+"""The base install runs the model; what a missing optional library takes away says which extra brings it back."""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from packaging.requirements import Requirement
+
+import tevia_hf
+from tevia_cli.main import SUBCOMMANDS as ALL_SUBCOMMANDS
+from tevia_hf.extras import EXTRA_OF, MissingExtraError, needed_for
+from tevia_hf.io import MedicalImage, read_image, write_mask
+
+ROOT = Path(__file__).parents[1]
+SOURCE = Path(tevia_hf.__file__).parent
+TINY = str(ROOT / "hub_configs" / "tevia-tiny")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = {name: list(map(Requirement, lines)) for name, lines in PROJECT["optional-dependencies"].items()}
+BASE = {"torch", "transformers", "huggingface_hub", "safetensors", "numpy", "pillow", "pyyaml"}
+
+DATA = {"datasets", "pandas", "scipy"}
+TRAINING = DATA | {"accelerate", "monai"}
+NEEDS = {
+    "MomentumPrototypeCallback": {"accelerate", "datasets"},
+    "build_trainer": TRAINING,
+    "evaluate_model": DATA | {"matplotlib", "monai"},
+    "load_segmentation_dataset": DATA,
+    "predict": DATA,
+    "run_demo": TRAINING,
+    "segmentation_metrics": {"scipy"},
+    "train_from_recipe": TRAINING,
+}
+OF_THE_BASE = set(tevia_hf.__all__) - set(NEEDS) - {"__version__"}
+SUBCOMMANDS = {
+    "demo": (["--output-dir", "demo"], TRAINING),
+    "train": ([f"{TINY}/recipe.yaml"], TRAINING),
+    "evaluate": ([TINY, "--output-dir", "scores"], TRAINING | {"matplotlib"}),
+    "compare": (["a.csv", "b.csv"], DATA),
+    "predict": ([TINY, str(ROOT / "docs" / "demo.jpg"), "--output-dir", "masks"], DATA),
+    "prompts": (["qata", "data"], DATA),
+    "check-data": (["qata", "data"], DATA | {"accelerate"}),
+    "convert": (["missing.ckpt", "--vision", "v", "--text", "t", "--output-dir", "converted"], set()),
+    "bundle": ([TINY, "--name", "org/name", "--output-dir", "bundle"], DATA),
+    "push": ([TINY, "org/name"], DATA),
+}
+WORDS = {name: [name, *words] for name, (words, _) in SUBCOMMANDS.items()}
+CASES = [(library, name) for name, libraries in NEEDS.items() for library in sorted(libraries)]
+CASES += [(library, WORDS[name]) for name, (_, libraries) in SUBCOMMANDS.items() for library in sorted(libraries)]
+OFFLINE = {**os.environ, "HF_HUB_OFFLINE": "1"}
+
+
+def identify(case) -> str:
+    return case if isinstance(case, str) else case[0]
+
+
+@pytest.fixture(scope="module")
+def errors(tmp_path_factory):
+    """The error of each case, by library and name."""
+    command = [sys.executable, str(Path(__file__).with_name("missing_libraries.py"))]
+    folder, cases = tmp_path_factory.mktemp("missing"), json.dumps(CASES)
+    result = subprocess.run(command, input=cases, capture_output=True, text=True, cwd=folder, env=OFFLINE, timeout=600)
+    assert result.returncode == 0, result.stderr
+    return {
+        (library, identify(what)): error
+        for (library, what), error in zip(CASES, json.loads(result.stdout), strict=True)
+    }
+
+
+@pytest.mark.parametrize(("library", "what"), CASES, ids=identify)
+def test_a_missing_library_is_reported_with_its_extra(library, what, errors):
+    message = f"needs {library}: pip install 'tevia_hf[{EXTRA_OF[library]}]'."
+    assert errors[library, identify(what)].strip().endswith(message)
+
+
+def without_optional_libraries(code: str, **more) -> subprocess.CompletedProcess:
+    """Runs code in a process that never had any of them."""
+    lost = f"import sys\nsys.modules.update(dict.fromkeys({sorted(EXTRA_OF)}))\n"
+    return subprocess.run([sys.executable, "-c", lost + code], capture_output=True, text=True, env=OFFLINE, **more)
+
+
+INFERENCE = f"""
+import numpy as np
+from PIL import Image
+from transformers import pipeline
+
+import tevia_hf
+for name in {sorted(OF_THE_BASE)}:
+    getattr(tevia_hf, name)
+
+image, text = Image.fromarray(np.random.default_rng(0).integers(0, 255, (70, 90), np.uint8)), "left lung"
+segment = pipeline("text-guided-image-segmentation", model={TINY!r})
+found = segment(image, text, overlay=True)[0]
+assert found["mask"].size == found["overlay"].size == (90, 70)
+
+picture = tevia_hf.overlay(image, np.asarray(found["mask"]) > 0)
+assert picture.size == (450, 350)
+model, processor = (kind.from_pretrained({TINY!r}) for kind in (tevia_hf.TeViAForSegmentation, tevia_hf.TeViAProcessor))
+influence = tevia_hf.explain_text(model, processor, image, text)
+assert influence.effect.shape == (70, 90)
+tevia_hf.heat_map(image, influence.effect)
+tevia_hf.reading_notes(model, processor, text)
+
+from tevia_cli.main import main
+for words in {[WORDS[name] for name, (_, libraries) in SUBCOMMANDS.items() if not libraries]}:
+    main(words)
+"""
+
+
+def test_the_base_install_segments_and_explains(tmp_path):
+    result = without_optional_libraries(INFERENCE, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "pip install" not in result.stderr and "Traceback" not in result.stderr
+
+
+def test_lora_without_peft_is_reported_with_its_package():
+    lora = f"import tevia_hf\nconfig = tevia_hf.TeViAConfig.from_pretrained({TINY!r}, backbone_lora={{'r': 2}})\n"
+    result = without_optional_libraries(f"{lora}tevia_hf.TeViAForSegmentation(config)")
+    assert "ImportError: LoRA needs peft: pip install peft." in result.stderr
+
+
+@pytest.fixture
+def lost(monkeypatch):
+    """Takes libraries away for the length of a test."""
+
+    def take_away(library):
+        for name in [name for name in sys.modules if name.partition(".")[0] == library]:
+            monkeypatch.delitem(sys.modules, name)
+        monkeypatch.setitem(sys.modules, library, None)
+
+    return take_away
+
+
+FILES = {"scan.dcm": "pydicom", "scan.nii": "nibabel", "scan.nii.gz": "nibabel", "record.mat": "h5py"}
+
+
+@pytest.mark.parametrize(("name", "library"), FILES.items(), ids=FILES)
+def test_a_file_that_needs_a_missing_library_names_the_file_and_the_extra(name, library, lost, tmp_path):
+    lost(library)
+    (tmp_path / name).write_bytes(b"\0" * 200)
+    with pytest.raises(MissingExtraError) as raised:
+        read_image(tmp_path / name)
+    message = f"{tmp_path / name}: reading it needs {library}: pip install 'tevia_hf[medical]'."
+    assert str(raised.value) == message and isinstance(raised.value, ValueError)
+
+
+def test_a_mask_that_needs_a_missing_library_names_the_file_and_the_extra(lost, tmp_path):
+    lost("nibabel")
+    mask, image = np.ones((4, 4), np.uint8), MedicalImage(np.zeros((4, 4), np.float32))
+    with pytest.raises(MissingExtraError, match=r"mask.nii: writing it needs nibabel: pip .*\[medical\]"):
+        write_mask(tmp_path / "mask.nii", mask, like=image)
+
+
+def test_a_table_that_needs_a_missing_library_names_the_table_and_the_extra(lost, tmp_path):
+    from tevia_hf.data.tables import read_table
+
+    lost("openpyxl")
+    (tmp_path / "texts.xlsx").touch()
+    with pytest.raises(MissingExtraError, match=r"texts.xlsx: reading it needs openpyxl: pip .*\[train\]"):
+        read_table(tmp_path / "texts.xlsx")
+
+
+def test_overlap_is_scored_without_monai_and_boundaries_name_the_extra(lost):
+    lost("monai")
+    mask = np.eye(8, dtype=np.uint8)
+    assert tevia_hf.segmentation_metrics([mask], [mask], outlines=False)["dice"] == 1
+    with pytest.raises(MissingExtraError, match=r"Scoring boundaries needs monai: pip install 'tevia_hf\[metrics\]'"):
+        tevia_hf.segmentation_metrics([mask], [mask])
+
+
+def test_a_chart_without_matplotlib_names_the_extra(lost):
+    from tevia_hf.visualization import interval_chart
+
+    lost("matplotlib")
+    with pytest.raises(MissingExtraError, match=r"Drawing a chart needs matplotlib: pip install 'tevia_hf\[train\]'"):
+        interval_chart({"correct": (0.5, None)}, "Scores", "Dice")
+
+
+def test_a_library_that_a_present_one_imports_is_named_with_its_own_extra():
+    with (
+        pytest.raises(MissingExtraError, match=r"This needs pandas: pip install 'tevia_hf\[train\]'"),
+        needed_for("This"),
+    ):
+        raise ModuleNotFoundError("No module named 'pandas.io'", name="pandas.io")
+
+
+def test_a_missing_module_of_no_extra_stays_as_it_is():
+    with pytest.raises(ModuleNotFoundError, match="^No module named 'tevia_nowhere'$"), needed_for("This"):
+        import tevia_nowhere  # noqa: F401
+
+
+def test_every_library_of_an_extra_is_known_by_that_extra():
+    roles = {name: needed for name, needed in EXTRAS.items() if name != "dev"}
+    found = {line.name: name for name, needed in roles.items() for line in needed if line.name != PROJECT["name"]}
+    assert found == EXTRA_OF
+
+
+def test_the_extra_for_development_holds_all_others():
+    (own,) = [line for line in EXTRAS["dev"] if line.name == PROJECT["name"]]
+    assert own.extras == EXTRAS.keys() - {"dev"}
+
+
+def installed_by(extras: set[str]) -> set[str]:
+    """Libraries of some extras, and of those that they name."""
+    needed = [line for extra in extras for line in EXTRAS[extra]]
+    own = {extra for line in needed if line.name == PROJECT["name"] for extra in line.extras}
+    return {line.name for line in needed} | (installed_by(own) if own else set())
+
+
+@pytest.mark.parametrize("space", ["tevia-demo", "tevia-metric"])
+def test_a_space_asks_for_the_extras_that_its_public_names_need(space):
+    folder = ROOT / "spaces" / space
+    lines = map(Requirement, (folder / "requirements.txt").read_text(encoding="utf-8").splitlines())
+    (own,) = [line for line in lines if line.name == PROJECT["name"]]
+    code = "\n".join(path.read_text(encoding="utf-8") for path in folder.glob("*.py"))
+    used = {name for name in NEEDS if re.search(rf"\b{name}\b", code)}
+    assert used and set().union(*(NEEDS[name] for name in used)) <= installed_by(own.extras)
+
+
+def imported_libraries() -> set[str]:
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in SOURCE.rglob("*.py")]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [str(node.module) for node in nodes if isinstance(node, ast.ImportFrom) and not node.level]
+    return {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"tevia_hf"}
+
+
+def test_every_library_that_is_imported_is_declared():
+    declared = {Requirement(line).name for line in PROJECT["dependencies"]}
+    assert declared == BASE
+    modules = (declared - {"pillow", "pyyaml"}) | {"PIL", "yaml"}
+    assert imported_libraries() <= modules | set(EXTRA_OF)
+
+
+def test_every_subcommand_is_tried():
+    assert set(SUBCOMMANDS) == set(ALL_SUBCOMMANDS)

@@ -1,0 +1,173 @@
+"""One module says what the values of a mask mean."""
+
+import ast
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import tevia_hf
+from tevia_hf.labels_tevia import IGNORE_INDEX, highest_label, is_lesion, single_channel, to_labels
+
+SOURCE = Path(tevia_hf.__file__).parent
+DEFINING = {"labels_tevia.py"}
+EVERY_VALUE = (0, 1, 2, 3, 127, 254, 255)
+EVERY_NUM_LABELS = (None, 1, 2, 3, 255)
+
+
+# What the values mean
+
+
+@pytest.mark.parametrize(
+    ("values", "num_labels", "expected"),
+    [
+        ([0, 1], 1, [0, 1]),
+        ([0, 255], 1, [0, 1]),
+        ([255], 1, [1]),
+        ([0, 1, 255], 1, [0, 1, 255]),
+        ([1, 255], 1, [1, 255]),
+        ([False, True], 1, [0, 1]),
+        ([False, True], 3, [0, 1]),
+        ([0.0, 1.0], 1, [0, 1]),
+        ([0, 1, 2, 255], 3, [0, 1, 2, 255]),
+        ([0, 255], 3, [0, 255]),
+        ([0, 255], None, [0, 1]),
+        ([0, 2, 255], None, [0, 2, 255]),
+        ([0], None, [0]),
+    ],
+)
+def test_a_mask_becomes_a_label_map(values, num_labels, expected):
+    read = to_labels(np.array([values]), num_labels)
+    assert read.dtype == np.uint8 and read.tolist() == [expected]
+
+
+@pytest.mark.parametrize("num_labels", [None, 1, 2, 3])
+@pytest.mark.parametrize("values", [[0, 255], [255], [0, 1, 255]])
+def test_a_label_map_is_read_as_it_is(values, num_labels):
+    assert to_labels(np.array([values]), num_labels, white_is_lesion=False).tolist() == [values]
+
+
+def test_a_lesion_is_every_label_that_is_not_ignored():
+    values = [0, 1, 2, 254, 255]
+    for of_kind in (np.array(values), torch.tensor(values)):
+        assert is_lesion(of_kind).tolist() == [False, True, True, True, False]
+    assert is_lesion(np.array([False, True])).tolist() == [False, True]
+    assert [highest_label(count) for count in (1, 2, 3)] == [1, 1, 2]
+
+
+def test_equal_channels_are_one_and_alpha_is_none():
+    mask = np.array([[0, 255], [255, 0]], np.uint8)
+    opaque = np.full_like(mask, 200)
+    for channels in ([mask], [mask] * 3, [mask, opaque], [mask, mask, mask, opaque]):
+        assert single_channel(np.stack(channels)).tolist() == mask.tolist()
+    for channels in ([mask, mask, opaque], [opaque, mask, mask, mask]):
+        with pytest.raises(ValueError, match="3 channels that differ: a coloured mask has no labels"):
+            single_channel(np.stack(channels))
+    with pytest.raises(ValueError, match=r"shape \(5, 2, 2\)"):
+        single_channel(np.stack([mask] * 5))
+
+
+# Advice
+
+
+def advice_for(mask, num_labels=1):
+    with pytest.raises(ValueError) as caught:
+        to_labels(mask, num_labels)
+    return str(caught.value).rpartition(": ")[2]
+
+
+def mask_of(*values):
+    """Background 0 but for a square of each value."""
+    mask = np.zeros((200, 64), np.float64 if any(value % 1 for value in values) else np.int32)
+    for index, value in enumerate(values):
+        mask[6 + 3 * index : 8 + 3 * index, 5:25] = value
+    return mask
+
+
+LOSSY = [1, 2, 3, 9, 249, 252, 254, 255]
+
+
+@pytest.mark.parametrize(
+    ("values", "threshold"),
+    [
+        ([2], 0),
+        ([100], 0),
+        ([127], 0),
+        ([254], 0),
+        ([1, 2, 3, 4, 5], 0),
+        ([1, 3], 0),
+        ([0.25, 0.75, 1.0], 0.5),
+        (LOSSY, 127),
+    ],
+    ids=str,
+)
+def test_the_advice_followed_to_the_letter_marks_the_lesions(values, threshold):
+    mask = mask_of(*values)
+    (expression,) = [part.partition(")")[0] for part in advice_for(mask).split("(")[1:]]
+    followed = eval(expression, {"mask": mask})
+    assert np.array_equal(followed, mask > threshold) and followed.any()
+    assert to_labels(followed, 1).any()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[2, 255], [128, 255], [1, 2, 255], [0.2, 0.3], [-1, 1], [np.nan, 1], list(range(1, 60)), [300, 301]],
+    ids=str,
+)
+def test_nothing_is_to_be_binarised_where_nobody_knows_what_the_values_mean(values):
+    """255 may be the lesion or ignored there, greys may begin anywhere."""
+    advice = advice_for(mask_of(*values))
+    assert "127" not in advice and "0.5" not in advice
+    assert "mask > 0" not in advice or values == [300, 301]  # numbers of lesions
+
+
+def test_a_mask_without_background_is_not_all_lesion():
+    assert "mask >" not in advice_for(np.full((8, 8), 7))
+
+
+@pytest.mark.parametrize("values", [[3], [1, 2, 3], [7]])
+def test_labels_that_the_model_lacks_come_with_their_number(values):
+    advice = advice_for(mask_of(*values), num_labels=3)
+    assert "mask >" not in advice
+    assert to_labels(mask_of(*values), int(advice.rpartition("num_labels=")[2].rstrip("."))).max() == max(values)
+
+
+def test_greys_are_not_taken_for_many_labels():
+    for num_labels in (None, 1, 3):
+        with pytest.raises(ValueError, match="these are greys"):
+            to_labels(np.arange(100).reshape(10, 10), num_labels)
+
+
+# No other place
+
+
+def numbers_of(path):
+    """The lines of a module's code that hold the number of IGNORE_INDEX."""
+    nodes = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Constant)]
+    return [node.lineno for node in nodes if type(node.value) in (int, float) and node.value == IGNORE_INDEX]
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: path.relative_to(SOURCE).as_posix())
+def test_no_other_module_knows_the_number(path):
+    assert bool(numbers_of(path)) == (path.relative_to(SOURCE).as_posix() in DEFINING)
+
+
+def compares_values(path):
+    """The comparisons of a module's code with WHITE, which the lesion is in a mask of black and white."""
+    nodes = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Compare)]
+    return [ast.unparse(node) for node in nodes if "WHITE" in ast.unparse(node).split()]
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: path.relative_to(SOURCE).as_posix())
+def test_no_other_module_reads_white(path):
+    assert not compares_values(path) or path.relative_to(SOURCE).as_posix() in DEFINING
+
+
+def test_a_planted_number_is_found(tmp_path):
+    planted = tmp_path / "planted.py"
+    for code in ("lesion = mask == 255", "keep = mask != 255.0", "IGNORE = 255", "x / 255"):
+        planted.write_text(code)
+        assert numbers_of(planted)
+    planted.write_text("lesion = mask == WHITE")
+    assert not numbers_of(planted) and compares_values(planted)

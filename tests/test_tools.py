@@ -1,0 +1,66 @@
+"""What the scripts in tools/ write, and that the pinned versions lie within the declared ranges."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+
+from lowest_versions import lowest_versions, pinned  # noqa: E402  # needs the path above
+
+
+def requirements() -> list[Requirement]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    groups = (project["dependencies"], *project["optional-dependencies"].values())
+    found = [Requirement(line) for group in groups for line in group]
+    return [requirement for requirement in found if requirement.name != project["name"]]
+
+
+def pins(name: str) -> dict[str, str]:
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    return dict(line.split("==") for line in lines if not line.startswith("#"))
+
+
+def test_the_lowest_versions_are_the_floors_of_the_project():
+    assert (ROOT / "constraints-lowest.txt").read_text(encoding="utf-8") == lowest_versions()
+    assert set(pins("constraints-lowest.txt")) == {requirement.name for requirement in requirements()}
+
+
+@pytest.mark.parametrize("name", ["constraints.txt", "constraints-lowest.txt"])
+def test_every_tested_version_is_one_that_the_project_allows(name):
+    versions = pins(name)
+    refused = [str(line) for line in requirements() if not line.specifier.contains(versions[line.name])]
+    assert refused == []
+
+
+def test_every_requirement_has_a_cap():
+    uncapped = [str(line) for line in requirements() if not any(part.operator == "<" for part in line.specifier)]
+    assert uncapped == ["types-PyYAML>=6.0.12.20261113"]  # stubs, versioned by date
+
+
+def test_a_requirement_is_pinned_to_its_floor():
+    assert pinned("numpy>=2.0.0,<3") == "numpy==2.0.0"
+    assert pinned("types-PyYAML>=6.0.12.20261113") == "types-PyYAML==6.0.12.20261113"
+
+
+@pytest.mark.parametrize("requirement", ["numpy", "numpy<3", "numpy==2.0.0"])
+def test_a_requirement_without_a_floor_is_refused(requirement):
+    with pytest.raises(ValueError, match=f"'{requirement}' has no floor"):
+        pinned(requirement)
+
+
+def test_the_length_of_a_function_is_that_of_its_body_without_docstring(tmp_path):
+    (tmp_path / "module.py").write_text(
+        'def long(\n    a,\n):\n    """What it\n\n    gives."""\n    b = a\n\n    return b\n\n\n'
+        'class Kind:\n    def short(self):\n        """Nothing."""\n\n    async def one(self):\n        pass\n'
+    )
+    command = [sys.executable, str(ROOT / "tools" / "code_lengths.py"), str(tmp_path)]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert lines[0] == "3 functions: median 1, p95 3, longest 3"
+    assert [line.split()[0] for line in lines[1:4]] == ["3", "1", "0"]
+    assert lines[4].startswith("1 files: median 17")
