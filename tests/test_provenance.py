@@ -126,6 +126,14 @@ def test_weights_have_one_digest_in_memory_and_on_disk(build, tmp_path):
     assert digest == weights_digest(TeViAForSegmentation.from_pretrained(tmp_path / "one"))
 
 
+def test_half_precision_has_the_digest_of_its_values_in_full(tmp_path):
+    model = tiny_reader().to(torch.bfloat16)
+    model.save_pretrained(tmp_path)
+    full = TeViAForSegmentation.from_pretrained(tmp_path, dtype=torch.float32)
+    assert full.dtype == torch.float32
+    assert weights_digest(full) == weights_digest(model) != weights_digest(tiny_reader())
+
+
 def test_adapters_are_part_of_the_digest(tmp_path):
     pytest.importorskip("peft")
     model = tiny_reader()
