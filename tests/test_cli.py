@@ -19,7 +19,7 @@ from transformers import BertConfig, ConvNextConfig, ConvNextModel
 from tevia_cli.main import SUBCOMMANDS, main
 from tevia_hf import TeViAForSegmentation, TeViAProcessor
 from tevia_hf.data import synthetic
-from tevia_hf.inference.loading import pixels_digest, weights_digest
+from tevia_hf.inference.loading import pixel_settings, weights_digest
 from tevia_hf.io import read_image
 
 
@@ -140,7 +140,7 @@ def test_evaluate_prints_and_writes_the_scores(model_dir, data_dir, out, capsys)
     assert list(content["scores"]) == ["correct", "shuffled", "none"]
     expected = {"images": 2, "threshold": 0.4, "seed": 0, "model": model_dir, "dataset": "folder", "split": "test"}
     expected |= {"hd95_unit": "px", "groups_seen_in_training": None, "weights": weights_digest(model_dir)}
-    expected |= {"data_dir": data_dir, "image_processor": pixels_digest(tiny_processor())}
+    expected |= {"data_dir": data_dir, "image_processor": pixel_settings(tiny_processor().image_processor)}
     assert content["settings"] == expected and expected["weights"]
     assert len(pd.read_csv(out / "evaluation.csv")) == 6
     assert (out / "evaluation.png").is_file() and (out / "evaluation.md").is_file()

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from huggingface_hub import ModelCard
-from tiny import tiny_config, tiny_processor
+from tiny import tiny_config
 from transformers import EvalPrediction
 
 import tevia_hf
@@ -225,7 +225,7 @@ def test_a_data_set_of_ones_own_is_read_by_every_subcommand(films, tmp_path, cap
     assert "Data set `clinic`, split" in card_of(tmp_path / "r", tmp_path / "bundle").text
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(f"config_name: {TINY}\ndataset: clinic\ndata_dir: {films}\noutput_dir: {tmp_path / 'run'}\n")
-    training, validation = load_splits(parse_recipe(recipe).data, 0, tiny_processor())
+    training, validation = load_splits(parse_recipe(recipe).data)
     assert training["group"][:] == ["train0", "train1"] and validation["group"][:] == ["val0", "val1"]
 
 

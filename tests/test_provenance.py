@@ -21,7 +21,7 @@ from tevia_hf import (
     write_bundle,
 )
 from tevia_hf.data.origin import origin_of
-from tevia_hf.inference.loading import load_trained, pixels_digest, weights_digest
+from tevia_hf.inference.loading import differing_pixels, load_trained, pixel_settings, weights_digest
 
 TINY = Path(__file__).parents[1] / "hub_configs" / "tevia-tiny"
 FEW = {"split": "val", "count": 4, "size": 32}
@@ -84,7 +84,7 @@ def test_a_report_on_other_pixels_is_refused(change, films, tmp_path):
     model, processor = load_trained(str(TINY))
     for name, value in change.items():
         setattr(processor.image_processor, name, value)
-    with pytest.raises(ValueError, match="not measured on the image_processor of"):
+    with pytest.raises(ValueError, match=rf"not measured on the image_processor \({'.*'.join(change)}\) of"):
         bundled(evaluate_model(model, processor, films), tmp_path)
 
 
@@ -153,11 +153,26 @@ def test_the_smallest_change_of_a_weight_or_buffer_changes_the_digest():
     assert len(digests | {weights_digest(model)}) == 3
 
 
-def test_pixels_have_one_digest_in_memory_and_on_disk(tmp_path):
+def test_the_settings_of_pixels_are_the_same_in_memory_and_on_disk(tmp_path):
     processor = tiny_processor(normalization="fixed")
     processor.save_pretrained(tmp_path)
-    assert pixels_digest(processor) == pixels_digest(TeViAProcessor.from_pretrained(tmp_path))
-    assert pixels_digest(processor) != pixels_digest(tiny_processor())
+    loaded = TeViAProcessor.from_pretrained(tmp_path).image_processor
+    settings = pixel_settings(processor.image_processor)
+    assert settings == pixel_settings(loaded) == json.loads(json.dumps(settings))
+    assert differing_pixels(settings, loaded) == []
+    assert differing_pixels(settings, tiny_processor().image_processor) == ["normalization"]
+
+
+@pytest.mark.parametrize(("value", "differing"), [(True, []), (False, ["do_antialias"])])
+def test_a_setting_newer_than_the_report_must_have_its_default(value, differing):
+    image_processor = tiny_processor(do_antialias=value).image_processor
+    older = {name: part for name, part in pixel_settings(image_processor).items() if name != "do_antialias"}
+    assert differing_pixels(older, image_processor) == differing
+
+
+@pytest.mark.parametrize("told", [None, "a digest", []])
+def test_a_report_that_tells_nothing_of_pixels_differs_in_all(told):
+    assert "normalization" in differing_pixels(told, tiny_processor().image_processor)
 
 
 # Where the examples come from

@@ -15,7 +15,7 @@ from tiny import tiny_processor, tiny_reader, tiny_text_config, tiny_vision_conf
 from transformers import BertModel, ConvNextModel
 
 from tevia_hf import TeViAForSegmentation
-from tevia_hf.inference.loading import load_trained, pixels_digest, weights_digest
+from tevia_hf.inference.loading import load_trained, pixel_settings, weights_digest
 
 ROOT = Path(__file__).parents[1]
 CARD = {
@@ -121,7 +121,8 @@ def test_push_shows_the_report_and_the_card_that_are_named(hub, saved, tmp_path)
     (saved / "card.yaml").rename(tmp_path / "other.yaml")
     report = json.loads((ROOT / "hub_configs" / "tevia-tiny" / "evaluation.json").read_text())
     model, processor = load_trained(str(saved))
-    report["settings"] |= {"weights": weights_digest(model), "image_processor": pixels_digest(processor)}
+    pixels = pixel_settings(processor.image_processor)
+    report["settings"] |= {"weights": weights_digest(model), "image_processor": pixels}
     (tmp_path / "evaluation.json").write_text(json.dumps(report))
     words = ["--card", tmp_path / "other.yaml", "--evaluation", tmp_path / "evaluation.json"]
     result = python(hub, PUSH, "push", saved, "reader", *words)

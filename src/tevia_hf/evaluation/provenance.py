@@ -7,7 +7,7 @@ from datasets import Dataset
 
 from ..data.origin import origin_of
 from ..data.splits import groups_seen_in_training
-from ..inference.loading import pixels_digest, weights_digest
+from ..inference.loading import pixel_settings, weights_digest
 
 
 def provenance(model, processor, dataset: Dataset) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def provenance(model, processor, dataset: Dataset) -> dict[str, Any]:
     return {
         "model": name or None,
         "weights": weights,
-        "image_processor": pixels_digest(processor),
+        "image_processor": pixel_settings(processor.image_processor),
         **origin_of(dataset),
         "groups_seen_in_training": None if seen is None else len(seen),
     }

@@ -13,7 +13,7 @@ from huggingface_hub import HfApi, ModelCard
 from huggingface_hub.errors import HTTPError, LocalTokenNotFoundError
 
 from ..auto import TeViAForSegmentation, TeViAProcessor
-from ..inference.loading import load_trained, pixels_digest, weights_digest
+from ..inference.loading import differing_pixels, load_trained, weights_digest
 from ..io.output_dir import claim_output_dir
 from ..io.yaml_file import read_yaml
 from .model_card import CardDetails, model_card, read_card_details, read_report
@@ -151,13 +151,15 @@ def report_of(
     if evaluation is None and not (model_dir / "evaluation.json").is_file():
         return None
     report = read_report(evaluation or model_dir)
-    held = {"weights": weights_digest(model), "image_processor": pixels_digest(processor)}
-    for part, digest in held.items():
-        if report["settings"].get(part) != digest:
-            raise ValueError(
-                f"The report {evaluation or model_dir} was not measured on the {part} of {model_dir}: "
-                "run `tevia evaluate` on them."
-            )
+    differing = differing_pixels(report["settings"].get("image_processor"), processor.image_processor)
+    other = [f"image_processor ({', '.join(differing)})"] if differing else []
+    if report["settings"].get("weights") != weights_digest(model):
+        other.insert(0, "weights")
+    if other:
+        raise ValueError(
+            f"The report {evaluation or model_dir} was not measured on the {' and '.join(other)} of {model_dir}: "
+            "run `tevia evaluate` on them."
+        )
     return {**report, "settings": made_public(report["settings"])}
 
 

@@ -1,4 +1,4 @@
-"""Trained models by name or folder, and digests of their weights and of the pixels they are shown."""
+"""Trained models by name or folder, the digest of their weights, and the pixels they are shown."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedConfig
 
-from ..auto import TeViAConfig, TeViAForSegmentation, TeViAProcessor
+from ..auto import TeViAConfig, TeViAForSegmentation, TeViAImageProcessor, TeViAProcessor
 
 # Fields of an image processor that say how it is loaded and what it returns, not what becomes of the pixels.
 NOT_OF_PIXELS = ("auto_map", "image_processor_type", "processor_class", "_name_or_path", "return_tensors")
@@ -61,13 +61,24 @@ def weights_digest(model: torch.nn.Module | str | Path) -> str:
     return digest.hexdigest()
 
 
-def pixels_digest(processor: TeViAProcessor) -> str:
-    """SHA-256 of how a processor makes pixels of images: of its image processor's settings, those that are set."""
-    settings = processor.image_processor.to_dict()
-    pixels = {name: without_none(value) for name, value in settings.items() if name not in NOT_OF_PIXELS}
-    return hashlib.sha256(json.dumps(without_none(pixels), sort_keys=True, default=str).encode()).hexdigest()
+def pixel_settings(image_processor: TeViAImageProcessor) -> dict[str, Any]:
+    """How an image processor makes pixels of images, its settings as JSON holds them."""
+    settings = json.loads(json.dumps(image_processor.to_dict(), default=dict))
+    return {name: without_none(value) for name, value in settings.items() if name not in NOT_OF_PIXELS}
+
+
+def differing_pixels(measured: Any, image_processor: TeViAImageProcessor) -> list[str]:
+    """The settings in which an image processor differs from those a report was measured with; all where it tells none.
+
+    A setting that the report does not know, as it is newer, must have its default.
+    """
+    held = pixel_settings(image_processor)
+    if not isinstance(measured, Mapping):
+        return sorted(held)
+    expected = {**pixel_settings(type(image_processor)()), **measured}
+    return sorted(name for name in {*held, *expected} if held.get(name) != expected.get(name))
 
 
 def without_none(value: Any) -> Any:
-    """A mapping's values that are set; sizes may or may not name the sides they leave open."""
-    return {name: part for name, part in value.items() if part is not None} if isinstance(value, Mapping) else value
+    """A size without the sides it leaves open, which it may or may not name."""
+    return {name: part for name, part in value.items() if part is not None} if isinstance(value, dict) else value
