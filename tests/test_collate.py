@@ -8,6 +8,7 @@ from tiny import tiny_processor
 
 from tevia_hf.data.augment import TextAwareAugmentation, augmented
 from tevia_hf.data.collate import SegmentationCollator
+from tevia_hf.data.decoding import AS_DECODED
 from tevia_hf.data.features import undecoded
 from tevia_hf.data.synthetic import synthetic_dataset
 
@@ -17,8 +18,8 @@ class FakeProcessor:
 
     image_processor = SimpleNamespace(num_labels=1)
 
-    def __call__(self, images, text=None, segmentation_maps=None, white_is_lesion=True, return_tensors=None):
-        assert return_tensors == "pt" and white_is_lesion == (segmentation_maps is None)
+    def __call__(self, images, text=None, segmentation_maps=None, return_tensors=None, **as_decoded):
+        assert return_tensors == "pt" and as_decoded == AS_DECODED
         inputs = {"pixel_values": torch.stack([torch.from_numpy(image).float() for image in images])}
         if text is not None:
             inputs["input_ids"] = torch.tensor([[len((sentence or "").split())] for sentence in text])

@@ -279,6 +279,14 @@ def test_a_recipe_weights_a_loss_of_ones_own(tmp_path):
     assert parse_recipe(recipe).model.config == {"focal_loss_weight": 0.5}
 
 
+def test_a_loss_that_nobody_registered_is_refused_in_training_alone():
+    model = TeViAForSegmentation(tiny_config(boundary_loss_weight=0.5))
+    pixels, labels = torch.zeros(1, 3, 32, 32), torch.ones(1, 32, 32, dtype=torch.long)
+    assert model(pixels).logits.shape == (1, 1, 32, 32)
+    with pytest.raises(ValueError, match="boundary_loss_weight, a loss nobody registered: call `register_loss`"):
+        model(pixels, labels=labels)
+
+
 def test_the_published_loss_is_dice_alone():
     logits, labels = torch.randn(2, 1, 4, 4), torch.randint(0, 2, (2, 4, 4))
     config = TeViAConfig.published()

@@ -28,14 +28,27 @@ BASE = {"torch", "transformers", "huggingface_hub", "safetensors", "numpy", "pil
 DATA = {"datasets", "pandas", "scipy"}
 TRAINING = DATA | {"accelerate", "monai"}
 NEEDS = {
+    "LossLoggingCallback": {"accelerate", "datasets"},
+    "METRICS": {"scipy"},
     "MomentumPrototypeCallback": {"accelerate", "datasets"},
+    "TEXT_CONDITIONS": {"datasets", "pandas"},
     "build_trainer": TRAINING,
+    "check_data": DATA,
+    "compare_runs": DATA,
     "evaluate_model": DATA | {"matplotlib", "monai"},
     "load_segmentation_dataset": DATA,
     "predict": DATA,
+    "predict_files": DATA,
+    "push_model": DATA,
+    "register_dataset": DATA,
+    "register_metric": {"scipy"},
+    "register_text_condition": {"datasets", "pandas"},
     "run_demo": TRAINING,
+    "run_evaluation": DATA | {"matplotlib", "monai"},
     "segmentation_metrics": {"scipy"},
     "train_from_recipe": TRAINING,
+    "write_bundle": DATA,
+    "write_prompts": DATA,
 }
 OF_THE_BASE = set(tevia_hf.__all__) - set(NEEDS) - {"__version__"}
 SUBCOMMANDS = {

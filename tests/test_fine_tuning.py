@@ -70,7 +70,7 @@ def test_a_checkpointed_run_has_the_losses_of_a_plain_one(pictures, tmp_path):
 
 
 def test_a_backbone_without_checkpointing_is_named(caplog, monkeypatch):
-    monkeypatch.setattr("tevia_hf.modeling_tevia.logger.propagate", True, raising=False)
+    monkeypatch.setattr("tevia_hf.pretrained_tevia.logger.propagate", True, raising=False)
     model = build()
     with caplog.at_level("WARNING"):
         model.activation_checkpointing_enable()

@@ -106,17 +106,28 @@ def test_a_layout_that_the_array_does_not_have_is_refused():
         plain(input_data_format="HWC")
 
 
-@pytest.mark.parametrize("name", ["pages.tif", "pages.gif", "pages.png"])
-@pytest.mark.parametrize("as_path", [True, False])
-def test_a_file_of_several_pages_is_refused_until_one_is_chosen(name, as_path, tmp_path):
+def file_of_pages(path):
     pages = [Image.fromarray(picture(6, 7, seed=seed)) for seed in range(3)]
-    pages[0].save(tmp_path / name, save_all=True, append_images=pages[1:])
-    given = tmp_path / name if as_path else Image.open(tmp_path / name)
+    pages[0].save(path, save_all=True, append_images=pages[1:])
+    return path, pages
+
+
+@pytest.mark.parametrize("name", ["pages.tif", "pages.png"])
+def test_a_file_of_several_pages_is_refused(name, tmp_path):
+    path, _ = file_of_pages(tmp_path / name)
+    for arguments in ((path,), (picture(6, 7), path)):
+        with pytest.raises(ValueError, match=r"holds 3 pages, one is expected. Save each page as a file of its own"):
+            plain()(*arguments)
+
+
+@pytest.mark.parametrize("name", ["pages.tif", "pages.gif", "pages.png"])
+def test_an_image_of_several_pages_is_refused_until_one_is_chosen(name, tmp_path):
+    path, pages = file_of_pages(tmp_path / name)
+    image = Image.open(path)
     with pytest.raises(ValueError, match=r"image 0 .* holds 3 pages, one is expected: choose one .`image.seek"):
-        plain()(given)
+        plain()(image)
     with pytest.raises(ValueError, match=r"mask 0 .* holds 3 pages"):
-        plain()(picture(6, 7), given)
-    image = Image.open(tmp_path / name)
+        plain()(picture(6, 7), image)
     image.seek(1)
     chosen = image.copy()
     assert torch.equal(plain()(chosen).pixel_values, plain()(pages[1]).pixel_values)

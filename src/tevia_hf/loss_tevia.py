@@ -34,6 +34,8 @@ def segmentation_loss(logits: torch.Tensor, labels: torch.Tensor, config: Any) -
         logits, labels: as of `Loss`; labels are integers below `max(num_labels, 2)`, or 255 where ignored.
         config: a `TeViAConfig`, whose `NAME_loss_weight` is the factor of the loss NAME; one of 0 is not computed.
     """
+    if not torch.compiler.is_compiling():
+        check_registered(config)
     total = logits.new_zeros(())
     for name, loss in LOSSES.items():
         if weight := getattr(config, f"{name}_loss_weight", loss.default_weight):
@@ -58,6 +60,16 @@ def register_loss(
     if name in LOSSES and not exist_ok:
         raise ValueError(f"There is a loss '{name}': choose another name, or pass exist_ok=True to replace it.")
     LOSSES[name] = Loss(function)
+
+
+def check_registered(config: Any) -> None:
+    """Raises `ValueError` where a config weights a loss that this process does not know."""
+    known = {f"{name}_loss_weight" for name in (*LOSSES, "alignment")}
+    weights = {name: weight for name, weight in vars(config).items() if name.endswith("_loss_weight")}
+    if unknown := [name for name, weight in weights.items() if weight and name not in known]:
+        raise ValueError(
+            f"The config has {unknown[0]}, a loss nobody registered: call `register_loss`, or set it to 0."
+        )
 
 
 def check_labels(labels: torch.Tensor, logits: torch.Tensor) -> None:
