@@ -17,6 +17,8 @@ import tevia_hf
 from tevia_cli.main import SUBCOMMANDS as ALL_SUBCOMMANDS
 from tevia_hf.extras import EXTRA_OF, MissingExtraError, needed_for
 from tevia_hf.io import MedicalImage, read_image, write_mask
+from tevia_hf.mask_scores import MaskPair, hd95, surface_dice
+from tevia_hf.visualization import draw_training_curves, interval_chart
 
 ROOT = Path(__file__).parents[1]
 SOURCE = Path(tevia_hf.__file__).parent
@@ -27,33 +29,21 @@ BASE = {"torch", "transformers", "huggingface_hub", "safetensors", "numpy", "pil
 
 DATA = {"datasets", "pandas", "scipy"}
 TRAINING = DATA | {"accelerate", "monai"}
+EVALUATION = DATA | {"matplotlib", "monai"}
 NEEDS = {
-    "LossLoggingCallback": {"accelerate", "datasets"},
-    "METRICS": {"scipy"},
-    "MomentumPrototypeCallback": {"accelerate", "datasets"},
-    "TEXT_CONDITIONS": {"datasets", "pandas"},
-    "build_trainer": TRAINING,
-    "check_data": DATA,
-    "compare_runs": DATA,
-    "evaluate_model": DATA | {"matplotlib", "monai"},
-    "load_segmentation_dataset": DATA,
-    "predict": DATA,
-    "predict_files": DATA,
-    "push_model": DATA,
-    "register_dataset": DATA,
-    "register_metric": {"scipy"},
-    "register_text_condition": {"datasets", "pandas"},
-    "run_demo": TRAINING,
-    "run_evaluation": DATA | {"matplotlib", "monai"},
-    "segmentation_metrics": {"scipy"},
-    "train_from_recipe": TRAINING,
-    "write_bundle": DATA,
-    "write_prompts": DATA,
+    **dict.fromkeys(["METRICS", "register_metric", "segmentation_metrics"], {"scipy"}),
+    **dict.fromkeys(["load_segmentation_dataset", "register_dataset", "check_data", "write_prompts"], DATA),
+    **dict.fromkeys(["TEXT_CONDITIONS", "register_text_condition", "compare_runs"], DATA),
+    **dict.fromkeys(["predict", "predict_files", "write_bundle", "push_model"], DATA),
+    **dict.fromkeys(["evaluate_model", "run_evaluation"], EVALUATION),
+    **dict.fromkeys(["LossLoggingCallback", "MomentumPrototypeCallback"], {"accelerate", "datasets"}),
+    **dict.fromkeys(["build_trainer", "run_demo"], TRAINING),
+    "train_from_recipe": TRAINING | {"matplotlib"},
 }
 OF_THE_BASE = set(tevia_hf.__all__) - set(NEEDS) - {"__version__"}
 SUBCOMMANDS = {
     "demo": (["--output-dir", "demo"], TRAINING),
-    "train": ([f"{TINY}/recipe.yaml"], TRAINING),
+    "train": ([f"{TINY}/recipe.yaml"], TRAINING | {"matplotlib"}),
     "evaluate": ([TINY, "--output-dir", "scores"], TRAINING | {"matplotlib"}),
     "compare": (["a.csv", "b.csv"], DATA),
     "predict": ([TINY, str(ROOT / "docs" / "demo.jpg"), "--output-dir", "masks"], DATA),
@@ -89,7 +79,8 @@ def errors(tmp_path_factory):
 @pytest.mark.parametrize(("library", "what"), CASES, ids=identify)
 def test_a_missing_library_is_reported_with_its_extra(library, what, errors):
     message = f"needs {library}: pip install 'tevia_hf[{EXTRA_OF[library]}]'."
-    assert errors[library, identify(what)].strip().endswith(message)
+    error = errors[library, identify(what)].strip()
+    assert error.endswith(message) and (isinstance(what, str) or error.startswith(f"tevia {what[0]}: "))
 
 
 def without_optional_libraries(code: str, **more) -> subprocess.CompletedProcess:
@@ -125,11 +116,28 @@ for words in {[WORDS[name] for name, (_, libraries) in SUBCOMMANDS.items() if no
     main(words)
 """
 
+HELP = f"""
+import contextlib, io
+from tevia_cli.main import main
+for name in {list(SUBCOMMANDS)}:
+    with contextlib.redirect_stderr(io.StringIO()) as errors:
+        try:
+            code = main([name, "--help"])
+        except SystemExit as end:
+            code = end.code
+    assert not code or (code == 2 and f"tevia {{name}}: " in errors.getvalue() and "'tevia_hf[" in errors.getvalue())
+"""
+
 
 def test_the_base_install_segments_and_explains(tmp_path):
     result = without_optional_libraries(INFERENCE, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "pip install" not in result.stderr and "Traceback" not in result.stderr
+
+
+def test_help_on_the_base_install_is_shown_or_names_the_extra():
+    result = without_optional_libraries(HELP)
+    assert result.returncode == 0, result.stderr
 
 
 def test_lora_without_peft_is_reported_with_its_package():
@@ -183,16 +191,16 @@ def test_overlap_is_scored_without_monai_and_boundaries_name_the_extra(lost):
     lost("monai")
     mask = np.eye(8, dtype=np.uint8)
     assert tevia_hf.segmentation_metrics([mask], [mask], outlines=False)["dice"] == 1
-    with pytest.raises(MissingExtraError, match=r"Scoring boundaries needs monai: pip install 'tevia_hf\[metrics\]'"):
-        tevia_hf.segmentation_metrics([mask], [mask])
+    for score in (hd95, surface_dice):
+        with pytest.raises(MissingExtraError, match=r"Scoring boundaries needs monai: pip .*\[metrics\]"):
+            score(MaskPair(mask, mask))
 
 
 def test_a_chart_without_matplotlib_names_the_extra(lost):
-    from tevia_hf.visualization import interval_chart
-
     lost("matplotlib")
-    with pytest.raises(MissingExtraError, match=r"Drawing a chart needs matplotlib: pip install 'tevia_hf\[train\]'"):
-        interval_chart({"correct": (0.5, None)}, "Scores", "Dice")
+    for draw in (lambda: interval_chart({"none": (0.5, None)}, "Scores", "Dice"), lambda: draw_training_curves([])):
+        with pytest.raises(MissingExtraError, match=r"Drawing a chart needs matplotlib: pip .*\[train\]"):
+            draw()
 
 
 def test_a_library_that_a_present_one_imports_is_named_with_its_own_extra():

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
+from itertools import filterfalse, takewhile
 
 SUBCOMMANDS = ("demo", "train", "evaluate", "compare", "predict", "prompts", "check-data", "convert", "bundle", "push")
 
@@ -12,19 +13,27 @@ SUBCOMMANDS = ("demo", "train", "evaluate", "compare", "predict", "prompts", "ch
 def main(words: Sequence[str] | None = None) -> int:
     """Runs one subcommand; 0 where it did its work, 1 where it reports failures, 2 for input it cannot use."""
     words = sys.argv[1:] if words is None else words
-    args = build_parser(words).parse_args(words)
     try:
+        args = build_parser(words).parse_args(words)
         return args.run(args)
     except (ValueError, OSError) as error:
-        if args.debug:
+        if "--debug" in takewhile(is_option, words):
             raise
-        print(f"tevia {args.subcommand}: {error}", file=sys.stderr)
+        print(f"tevia {chosen_subcommand(words)}: {error}", file=sys.stderr)
         return 2
+
+
+def is_option(word: str) -> bool:
+    return word.startswith("-")
+
+
+def chosen_subcommand(words: Sequence[str]) -> str | None:
+    return next(filterfalse(is_option, words), None)
 
 
 def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
     """The parser for these words: only the chosen subcommand gets its options, whose help may import `tevia_hf`."""
-    chosen = next((word for word in words if not word.startswith("-")), None)
+    chosen = chosen_subcommand(words)
     parser = argparse.ArgumentParser(prog="tevia", description="Text-guided segmentation of medical images.")
     parser.add_argument("--version", action="version", version=f"tevia_hf {version('tevia_hf')}")
     parser.add_argument("--debug", action="store_true", help="show where in the code an error comes from")

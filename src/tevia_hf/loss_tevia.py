@@ -67,9 +67,7 @@ def check_registered(config: Any) -> None:
     known = {f"{name}_loss_weight" for name in (*LOSSES, "alignment")}
     weights = {name: weight for name, weight in vars(config).items() if name.endswith("_loss_weight")}
     if unknown := [name for name, weight in weights.items() if weight and name not in known]:
-        raise ValueError(
-            f"The config has {unknown[0]}, a loss nobody registered: call `register_loss`, or set it to 0."
-        )
+        raise ValueError(f"The config has {unknown[0]}, a loss nobody registered: call `register_loss`, or make it 0.")
 
 
 def check_labels(labels: torch.Tensor, logits: torch.Tensor) -> None:

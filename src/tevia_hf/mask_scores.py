@@ -97,7 +97,8 @@ def surface_dice(pair: MaskPair) -> float:
 def _shared_surface(predicted: np.ndarray, true: np.ndarray, spacing: Spacing, tolerance: float) -> float:
     if not (predicted.any() and true.any()):
         return 0.0
-    from monai.metrics import compute_surface_dice
+    with needed_for("Scoring boundaries"):
+        from monai.metrics import compute_surface_dice
 
     a, b = _as_tensors(predicted, true)
     return float(compute_surface_dice(a, b, [tolerance], include_background=True, spacing=list(spacing)))

@@ -160,8 +160,9 @@ def draw_training_curves(
 
     Raises `ValueError` for a log without losses and scores.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # takes a second to load
-    from matplotlib.figure import Figure
+    with needed_for("Drawing a chart"):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg  # takes a second to load
+        from matplotlib.figure import Figure
 
     curves = training_curves(log_history)
     if not curves:

@@ -13,12 +13,16 @@ from ..data.features import verify_examples
 from ..data.ready import AnyDataset, ready_dataset
 from ..data.registry import load_segmentation_dataset
 from ..data.splits import SPLITS_FILE, sample, split_table
+from ..extras import needed_for
 from ..inference.loading import build_untrained, load_trained
 from ..io.output_dir import claim_output_dir
 from ..visualization import draw_training_curves, training_curves
 from .arguments import READY, DataArguments, ModelArguments, Recipe, as_mapping, parse_recipe
 from .checkpoints import last_complete_checkpoint
 from .trainer import build_trainer
+
+with needed_for("Training by recipe"):  # at its end only, but what is missing then is missed before the first step
+    import matplotlib as matplotlib
 
 
 def train_from_recipe(
