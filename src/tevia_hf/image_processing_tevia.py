@@ -185,7 +185,8 @@ class TeViAImageProcessor(PilBackend):
         sizes = [image.shape[-2:] for image in pixels]
         labels: list[torch.Tensor] = []
         if segmentation_maps is not None:
-            maps = _as_list(segmentation_maps, axes=3 if len(pixels) > 1 else 4)
+            is_batch = len(pixels) > 1 or getattr(images, "ndim", 0) == 4
+            maps = _as_list(segmentation_maps, axes=3 if is_batch else 4)
             if len(maps) != len(pixels):
                 raise ValueError(f"{len(pixels)} images but {len(maps)} segmentation maps: give one map per image.")
             labels = [

@@ -59,7 +59,7 @@ def register_loss(
         raise ValueError(f"'{name}' cannot name a loss of masks: give a word such as 'boundary'.")
     if name in LOSSES and not exist_ok:
         raise ValueError(f"There is a loss '{name}': choose another name, or pass exist_ok=True to replace it.")
-    LOSSES[name] = Loss(function)
+    LOSSES[name] = LOSSES.get(name, Loss(function))._replace(function=function)
 
 
 def check_registered(config: Any) -> None:

@@ -65,7 +65,9 @@ class TeViASegmentationPipeline(Pipeline):
 
     def _sanitize_parameters(self, threshold: float | None = None, overlay: bool | None = None, **unknown: Any):
         if unknown:
-            raise TypeError(f"The pipeline has no option {sorted(unknown)}: it takes threshold, overlay, batch_size.")
+            raise TypeError(
+                f"The pipeline has no option {sorted(unknown)}: it takes text, threshold, overlay, batch_size."
+            )
         if threshold is not None and not (isinstance(threshold, Real) and 0 <= threshold <= 1):
             raise ValueError(f"threshold is {threshold}: give a probability from 0 to 1.")
         options = {"threshold": threshold, "overlay": overlay}

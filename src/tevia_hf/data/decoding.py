@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from tevia_hf.data.example import ImageRef, parse_files
-from tevia_hf.decoding_tevia import CHANNELS, image_to_array
+from tevia_hf.decoding_tevia import CHANNELS, image_to_array, layout_of
 from tevia_hf.io import read_image
 from tevia_hf.labels_tevia import IGNORE_INDEX, is_lesion, single_channel, to_labels
 
@@ -70,9 +70,12 @@ def decode(value: Any, is_mask: bool = False) -> np.ndarray:
 
 
 def channels_last(pixels: np.ndarray) -> np.ndarray:
-    """An array (height, width[, channels]), whose channels may have come first, as torch has them."""
-    comes_first = pixels.ndim == 3 and pixels.shape[0] in CHANNELS and pixels.shape[-1] not in CHANNELS
-    return np.moveaxis(pixels, 0, -1) if comes_first else pixels
+    """An array (height, width[, channels]), whose channels may have come first, as torch has them.
+
+    Raises ValueError where its shape may mean either.
+    """
+    comes_first = pixels.ndim == 3 and layout_of(pixels.shape, "the array") == "channels_first"
+    return np.moveaxis(pixels, 0, -1) if comes_first and pixels.shape[0] in CHANNELS else pixels
 
 
 def decode_files(spelling: str, is_mask: bool = False) -> np.ndarray:

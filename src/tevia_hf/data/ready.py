@@ -24,7 +24,7 @@ def ready_dataset(dataset: AnyDataset, uses_text: bool = True) -> AnyDataset:
     Args:
         dataset: a `datasets.Dataset` or `datasets.IterableDataset` with `image` and `mask` (PIL images, arrays, paths,
             or undecoded), `text`, and, where known, `id`, `group` and `spacing_mm`. An `id` that is missing is the
-            example's number, counted from 0, a missing `group` its `id`.
+            example's number, counted from 0 (of a stream in each data worker), a missing `group` its `id`.
         uses_text: without it, `text` may be missing.
 
     Raises:
@@ -123,14 +123,23 @@ def with_names(dataset: datasets.Dataset) -> datasets.Dataset:
     count = len(dataset)
     if "text" not in dataset.column_names:
         dataset = dataset.add_column("text", [None] * count)
-    if "id" not in dataset.column_names:
-        dataset = dataset.add_column("id", [str(index) for index in range(count)])
-    if "group" not in dataset.column_names:
-        dataset = dataset.add_column("group", dataset["id"])
+    dataset = filled(dataset, "id", [str(index) for index in range(count)])
+    dataset = filled(dataset, "group", list(dataset["id"]))
     for name in ("text", "id", "group"):
         if dataset.features[name] != Value("string"):
             dataset = dataset.cast_column(name, Value("string"))
     return dataset
+
+
+def filled(dataset: datasets.Dataset, name: str, defaults: list[str]) -> datasets.Dataset:
+    """With a value in every row of a column."""
+    if name not in dataset.column_names:
+        return dataset.add_column(name, defaults)
+    held = list(dataset[name])
+    if None not in held:
+        return dataset
+    values = [default if value is None else str(value) for value, default in zip(held, defaults, strict=True)]
+    return dataset.remove_columns(name).add_column(name, values)
 
 
 def ready_stream(dataset: datasets.IterableDataset, uses_text: bool) -> datasets.IterableDataset:
@@ -148,9 +157,10 @@ def ready_stream(dataset: datasets.IterableDataset, uses_text: bool) -> datasets
             types[part] = pixel_type(features[part], part)
 
     def name(example: dict[str, Any], index: int) -> dict[str, Any]:
-        identity = str(example.get("id", index))
+        identity = str(index if example.get("id") is None else example["id"])
+        group = identity if example.get("group") is None else str(example["group"])
         arrays = {part: np.asarray(example[part], dtype) for part, dtype in types.items()}
-        named = {"text": example.get("text"), "id": identity, "group": str(example.get("group", identity))}
+        named = {"text": example.get("text"), "id": identity, "group": group}
         return {**example, **arrays, **named}
 
     return dataset.map(name, with_indices=True)

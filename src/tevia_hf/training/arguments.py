@@ -19,7 +19,13 @@ from ..io.yaml_file import read_yaml
 from ..loss_tevia import LOSSES
 from ..metrics import METRICS
 
-PIXEL_FIELDS = set(TeViAImageProcessorKwargs.__annotations__)
+# Labels are those of `config`; how decoded examples are handed over is the collator's.
+PIXEL_FIELDS = set(TeViAImageProcessorKwargs.__annotations__) - {
+    "num_labels",
+    "white_is_lesion",
+    "input_data_format",
+    "return_tensors",
+}
 READY = "ready"  # in place of a data set's name: it was handed over in Python
 OF_A_SOURCE = ("dataset", "data_dir", "train_split", "eval_split", "sentences", "group_split", "split_seed", "window")
 OF_ONE_RUN = ("overwrite", "resume", "hub_token")  # said to a command, not kept with what it made

@@ -4,10 +4,11 @@ prototypes, patience is counted, the augmentation learns the epoch.
 
 import copy
 from dataclasses import dataclass
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from transformers import EarlyStoppingCallback, TrainerCallback, TrainerState
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 from transformers.utils import logging
 
@@ -43,7 +44,26 @@ class PrototypeRun:
     momentum_steps: int = 0
 
 
-class MomentumPrototypeCallback(TrainingObserver, ExportableState):
+class ResumableSchedule(ExportableState):
+    """Base of callbacks whose settings a resumed run may change: its arguments go over those of the checkpoint."""
+
+    is_restored = False  # True where the Trainer made this callback from what a checkpoint holds
+
+    def follow(self, args: TrainingArguments, state: TrainerState, **settings: str) -> None:
+        """Called when training begins.
+
+        Args:
+            settings: attribute -> field of the arguments; arguments without the field leave it as it is.
+        """
+        for attribute, name in settings.items():
+            if self.is_restored and getattr(args, name, None) is not None:
+                setattr(self, attribute, getattr(args, name))
+        # The Trainer looks for this entry when it saves, also after resuming from a checkpoint without it.
+        saved: Any = state.stateful_callbacks
+        saved.setdefault(type(self).__name__, self.state())
+
+
+class MomentumPrototypeCallback(TrainingObserver, ResumableSchedule):
     r"""Keeps the model's prototype memory: a plain mean over one epoch, then a momentum step per optimiser step.
 
     With `v` the mean foreground vector of all samples of a step that have foreground, on all ranks:
@@ -72,7 +92,8 @@ class MomentumPrototypeCallback(TrainingObserver, ExportableState):
     def state(self) -> dict:
         return {
             "args": {"warmup_epochs": self.warmup_epochs},
-            "attributes": {"steps_per_epoch": self.epochs.steps_per_epoch},  # read by `EpochCounter.begin`
+            # The first is read by `EpochCounter.begin`.
+            "attributes": {"steps_per_epoch": self.epochs.steps_per_epoch, "is_restored": True},
         }
 
     def on_init_end(self, args, state, control, model=None, **kwargs):
@@ -90,8 +111,7 @@ class MomentumPrototypeCallback(TrainingObserver, ExportableState):
         self.epochs.begin(args, state, train_dataloader)
         before = copy.deepcopy(memory.state_dict())
         self.run = PrototypeRun(state, state.global_step, before, int(memory.count), memory.is_active)
-        # The Trainer looks for this entry when it saves, also after resuming from a checkpoint without it.
-        state.stateful_callbacks.setdefault(type(self).__name__, self.state())
+        self.follow(args, state, warmup_epochs="prototype_warmup_epochs")
         self.attach(model)
         self.check_length(self.run, state)
 
@@ -242,7 +262,7 @@ class PrototypeAwareSelection(TrainerCallback):
             state.best_metric = state.best_global_step = state.best_model_checkpoint = None
 
 
-class PrototypeAwareEarlyStopping(EarlyStoppingCallback):
+class PrototypeAwareEarlyStopping(EarlyStoppingCallback, ResumableSchedule):
     """Stops after `early_stopping_patience` evaluations without a better score, counted once prototypes are active.
 
     Args:
@@ -256,6 +276,9 @@ class PrototypeAwareEarlyStopping(EarlyStoppingCallback):
 
     def on_train_begin(self, args, state, control, train_dataloader=None, **kwargs):
         super().on_train_begin(args, state, control, **kwargs)
+        self.follow(
+            args, state, warmup_epochs="prototype_warmup_epochs", early_stopping_patience="early_stopping_patience"
+        )
         self.epochs.begin(args, state, train_dataloader)
 
     def on_epoch_end(self, args, state, control, **kwargs):
@@ -268,6 +291,7 @@ class PrototypeAwareEarlyStopping(EarlyStoppingCallback):
     def state(self) -> dict:
         saved = super().state()
         saved["args"]["warmup_epochs"] = self.warmup_epochs
+        saved["attributes"]["is_restored"] = True
         return saved
 
 
