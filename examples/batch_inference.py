@@ -32,16 +32,21 @@ def main() -> None:
 
     texts = read_texts(args.texts)
     paths = [args.images / name for name in texts]
+    if len({path.stem for path in paths}) < len(paths):
+        parser.error("two images of the table would share a mask's name: rename one")
     if missing := [path.name for path in paths if not path.is_file()]:
         parser.error(f"{args.images} lacks {len(missing)} images of the table, e.g. {missing[0]}")
     args.masks.mkdir(parents=True)  # an existing folder is left alone
+    (args.masks / "overlays").mkdir()
 
     segment = pipeline("text-guided-image-segmentation", model=args.model)
-    inputs = ({"image": str(path), "text": texts[path.name]} for path in paths)  # read batch by batch
+    inputs = (
+        {"image": str(path), "text": text} for path, text in zip(paths, texts.values(), strict=True)
+    )  # read batch by batch
     for path, found in zip(paths, segment(inputs, batch_size=BATCH_SIZE), strict=True):
         mask = found[0]["mask"]
         mask.save(args.masks / f"{path.stem}.png")
-        overlay(read_image(path).array, np.asarray(mask) > 0).save(args.masks / f"{path.stem}_overlay.png")
+        overlay(read_image(path).array, np.asarray(mask) > 0).save(args.masks / "overlays" / f"{path.stem}.png")
         print(f"{path.name}: {np.asarray(mask).astype(bool).mean():.1%} of the image")
 
 

@@ -8,9 +8,10 @@ from PIL import Image
 from tiny import tiny_processor, tiny_reader
 
 from tevia_hf import TeViAImageProcessor, TeViASegmentationPipeline
+from tevia_hf.data.decoding import decode_image, decode_labels
 from tevia_hf.data.features import dataset_from_rows, undecoded
 from tevia_hf.decoding_tevia import image_to_array, read_plain_file
-from tevia_hf.io import read_image
+from tevia_hf.io import ImageRef, read_image
 
 MODES = ["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "I", "F"]
 VOLUME = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
@@ -155,3 +156,38 @@ def test_a_data_set_shows_what_read_image_reads(tmp_path):
     dataset = dataset_from_rows([{"id": "a", "image": png(tmp_path), "mask": png(tmp_path)}])
     assert undecoded(dataset)[0]["image"] == {"path": str(tmp_path / "a.png"), "bytes": None}
     np.testing.assert_array_equal(np.asarray(dataset[0]["image"]), read_image(tmp_path / "a.png").array)
+
+
+# Entries of a column
+
+
+def test_a_thin_colour_image_is_decoded_twice_alike():
+    pixels = np.arange(3 * 50 * 3, dtype=np.uint8).reshape(3, 50, 3)
+    once = decode_image({"image": Image.fromarray(pixels)})
+    assert np.array_equal(once, pixels) and np.array_equal(decode_image({"image": once}), pixels)
+
+
+@pytest.mark.parametrize("held", ["bytes", "image"])
+def test_several_pages_are_refused_however_they_are_held(held, tmp_path):
+    path = two_pages(tmp_path)
+    entry = {"bytes": path.read_bytes(), "path": None} if held == "bytes" else Image.open(path)
+    for decoded in (decode_image, lambda example: decode_labels(example, 1)):
+        with pytest.raises(ValueError, match="'a': .* holds 2 pages, one is expected"):
+            decoded({"id": "a", "image": entry, "mask": entry})
+
+
+@pytest.mark.parametrize("entry", [None, {"bytes": None, "path": None}])
+def test_a_missing_mask_is_named_by_its_example(entry):
+    with pytest.raises(ValueError, match="mask of example 'a': it is missing"):
+        decode_labels({"id": "a", "mask": entry}, 1)
+
+
+def test_white_is_ignored_in_all_masks_of_an_image_that_has_several_labels(tmp_path):
+    files = []
+    for name, value in (("a.png", 2), ("b.png", 255)):
+        mask = np.zeros((6, 6), np.uint8)
+        mask[value % 5, :3] = value
+        Image.fromarray(mask).save(tmp_path / name)
+        files.append(ImageRef(tmp_path / name))
+    known, unknown = (decode_labels({"id": "a", "mask": tuple(files)}, num_labels) for num_labels in (3, None))
+    assert np.array_equal(known, unknown) and set(np.unique(known)) == {0, 2, 255}

@@ -70,12 +70,12 @@ def test_batch_inference_writes_a_mask_for_each_row_of_the_table_on_the_base_ins
     words = (TINY, folder / "images", folder / "texts.csv", folder / "masks")
     result = run_example("batch_inference.py", *words, lost=tuple(EXTRA_OF))
     assert result.returncode == 0, result.stderr
-    names = {f"{example['id']}{end}.png" for example in examples[:2] for end in ("", "_overlay")}
+    names = {f"{example['id']}.png" for example in examples[:2]} | {"overlays"}
     assert {path.name for path in (folder / "masks").iterdir()} == names
     found = np.asarray(Image.open(folder / "masks" / f"{examples[0]['id']}.png"))
     true = np.asarray(examples[0]["mask"]) > 0
     assert set(np.unique(found)) == {0, 255} and 2 * (true & (found > 0)).sum() / (true.sum() + (found > 0).sum()) > 0.8
-    shown = np.asarray(Image.open(folder / "masks" / f"{examples[0]['id']}_overlay.png"))
+    shown = np.asarray(Image.open(folder / "masks" / "overlays" / f"{examples[0]['id']}.png"))
     assert (shown[np.kron(found, np.ones((2, 2))) > 0, 0] > shown[np.kron(found, np.ones((2, 2))) > 0, 2]).mean() > 0.9
     assert result.stdout.count("% of the image") == 2
 

@@ -279,6 +279,14 @@ def test_a_recipe_weights_a_loss_of_ones_own(tmp_path):
     assert parse_recipe(recipe).model.config == {"focal_loss_weight": 0.5}
 
 
+def test_a_replaced_loss_keeps_its_weight():
+    register_loss("dice", cross_entropy_loss, exist_ok=True)
+    model = TeViAForSegmentation(tiny_config(use_text=False, cross_entropy_loss_weight=0.0))
+    outputs = model(torch.zeros(1, 3, 32, 32), labels=torch.ones(1, 32, 32, dtype=torch.long))
+    expected = cross_entropy_loss(outputs.logits, torch.ones(1, 32, 32, dtype=torch.long))
+    assert torch.equal(outputs.loss, expected) and outputs.loss.requires_grad
+
+
 def test_a_loss_that_nobody_registered_is_refused_in_training_alone():
     model = TeViAForSegmentation(tiny_config(boundary_loss_weight=0.5))
     pixels, labels = torch.zeros(1, 3, 32, 32), torch.ones(1, 32, 32, dtype=torch.long)

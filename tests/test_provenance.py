@@ -181,7 +181,7 @@ KEPT = {
     "select": lambda films: films.select(range(4)),
     "shuffle": lambda films: films.shuffle(seed=1),
     "sort": lambda films: films.sort("id"),
-    "map": lambda films: films.map(lambda example: {"text": example["text"].lower()}),
+    "map": lambda films: films.map(lambda example: {"group": example["group"].upper()}),
     "columns": lambda films: films.add_column("site", ["a"] * 4).remove_columns("site"),
 }
 
@@ -195,6 +195,11 @@ def test_a_data_set_remembers_where_it_comes_from(change, films):
 def test_a_data_set_on_disk_remembers_where_it_comes_from(films, tmp_path):
     films.save_to_disk(str(tmp_path / "films"))
     assert origin_of(datasets.load_from_disk(str(tmp_path / "films"))) == origin_of(films)
+
+
+def test_a_data_set_with_other_texts_is_another_one(films):
+    changed = origin_of(films.map(lambda example: {"text": example["text"].lower()}))
+    assert changed == {"dataset": "unknown", "data_dir": None, "split": "unknown", "builder": "synthetic"}
 
 
 PARTS = {

@@ -232,3 +232,17 @@ def test_build_trainer_takes_data_sets_of_ones_own(make, tmp_path):
     trainer.train()
     assert int(trainer.model.prototype_memory.count) == COUNT
     assert any("eval_dice" in record for record in trainer.state.log_history)
+
+
+def test_missing_ids_and_groups_are_filled_without_taking_those_of_others():
+    images, masks = pictures()
+    content = {"image": images[:3], "mask": masks[:3], "text": TEXTS[:3], "id": ["2", None, None], "group": [None] * 3}
+    ready = ready_dataset(Dataset.from_dict(content))
+    assert list(ready["id"]) == ["2", "row-1", "row-2"] == list(ready["group"])
+
+
+def test_ids_given_twice_are_refused():
+    images, masks = pictures()
+    content = {"image": images[:2], "mask": masks[:2], "text": TEXTS[:2], "id": ["a", "a"]}
+    with pytest.raises(ValueError, match="row 'a' appears 2 times"):
+        ready_dataset(Dataset.from_dict(content))

@@ -305,3 +305,21 @@ def test_overwrite_deletes_nothing_for_a_run_that_cannot_start(train, damaged_da
     with pytest.raises(ValueError, match="not readable"):
         train("--overwrite", data_dir=str(damaged_data), output_dir=str(run))
     assert (run / "model.safetensors").exists()
+
+
+def test_a_resumed_run_follows_its_own_options(train):
+    first = train(num_train_epochs=2, prototype_warmup_epochs=5, eval_strategy="epoch", save_strategy="epoch")
+    assert not first.model.prototype_memory.is_active
+    recipe = str(folder_of(first) / "recipe.yaml")
+    options = [
+        "--resume",
+        "--num_train_epochs",
+        "4",
+        "--prototype_warmup_epochs",
+        "1",
+        "--early_stopping_patience",
+        "3",
+    ]
+    again = train_from_recipe(recipe, [*options, "--output_dir", str(folder_of(first))])
+    assert again.model.prototype_memory.is_active
+    assert (folder_of(first) / f"checkpoint-{again.state.global_step}" / "trainer_state.json").is_file()

@@ -19,13 +19,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--finding", help="the class that {finding} stands for, where the data set does not tell")
     parser.add_argument("--patient-sides", action="store_true", help="'left' is the patient's left, not the picture's")
+    parser.add_argument("--num-labels", type=int, help="labels of the masks; with several, 255 is ignored everywhere")
     parser.add_argument("--overwrite", action="store_true", help="replace the table")
 
 
 def run(args: argparse.Namespace) -> int:
     from tevia_hf.data.drawn_sentences import write_prompts
 
-    names = ("grammar", "template", "empty_template", "finding", "patient_sides", "overwrite")
+    names = ("grammar", "template", "empty_template", "finding", "patient_sides", "num_labels", "overwrite")
     settings = {name: getattr(args, name) for name in names}
     drawn = write_prompts(args.dataset, args.data_dir, args.output, **settings)
     print(f"\n{drawn.about()}\nThe texts are in {args.output}; pass it as `sentences`.")

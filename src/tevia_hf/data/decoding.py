@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image
 
 from tevia_hf.data.example import ImageRef, parse_files
-from tevia_hf.decoding_tevia import CHANNELS, image_to_array, layout_of
+from tevia_hf.decoding_tevia import CHANNELS, one_page
 from tevia_hf.io import read_image
-from tevia_hf.labels_tevia import IGNORE_INDEX, is_lesion, single_channel, to_labels
+from tevia_hf.labels_tevia import IGNORE_INDEX, WHITE, is_lesion, single_channel, to_labels
 
 # What the image processor must know of decoded examples: 255 is ignored in a label map, and channels come last.
 AS_DECODED: dict[str, Any] = {"white_is_lesion": False, "input_data_format": "channels_last"}
@@ -41,7 +41,7 @@ def decode_labels(example: Mapping[str, Any], num_labels: int | None) -> np.ndar
     if example.get("labels") is not None:
         return example["labels"]
     with _named(example, "mask"):
-        return join_labels([labels_of(mask, num_labels) for mask in entries(example["mask"])])
+        return join_labels(labels_of(entries(example["mask"]), num_labels))
 
 
 def decode_example(example: Mapping[str, Any], num_labels: int | None) -> dict[str, Any]:
@@ -61,21 +61,23 @@ def decode(value: Any, is_mask: bool = False) -> np.ndarray:
 
     Raises ValueError for a file that cannot be read.
     """
+    if isinstance(value, Mapping):
+        content, value = value["bytes"], value["path"]
+        if content is not None:
+            return _decode_bytes(content, is_mask)
+    if value is None:
+        raise ValueError("it is missing. Add it, or leave the row out.")
     if isinstance(value, (str, Path, ImageRef)):
         return read_image(value, is_mask).array
-    if isinstance(value, Mapping):
-        content, path = value["bytes"], value["path"]
-        return read_image(path, is_mask).array if content is None else _decode_bytes(content, is_mask)
-    return image_to_array(value, is_mask) if isinstance(value, Image.Image) else channels_last(np.asarray(value))
+    if isinstance(value, Image.Image):
+        return one_page(value, "the image", is_mask)
+    return channels_last(np.asarray(value))
 
 
 def channels_last(pixels: np.ndarray) -> np.ndarray:
-    """An array (height, width[, channels]), whose channels may have come first, as torch has them.
-
-    Raises ValueError where its shape may mean either.
-    """
-    comes_first = pixels.ndim == 3 and layout_of(pixels.shape, "the array") == "channels_first"
-    return np.moveaxis(pixels, 0, -1) if comes_first and pixels.shape[0] in CHANNELS else pixels
+    """An array (height, width[, channels]); one whose channels can only have come first, as torch has them, is turned."""
+    comes_first = pixels.ndim == 3 and pixels.shape[0] in CHANNELS and pixels.shape[-1] not in CHANNELS
+    return np.moveaxis(pixels, 0, -1) if comes_first else pixels
 
 
 def decode_files(spelling: str, is_mask: bool = False) -> np.ndarray:
@@ -83,14 +85,16 @@ def decode_files(spelling: str, is_mask: bool = False) -> np.ndarray:
     files = parse_files(spelling)
     if len(files) == 1:
         return decode(files[0], is_mask)
-    return join_labels([labels_of(file, None) for file in files])
+    return join_labels(labels_of(files, None))
 
 
-def labels_of(mask: Any, num_labels: int | None) -> np.ndarray:
-    """The labels of one entry of a mask column."""
-    pixels = np.atleast_3d(decode(mask, is_mask=True))
-    name = str(mask) if isinstance(mask, ImageRef) else "the mask"
-    return to_labels(single_channel(np.moveaxis(pixels, -1, 0), name), num_labels, name)
+def labels_of(masks: Sequence[Any], num_labels: int | None) -> list[np.ndarray]:
+    """The labels of each mask of one image; a label above 1 in one shows that there are several, and 255 is ignored."""
+    names = [str(mask) if isinstance(mask, ImageRef) else "the mask" for mask in masks]
+    stored = [np.moveaxis(np.atleast_3d(decode(mask, is_mask=True)), -1, 0) for mask in masks]
+    channels = [single_channel(pixels, name) for pixels, name in zip(stored, names, strict=True)]
+    is_white = all(np.isin(pixels, (0, 1, WHITE)).all() for pixels in channels)
+    return [to_labels(pixels, num_labels, name, is_white) for pixels, name in zip(channels, names, strict=True)]
 
 
 def join_labels(maps: Sequence[np.ndarray]) -> np.ndarray:
@@ -134,6 +138,8 @@ def _named(example: Mapping[str, Any], part: str) -> Iterator[None]:
 
 def _decode_bytes(content: bytes, is_mask: bool) -> np.ndarray:
     try:
-        return image_to_array(Image.open(BytesIO(content)), is_mask)
+        image = Image.open(BytesIO(content))
+        image.load()
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
         raise ValueError(f"embedded image is corrupt or cut short ({error}). Build the data set again.") from error
+    return one_page(image, "the embedded image", is_mask)

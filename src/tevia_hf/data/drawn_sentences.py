@@ -87,7 +87,11 @@ def choose_grammar(dataset: str, grammar: str | None, template: str | None, empt
 
 
 def draw_sentences(
-    listing: Listing, grammar: Grammar, finding: str | None = None, patient_sides: bool = False
+    listing: Listing,
+    grammar: Grammar,
+    finding: str | None = None,
+    patient_sides: bool = False,
+    num_labels: int | None = None,
 ) -> DrawnSentences:
     """A sentence for each mask, each read back and compared with its mask.
 
@@ -95,13 +99,14 @@ def draw_sentences(
         listing: as `list_examples` gives it.
         finding: the class, where the data set does not tell.
         patient_sides: "left" is the patient's left, who faces the viewer.
+        num_labels: of the masks; None takes any labels, and reads a mask of 0 and 255 alone as 0 and 1.
     """
     whose = "the patient" if patient_sides else "the picture"
     drawn = DrawnSentences([], f'"Left" is the left of {whose}.', {}, [])
     compared: list[Claims] = []
     for example in tqdm([example for example in listing.examples if example.masks], desc="Reading masks"):
         try:
-            mask = is_lesion(decode_labels(example.row(), num_labels=None))
+            mask = is_lesion(decode_labels(example.row(), num_labels))
         except ValueError as error:
             drawn.problems.append(str(error))
             continue
@@ -128,6 +133,7 @@ def write_prompts(
     empty_template: str = "No lesion.",
     finding: str | None = None,
     patient_sides: bool = False,
+    num_labels: int | None = None,
     overwrite: bool = False,
 ) -> DrawnSentences:
     """The texts of `tevia prompts`: drawn from the masks of a data set by name, and written to a table.
@@ -136,10 +142,10 @@ def write_prompts(
         dataset, data_dir: as `list_examples` takes them.
         output: the CSV to write; `overwrite` replaces it.
         grammar, template, empty_template: as of `choose_grammar`.
-        finding, patient_sides: as of `draw_sentences`.
+        finding, patient_sides, num_labels: as of `draw_sentences`.
     """
     chosen = choose_grammar(dataset, grammar, template, empty_template)
-    drawn = draw_sentences(list_examples(dataset, data_dir), chosen, finding, patient_sides)
+    drawn = draw_sentences(list_examples(dataset, data_dir), chosen, finding, patient_sides, num_labels)
     drawn.save(output, overwrite=overwrite)
     return drawn
 

@@ -80,7 +80,11 @@ def dataset_from_rows(
 def row_problems(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Rows without image or mask, and rows of one id."""
     problems = [f"row '{row['id']}' has no {part}" for row in rows for part in ("image", "mask") if row[part] is None]
-    return problems + [f"row '{name}' appears {times} times" for name, times in _repeated([row["id"] for row in rows])]
+    return problems + repeated_ids([row["id"] for row in rows])
+
+
+def repeated_ids(ids: Iterable[str]) -> list[str]:
+    return [f"row '{name}' appears {times} times" for name, times in _repeated(list(ids))]
 
 
 def verify_examples(dataset: datasets.Dataset, processor: Any) -> None:

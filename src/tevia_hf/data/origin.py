@@ -1,9 +1,11 @@
 """Where a `datasets.Dataset` comes from, kept with it, so that a report on it can say so."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import datasets
 
@@ -14,10 +16,10 @@ OF_SETS_ON_DISK = ("sentences", "group_split", "split_seed", "window")  # option
 def with_origin(
     dataset: datasets.Dataset, name: str, data_dir: str | Path | None, split: str, options: Mapping[str, Any]
 ) -> datasets.Dataset:
-    """The data set with a record of how it was loaded, which `select`, `shuffle`, `map` and `save_to_disk` keep."""
+    """The data set with a record of how it was loaded, which `select`, `shuffle` and `save_to_disk` keep."""
     record = {"data_dir": data_dir and str(data_dir), "split": split, **plain_options(options)}
     dataset.info.dataset_name = name
-    dataset.info.config_name = json.dumps({"origin": record, "examples": len(dataset)}, default=str)
+    dataset.info.config_name = json.dumps({"origin": record, "examples": checksums(dataset)}, default=str)
     return dataset
 
 
@@ -25,15 +27,20 @@ def origin_of(dataset: datasets.Dataset) -> dict[str, Any]:
     """The settings of a report that tell which examples it was measured on.
 
     `dataset`, `data_dir` and `split` as given to `load_segmentation_dataset`, its options, and `max_samples` where only
-    so many of the examples are left. A data set that was not loaded so, or that holds more examples than were loaded,
-    is "unknown"; `builder` is then its own name, if it has one.
+    so many of the examples are left. A data set that was not loaded so, or that holds an id or a text which was not
+    loaded, is "unknown"; `builder` is then its own name, if it has one.
     """
     record = recorded(dataset)
-    if record is None or len(dataset) > record["examples"]:
+    if record is None or Counter(checksums(dataset)) - Counter(record["examples"]):
         split, builder = dataset.split or UNKNOWN, dataset.info.dataset_name or dataset.info.builder_name
         return {"dataset": UNKNOWN, "data_dir": None, "split": str(split)} | ({"builder": builder} if builder else {})
-    limit = {"max_samples": len(dataset)} if len(dataset) < record["examples"] else {}
+    limit = {"max_samples": len(dataset)} if len(dataset) < len(record["examples"]) else {}
     return {"dataset": dataset.info.dataset_name, **record["origin"], **limit}
+
+
+def checksums(dataset: datasets.Dataset) -> list[int]:
+    """A number for each example, of its id and text."""
+    return [crc32(f"{name}\n{text}".encode()) for name, text in zip(dataset["id"], dataset["text"], strict=True)]
 
 
 def recorded(dataset: datasets.Dataset) -> dict[str, Any] | None:
@@ -53,6 +60,8 @@ def plain_options(options: Mapping[str, Any]) -> dict[str, Any]:
     shown = {name: as_text(value) for name, value in options.items() if value is not None}
     if "group_split" not in shown and not shown.get("split_seed"):
         shown.pop("split_seed", None)
+    if "group_split" in shown:
+        shown.setdefault("split_seed", 0)
     own = {name: shown.pop(name) for name in list(shown) if name not in OF_SETS_ON_DISK}
     return shown | ({"options": own} if own else {})
 

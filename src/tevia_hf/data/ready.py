@@ -10,7 +10,7 @@ import numpy as np
 from datasets import Value
 from PIL import Image
 
-from tevia_hf.data.features import FEATURES, ImageFile, MaskFile
+from tevia_hf.data.features import FEATURES, ImageFile, MaskFile, raise_problems, repeated_ids
 
 AnyDataset: TypeAlias = datasets.Dataset | datasets.IterableDataset
 PARTS = {"image": ImageFile(), "mask": MaskFile()}
@@ -80,6 +80,8 @@ def as_files(dataset: datasets.Dataset, part: str, feature: datasets.Image) -> d
     dtype = pixel_type(kind, part)
 
     def encode(example: dict[str, Any]) -> dict[str, Any]:
+        if example[part] is None:
+            return {part: None}
         return {part: {"bytes": encoded(np.asarray(example[part], dtype), part), "path": None}}
 
     return dataset.map(encode, features=datasets.Features({**dataset.features, part: feature}))
@@ -123,7 +125,11 @@ def with_names(dataset: datasets.Dataset) -> datasets.Dataset:
     count = len(dataset)
     if "text" not in dataset.column_names:
         dataset = dataset.add_column("text", [None] * count)
-    dataset = filled(dataset, "id", [str(index) for index in range(count)])
+    numbers = [str(index) for index in range(count)]
+    if "id" in dataset.column_names and set(numbers) & set(map(str, dataset["id"])):
+        numbers = [f"row-{number}" for number in numbers]  # which no other row is called
+    dataset = filled(dataset, "id", numbers)
+    raise_problems("The data set", repeated_ids(dataset["id"]), "Give every example an id of its own.")
     dataset = filled(dataset, "group", list(dataset["id"]))
     for name in ("text", "id", "group"):
         if dataset.features[name] != Value("string"):
