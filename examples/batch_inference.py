@@ -40,9 +40,8 @@ def main() -> None:
     (args.masks / "overlays").mkdir()
 
     segment = pipeline("text-guided-image-segmentation", model=args.model)
-    inputs = (
-        {"image": str(path), "text": text} for path, text in zip(paths, texts.values(), strict=True)
-    )  # read batch by batch
+    rows = zip(paths, texts.values(), strict=True)
+    inputs = ({"image": str(path), "text": text} for path, text in rows)  # read batch by batch
     for path, found in zip(paths, segment(inputs, batch_size=BATCH_SIZE), strict=True):
         mask = found[0]["mask"]
         mask.save(args.masks / f"{path.stem}.png")

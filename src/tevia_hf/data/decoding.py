@@ -75,7 +75,7 @@ def decode(value: Any, is_mask: bool = False) -> np.ndarray:
 
 
 def channels_last(pixels: np.ndarray) -> np.ndarray:
-    """An array (height, width[, channels]); one whose channels can only have come first, as torch has them, is turned."""
+    """An array (height, width[, channels]); one whose channels can only come first, as in torch, is turned."""
     comes_first = pixels.ndim == 3 and pixels.shape[0] in CHANNELS and pixels.shape[-1] not in CHANNELS
     return np.moveaxis(pixels, 0, -1) if comes_first else pixels
 
