@@ -199,6 +199,22 @@ class TeViASegmentationHead(nn.Module):
         return self.classifier(features), features
 
 
+class TeViAAuxiliaryHeads(nn.ModuleList):
+    """A 1x1 convolution a scale that reads the mask from its guided map: deep supervision, in training only."""
+
+    def __init__(self, channels: list[int], num_labels: int):
+        super().__init__(nn.Conv2d(width, num_labels, kernel_size=1) for width in channels)
+
+    def forward(self, guided_features: tuple[torch.Tensor, ...], height: int, width: int) -> list[torch.Tensor]:
+        """Logits `(batch, num_labels, height, width)` a scale, resized to the padded image and cut back like it."""
+        logits = []
+        for scale, (head, features) in enumerate(zip(self, guided_features, strict=True)):
+            stride = 32 // 2**scale
+            resized = F.interpolate(head(features), scale_factor=stride, mode="bilinear", align_corners=False)
+            logits.append(resized[..., :height, :width])
+        return logits
+
+
 def mean_token(text: torch.Tensor, padding: torch.Tensor | None) -> torch.Tensor:
     """Mean over the tokens that are not padding, `(batch, channels)` float32."""
     if padding is None:
@@ -207,4 +223,4 @@ def mean_token(text: torch.Tensor, padding: torch.Tensor | None) -> torch.Tensor
     return (text.float() * weights).sum(1) / weights.sum(1)
 
 
-__all__ = ["TeViADecoderBlock", "TeViALateral", "TeViASegmentationHead", "mean_token"]
+__all__ = ["TeViAAuxiliaryHeads", "TeViADecoderBlock", "TeViALateral", "TeViASegmentationHead", "mean_token"]

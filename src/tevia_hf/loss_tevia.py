@@ -3,7 +3,7 @@
 `LOSSES` declares each once, `register_loss` adds one's own; the config weights them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from .labels_tevia import IGNORE_INDEX, highest_label, refusal
 
 DICE_SMOOTH = 1e-5
+OTHER_LOSSES = ("alignment", "auxiliary")  # weighted by the config too, but not of the mask that the model gives
 
 
 class Loss(NamedTuple):
@@ -43,6 +44,11 @@ def segmentation_loss(logits: torch.Tensor, labels: torch.Tensor, config: Any) -
     return total
 
 
+def deep_supervision_loss(masks: Sequence[torch.Tensor], labels: torch.Tensor, config: Any) -> torch.Tensor:
+    """The segmentation loss of the logits of several scales, all at the labels' size, averaged over them: a scalar."""
+    return torch.stack([segmentation_loss(logits, labels, config) for logits in masks]).mean()
+
+
 def register_loss(
     name: str, function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], exist_ok: bool = False
 ) -> None:
@@ -55,7 +61,7 @@ def register_loss(
 
     Raises `ValueError` for a name that is taken or cannot be part of a field's.
     """
-    if not name.isidentifier() or name == "alignment":
+    if not name.isidentifier() or name in OTHER_LOSSES:
         raise ValueError(f"'{name}' cannot name a loss of masks: give a word such as 'boundary'.")
     if name in LOSSES and not exist_ok:
         raise ValueError(f"There is a loss '{name}': choose another name, or pass exist_ok=True to replace it.")
@@ -64,7 +70,7 @@ def register_loss(
 
 def check_registered(config: Any) -> None:
     """Raises `ValueError` where a config weights a loss that this process does not know."""
-    known = {f"{name}_loss_weight" for name in (*LOSSES, "alignment")}
+    known = {f"{name}_loss_weight" for name in (*LOSSES, *OTHER_LOSSES)}
     weights = {name: weight for name, weight in vars(config).items() if name.endswith("_loss_weight")}
     if unknown := [name for name, weight in weights.items() if weight and name not in known]:
         raise ValueError(f"The config has {unknown[0]}, a loss nobody registered: call `register_loss`, or make it 0.")
@@ -122,6 +128,7 @@ __all__ = [
     "Loss",
     "check_labels",
     "cross_entropy_loss",
+    "deep_supervision_loss",
     "register_loss",
     "segmentation_loss",
     "soft_dice_loss",

@@ -18,12 +18,13 @@ from .alignment_tevia import (
 from .backbone_tevia import TeViABackbone
 from .configuration_tevia import TeViAConfig
 from .decoder_tevia import (
+    TeViAAuxiliaryHeads,
     TeViADecoderBlock,
     TeViALateral,
     TeViASegmentationHead,
     mean_token,
 )
-from .loss_tevia import check_labels, segmentation_loss
+from .loss_tevia import check_labels, deep_supervision_loss, segmentation_loss
 from .outputs_tevia import TeViAModelOutput, TeViASegmentationOutput
 from .pretrained_tevia import TeViAPreTrainedModel
 from .text_encoder_tevia import TeViATextEncoder, load_text_config, text_model_class
@@ -199,11 +200,24 @@ class TeViAModel(TeViAPreTrainedModel):
 class TeViAForSegmentation(TeViAPreTrainedModel):
     """A lesion mask from a medical image and one clinical sentence (Zeng et al., IEEE TMI 2025)."""
 
+    _keys_to_ignore_on_save = [f"auxiliary_heads.{scale}.{part}" for scale in range(3) for part in ("weight", "bias")]
+
     def __init__(self, config: TeViAConfig):
         super().__init__(config)
         self.model = TeViAModel(config)
         self.decode_head = TeViASegmentationHead(config, self.model.widths[-1])
+        self.auxiliary_heads: TeViAAuxiliaryHeads | None = None
         self.post_init()
+
+    def add_auxiliary_heads(self) -> None:
+        """Adds the heads of deep supervision; `build_trainer` does, for another Trainer call it before.
+
+        They serve training alone and are not saved. Nothing is added where the config's `auxiliary_loss_weight` is 0 or
+        the model has them.
+        """
+        if self.auxiliary_heads is None and self.config.auxiliary_loss_weight:
+            heads = TeViAAuxiliaryHeads(self.model.widths[:3], self.decode_head.classifier.out_channels)
+            self.auxiliary_heads = heads.to(self.decode_head.classifier.weight)
 
     @classmethod
     def from_vision_text_pretrained(
@@ -290,17 +304,18 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
     def compute_losses(self, outputs, logits, head_features, labels) -> dict:
         """The losses and the vectors of the true foreground, as fields of `TeViASegmentationOutput`."""
         check_labels(labels, logits)
-        mask_loss = segmentation_loss(logits, labels, self.config)
+        losses = {"segmentation_loss": segmentation_loss(logits, labels, self.config)}
+        losses["loss"] = losses["segmentation_loss"]
+        if self.training and self.auxiliary_heads is not None:
+            masks = self.auxiliary_heads(outputs.guided_features, *labels.shape[1:])
+            losses["auxiliary_loss"] = deep_supervision_loss(masks, labels, self.config)
+            losses["loss"] = losses["loss"] + self.config.auxiliary_loss_weight * losses["auxiliary_loss"]
         if not self.config.use_text:
-            return {"loss": mask_loss, "segmentation_loss": mask_loss}
+            return losses
         visual_embeddings = self.embed_foreground(outputs.guided_features, head_features, labels)
         text_loss = alignment_loss(outputs.text_embeddings, visual_embeddings, outputs.has_text)
-        return {
-            "loss": mask_loss + self.config.alignment_loss_weight * text_loss,
-            "segmentation_loss": mask_loss,
-            "alignment_loss": text_loss,
-            "visual_embeddings": visual_embeddings,
-        }
+        losses["loss"] = losses["loss"] + self.config.alignment_loss_weight * text_loss
+        return {**losses, "alignment_loss": text_loss, "visual_embeddings": visual_embeddings}
 
     def embed_foreground(self, guided_features, head_features, labels) -> tuple[torch.Tensor, ...]:
         """Vectors of the true foreground, `(batch, channels)` a scale; zero where a sample has none."""

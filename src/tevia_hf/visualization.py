@@ -17,11 +17,18 @@ HEAT_OPACITY = 0.8
 SMALLEST_SIDE = 384
 TILE_HEIGHT, MARGIN, FONT_SIZE, TITLE_SIZE = 280, 14, 15, 22
 PAPER, INK = (250, 250, 248), (40, 40, 44)
-CURVE_COLOURS = [(40, 40, 44), (0, 114, 178), (213, 94, 0), (0, 158, 115)]  # of Okabe-Ito, dark enough for lines
+CURVE_COLOURS = [
+    (40, 40, 44),
+    (0, 114, 178),
+    (204, 121, 167),
+    (213, 94, 0),
+    (0, 158, 115),
+]  # of Okabe-Ito, dark enough for lines
 FEW_POINTS = 40  # up to which a curve's points are marked
 LOSS_CURVES = {
     "loss": "training loss",
     "segmentation_loss": "segmentation loss",
+    "auxiliary_loss": "auxiliary loss, before its weight",
     "alignment_loss": "alignment loss, before its weight",
     "eval_loss": "validation loss",
 }

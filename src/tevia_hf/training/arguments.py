@@ -135,6 +135,9 @@ class TeViATrainingArguments(TrainingArguments):
     layerwise_learning_rate_decay: float = field(
         default=1.0, metadata={"help": "Factor on the vision model's rate from one layer to the one below it."}
     )
+    weight_average_decay: float = field(
+        default=0.0, metadata={"help": "Evaluate and save the moving average of the weights, of this decay; 0: none."}
+    )
     freeze_backbone: bool = field(default=False, metadata={"help": "Leave the vision model's weights as they are."})
     prototype_warmup_epochs: int = field(
         default=1,
@@ -165,6 +168,8 @@ class TeViATrainingArguments(TrainingArguments):
                 f"`layerwise_learning_rate_decay` is a factor above 0 and up to 1, got "
                 f"{self.layerwise_learning_rate_decay}: e.g. 0.75."
             )
+        if not 0 <= self.weight_average_decay < 1:
+            raise ValueError(f"`weight_average_decay` is a share below 1, got {self.weight_average_decay}: e.g. 0.98.")
         self.check_best_metric()
         if self.dataloader_persistent_workers:
             raise ValueError("`dataloader_persistent_workers` would repeat one epoch's augmentation: leave it out.")

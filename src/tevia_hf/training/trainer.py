@@ -17,6 +17,7 @@ from ..metrics import segmentation_metrics
 from ..prompts import flip_sentence
 from .adapters import unwrapped
 from .arguments import TeViATrainingArguments
+from .averaging import WeightAveragingCallback
 from .callbacks import (
     AugmentationEpochCallback,
     MomentumPrototypeCallback,
@@ -49,6 +50,7 @@ def build_trainer(
     """
     # The same numbers in another order in memory: depthwise convolutions run about 1.6 times as fast on CPUs.
     model.to(memory_format=torch.channels_last)  # type: ignore[call-arg]  # transformers hides torch's signature
+    unwrapped(model).add_auxiliary_heads()
     if args.freeze_backbone:
         model.freeze_backbone()
     train_dataset = ready_dataset(train_dataset, model.config.use_text)
@@ -67,7 +69,11 @@ def build_trainer(
         processing_class=processor,
         compute_metrics=compute_metrics,
         preprocess_logits_for_metrics=labels_from_logits,
-        callbacks=[*training_callbacks(args, augmentation), *callbacks],
+        callbacks=[
+            *training_callbacks(args, augmentation),
+            *callbacks,
+            WeightAveragingCallback(args.weight_average_decay),
+        ],
         optimizers=(build_optimizer(model, args), None),
     )
     LossLoggingCallback.add_to(trainer)
