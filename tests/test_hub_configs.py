@@ -156,7 +156,8 @@ def test_the_recipe_of_tevia_tiny_makes_the_model_of_the_demo(tmp_path, monkeypa
     monkeypatch.setitem(DEFAULT_COUNTS, "train", 32)
     folder = FOLDERS[0].parent / "tevia-tiny"
     words = f"--config_name {folder} --output_dir {tmp_path / 'run'} --num_train_epochs 4".split()
-    trained = train_from_recipe(folder / "recipe.yaml", words).model
+    train_from_recipe(folder / "recipe.yaml", words)
+    trained = TeViAForSegmentation.from_pretrained(tmp_path / "run")
     train_twin(tmp_path, use_text=True, num_train_epochs=4, seed=0)
     demo = TeViAForSegmentation.from_pretrained(tmp_path / "model").state_dict()
     assert trained.prototype_memory.is_active and trained.state_dict().keys() == demo.keys()

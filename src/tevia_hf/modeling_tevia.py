@@ -286,7 +286,8 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
         )
 
         # 2. Logits, cut back to the image.
-        logits, head_features = self.decode_head(outputs.last_hidden_state)
+        with_features = labels is not None and self.config.foreground_representation == "head_grid"
+        logits, head_features = self.decode_head(outputs.last_hidden_state, with_features)
         logits = logits[..., :height, :width]
 
         # 3. Losses: the mask's, and the distance between the text and the true foreground.
