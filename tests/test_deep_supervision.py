@@ -1,5 +1,7 @@
 """Auxiliary heads: what they add to the loss, and that nothing of them is left in a model for use."""
 
+import math
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -7,7 +9,7 @@ from tiny import tiny_config
 
 from tevia_hf import TeViAConfig, TeViAForSegmentation
 from tevia_hf.inference.loading import weights_digest
-from tevia_hf.loss_tevia import deep_supervision_loss, segmentation_loss
+from tevia_hf.loss_tevia import deep_supervision_loss
 
 SIZE = (40, 70)
 
@@ -37,24 +39,48 @@ def test_the_loss_is_the_weighted_sum_of_its_parts(use_text):
     torch.testing.assert_close(outputs.loss, expected)
 
 
-def test_each_scale_is_supervised_on_the_image_it_belongs_to():
+def test_a_coarse_mask_is_compared_with_the_share_of_each_place_that_is_lesion():
+    labels = torch.zeros(1, 32, 64, dtype=torch.long)
+    labels[:, :16, :24] = 1  # all of the first place at stride 16, half of the second
+    labels[:, 16:, 32:] = 255
+    right = torch.full((1, 1, 2, 4), -30.0)
+    right[0, 0, 0, :2] = torch.tensor([30.0, 0.0])
+    config, ignored = tiny_config(), right.clone()
+    ignored[0, 0, 1, 2:] = 30.0  # both places are ignored
+    best = deep_supervision_loss([right], labels, config)
+    torch.testing.assert_close(deep_supervision_loss([ignored], labels, config), best)
+    # Six places count, of which one is half a lesion; the Dice of soft targets is below 1.
+    expected = 1 - 2 * 1.25 / (1.5 + 1.5) + math.log(2) / 6
+    assert best.item() == pytest.approx(expected, abs=1e-5)
+    for row, column, value in ((0, 0, -30.0), (0, 1, 3.0), (0, 2, 0.0), (1, 0, 0.0)):
+        worse = right.clone()
+        worse[0, 0, row, column] = value
+        assert deep_supervision_loss([worse], labels, config) > best
+
+
+def test_coarse_masks_of_several_labels_are_compared_label_by_label():
+    labels = torch.zeros(1, 32, 32, dtype=torch.long)
+    labels[:, :16, :16], labels[:, :16, 16:] = 1, 2
+    logits = torch.zeros(1, 3, 2, 2)
+    for label, row, column in ((1, 0, 0), (2, 0, 1), (0, 1, 0), (0, 1, 1)):
+        logits[0, label, row, column] = 30.0
+    config = tiny_config(num_labels=3)
+    assert deep_supervision_loss([logits], labels, config) == pytest.approx(0.0, abs=1e-5)
+    assert deep_supervision_loss([logits[:, [0, 2, 1]]], labels, config) > 1
+
+
+def test_each_mask_belongs_to_its_place_of_the_padded_image():
     model = model_of()
-    inputs = inputs_of(model)
-    maps = [
-        torch.full((2, width, 64 // s, 96 // s), -1.0)
-        for width, s in zip(model.model.widths, (32, 16, 8), strict=False)
-    ]
-    for head in model.auxiliary_heads:
-        torch.nn.init.constant_(head.weight, 20 / head.weight[0].numel())
-        torch.nn.init.zeros_(head.bias)
-    maps[2][:, :, 1:2, 4:7] = 1.0  # rows 8 to 15, columns 32 to 55 of the image, at stride 8
-    coarse, middle, fine = model.auxiliary_heads(tuple(maps), *SIZE)
-    assert fine.shape == (2, 1, *SIZE)
-    assert (coarse < 0).all() and (middle < 0).all()
-    rows, columns = (fine[0, 0] > 0).nonzero(as_tuple=True)
-    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (8, 15, 32, 55)
-    mean = torch.stack([segmentation_loss(x, inputs["labels"], model.config) for x in (coarse, middle, fine)]).mean()
-    torch.testing.assert_close(deep_supervision_loss([coarse, middle, fine], inputs["labels"], model.config), mean)
+    inputs = inputs_of(model)  # 40 x 70, padded to 64 x 96
+    masks = model.auxiliary_heads(model.model(torch.zeros(2, 3, 64, 96), output_hidden_states=True).hidden_states[1:])
+    assert [tuple(mask.shape[-2:]) for mask in masks] == [(4, 6), (8, 12), (16, 24)]
+    padded = torch.nn.functional.pad(inputs["labels"], (0, 26, 0, 24), value=255)
+    outputs = model.eval()(**inputs, output_hidden_states=True)
+    expected = deep_supervision_loss(model.auxiliary_heads(outputs.hidden_states[1:]), padded, model.config)
+    for norm in (part for part in model.modules() if isinstance(part, torch.nn.BatchNorm2d)):
+        norm.eval()
+    model.training = True
+    torch.testing.assert_close(model(**inputs).auxiliary_loss, expected)
 
 
 def test_every_scale_of_the_decoder_learns_from_its_head():

@@ -60,8 +60,8 @@ class TeViAConfig(PreTrainedConfig):
         alignment_loss_weight (`float`, defaults to 0.1):
             Factor of the alignment loss (paper's lambda).
         auxiliary_loss_weight (`float`, defaults to 0.4):
-            Factor of deep supervision, the mask's loss on what a 1x1 convolution reads from each scale of the decoder;
-            training only, see `add_auxiliary_heads`. Published: 0.
+            Factor of deep supervision: the loss of coarse masks that a 1x1 convolution reads from each block of the
+            decoder; training only, see `add_auxiliary_heads`. Published: 0.
         cross_entropy_loss_weight (`float`, defaults to 1.0):
             Factor of the cross-entropy beside the Dice loss. Published code: 0, as it cancelled out there.
         prototype_momentum (`float`, defaults to 0.99):

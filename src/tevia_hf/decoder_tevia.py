@@ -230,19 +230,14 @@ def smooth(x: torch.Tensor) -> torch.Tensor:
 
 
 class TeViAAuxiliaryHeads(nn.ModuleList):
-    """A 1x1 convolution a scale that reads the mask from its guided map: deep supervision, in training only."""
+    """A 1x1 convolution for what each block of the decoder gives, which reads the mask from it: deep supervision."""
 
     def __init__(self, channels: list[int], num_labels: int):
         super().__init__(nn.Conv2d(width, num_labels, kernel_size=1) for width in channels)
 
-    def forward(self, guided_features: tuple[torch.Tensor, ...], height: int, width: int) -> list[torch.Tensor]:
-        """Logits `(batch, num_labels, height, width)` a scale, resized to the padded image and cut back like it."""
-        logits = []
-        for scale, (head, features) in enumerate(zip(self, guided_features, strict=True)):
-            stride = 32 // 2**scale
-            resized = F.interpolate(head(features), scale_factor=stride, mode="bilinear", align_corners=False)
-            logits.append(resized[..., :height, :width])
-        return logits
+    def forward(self, states: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
+        """Logits `(batch, num_labels, height, width)` of maps `(batch, channels, height, width)`."""
+        return [head(state) for head, state in zip(self, states, strict=True)]
 
 
 def mean_token(text: torch.Tensor, padding: torch.Tensor | None) -> torch.Tensor:

@@ -45,8 +45,25 @@ def segmentation_loss(logits: torch.Tensor, labels: torch.Tensor, config: Any) -
 
 
 def deep_supervision_loss(masks: Sequence[torch.Tensor], labels: torch.Tensor, config: Any) -> torch.Tensor:
-    """The segmentation loss of the logits of several scales, all at the labels' size, averaged over them: a scalar."""
-    return torch.stack([segmentation_loss(logits, labels, config) for logits in masks]).mean()
+    """Soft Dice and weighted cross-entropy of coarse masks, each at its own size, summed: a scalar.
+
+    A place of a coarse mask is compared with the share of its pixels that each label covers, so that a lesion smaller
+    than the place still counts.
+
+    Args:
+        masks: logits `(batch, num_labels, height / stride, width / stride)` for some strides.
+        labels: as of `Loss`, `(batch, height, width)`.
+        config: a `TeViAConfig`.
+    """
+    losses = []
+    for logits in masks:
+        log_probabilities = all_log_probabilities(logits.float())  # (batch, labels, height, width)
+        shares = label_shares(labels, log_probabilities)
+        counted = shares.sum(1, keepdim=True)
+        losses.append(dice_distance(log_probabilities[:, 1:].exp() * counted, shares[:, 1:]))
+        cross_entropy = -(shares * log_probabilities).sum() / counted.sum().clamp(min=1)
+        losses.append(config.cross_entropy_loss_weight * cross_entropy)
+    return torch.stack(losses).sum()
 
 
 def register_loss(
@@ -91,7 +108,11 @@ def soft_dice_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """One minus the soft Dice of each image and foreground class, averaged (published: smooth 1e-5 above and below)."""
     counted = (labels != IGNORE_INDEX).unsqueeze(1)  # (batch, 1, height, width)
     probabilities = foreground_probabilities(logits.float()) * counted  # (batch, classes, height, width)
-    targets = foreground_targets(labels, probabilities.shape[1])
+    return dice_distance(probabilities, foreground_targets(labels, probabilities.shape[1]))
+
+
+def dice_distance(probabilities: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """`soft_dice_loss` of probabilities and targets `(batch, classes, height, width)`, both 0 where ignored."""
     intersection = (probabilities * targets).sum((2, 3))  # (batch, classes)
     total = probabilities.sum((2, 3)) + targets.sum((2, 3))
     return (1 - (2 * intersection + DICE_SMOOTH) / (total + DICE_SMOOTH)).mean()
@@ -110,6 +131,20 @@ def cross_entropy_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tens
 def foreground_probabilities(logits: torch.Tensor) -> torch.Tensor:
     """`(batch, classes, height, width)` without the background: one sigmoid channel, or softmax without channel 0."""
     return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)[:, 1:]
+
+
+def all_log_probabilities(logits: torch.Tensor) -> torch.Tensor:
+    """Of each label, background first, `(batch, labels, height, width)`."""
+    if logits.shape[1] > 1:
+        return logits.log_softmax(1)
+    return torch.cat([F.logsigmoid(-logits), F.logsigmoid(logits)], 1)
+
+
+def label_shares(labels: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    """The share of each place of coarse masks that every label covers, of their shape; ignored pixels are of none."""
+    values = torch.arange(masks.shape[1], device=labels.device).view(1, -1, 1, 1)
+    covered = labels.unsqueeze(1) == values  # (batch, labels, height, width)
+    return F.avg_pool2d(covered.float(), kernel_size=labels.shape[-1] // masks.shape[-1])
 
 
 def foreground_targets(labels: torch.Tensor, classes: int) -> torch.Tensor:

@@ -37,8 +37,8 @@ class TeViASegmentationOutput(ModelOutput):
     Args:
         loss: segmentation loss plus weighted auxiliary and alignment loss.
         segmentation_loss: soft Dice plus weighted cross-entropy.
-        auxiliary_loss: the same of the auxiliary heads' masks, averaged over scales, before its weight; in training
-            alone.
+        auxiliary_loss: the same of the auxiliary heads' coarse masks, summed over scales, before its weight; given in
+            training alone.
         alignment_loss: mean of `1 - cosine` over scales and samples with text and foreground, before its weight.
         logits: `(batch, num_labels, height, width)` at the size of `pixel_values`.
         text_embeddings: a vector `(batch, channels)` a scale, coarse first.
