@@ -6,6 +6,7 @@ A sentence drawn from a mask carries part of the answer: a score with it needs o
 
 from tevia_hf.prompts.grammars import BRAIN, BREAST, GRAMMARS, NUCLEI, QATA, Grammar, grammar_of
 from tevia_hf.prompts.lungs import REGIONS, SIDES, Area, Side, qata_sentence
+from tevia_hf.prompts.paraphrasing import paraphrase, read_paraphrase
 from tevia_hf.prompts.rewriting import contradict_sentence, drop_claims, flip_sentence, flip_with_mask, follow_mask
 
 __all__ = [
@@ -25,5 +26,7 @@ __all__ = [
     "flip_with_mask",
     "follow_mask",
     "grammar_of",
+    "paraphrase",
     "qata_sentence",
+    "read_paraphrase",
 ]
