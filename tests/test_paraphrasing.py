@@ -19,6 +19,7 @@ from tevia_hf.prompts import (
     paraphrase,
     qata_sentence,
     read_paraphrase,
+    words_of_paraphrases,
 )
 from tevia_hf.prompts.paraphrasing import known_slips
 from tevia_hf.prompts.phrases import lung_phrases
@@ -168,6 +169,15 @@ def test_no_two_facts_are_written_alike():
         for phrase, areas in lung_phrases(table).items():
             same = [other for other in WORDINGS.values() if lung_phrases(other).get(phrase, areas) != areas]
             assert not same, phrase
+
+
+@pytest.mark.parametrize("name", GRAMMARS)
+def test_the_words_of_paraphrases_are_known_beforehand(name):
+    text = GRAMMARS[name].describe(blobs(1))
+    known = words_of_paraphrases(text) | set(re.findall("[a-z]+", text.lower()))
+    written = corrected(" ".join(paraphrase(text, seed) for seed in range(100)).lower(), known_slips())
+    assert set(re.findall("[a-z]+", written)) <= known
+    assert words_of_paraphrases("hello world") == set()
 
 
 def test_slips_are_put_right_and_spare_words_with_facts():

@@ -6,7 +6,7 @@ A sentence drawn from a mask carries part of the answer: a score with it needs o
 
 from tevia_hf.prompts.grammars import BRAIN, BREAST, GRAMMARS, NUCLEI, QATA, Grammar, grammar_of
 from tevia_hf.prompts.lungs import REGIONS, SIDES, Area, Side, qata_sentence
-from tevia_hf.prompts.paraphrasing import paraphrase, read_paraphrase
+from tevia_hf.prompts.paraphrasing import paraphrase, read_paraphrase, words_of_paraphrases
 from tevia_hf.prompts.rewriting import drop_claims, flip_sentence, flip_with_mask, follow_mask
 from tevia_hf.prompts.specifying import (
     contradict_sentence,
@@ -42,4 +42,5 @@ __all__ = [
     "read_paraphrase",
     "stated_facts",
     "underspecify",
+    "words_of_paraphrases",
 ]

@@ -1,7 +1,7 @@
 """Texts in other words: a grammar's text as another person writes it, and the facts read back from it."""
 
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping
 from functools import cache
 from string import Formatter
 
@@ -55,6 +55,19 @@ def read_paraphrase(text: str) -> dict[str, str] | None:
                 return facts
     found = _in_grammar(plain)
     return found[1] if found else None
+
+
+def words_of_paraphrases(text: str, templates: str = "training") -> set[str]:
+    """The words, in lower case, that paraphrases of a grammar's texts are made of; none for a text of no grammar."""
+    if (found := _in_grammar(text)) is None:
+        return set()
+    name, table = found[0], WORDINGS[templates]
+    used = {field for template in table.templates[name] for _, field, _, _ in Formatter().parse(template) if field}
+    texts = [*_literals(table.templates[name]), *table.empty[name], *table.asides]
+    texts += [words for field in used for words in table.free_words.get(field, ())]
+    texts += [words for field in used for wordings in table.values.get(field, {}).values() for words in wordings]
+    texts += lung_phrases(table) if "lungs" in used else ()
+    return _words(texts + [*(table.place.values() if "place" in used else ())])
 
 
 def _in_grammar(text: str) -> tuple[str, dict[str, str]] | None:
@@ -139,15 +152,15 @@ def known_slips() -> dict[str, str]:
     return slips_of(sorted(_free_vocabulary() - _fact_vocabulary()))
 
 
-def _free_vocabulary() -> Set[str]:
+def _free_vocabulary() -> set[str]:
     texts: list[str] = []
     for table in WORDINGS.values():
         for group in (*table.templates.values(), *table.empty.values(), table.asides, *table.free_words.values()):
-            texts += (re.sub(r"\{\w+\}", "", text) for text in group)
+            texts += _literals(group)
     return _words(texts)
 
 
-def _fact_vocabulary() -> Set[str]:
+def _fact_vocabulary() -> set[str]:
     texts = [field.pattern for field in FIELDS.values()]
     for table in WORDINGS.values():
         texts += [words for values in table.values.values() for wordings in values.values() for words in wordings]
@@ -155,5 +168,10 @@ def _fact_vocabulary() -> Set[str]:
     return _words(texts)
 
 
-def _words(texts: list[str]) -> Set[str]:
+def _literals(texts: Iterable[str]) -> list[str]:
+    """The templates without their facts and free words."""
+    return [re.sub(r"\{\w+\}", "", text) for text in texts]
+
+
+def _words(texts: Iterable[str]) -> set[str]:
     return {word for text in texts for word in re.findall("[a-z]+", text.lower())}
