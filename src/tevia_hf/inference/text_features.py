@@ -59,7 +59,8 @@ class TextFeatureCache:
         return known | {text: self.filled[text] for text in texts if text in self.filled}
 
     def _encoded(self, texts: Iterable[str]) -> dict[str, torch.Tensor]:
-        new, found = sorted(texts), {}
+        new = sorted(texts)
+        found: dict[str, torch.Tensor] = {}
         for start in range(0, len(new), self.batch_size):
             found |= self._encoded_batch(new[start : start + self.batch_size])
         return found

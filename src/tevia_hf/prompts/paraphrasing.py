@@ -92,7 +92,7 @@ def _written(template: str, facts: Mapping[str, str], table: Wordings, draws: np
     parts: list[str] = []
     for literal, name, _, _ in Formatter().parse(template):
         parts.append(literal)
-        if name in table.free_words:
+        if name and name in table.free_words:
             parts.append(pick(table.free_words[name], draws).split("|")[number])
         elif name:
             parts.append(write_fact(name, facts.get(name, ""), table, draws))
@@ -138,7 +138,7 @@ def _pattern(template: str, table: Wordings) -> str:
     parts: list[str] = []
     for literal, name, _, _ in Formatter().parse(template):
         parts.append(re.sub(r"(\\ )+", r"\\s*", re.escape(literal.lower())))
-        if name in table.free_words:
+        if name and name in table.free_words:
             forms = [form.lower() for words in table.free_words[name] for form in words.split("|")]
             parts.append(f"(?:{'|'.join(sorted(map(re.escape, forms), key=len, reverse=True))})")
         elif name:

@@ -68,7 +68,7 @@ def lung_phrases(table: Wordings) -> dict[str, list[Area]]:
     """Everything the table calls a part of one lung, or of both alike, in lower case."""
     subsets = [regions for size in (1, 2, 3) for regions in combinations(REGIONS, size)]
     return {
-        phrase.lower(): [Area(each, regions) for each in (SIDES if side == "both" else (side,))]
+        phrase.lower(): [Area(each, regions) for each in SIDES if side in (each, "both")]
         for wording in table.lungs
         for side in (*SIDES, "both")
         for regions in subsets
