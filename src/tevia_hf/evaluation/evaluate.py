@@ -19,6 +19,7 @@ from ..labels_tevia import is_lesion
 from ..metrics import common_spacing, score_images
 from .provenance import provenance
 from .report import EvaluationReport, Measured, report_of
+from .text_agreement import score_by_texts
 from .text_conditions import check_texts, conditions_for
 
 with needed_for("Evaluation"):  # at its end only, but what is missing then is missed before the first image
@@ -48,7 +49,9 @@ def evaluate_model(
         dataset: as `load_segmentation_dataset` gives it, or a part of that; another one, of the same columns, is called
             "unknown" in the report.
         text_modes: names of `TEXT_CONDITIONS`: "none", "flipped" (sides changed), "contradictory" (presence denied, or
-            claimed), or registered ones; "correct" and "shuffled" (another image's text) are always measured.
+            claimed), "paraphrased" (in other words), "underspecified" (location or count left out), "overspecified"
+            (with irrelevant findings), "absent" (nothing is there), or registered ones; "correct" and "shuffled"
+            (another image's text) are always measured.
         threshold: on the lesion's probability, for models with one label.
         seed: of the shuffling, the bootstrap and the examples shown.
 
@@ -67,7 +70,8 @@ def evaluate_model(
         examples = [{**example, "text": text} for example, text in zip(undecoded(dataset), texts, strict=True)]
         masks = predict_masks(model, processor, examples, threshold, batch_size, f"text: {name}", features)
         pixels, shown = [int(is_lesion(mask).sum()) for mask in masks], {index: masks[index] for index in chosen}
-        measured[name] = Measured(condition, texts, score_images(masks, references, spacings), pixels, shown)
+        scores, against_text = score_images(masks, references, spacings), score_by_texts(texts, masks, references)
+        measured[name] = Measured(condition, texts, scores, against_text, pixels, shown)
     unit = "px" if spacings[0] is None else "mm"
     how = {"images": len(dataset), "threshold": threshold, "seed": seed, "hd95_unit": unit}
     return report_of(measured, dataset, references, how | settings)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ..prompts import contradict_sentence, flip_sentence
+from ..prompts import contradict_sentence, deny_lesion, flip_sentence, overspecify, paraphrase, underspecify
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -60,12 +60,44 @@ def contradictory_texts(texts: list[str], seed: int) -> list[str]:
     return [contradict_sentence(text) if text else "" for text in texts]
 
 
+def paraphrased_texts(texts: list[str], seed: int) -> list[str]:
+    """Each image's own text in other words, of templates that no training text came from; free text as it is."""
+    return _each(lambda text, draws: paraphrase(text, draws, templates="evaluation"), texts, seed)
+
+
+def underspecified_texts(texts: list[str], seed: int) -> list[str]:
+    """Each image's own text without its location or without its count."""
+    return _each(underspecify, texts, seed)
+
+
+def overspecified_texts(texts: list[str], seed: int) -> list[str]:
+    """Each image's own text and findings that say nothing of its lesion."""
+    return _each(overspecify, texts, seed)
+
+
+def absent_texts(texts: list[str], seed: int) -> list[str]:
+    """In several wordings, that nothing is there, whatever the image's own text says; "" where it has none.
+
+    It differs from `contradictory_texts` where the own text says so as well: that one then claims a lesion.
+    """
+    return _each(deny_lesion, texts, seed)
+
+
+def _each(change: Callable[[str, np.random.Generator], str], texts: list[str], seed: int) -> list[str]:
+    draws = np.random.default_rng(seed)
+    return [change(text or "", draws) for text in texts]
+
+
 TEXT_CONDITIONS: dict[str, TextCondition] = {
     OWN: TextCondition("its own text", own_texts, always=True),
     ANOTHERS: TextCondition("another image's text", shuffled_texts, always=True),
     "none": TextCondition("no text", no_texts),
     "flipped": TextCondition("its text, sides changed", flipped_texts),
     "contradictory": TextCondition("a text that says the opposite", contradictory_texts),
+    "paraphrased": TextCondition("its text in other words", paraphrased_texts),
+    "underspecified": TextCondition("its text without location or count", underspecified_texts),
+    "overspecified": TextCondition("its text and irrelevant findings", overspecified_texts),
+    "absent": TextCondition("a text that says that nothing is there", absent_texts),
 }
 
 

@@ -13,7 +13,7 @@ from tevia_hf.prompts.lesions import Lesions
 from tevia_hf.prompts.words import like
 
 FINDING = "finding"
-_FINDING_PATTERN = r"[\w-]+?(?: [\w-]+?)*?"
+FINDING_PATTERN = r"[\w-]+?(?: [\w-]+?)*?"
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Grammar:
 def _group(name: str, is_repeated: bool) -> str:
     if not name or is_repeated:
         return f"(?P={name})" if name else ""
-    return f"(?P<{FINDING}>{_FINDING_PATTERN})?" if name == FINDING else f"(?P<{name}>{FIELDS[name].pattern})"
+    return f"(?P<{FINDING}>{FINDING_PATTERN})?" if name == FINDING else f"(?P<{name}>{FIELDS[name].pattern})"
 
 
 def _plain(value: str) -> str:

@@ -90,7 +90,7 @@ def write_splits(folder: Path, **datasets: AnyDataset | None) -> None:
 
 
 def build_augmentation(arguments: DataArguments, seed: int) -> TextAwareAugmentation:
-    names = ("flip", "vertical_flip", "zoom", "rotation", "intensity", "noise")
+    names = ("flip", "vertical_flip", "zoom", "rotation", "intensity", "noise", "paraphrase")
     probabilities = {f"{name}_probability": getattr(arguments, f"{name}_probability") for name in names}
     return TextAwareAugmentation(**probabilities, patient_sides=arguments.patient_sides, seed=seed)
 

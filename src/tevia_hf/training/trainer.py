@@ -14,7 +14,7 @@ from ..data.features import undecoded
 from ..data.ready import AnyDataset, ready_dataset
 from ..inference.text_features import TextFeatureCache
 from ..metrics import segmentation_metrics
-from ..prompts import flip_sentence
+from ..prompts import flip_sentence, words_of_paraphrases
 from .adapters import unwrapped
 from .arguments import TeViATrainingArguments
 from .averaging import WeightAveragingCallback
@@ -39,7 +39,7 @@ def build_trainer(
 ) -> Trainer:
     """A stock `Trainer` for TeViA: features cached per text, prototypes kept, both losses and Dice definitions logged.
 
-    See `text_feature_cache` for when nothing is cached.
+    See `text_feature_cache` for when nothing is cached. The processor takes down the words of the training texts.
 
     Args:
         model: with adapters, by `add_lora` or `peft.get_peft_model`, or without.
@@ -58,6 +58,8 @@ def build_trainer(
     let_ranks_read(args.accelerator_config)
     is_varied = augmentation is not None or isinstance(train_dataset, IterableDataset)
     texts = text_feature_cache(model, processor, args, is_varied)
+    if model.config.use_text:
+        record_known_words(processor, train_dataset, augmentation)
     if texts is not None:
         texts.fill(all_sentences(train_dataset, eval_dataset))
     trainer = Trainer(
@@ -107,6 +109,19 @@ def text_feature_cache(
     if not model.config.use_text or is_met_in_workers or unwrapped(model).model.text_encoder.learns:
         return None
     return TextFeatureCache(model, processor)
+
+
+def record_known_words(
+    processor: TeViAProcessor, dataset: AnyDataset, augmentation: TextAwareAugmentation | None
+) -> None:
+    """Lets the processor warn of texts unlike those of the training; of a stream's texts nothing is known."""
+    if not isinstance(dataset, Dataset):
+        processor.known_words = None
+        return
+    texts = [text for text in dataset["text"] if text]
+    paraphrased = set(texts) if augmentation is not None and augmentation.paraphrase_probability else ()
+    words = set[str]().union(*map(words_of_paraphrases, paraphrased))
+    processor.record_words([*texts, *map(flip_sentence, texts)], words)
 
 
 def training_callbacks(
