@@ -5,11 +5,14 @@ import math
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import tiny_config
+from stock import labelled, new_model
+from tiny import tiny_config, tiny_processor
+from transformers import TrainerCallback
 
-from tevia_hf import TeViAConfig, TeViAForSegmentation
+from tevia_hf import TeViAConfig, TeViAForSegmentation, build_trainer
 from tevia_hf.inference.loading import weights_digest
 from tevia_hf.loss_tevia import deep_supervision_loss
+from tevia_hf.training.arguments import TeViATrainingArguments
 
 SIZE = (40, 70)
 
@@ -123,3 +126,24 @@ def test_heads_give_as_many_labels_as_the_model():
     model = model_of(num_labels=3)
     assert [head.out_channels for head in model.auxiliary_heads] == [3, 3, 3]
     assert model(**inputs_of(model)).auxiliary_loss.isfinite()
+
+
+def test_a_trainer_supervises_every_training_and_leaves_a_model_without_heads(tmp_path):
+    class Heads(TrainerCallback):
+        def __init__(self):
+            self.weights = []
+
+        def on_step_end(self, args, state, control, model=None, **kwargs):
+            self.weights.append(model.auxiliary_heads[0].weight.detach().clone())
+
+    heads, model = Heads(), new_model()
+    settings = {"output_dir": str(tmp_path), "num_train_epochs": 1, "per_device_train_batch_size": 2}
+    args = TeViATrainingArguments(
+        **settings, use_cpu=True, eval_strategy="no", save_strategy="no", load_best_model_at_end=False, report_to=[]
+    )
+    trainer = build_trainer(model, tiny_processor(), args, labelled(4), callbacks=[heads])
+    for length in (2, 4):
+        trainer.train()
+        assert model.auxiliary_heads is None
+        assert len(heads.weights) == length and not torch.equal(*heads.weights[-2:])
+    assert all("auxiliary_loss" in record for record in trainer.state.log_history if "loss" in record)

@@ -24,6 +24,7 @@ from .callbacks import (
     PrototypeAwareEarlyStopping,
     PrototypeAwareSelection,
 )
+from .deep_supervision import DeepSupervisionCallback
 from .observing import LossLoggingCallback
 from .optimization import build_optimizer
 
@@ -72,6 +73,7 @@ def build_trainer(
         compute_metrics=compute_metrics,
         preprocess_logits_for_metrics=labels_from_logits,
         callbacks=[
+            DeepSupervisionCallback(),
             *training_callbacks(args, augmentation),
             *callbacks,
             WeightAveragingCallback(args.weight_average_decay),
