@@ -35,8 +35,8 @@ def origin_of(dataset: datasets.Dataset) -> dict[str, Any]:
     """The settings of a report that tell which examples it was measured on.
 
     `dataset`, `data_dir` and `split` as given to `load_segmentation_dataset`, its options, what `with_choice` recorded,
-    and `max_samples` where only so many of the examples are left. A data set that was not loaded so, or that holds an id or a text which was not
-    loaded, is "unknown"; `builder` is then its own name, if it has one.
+    and `max_samples` where only so many of the examples are left. A data set that was not loaded so, or that holds an
+    id or a text which was not loaded, is "unknown"; `builder` is then its own name, if it has one.
     """
     record = recorded(dataset)
     if record is None or Counter(checksums(dataset)) - Counter(record["examples"]):
