@@ -26,7 +26,7 @@ GRID = {
     "seeds": [0, 3],
     "baseline": "vision-only",
     "runs": {"vision-only": {"config": {"use_text": False}}, "with text": None},
-    "evaluation": {"split": "val", "held_out": True, "text_modes": ["none"]},
+    "evaluation": {"split": "val", "held_out": True, "text_modes": ["none"], "threshold": 0.05},
 }
 STEPS = 4  # two epochs of two batches
 
@@ -243,6 +243,15 @@ def test_a_cut_run_ends_like_an_unbroken_one(event, step, copied, finished, inli
     unbroken = finished[0] / "out" / "with-text" / "seed-3"
     assert same_weights(run, unbroken)
     assert (run / "evaluation/evaluation.csv").read_text() == (unbroken / "evaluation/evaluation.csv").read_text()
+
+
+def test_a_run_that_was_cut_after_its_last_step_makes_no_further_one(files, inline, monkeypatch):
+    recipe, grid, out = files({"runs": {"a": {}}, "evaluation": {"split": "val"}}, max_steps=3)  # within an epoch
+    cut(monkeypatch, "on_train_end", 3)
+    assert run_ablation(recipe, grid, out).failures and (out / "a" / "seed-42" / "checkpoint-3").exists()
+    assert run_ablation(recipe, grid, out).table["steps"].item() == 3
+    run_ablation(recipe, grid, out.with_name("unbroken"))
+    assert same_weights(out / "a" / "seed-42", out.with_name("unbroken") / "a" / "seed-42")
 
 
 def test_an_evaluation_that_was_cut_is_made_anew_without_training(copied, inline):

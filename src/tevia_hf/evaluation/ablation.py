@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -133,14 +134,28 @@ def train_and_evaluate(run: Run, evaluation: dict[str, Any]) -> None:
 def train(run: Run) -> None:
     """Trains a run from where it was cut, and writes down on what, and for how long."""
     write_whole(run.recipe_file, yaml.safe_dump(run.recipe, sort_keys=False))
-    step, started = max(complete_checkpoints(run.folder), default=None), time.monotonic()
-    how = ["--resume"] if step is not None else ["--overwrite"] if run.folder.exists() else []
+    drop_last_of_ended(run.folder)
+    step, started = max(complete_checkpoints(run.folder), default=0), time.monotonic()
+    how = ["--resume"] if step else ["--overwrite"] if run.folder.exists() else []
     trainer = train_from_recipe(run.recipe_file, how)
-    steps, seconds = trainer.state.global_step, time.monotonic() - started
-    done = steps - (step or 0)
-    facts = {"steps": steps, "minutes": seconds / 60 * steps / done if done else None, **machine()}
+    steps, minutes = trainer.state.global_step, (time.monotonic() - started) / 60
+    # What was cut left no time behind: the speed of the rest stands for it.
+    facts = {"steps": steps, "minutes": minutes * steps / (steps - step), **machine()}
     write_whole(run.folder / TRAINED, json.dumps(facts))
     trainer.end()
+
+
+def drop_last_of_ended(folder: Path) -> None:
+    """Takes out the checkpoint at which a training had come to its end, though not to its model.
+
+    Resumed from there, the Trainer would make further steps, as it does not see that it had stopped early.
+    """
+    checkpoints = complete_checkpoints(folder)
+    if checkpoints:
+        last = checkpoints[max(checkpoints)]
+        state = json.loads((last / "trainer_state.json").read_text(encoding="utf-8"))
+        if state["stateful_callbacks"]["TrainerControl"]["args"]["should_training_stop"]:
+            shutil.rmtree(last)
 
 
 def machine() -> dict[str, Any]:

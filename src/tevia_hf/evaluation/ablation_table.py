@@ -125,11 +125,10 @@ def size_of(scores: pd.DataFrame, name: str) -> dict[str, Any]:
 def facts_of(runs: Sequence[Run], evaluation: Mapping[str, Any]) -> dict[str, Any]:
     """What a row took, and what repeats it."""
     facts = [read_json(run.folder / TRAINED) for run in runs]
-    minutes = [fact["minutes"] for fact in facts if fact["minutes"] is not None]
     used = dict.fromkeys(f"{fact['machine']}, threads: {fact['threads']}" for fact in facts)
     return {
         "steps": round(float(np.mean([fact["steps"] for fact in facts]))),
-        "minutes": float(np.mean(minutes)) if minutes else None,
+        "minutes": float(np.mean([fact["minutes"] for fact in facts])),
         "machine": "; ".join(used),
         "command": commands(runs, facts[0]["threads"], evaluation),
     }
@@ -137,7 +136,7 @@ def facts_of(runs: Sequence[Run], evaluation: Mapping[str, Any]) -> dict[str, An
 
 def commands(runs: Sequence[Run], threads: int, evaluation: Mapping[str, Any]) -> str:
     """The shell's words that train and evaluate all seeds of a run again, elsewhere."""
-    given = {name: value for name, value in evaluation.items() if value not in (None, False)}
+    given = {name: value for name, value in evaluation.items() if value is not None and value is not False}
     modes = {"text": ",".join(given.pop("text_modes"))}
     words = []
     for name, value in {**given, **modes}.items():
@@ -159,7 +158,7 @@ def ablation_text(table: pd.DataFrame) -> str:
     for row in table.to_dict("records"):
         cells = [row["run"], *(with_spread(row, name) for name in shown)]
         cells += [text(row["against"]), text(row["difference"], "+.3f"), interval(row)] if compared else []
-        cells += [*(str(row[name]) for name in ("images", "groups", "seeds", "steps")), text(row["minutes"], ".1f")]
+        cells += [*(str(row[name]) for name in ("images", "groups", "seeds", "steps")), f"{row['minutes']:.1f}"]
         lines.append(markdown_row(cells))
     lines += [
         "\nDice, mean over images and seeds, `_pooled` over all pixels; ± is the standard deviation between seeds.",
