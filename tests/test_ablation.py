@@ -26,7 +26,7 @@ GRID = {
     "seeds": [0, 3],
     "baseline": "vision-only",
     "runs": {"vision-only": {"config": {"use_text": False}}, "with text": None},
-    "evaluation": {"split": "val", "held_out": True, "text_modes": ["none"], "threshold": 0.05},
+    "evaluation": {"split": "val", "held_out": True, "text_modes": ["none"], "threshold": 0.39},
 }
 STEPS = 4  # two epochs of two batches
 
@@ -166,7 +166,9 @@ def test_the_table_holds_the_scores_of_the_reports(finished):
     assert row["dice"] == pytest.approx(np.mean(dice)) and row["dice_spread"] == pytest.approx(np.std(dice, ddof=1))
     for key in ("shuffled", "none"):
         assert row[f"dice_{key}"] == pytest.approx(np.mean([report["scores"][key]["dice"] for report in reports]))
-    assert row["dice_pooled"] == pytest.approx(np.mean([report["scores"]["correct"]["dice_pooled"] for report in reports]))
+    assert row["dice_pooled"] == pytest.approx(
+        np.mean([report["scores"]["correct"]["dice_pooled"] for report in reports])
+    )
     assert (row["images"], row["groups"], row["seeds"], row["steps"]) == (4, 4, "0 3", STEPS)
     assert row["minutes"] > 0 and row["machine"].endswith(f"threads: {torch.get_num_threads()}")
     assert row["against"] == "vision-only" and pd.isna(table.loc["vision-only", "against"])
@@ -415,7 +417,9 @@ def test_a_run_is_compared_with_the_baseline_or_with_one_of_its_own(files):
 
 def test_overrides_go_over_the_recipe_and_runs_over_both(files):
     grid = {"runs": {"a": {}, "b": {"learning_rate": 0.5, "config": {}}}}
-    first, second = read_plan(*files(grid), overrides=["--learning_rate", "0.2", "--config", "{text_dropout: 0.1}"]).runs
+    first, second = read_plan(
+        *files(grid), overrides=["--learning_rate", "0.2", "--config", "{text_dropout: 0.1}"]
+    ).runs
     assert (first.recipe["learning_rate"], second.recipe["learning_rate"]) == (0.2, 0.5)
     assert first.recipe["config"]["text_dropout"] == 0.1 and first.recipe["config"]["head_channels"] == 8
     assert second.recipe["config"] == {}  # as on the command line, {} takes the recipe's back
