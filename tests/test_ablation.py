@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from safetensors.torch import load_file
 from tiny import tiny_text_config, tiny_tokenizer, tiny_vision_config
 from transformers import BertModel, ConvNextModel, TrainerCallback
 
-from tevia_cli.main import main
+from tevia_cli.main import main, parse
 from tevia_hf import run_ablation
 from tevia_hf.data.synthetic import synthetic_dataset
 from tevia_hf.evaluation import ablation, processes
@@ -28,6 +29,7 @@ GRID = {
     "runs": {"vision-only": {"config": {"use_text": False}}, "with text": None},
     "evaluation": {"split": "val", "held_out": True, "text_modes": ["none"], "threshold": 0.39},
 }
+PAGE = Path(__file__).parents[1] / "docs" / "ablation.md"
 STEPS = 4  # two epochs of two batches
 
 
@@ -431,3 +433,13 @@ def test_the_data_of_the_evaluation_are_the_recipes_unless_it_names_a_set(files,
     assert plan.evaluation["split"] == "test" and plan.evaluation["held_out"] is False
     plan = read_plan(*files({"runs": {"a": {}}, "evaluation": {"dataset": "synthetic"}}, sentences="texts.csv"))
     assert (plan.evaluation["data_dir"], plan.evaluation["sentences"]) == (None, None)
+
+
+def test_the_grid_and_the_commands_of_the_page_can_be_used(files):
+    page = PAGE.read_text(encoding="utf-8")
+    (grid,) = re.findall(r"^```yaml\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    plan = read_plan(*files(yaml.safe_load(grid)))
+    assert plan.against["strong alignment"] == "text" and len(plan.runs) == 9
+    for line in re.findall(r"(ablate .*?)\"?$", page, re.MULTILINE):
+        if "--grid" in line:
+            assert parse(line.split()).output_dir == "outputs/ablation"

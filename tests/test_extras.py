@@ -39,13 +39,14 @@ NEEDS = {
     **dict.fromkeys(["evaluate_model", "run_evaluation"], EVALUATION),
     **dict.fromkeys(["LossLoggingCallback", "MomentumPrototypeCallback"], {"accelerate", "datasets"}),
     **dict.fromkeys(["build_trainer", "run_demo"], TRAINING),
-    "train_from_recipe": TRAINING | {"matplotlib"},
+    **dict.fromkeys(["train_from_recipe", "run_ablation"], TRAINING | {"matplotlib"}),
 }
 OF_THE_BASE = set(tevia_hf.__all__) - set(NEEDS) - {"__version__"}
 SUBCOMMANDS = {
     "demo": (["--output-dir", "demo"], TRAINING),
     "train": ([f"{TINY}/recipe.yaml"], TRAINING | {"matplotlib"}),
     "evaluate": ([TINY, "--output-dir", "scores"], TRAINING | {"matplotlib"}),
+    "ablate": ([f"{TINY}/recipe.yaml", "--grid", "grid.yaml"], TRAINING | {"matplotlib"}),
     "compare": (["a.csv", "b.csv"], DATA),
     "predict": ([TINY, str(ROOT / "docs" / "demo.jpg"), "--output-dir", "masks"], DATA),
     "prompts": (["qata", "data"], DATA),
