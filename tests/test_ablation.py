@@ -4,6 +4,9 @@ import json
 import os
 import re
 import shutil
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -309,6 +312,7 @@ def test_no_table_is_written_of_nothing(files):
 
 def test_a_run_that_fails_leaves_the_others_and_a_launcher_is_unknown_to_all(files, monkeypatch, capsys):
     """In real processes: run 0 and 2 are those of rank 0 of 2, and a run that joined its group would wait for ever."""
+    monkeypatch.setattr(processes, "wait_for_all_ranks", lambda environ: None)
     launcher = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1"}
     for name, value in {**launcher, "MASTER_PORT": 29999}.items():
         monkeypatch.setenv(name, str(value))
@@ -319,9 +323,23 @@ def test_a_run_that_fails_leaves_the_others_and_a_launcher_is_unknown_to_all(fil
     assert f"Failed: broken, seed 7; see {log}" in capsys.readouterr().out
     assert "/none" in log.read_text() and "Traceback" in log.read_text()
     assert (out / "sound" / "seed-7" / "evaluation" / "arguments.json").is_file()
-    assert "1 threads" in (out / "sound" / "seed-7.log").read_text()
+    assert "threads 1" in (out / "sound" / "seed-7.log").read_text()
     assert not (out / "of-rank-1").exists() and not (out / "ablation.md").exists()
     assert os.environ["RANK"] == "0"
+
+
+def test_a_run_ends_with_the_command_that_started_it(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(120)
+        run = f"import socket, time; held = socket.create_connection({server.getsockname()}); time.sleep(600)"
+        code = "import pathlib; from tevia_hf.evaluation.processes import Slot, Work, run_all\n"
+        code += f"run_all([Work(exec, ({run!r},), pathlib.Path('run.log'))], [Slot(1)])"
+        command = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path)
+        connection, _ = server.accept()
+        command.kill()
+        command.wait()
+        connection.settimeout(120)
+        assert connection.recv(1) == b""  # closed by the run's end
 
 
 @pytest.mark.parametrize("arrays", [1, 3])

@@ -77,6 +77,8 @@ def run_ablation(
     with environment(dict.fromkeys(LAUNCHER_VARIABLES)):  # no run is to wait for the processes of another
         plan = read_plan(recipe, grid, output_dir, overrides)
         failures = {} if table_only else carry_out(plan, workers, outside)
+        if not table_only:
+            processes.wait_for_all_ranks(outside)
         unfinished = [str(run) for run in plan.runs if not is_finished(run, plan)]
         table = None if unfinished and not table_only else write_table(plan)
         return Ablation(table, failures, unfinished, plan.output_dir)

@@ -5,11 +5,14 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from multiprocessing.connection import wait
 from pathlib import Path
+from threading import Thread
 from typing import Any, NamedTuple, TypeVar
 
 import torch
+import torch.distributed
 
 # By these torchrun and MPI tell a process that it is one of several.
 LAUNCHER_VARIABLES = (
@@ -87,6 +90,14 @@ def available_gpus(environ: Mapping[str, str]) -> list[str]:
     return named.split(",")[: len(numbers)] if named else [str(number) for number in numbers]
 
 
+def wait_for_all_ranks(environ: Mapping[str, str]) -> None:
+    """Under torchrun, until all its processes are here: it stops the others when one leaves with an error."""
+    if int(environ.get("WORLD_SIZE", 1)) > 1:
+        with environment({name: environ.get(name) for name in LAUNCHER_VARIABLES}):
+            torch.distributed.init_process_group("gloo", timeout=timedelta(days=365))
+            torch.distributed.destroy_process_group()
+
+
 @contextmanager
 def environment(changes: Mapping[str, str | None]) -> Iterator[None]:
     """The process's environment with these variables for a while; `None` takes one out."""
@@ -134,7 +145,7 @@ def start(work: Work, slot: Slot) -> Any:
     work.log.parent.mkdir(parents=True, exist_ok=True)
     with work.log.open("a", encoding="utf-8") as log:
         gpu = "" if slot.gpu is None else f", GPU {slot.gpu}"
-        log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}: {slot.threads} threads{gpu}\n")
+        log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}: threads {slot.threads}{gpu}\n")
     process = multiprocessing.get_context("spawn").Process(target=do, args=(work,))
     with environment(slot.variables()):
         process.start()
@@ -146,4 +157,13 @@ def do(work: Work) -> None:
     with work.log.open("a", encoding="utf-8") as log:
         for stream in (1, 2):
             os.dup2(log.fileno(), stream)
+    Thread(target=end_with_parent, daemon=True).start()
     work.target(*work.args)
+
+
+def end_with_parent() -> None:
+    """Ends this process once its parent is gone, so that nobody else finds its folder being written to."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
