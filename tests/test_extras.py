@@ -19,7 +19,7 @@ from tevia_cli.main import SUBCOMMANDS as ALL_SUBCOMMANDS
 from tevia_hf.extras import EXTRA_OF, MissingExtraError, needed_for
 from tevia_hf.io import MedicalImage, read_image, write_mask
 from tevia_hf.mask_scores import MaskPair, hd95, surface_dice
-from tevia_hf.visualization import draw_training_curves, interval_chart
+from tevia_hf.visualization import difference_chart, draw_training_curves, interval_chart
 
 ROOT = Path(__file__).parents[1]
 SOURCE = Path(tevia_hf.__file__).parent
@@ -201,7 +201,12 @@ def test_overlap_is_scored_without_monai_and_boundaries_name_the_extra(lost):
 
 def test_a_chart_without_matplotlib_names_the_extra(lost):
     lost("matplotlib")
-    for draw in (lambda: interval_chart({"none": (0.5, None)}, "Scores", "Dice"), lambda: draw_training_curves([])):
+    charts = (
+        lambda: interval_chart({"none": (0.5, None)}, "Scores", "Dice"),
+        lambda: difference_chart({"a - b": (0.5, None)}, "Scores", "Dice"),
+        lambda: draw_training_curves([{"loss": 1.0, "epoch": 1.0}]),
+    )
+    for draw in charts:
         with pytest.raises(MissingExtraError, match=r"Drawing a chart needs matplotlib: pip .*\[train\]"):
             draw()
 
