@@ -9,6 +9,7 @@ from datasets import Dataset
 
 from ..data.features import reference_labels, spacing_of, undecoded
 from ..data.registry import load_segmentation_dataset
+from ..data.splits import held_out as held_out_of
 from ..data.splits import sample
 from ..extras import needed_for
 from ..inference.loading import load_trained
@@ -95,6 +96,7 @@ def run_evaluation(
     batch_size: int = 16,
     seed: int = 0,
     max_samples: int | None = None,
+    held_out: bool = False,
     overwrite: bool = False,
     **options: Any,
 ) -> EvaluationReport:
@@ -105,13 +107,16 @@ def run_evaluation(
         dataset, data_dir, split, options: as `load_segmentation_dataset` takes them.
         output_dir: folder to save the report to; `overwrite` deletes an earlier output there.
         max_samples: so many images, drawn by the seed.
+        held_out: leave out every image that the model was trained or validated on, and every other one of their groups
+            (patients), as the model's folder lists them: what is left had no part in any choice.
         text_modes, threshold, batch_size, seed: as of `evaluate_model`.
 
     Raises `ValueError` for what cannot be loaded or measured; the output folder is untouched then.
     """
     conditions_for(text_modes, uses_text=True)  # before anything is loaded
     network, processor = load_trained(str(model))
-    examples = sample(load_segmentation_dataset(dataset, data_dir, split, **options), max_samples, seed)
+    examples = load_segmentation_dataset(dataset, data_dir, split, **options)
+    examples = sample(held_out_of(examples, model) if held_out else examples, max_samples, seed)
     check_texts(examples, network.config.use_text)
     if output_dir is not None:
         claim_output_dir(output_dir, overwrite=overwrite, inputs=[model, data_dir, options.get("sentences")])

@@ -19,7 +19,8 @@ from ..metrics import METRICS, units_text
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
 TASK = "image-segmentation"  # the nearest that the Hub has a filter for
-CHOICES = ("sentences", "group_split", "split_seed", "window", "max_samples", "options")  # other examples of a split
+# Other examples of a split.
+CHOICES = ("sentences", "group_split", "split_seed", "window", "max_samples", "held_out", "options")
 
 
 @dataclass

@@ -81,8 +81,9 @@ class DataArguments:
     data_dir: str | None = field(default=None, metadata={"help": "Folder of the data set."})
     train_split: str = "train"
     eval_split: str = "val"
-    max_train_samples: int | None = field(default=None, metadata={"help": "Train on so many, drawn by `seed`."})
-    max_eval_samples: int | None = field(default=None, metadata={"help": "Validate on so many, drawn by `seed`."})
+    max_train_samples: int | None = field(default=None, metadata={"help": "Train on so many of them."})
+    max_eval_samples: int | None = field(default=None, metadata={"help": "Validate on so many of them."})
+    sample_seed: int | None = field(default=None, metadata={"help": "Draws these samples; default: `seed`."})
     sentences: str | None = field(
         default=None, metadata={"help": "Table (Image, Description) to read in place of the set's own sentences."}
     )
@@ -232,10 +233,14 @@ def parse_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
     Raises `ValueError` for a missing file, a file that is no mapping, or fields that do not exist or go together.
     """
+    return parse_fields(read_yaml(Path(recipe)), overrides, str(recipe))
+
+
+def parse_fields(values: dict, overrides: Sequence[str] = (), source: str = "The recipe") -> Recipe:
+    """The recipe of these fields, as `parse_recipe` reads them from a file; `source` names them in errors."""
     parser = RecipeParser([ModelArguments, DataArguments, TeViATrainingArguments])  # type: ignore[list-item]  # data classes
-    values = read_yaml(Path(recipe))
     defaults = vars(parser.parse_args([]))
-    check_names(values, defaults, f"{recipe} has fields that no recipe has")
+    check_names(values, defaults, f"{source} has fields that no recipe has")
     # YAML reads a bare `no`, as in `save_strategy: no`, as False.
     values = {k: "no" if v is False and isinstance(defaults[k], str) else v for k, v in values.items()}
     parser.set_defaults(**values)

@@ -156,7 +156,8 @@ def prepare_datasets(
             "There is a `train_dataset` but no `eval_dataset`: give one too, or train without validation by "
             "`--eval_strategy no --load_best_model_at_end false`."
         )
-    data, seed = recipe.data, recipe.training.seed
+    data = recipe.data
+    seed = recipe.training.seed if data.sample_seed is None else data.sample_seed
     train_dataset = checked(train_dataset, uses_text, data.max_train_samples, seed, processor)
     if eval_dataset is not None:
         eval_dataset = checked(eval_dataset, uses_text, data.max_eval_samples, seed, processor)
