@@ -137,7 +137,7 @@ def facts_of(runs: Sequence[Run], evaluation: Mapping[str, Any]) -> dict[str, An
 def commands(runs: Sequence[Run], threads: int, evaluation: Mapping[str, Any]) -> str:
     """The shell's words that train and evaluate all seeds of a run again, elsewhere."""
     given = {name: value for name, value in evaluation.items() if value is not None and value is not False}
-    modes = {"text": ",".join(given.pop("text_modes"))}
+    modes = {"text": ",".join(given.pop("text_modes") or [OWN])}
     words = []
     for name, value in {**given, **modes}.items():
         value = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
@@ -202,10 +202,10 @@ def save_table(table: pd.DataFrame, scores: pd.DataFrame, folder: Path) -> None:
             )
             for row in rows
         }
-        picture = io.BytesIO()
+        image = io.BytesIO()
         chart = difference_chart(values, "Difference of Dice", "Dice, mean over images and seeds (95 % interval)")
-        chart.save(picture, "PNG")
-        write_whole(folder / "ablation.png", picture.getvalue())
+        chart.save(image, "PNG")
+        write_whole(folder / "ablation.png", image.getvalue())
 
 
 def read_json(path: Path) -> dict[str, Any]:
