@@ -69,6 +69,15 @@ def test_pixels_marked_against_a_denying_text_are_counted_whatever_the_true_mask
     assert score_by_texts(texts[:2], [EMPTY] * 2, [square(0, 0), EMPTY]).denies_all_lesions
 
 
+def test_ignored_pixels_are_neither_marked_nor_counted():
+    reference = square(30, 5)
+    reference[:20] = 255
+    found = score_by_texts([LEFT, QATA.empty], [square(30, 5) | square(2, 30)] * 2, [reference] * 2)
+    assert found.agreement["count"] == (2, 0.5, 0.5) and found.agreement["side"] == (1, 1.0, 1.0)
+    assert found.absence == (1, 1, 25 / 800, 1.0)
+    assert score_by_texts([QATA.empty], [square(2, 30)], [reference]).absence == (1, 1, 0.0, 0.0)
+
+
 def rows():
     generator = np.random.default_rng(0)
     return [
@@ -103,6 +112,13 @@ def test_a_report_holds_the_agreement_of_every_condition_whose_texts_are_read(re
     saved = json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))["against_text"]
     assert saved["correct"]["agreement"]["count"] == found["correct"].agreement["count"]._asdict()
     assert saved["absent"]["absence"]["images"] == 4 and saved["correct"]["absence"]["images"] == 1
+
+
+def test_an_image_without_text_is_evaluated_as_one_without_statements():
+    examples = [{**row, "text": None if index == 1 else row["text"]} for index, row in enumerate(rows())]
+    report = evaluate_model(tiny_reader(), tiny_processor(), dataset_from_rows(examples), ("absent", "flipped"))
+    assert report.against_text["correct"].agreement["count"].images == 3
+    assert list(report.images["text"]).count("") >= 3
 
 
 def test_a_row_whose_texts_deny_the_lesions_is_marked_as_no_score(report):

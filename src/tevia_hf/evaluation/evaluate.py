@@ -67,7 +67,7 @@ def evaluate_model(
     chosen = examples_to_show(references, seed)
     measured = {}
     for name, condition in conditions.items():
-        texts = condition.choose(list(dataset["text"]), seed)
+        texts = [text or "" for text in condition.choose(list(dataset["text"]), seed)]
         examples = [{**example, "text": text} for example, text in zip(undecoded(dataset), texts, strict=True)]
         masks = predict_masks(model, processor, examples, threshold, batch_size, f"text: {name}", features)
         pixels, shown = [int(is_lesion(mask).sum()) for mask in masks], {index: masks[index] for index in chosen}

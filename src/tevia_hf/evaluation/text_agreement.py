@@ -4,11 +4,12 @@ Metrics compare a mask with the true one; these compare it with the text, whethe
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import compress
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..labels_tevia import is_lesion
+from ..labels_tevia import IGNORE_INDEX, is_lesion
 from ..prompts import SIDES, denies_lesion, stated_facts
 from ..prompts.fields import FIELDS
 from ..prompts.lesions import Lesions
@@ -73,7 +74,12 @@ class TextScores(NamedTuple):
 def score_by_texts(
     texts: Sequence[str], predictions: Sequence[np.ndarray], references: Sequence[np.ndarray]
 ) -> TextScores:
-    """The scores of label maps (height, width) against their texts; left and right are the image's."""
+    """The scores of label maps (height, width) against their texts; left and right are the image's.
+
+    Pixels that the reference ignores count nowhere.
+    """
+    valid = [reference != IGNORE_INDEX for reference in references]
+    predictions = [np.where(counted, mask, 0) for mask, counted in zip(predictions, valid, strict=True)]
     rows: dict[str, list[tuple[bool, bool]]] = {}
     for text, *masks in zip(texts, predictions, references, strict=True):
         predicted, reference = (agreeing_fields(text, mask) for mask in masks)
@@ -82,14 +88,18 @@ def score_by_texts(
     agreement = {field: Agreement(len(found), *map(float, np.mean(found, axis=0))) for field, found in rows.items()}
     lesions = [bool(is_lesion(reference).any()) for reference in references]
     denied = [denies_lesion(text) for text in texts]
-    return TextScores(agreement, absence_of(denied, predictions, lesions), sum(lesions))
+    shares = [
+        float(is_lesion(mask).sum() / max(counted.sum(), 1)) for mask, counted in zip(predictions, valid, strict=True)
+    ]
+    return TextScores(agreement, absence_of(denied, shares, lesions), sum(lesions))
 
 
-def absence_of(denied: Sequence[bool], predictions: Sequence[np.ndarray], lesions: Sequence[bool]) -> Absence | None:
+def absence_of(denied: Sequence[bool], marked: Sequence[float], lesions: Sequence[bool]) -> Absence | None:
+    """Of the images whose text denies a lesion, by the share of pixels marked in each image."""
     if not any(denied):
         return None
-    shares = [is_lesion(mask).mean() for mask, is_denied in zip(predictions, denied, strict=True) if is_denied]
-    with_lesion = sum(both for both in map(all, zip(denied, lesions, strict=True)))
+    shares = list(compress(marked, denied))
+    with_lesion = sum(compress(lesions, denied))
     return Absence(len(shares), with_lesion, float(np.mean(shares)), float(np.mean([share > 0 for share in shares])))
 
 
