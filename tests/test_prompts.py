@@ -360,6 +360,13 @@ def test_a_vertical_flip_keeps_lists_in_their_order(text, mirrored):
         ("An opacity at the left base.", "There is no lesion in this image."),
         ("One lesion, no effusion.", "There is no lesion in this image."),
         ("Normal film without infiltrates.", "There is a lesion in this image."),
+        ("No nodule, mass or consolidation.", "There is a lesion in this image."),
+        ("Unremarkable breast", "There is a lesion in this image."),
+        ("No effusion, one nodule.", "There is no lesion in this image."),
+        ("No effusion but an opacity at the left.", "There is no lesion in this image."),
+        ("Normal heart. Right lower lobe opacity.", "There is no lesion in this image."),
+        ("An oval mass without calcification.", "There is no lesion in this image."),
+        ("Heart size is normal. Right lower lobe opacity.", "There is no lesion in this image."),
         (BRAIN.empty, "There is a lesion in this image."),
     ],
 )

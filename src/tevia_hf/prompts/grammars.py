@@ -13,7 +13,8 @@ from tevia_hf.prompts.lesions import Lesions
 from tevia_hf.prompts.words import like
 
 FINDING = "finding"
-FINDING_PATTERN = r"[\w-]+?(?: [\w-]+?)*?"
+_NO_DENIAL = r"(?!(?:no|not|without)(?![\w-]))"  # "no tumor" is no class of tumor
+FINDING_PATTERN = rf"{_NO_DENIAL}[\w-]+?(?: {_NO_DENIAL}[\w-]+?)*?"
 
 
 @dataclass(frozen=True)
