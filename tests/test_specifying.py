@@ -37,6 +37,12 @@ def test_either_the_location_or_the_count_is_left_out():
     assert underspecify(LUNGS.lower(), 0).islower()
 
 
+def test_without_its_count_a_text_says_nothing_of_the_number():
+    text = GRAMMARS["breast"].describe(blobs(1)).replace("One", "Two").replace("tumor ", "tumors ")
+    written = {underspecify(text, seed) for seed in range(20)}
+    assert any("tumor tissue at the" in each for each in written) and not any("lesion" in each for each in written)
+
+
 def test_of_free_text_the_clauses_with_location_or_count_are_left_out():
     text = "Two nodules, at the left base, with calcification."
     written = {underspecify(text, seed) for seed in range(20)}

@@ -18,7 +18,7 @@ UNDERSPECIFIED = {  # without the location, and without the count where the gram
     ),
     "breast": (
         Grammar("{Count_word} {size} {shape}-shaped {finding} tumor{s} in the breast ultrasound image.", _BREAST),
-        Grammar("{Size} {shape}-shaped {finding} lesion at the {place} in the breast ultrasound image.", _BREAST),
+        Grammar("{Size} {shape}-shaped {finding} tumor tissue at the {place} in the breast ultrasound image.", _BREAST),
     ),
     "nuclei": (),
     "brain": (Grammar("MRI displaying a {finding} tumor.", _BRAIN),),
