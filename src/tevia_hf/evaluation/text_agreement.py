@@ -33,18 +33,18 @@ class Agreement(NamedTuple):
 
 
 class Absence(NamedTuple):
-    """What is marked where the text says that nothing is there.
+    """What is marked where the text says that nothing is there, or the true mask shows it.
 
     Args:
-        images: with such a text.
+        images: with such a text or mask.
         with_lesion: how many of them have a lesion in the true mask, which the text denies.
-        false_positive_pixels: share of the pixels that are marked against the text, mean over the images.
+        marked_pixels: share of the pixels that are marked all the same, mean over the images.
         images_marked: share of the images with any such pixel.
     """
 
     images: int
     with_lesion: int
-    false_positive_pixels: float
+    marked_pixels: float
     images_marked: float
 
 
@@ -55,11 +55,13 @@ class TextScores(NamedTuple):
         agreement: "count", "side" (of the lungs), "region" (parts of the lungs, places or density) -> `Agreement`,
             for fields that some text states.
         absence: `None` where no text says that nothing is there.
+        healthy: of the images without any lesion in the true mask; `None` where there are none.
         lesions: number of images with a lesion in the true mask.
     """
 
     agreement: dict[str, Agreement]
     absence: Absence | None
+    healthy: Absence | None
     lesions: int
 
     @property
@@ -68,7 +70,11 @@ class TextScores(NamedTuple):
 
     def as_dict(self) -> dict[str, Any]:
         agreement = {field: found._asdict() for field, found in self.agreement.items()}
-        return {"agreement": agreement, "absence": self.absence and self.absence._asdict()}
+        return {
+            "agreement": agreement,
+            "absence": self.absence and self.absence._asdict(),
+            "healthy": self.healthy and self.healthy._asdict(),
+        }
 
 
 def score_by_texts(
@@ -91,11 +97,12 @@ def score_by_texts(
     shares = [
         float(is_lesion(mask).sum() / max(counted.sum(), 1)) for mask, counted in zip(predictions, valid, strict=True)
     ]
-    return TextScores(agreement, absence_of(denied, shares, lesions), sum(lesions))
+    healthy = absence_of([not has_lesion for has_lesion in lesions], shares, lesions)
+    return TextScores(agreement, absence_of(denied, shares, lesions), healthy, sum(lesions))
 
 
 def absence_of(denied: Sequence[bool], marked: Sequence[float], lesions: Sequence[bool]) -> Absence | None:
-    """Of the images whose text denies a lesion, by the share of pixels marked in each image."""
+    """Of the images of which a lesion is denied, by the share of pixels marked in each."""
     if not any(denied):
         return None
     shares = list(compress(marked, denied))
@@ -130,12 +137,17 @@ def text_tables(scores: Mapping[str, TextScores]) -> list[str]:
         for name, row in scores.items()
         for field, found in row.agreement.items()
     ]
-    marked = [
-        f"| {name} | {row.absence.images} | {row.absence.false_positive_pixels:.4f} | {row.absence.images_marked:.3f} |"
-        for name, row in scores.items()
-        if row.absence
+    marked = _marked_rows({name: row.absence for name, row in scores.items()})
+    healthy = _marked_rows({name: row.healthy for name, row in scores.items()})
+    return [*_table(_AGREEMENT, agreeing), *_table(_ABSENCE, marked), *_table(_HEALTHY, healthy)]
+
+
+def _marked_rows(found: Mapping[str, Absence | None]) -> list[str]:
+    return [
+        f"| {name} | {row.images} | {row.marked_pixels:.4f} | {row.images_marked:.3f} |"
+        for name, row in found.items()
+        if row
     ]
-    return [*_table(_AGREEMENT, agreeing), *_table(_ABSENCE, marked)]
 
 
 _AGREEMENT = (
@@ -145,6 +157,11 @@ _AGREEMENT = (
 )
 _ABSENCE = (
     "Where the text says that nothing is there: share of pixels, and of images, that are marked all the same.",
+    "| text | images | pixels marked against the text | images with a predicted lesion |",
+    "|---|---|---|---|",
+)
+_HEALTHY = (
+    "Images without any lesion: share of pixels, and of images, that are marked all the same.",
     "| text | images | false-positive pixels | images with a predicted lesion |",
     "|---|---|---|---|",
 )
