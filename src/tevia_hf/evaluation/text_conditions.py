@@ -144,7 +144,8 @@ def chosen_texts(
 
     Raises `ValueError` for a condition that rewords, but changes no text.
     """
-    chosen = {name: [text or "" for text in way.choose(list(texts), seed)] for name, way in conditions.items()}
+    own = [text or "" for text in texts]
+    chosen = {name: [text or "" for text in way.choose([*own], seed)] for name, way in conditions.items()}
     changed = changed_texts(conditions, texts, chosen)
     if idle := [name for name, count in changed.items() if not count]:
         raise ValueError(
