@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from filelock import FileLock
 from PIL import Image
 from safetensors.torch import load_file
 from tiny import tiny_text_config, tiny_tokenizer, tiny_vision_config
@@ -461,3 +462,32 @@ def test_the_grid_and_the_commands_of_the_page_can_be_used(files):
     for line in re.findall(r"(ablate .*?)\"?$", page, re.MULTILINE):
         if "--grid" in line:
             assert parse(line.split()).output_dir == "outputs/ablation"
+
+
+def test_a_run_that_another_process_works_on_is_left_alone(copied, inline):
+    report = copied / "out" / "with-text" / "seed-0" / "evaluation"
+    shutil.rmtree(report)
+    with FileLock(copied / "out" / "with-text" / "seed-0.lock"):
+        found = go_on(copied)
+    assert list(found.failures) == found.unfinished == ["with text, seed 0"] and not report.exists()
+
+
+def test_a_folder_of_other_files_is_left_alone(files, inline):
+    recipe, grid, folder = files()
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("mine")
+    with pytest.raises(ValueError, match="already holds files"):
+        run_ablation(recipe, grid, folder)
+    assert [path.name for path in folder.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("option", ["overwrite", "resume", "enable_jit_checkpoint"])
+def test_options_that_begin_or_end_runs_otherwise_are_refused(option, files, inline):
+    recipe, grid, folder = files()
+    with pytest.raises(ValueError, match="leave it out|Leave the option out"):
+        run_ablation(recipe, grid, folder, [f"--{option}", "true"])
+
+
+def test_by_default_an_ablation_lies_beside_the_recipes_own_run(files):
+    recipe, grid, _ = files(output_dir="runs/text")
+    assert read_plan(recipe, grid).output_dir == Path("runs/text-ablation")

@@ -43,7 +43,7 @@ def trainer_of(folder, decay=0.5, callbacks=(), model=None, **settings):
         **{"num_train_epochs": EPOCHS, "save_total_limit": None, "load_best_model_at_end": False, **settings},
     )
     rows = labelled()
-    model = model or new_model(text_dropout=0.3)
+    model = model or new_model(text_dropout=0.3, auxiliary_loss_weight=0.4)
     return build_trainer(model, tiny_processor(), args, rows, rows, callbacks=callbacks)
 
 
@@ -93,7 +93,7 @@ def test_running_statistics_are_averaged_like_the_weights(tmp_path):
     seen = Seen()
     trainer = trainer_of(tmp_path, decay=0.3, callbacks=[seen], num_train_epochs=2)
     trainer.train()
-    assert seen.momenta == pytest.approx([9 / 11, 9 / 12, 9 / 13, 0.7, 0.7, 0.7])
+    assert seen.momenta == pytest.approx([9 / 11, 9 / 12, 0.7, 0.7, 0.7, 0.7])
     assert trainer.model.model.decoder[0].upsampling.norm1.momentum == 0.1
 
 
@@ -152,6 +152,49 @@ def test_a_second_training_begins_with_what_the_model_holds(tmp_path):
     trainer.lr_scheduler = None
     trainer.train()
     assert all(torch.equal(weights[name], held[name]) for weights in recorder.weights for name in held)
+
+
+def test_a_checkpoint_that_another_callback_asked_for_in_between_is_resumed_as_it_is(tmp_path):
+    class Saves(TrainerCallback):
+        """Asks for a checkpoint of step 4 after the average would have been taken for it."""
+
+        def on_log(self, args, state, control, **kwargs):
+            control.should_save |= state.global_step == 4
+
+    settings = {"eval_strategy": "no", "save_strategy": "no", "logging_steps": 1}
+    whole, rest = Recorder(), Recorder()
+    models = [new_model(text_dropout=0.3) for _ in range(2)]
+    trainer = trainer_of(tmp_path / "a", callbacks=[Saves(), whole], model=models[0], **settings)
+    torch.manual_seed(1)
+    trainer.train()
+    resumed = trainer_of(tmp_path / "b", callbacks=[Saves(), rest], model=models[1], **settings)
+    torch.manual_seed(1)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "a" / "checkpoint-4"))
+    for ours, theirs in zip(rest.weights, whole.weights[4:], strict=True):
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert all(torch.equal(x, copy_of(trainer.model)[name]) for name, x in copy_of(resumed.model).items())
+
+
+def test_a_resumed_run_evaluates_the_average_before_it_goes_on(run, tmp_path):
+    _, recorder, folder = run
+    again = Recorder()
+    trainer_of(tmp_path, callbacks=[again], eval_on_start=True).train(
+        resume_from_checkpoint=str(folder / f"checkpoint-{STEPS}")
+    )
+    evaluated = {name: x for name, x in again.evaluated[0].items() if "auxiliary" not in name}
+    assert all(torch.equal(x, recorder.evaluated[0][name]) for name, x in evaluated.items())
+
+
+def test_a_run_that_was_broken_off_leaves_the_next_its_own_momentum(tmp_path):
+    class Fails(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            raise KeyboardInterrupt
+
+    model = new_model()
+    with pytest.raises(KeyboardInterrupt):
+        trainer_of(tmp_path / "a", model=model, callbacks=[Fails()]).train()
+    trainer_of(tmp_path / "b", decay=0.0, model=model).train()
+    assert model.model.decoder[0].upsampling.norm1.momentum == 0.1
 
 
 def test_half_precision_is_refused_for_an_average(tmp_path):

@@ -19,7 +19,7 @@ SIZE = (40, 70)
 
 def model_of(**kwargs) -> TeViAForSegmentation:
     torch.manual_seed(0)
-    model = TeViAForSegmentation(tiny_config(text_dropout=0.0, **kwargs))
+    model = TeViAForSegmentation(tiny_config(**{"text_dropout": 0.0, "auxiliary_loss_weight": 0.4, **kwargs}))
     model.add_auxiliary_heads()
     return model.train()
 
@@ -136,7 +136,7 @@ def test_a_trainer_supervises_every_training_and_leaves_a_model_without_heads(tm
         def on_step_end(self, args, state, control, model=None, **kwargs):
             self.weights.append(model.auxiliary_heads[0].weight.detach().clone())
 
-    heads, model = Heads(), new_model()
+    heads, model = Heads(), new_model(auxiliary_loss_weight=0.4)
     settings = {"output_dir": str(tmp_path), "num_train_epochs": 1, "per_device_train_batch_size": 2}
     args = TeViATrainingArguments(
         **settings, use_cpu=True, eval_strategy="no", save_strategy="no", load_best_model_at_end=False, report_to=[]

@@ -26,7 +26,7 @@ SOURCE = Path(tevia_hf.__file__).parent
 TINY = str(ROOT / "hub_configs" / "tevia-tiny")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = {name: list(map(Requirement, lines)) for name, lines in PROJECT["optional-dependencies"].items()}
-BASE = {"torch", "transformers", "huggingface_hub", "safetensors", "numpy", "pillow", "pyyaml"}
+BASE = {"torch", "transformers", "huggingface_hub", "safetensors", "numpy", "pillow", "pyyaml", "filelock"}
 
 DATA = {"datasets", "pandas", "scipy"}
 TRAINING = DATA | {"accelerate", "monai"}

@@ -51,8 +51,12 @@ def test_images_without_a_known_group_are_no_group(examples, trained_on):
 
 def test_the_record_of_the_data_set_says_that_it_is_held_out(examples, trained_on):
     left = held_out(examples, trained_on((examples["id"][0], "", "train")))
-    assert origin_of(left) == origin_of(examples) | {"held_out": True}
-    assert origin_of(left.select([0])) == origin_of(examples) | {"held_out": True, "max_samples": 1}
+    assert origin_of(left) == origin_of(examples) | {"held_out": True, "left_out": len(examples) - len(left)}
+    assert origin_of(left.select([0])) == origin_of(examples) | {
+        "held_out": True,
+        "left_out": len(examples) - len(left),
+        "max_samples": 1,
+    }
 
 
 def test_a_report_on_held_out_images_says_so_and_so_does_the_card(examples, trained_on, tmp_path):

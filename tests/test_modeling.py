@@ -479,5 +479,8 @@ def test_adapters_and_hooks_on_the_heads_convolutions_take_effect(tiny_model):
     hook = head.expand.register_forward_hook(lambda module, inputs, output: 2 * output)
     assert not torch.allclose(head(x)[0], plain)
     hook.remove()
+    hook = head.classifier.register_forward_pre_hook(lambda module, inputs: (2 * inputs[0],))
+    assert not torch.allclose(head(x)[0], plain)
+    hook.remove()
     head.classifier = torch.nn.Sequential(head.classifier, torch.nn.Tanh())
     torch.testing.assert_close(head(x)[0], plain.tanh())

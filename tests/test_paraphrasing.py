@@ -126,6 +126,27 @@ def test_people_abbreviate_write_digits_and_whole_sentences(templates, form):
     assert any(form in paraphrase(text, seed, templates) for text in texts for seed in range(300))
 
 
+def test_nuclei_are_compared_by_the_area_that_they_cover_and_no_cause_is_added_to_an_infection():
+    texts = ["The nuclei are sparsely distributed.", "The nuclei density in the upper left is high.", MIXED]
+    pairs = product(texts, WORDINGS, range(200))
+    written = " ".join(paraphrase(text, seed, templates) for text, templates, seed in pairs).lower()
+    assert not re.search(r"few nuclei|most nuclei|covid|viral", written)
+
+
+def test_a_count_always_precedes_its_noun_and_a_place_its_verb():
+    texts = [qata_sentence([Area(side, REGIONS) for side in sides]) for sides in (["left"], ["left", "right"])]
+    texts += [qata_sentence([Area("left", ("lower",))]), *texts_of("breast", 1), *texts_of("breast", 2)]
+    written = [paraphrase(text, seed, name).lower() for text in texts for name in WORDINGS for seed in range(200)]
+    assert not [text for text in written if re.search(r"pair of\W*[.;,]|solitary[.;,]|number a|located|^of ", text)]
+
+
+def test_a_count_in_digits_is_read_as_its_word():
+    text = "Unilateral pulmonary infection, 1 infected area, lower left lung."
+    assert facts_of(text)["count_word"] == "one"
+    written = {paraphrase(text, seed, "training").lower() for seed in range(100)}
+    assert not [each for each in written if re.search("opacities|foci|areas|lesions", each)]
+
+
 def test_case_and_full_stop_vary():
     written = [paraphrase(MIXED, seed) for seed in range(100)]
     assert any(each.isupper() for each in written) and any(each.islower() for each in written)

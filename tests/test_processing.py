@@ -109,8 +109,8 @@ def trained(processor):
 
 def test_the_words_of_training_texts_are_kept_in_lower_case_the_most_frequent_ones(trained):
     assert trained.known_words == ["foci", "left", "lower", "lung", "upper", "zone"]
-    trained.record_words(["lung"] * 2 + [f"{'x' * number}" for number in range(1, 600)])
-    assert len(trained.known_words) == 6 + 499  # "lung" is among the 500
+    trained.record_words(["lung"] * 2 + [f"{'x' * number}" for number in range(1, 2100)])
+    assert len(trained.known_words) == 6 + 1999  # "lung" is among the 2,000
 
 
 @pytest.mark.parametrize(
@@ -119,6 +119,9 @@ def test_the_words_of_training_texts_are_kept_in_lower_case_the_most_frequent_on
         ("hello world", ["hello", "world"]),
         ("Hello hello world, upper lung", ["hello", "world"]),
         ("upper lung hello world", []),
+        ("a cat and dog of lung", ["cat", "dog"]),
+        ("There is foci of the lung", []),
+        ("It is of the", []),
         ("UPPER LEFT LUNG.", []),
         ("左肺中部", ["左肺中部"]),
         ("12 %", []),

@@ -59,9 +59,9 @@ class TeViAConfig(PreTrainedConfig):
             the true foreground, one entry a channel. `"head_grid"`: the authors' flattened grid of the head's features.
         alignment_loss_weight (`float`, defaults to 0.1):
             Factor of the alignment loss (paper's lambda).
-        auxiliary_loss_weight (`float`, defaults to 0.4):
+        auxiliary_loss_weight (`float`, defaults to 0.0):
             Factor of deep supervision: the loss of coarse masks that a 1x1 convolution reads from each block of the
-            decoder; training only, see `add_auxiliary_heads`. Published: 0.
+            decoder; training only, see `add_auxiliary_heads`. Usual where it is used: 0.4. Published: 0.
         cross_entropy_loss_weight (`float`, defaults to 1.0):
             Factor of the cross-entropy beside the Dice loss. Published code: 0, as it cancelled out there.
         prototype_momentum (`float`, defaults to 0.99):
@@ -102,7 +102,7 @@ class TeViAConfig(PreTrainedConfig):
     text_dropout: float | int = 0.1
     foreground_representation: Literal["channel", "head_grid"] = "channel"
     alignment_loss_weight: float | int = 0.1
-    auxiliary_loss_weight: float | int = 0.4
+    auxiliary_loss_weight: float | int = 0.0
     cross_entropy_loss_weight: float | int = 1.0
     prototype_momentum: float | int = 0.99
     backbone_lora: dict | None = None

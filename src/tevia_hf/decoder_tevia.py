@@ -11,6 +11,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from .configuration_tevia import TeViAConfig
 
 LEAKY_SLOPE = 0.01
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "_hf_hook")
 SUBPIXELS = 16  # of a place at stride 4
 
 
@@ -209,7 +210,7 @@ class TeViASegmentationHead(nn.Module):
     def is_plain(self) -> bool:
         """Whether both convolutions do what their weights say: no adapter around them, no hook on their calls."""
         parts = (self.expand, self.classifier)
-        unhooked = not any(part._forward_hooks or hasattr(part, "_hf_hook") for part in parts)
+        unhooked = not any(getattr(part, name, None) for part in parts for name in HOOKS)
         return unhooked and [type(part) for part in parts] == [TeViASubpixelConv, nn.Conv2d]
 
     def read_directly(self, x: torch.Tensor) -> torch.Tensor:

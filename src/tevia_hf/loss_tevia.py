@@ -45,10 +45,10 @@ def segmentation_loss(logits: torch.Tensor, labels: torch.Tensor, config: Any) -
 
 
 def deep_supervision_loss(masks: Sequence[torch.Tensor], labels: torch.Tensor, config: Any) -> torch.Tensor:
-    """Soft Dice and weighted cross-entropy of coarse masks, each at its own size, summed: a scalar.
+    """Soft Dice and cross-entropy of coarse masks, weighted as of the fine one, each at its own size, summed: a scalar.
 
     A place of a coarse mask is compared with the share of its pixels that each label covers, so that a lesion smaller
-    than the place still counts.
+    than the place still counts. Registered losses, which know no shares, take no part.
 
     Args:
         masks: logits `(batch, num_labels, height / stride, width / stride)` for some strides.
@@ -60,7 +60,8 @@ def deep_supervision_loss(masks: Sequence[torch.Tensor], labels: torch.Tensor, c
         log_probabilities = all_log_probabilities(logits.float())  # (batch, labels, height, width)
         shares = label_shares(labels, log_probabilities)
         counted = shares.sum(1, keepdim=True)
-        losses.append(dice_distance(log_probabilities[:, 1:].exp() * counted, shares[:, 1:]))
+        dice = dice_distance(log_probabilities[:, 1:].exp() * counted, shares[:, 1:])
+        losses.append(getattr(config, "dice_loss_weight", LOSSES["dice"].default_weight) * dice)
         cross_entropy = -(shares * log_probabilities).sum() / counted.sum().clamp(min=1)
         losses.append(config.cross_entropy_loss_weight * cross_entropy)
     return torch.stack(losses).sum()

@@ -218,8 +218,8 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
         the model has them.
         """
         if self.auxiliary_heads is None and self.config.auxiliary_loss_weight:
-            heads = TeViAAuxiliaryHeads(self.model.widths[1:], self.decode_head.classifier.out_channels)
-            self.auxiliary_heads = heads.to(self.decode_head.classifier.weight)
+            heads = TeViAAuxiliaryHeads(self.model.widths[1:], self.config.num_labels or 1)
+            self.auxiliary_heads = heads.to(self.device, self.dtype)
 
     @classmethod
     def from_vision_text_pretrained(

@@ -18,7 +18,11 @@ from transformers.tokenization_utils_base import PaddingStrategy, TruncationStra
 from .image_processing_tevia import TeViAImageProcessor, TeViAImageProcessorKwargs, check_names
 
 TEXT_INPUTS = ["input_ids", "attention_mask"]
-MOST_KNOWN_WORDS = 500
+MOST_KNOWN_WORDS = 2000
+FUNCTION_WORDS = frozenset(  # in any text, so that they make none familiar
+    "a an and are as at be been by for from has have here i in into is it its my no not of on or our that the their "
+    "there these this those to was we were which with without you your".split()
+)
 MOST_QUOTED = 3
 
 
@@ -47,7 +51,8 @@ class TeViAProcessor(ProcessorMixin):
         tokenizer: the tokenizer of the text encoder; its `model_max_length` is the longest text, in tokens. From now on
             it gives `input_ids` and `attention_mask` only, also when it is saved and loaded alone.
         known_words: words of the texts that the model was trained on, in lower case. A text of which fewer than half
-            of the words are among them is warned of; without a list none is. Training writes it (`record_words`).
+            of the words are among them, function words such as "of" left out, is warned of; without a list none is.
+            Training writes it (`record_words`).
     """
 
     valid_processor_kwargs = TeViAProcessorKwargs  # type: ignore[assignment]  # options of two parts of three
@@ -137,7 +142,7 @@ class TeViAProcessor(ProcessorMixin):
         return self.image_processor.post_process_segmentation(outputs, *args, **kwargs)
 
     def record_words(self, texts: Iterable[str | None], words: Iterable[str] = ()) -> None:
-        """Adds to `known_words` the most frequent words of training texts, 500 at most, and these `words`."""
+        """Adds to `known_words` the most frequent words of training texts, 2,000 at most, and these `words`."""
         counts = Counter(word for text in texts if text for word in words_of(text))
         frequent = sorted(counts, key=lambda word: (-counts[word], word))[:MOST_KNOWN_WORDS]
         self.known_words = sorted({*(self.known_words or ()), *words, *frequent})
@@ -146,7 +151,7 @@ class TeViAProcessor(ProcessorMixin):
         """The words of a text that no training text had, where they are more than half of its words; otherwise none."""
         if self.known_words is None:
             return []
-        words, known = words_of(text), set(self.known_words)
+        words, known = [word for word in words_of(text) if word not in FUNCTION_WORDS], set(self.known_words)
         unknown = [word for word in words if word not in known]
         return list(dict.fromkeys(unknown)) if 2 * len(unknown) > len(words) else []
 

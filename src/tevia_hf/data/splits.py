@@ -119,7 +119,7 @@ def held_out(dataset: Dataset, model_dir: str | Path) -> Dataset:
             f"All {len(dataset)} examples, or others of their groups, had a part in the training of {model_dir}: "
             "evaluate on another split, or train and validate on fewer samples."
         )
-    return with_choice(dataset.select(left), held_out=True)
+    return with_choice(dataset.select(left), held_out=True, left_out=len(dataset) - len(left))
 
 
 def read_splits(model_dir: str | Path) -> pd.DataFrame | None:

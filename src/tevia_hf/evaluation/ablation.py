@@ -13,9 +13,10 @@ from typing import Any
 import pandas as pd
 import torch
 import yaml
+from filelock import FileLock, Timeout
 
 from ..data.registry import load_segmentation_dataset
-from ..io.output_dir import claim_output_dir, write_whole
+from ..io.output_dir import MARKER, claim_output_dir, write_whole
 from ..training.checkpoints import complete_checkpoints, is_json
 from ..training.recipe import train_from_recipe
 from . import processes
@@ -62,7 +63,7 @@ def run_ablation(
         grid: a YAML file: `runs` (name -> the recipe fields that it changes, and `against`, the run that it is compared
             with), `baseline` (the run that the others are compared with), `seeds`, and `evaluation` (fields of
             `run_evaluation`).
-        output_dir: default: the recipe's.
+        output_dir: default: the recipe's, with "-ablation" behind its name.
         overrides: `--name value` options that go over the recipe.
         workers: runs at a time; default: one a GPU, else one a CPU core.
         table_only: train nothing, and write the table of the runs that are finished.
@@ -93,7 +94,7 @@ def carry_out(plan: Plan, workers: int | None, environ: dict[str, str]) -> dict[
     load_segmentation_dataset(
         evaluation["dataset"], evaluation["data_dir"], evaluation["split"], **source_options(evaluation)
     )
-    claim_output_dir(plan.output_dir, resume=True)
+    claim_output_dir(plan.output_dir, resume=(plan.output_dir / MARKER).exists())
     slots = slots_for(len(share_of(plan.runs, environ)), workers, not plan.use_cpu, environ)
     works = [Work(train_and_evaluate, (run, evaluation), run.log) for run in mine]
     codes = processes.run_all(works, slots)
@@ -118,7 +119,16 @@ def is_finished(run: Run, plan: Plan) -> bool:
 
 
 def train_and_evaluate(run: Run, evaluation: dict[str, Any]) -> None:
-    """What is missing of one run."""
+    """What is missing of one run. Raises `ValueError` while another process works on it."""
+    run.folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(run.folder.with_name(f"{run.folder.name}.lock"), timeout=0):
+            finish(run, evaluation)
+    except Timeout as error:
+        raise ValueError(f"Another process works on {run.folder}: leave it alone, or stop that one first.") from error
+
+
+def finish(run: Run, evaluation: dict[str, Any]) -> None:
     if not (run.folder / TRAINED).is_file():
         train(run)
     options = source_options(evaluation)
@@ -142,7 +152,7 @@ def train(run: Run) -> None:
     trainer = train_from_recipe(run.recipe_file, how)
     steps, minutes = trainer.state.global_step, (time.monotonic() - started) / 60
     # What was cut left no time behind: the speed of the rest stands for it.
-    facts = {"steps": steps, "minutes": minutes * steps / (steps - step), **machine()}
+    facts = {"steps": steps, "minutes": minutes * steps / (steps - step), **machine(trainer.args.device)}
     write_whole(run.folder / TRAINED, json.dumps(facts))
     trainer.end()
 
@@ -160,9 +170,9 @@ def drop_last_of_ended(folder: Path) -> None:
             shutil.rmtree(last)
 
 
-def machine() -> dict[str, Any]:
-    """The GPU, or else the CPU, that this process computes on, and its threads."""
-    name = torch.cuda.get_device_name(0) if torch.cuda.is_available() else cpu_name()
+def machine(device: torch.device) -> dict[str, Any]:
+    """The name of the GPU, or else the CPU, that a run computed on, and its threads."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
     return {"machine": name, "threads": torch.get_num_threads()}
 
 

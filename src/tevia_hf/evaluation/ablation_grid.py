@@ -85,15 +85,28 @@ def read_plan(
     """
     values = read_yaml(Path(grid))
     check_names(values, GRID_FIELDS, f"{grid} has fields that no grid has")
-    base = parse_recipe(recipe, [*overrides, *(["--output_dir", str(output_dir)] if output_dir else [])])
+    base = parse_recipe(recipe, overrides)
     if base.data.dataset == READY:
         raise ValueError("The runs of a grid load their own data: name a `dataset` in the recipe.")
+    check_run_options(base)
     changes = read_changes(values.get("runs"))
     against = read_comparisons(changes, values.get("baseline"))
-    seeds, folder = read_seeds(values.get("seeds"), base.training.seed), Path(base.training.output_dir)
+    folder = Path(output_dir or f"{base.training.output_dir}-ablation")
+    seeds = read_seeds(values.get("seeds"), base.training.seed)
     runs = [run for name, fields in changes.items() for run in runs_of(name, fields, base, seeds, folder)]
     check_folders(runs)
     return Plan(folder, runs, against, read_evaluation(values.get("evaluation"), base.data), base.training.use_cpu)
+
+
+def check_run_options(base: Recipe) -> None:
+    """Raises `ValueError` for options that would end or begin runs otherwise than the grid does."""
+    if base.training.overwrite or base.training.resume:
+        raise ValueError("A grid resumes by itself; to train runs anew, delete their folders. Leave the option out.")
+    if base.training.enable_jit_checkpoint:
+        raise ValueError(
+            "`enable_jit_checkpoint` ends a training early as if it were finished: leave it out, as a grid resumes "
+            "from the last checkpoint."
+        )
 
 
 def read_changes(runs: Any) -> dict[str, dict[str, Any]]:

@@ -78,14 +78,15 @@ def ablation_table(runs: Sequence[Run], scores: pd.DataFrame, plan: Plan) -> pd.
 
 
 def scores_of(runs: Sequence[Run]) -> dict[str, Any]:
-    """The scores of one run over its seeds."""
-    reports = [read_json(run.folder / "evaluation" / "evaluation.json")["scores"] for run in runs]
+    """The scores of one run over its seeds, without the conditions that deny the lesions: their Dice is none."""
+    files = [read_json(run.folder / "evaluation" / "evaluation.json") for run in runs]
+    reports, denying = [file["scores"] for file in files], files[0].get("denying_conditions", [])
     row: dict[str, Any] = {"run": runs[0].name}
     own = own_mode(reports[0])
     for key in ("dice", "dice_pooled"):
         values = [report[own][key] for report in reports]
         row |= {key: np.mean(values), f"{key}_spread": np.std(values, ddof=1) if len(values) > 1 else None}
-    others = [mode for mode in reports[0] if mode != own]
+    others = [mode for mode in reports[0] if mode != own and mode not in denying]
     return row | {f"dice_{mode}": np.mean([report[mode]["dice"] for report in reports]) for mode in others}
 
 
@@ -137,7 +138,7 @@ def facts_of(runs: Sequence[Run], evaluation: Mapping[str, Any]) -> dict[str, An
 def commands(runs: Sequence[Run], threads: int, evaluation: Mapping[str, Any]) -> str:
     """The shell's words that train and evaluate all seeds of a run again, elsewhere."""
     given = {name: value for name, value in evaluation.items() if value is not None and value is not False}
-    modes = {"text": ",".join(given.pop("text_modes"))}
+    modes = {"text": ",".join(given.pop("text_modes") or [OWN])}
     words = []
     for name, value in {**given, **modes}.items():
         value = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
@@ -202,10 +203,10 @@ def save_table(table: pd.DataFrame, scores: pd.DataFrame, folder: Path) -> None:
             )
             for row in rows
         }
-        picture = io.BytesIO()
+        image = io.BytesIO()
         chart = difference_chart(values, "Difference of Dice", "Dice, mean over images and seeds (95 % interval)")
-        chart.save(picture, "PNG")
-        write_whole(folder / "ablation.png", picture.getvalue())
+        chart.save(image, "PNG")
+        write_whole(folder / "ablation.png", image.getvalue())
 
 
 def read_json(path: Path) -> dict[str, Any]:

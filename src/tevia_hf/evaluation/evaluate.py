@@ -21,7 +21,7 @@ from ..metrics import common_spacing, score_images
 from .provenance import provenance
 from .report import EvaluationReport, Measured, report_of
 from .text_agreement import score_by_texts
-from .text_conditions import check_texts, conditions_for
+from .text_conditions import changed_texts, check_texts, chosen_texts, conditions_for
 
 with needed_for("Evaluation"):  # at its end only, but what is missing then is missed before the first image
     import matplotlib as matplotlib
@@ -56,10 +56,13 @@ def evaluate_model(
         threshold: on the lesion's probability, for models with one label.
         seed: of the shuffling, the bootstrap and the examples shown.
 
-    Raises `ValueError` for unknown conditions, and where a model with a text encoder would be measured without texts.
+    Raises `ValueError` for unknown conditions, for one that should reword the texts but changes none, and where a model
+    with a text encoder would be measured without texts.
     """
     conditions = conditions_for(text_modes, model.config.use_text)
     check_texts(dataset, model.config.use_text)
+    own = list(dataset["text"])
+    given = chosen_texts(conditions, own, seed)
     settings = provenance(model, processor, dataset)
     features = TextFeatureCache(model, processor) if model.config.use_text else None
     references = [reference_labels(example, processor) for example in undecoded(dataset)]
@@ -67,7 +70,7 @@ def evaluate_model(
     chosen = examples_to_show(references, seed)
     measured = {}
     for name, condition in conditions.items():
-        texts = condition.choose(list(dataset["text"]), seed)
+        texts = given[name]
         examples = [{**example, "text": text} for example, text in zip(undecoded(dataset), texts, strict=True)]
         masks = predict_masks(model, processor, examples, threshold, batch_size, f"text: {name}", features)
         pixels, shown = [int(is_lesion(mask).sum()) for mask in masks], {index: masks[index] for index in chosen}
@@ -75,6 +78,7 @@ def evaluate_model(
         measured[name] = Measured(condition, texts, scores, against_text, pixels, shown)
     unit = "px" if spacings[0] is None else "mm"
     how = {"images": len(dataset), "threshold": threshold, "seed": seed, "hd95_unit": unit}
+    how["texts_changed"] = changed_texts(conditions, own, given)
     return report_of(measured, dataset, references, how | settings)
 
 

@@ -35,6 +35,7 @@ class EvaluationReport:
         metrics: metric -> its label, unit, and whether higher is better, in the order of tables.
         text_conditions: text condition -> what the model is given.
         against_text: text condition -> how far the masks agree with its texts: see `TextScores`.
+        denying_conditions: those whose texts deny the lesions, so that their scores against the masks are none.
     """
 
     settings: dict[str, Any]
@@ -46,13 +47,14 @@ class EvaluationReport:
     metrics: dict[str, dict[str, Any]]
     text_conditions: dict[str, str]
     against_text: dict[str, TextScores]
+    denying_conditions: list[str]
 
     def table(self) -> str:
         """The scores as Markdown, a line a text condition; the interval of the Dice; the text sensitivity below.
 
         Below them the scores against the text. Conditions that deny the lesions are marked: there the Dice is no score.
         """
-        marks = {name: " †" if found.denies_all_lesions else "" for name, found in self.against_text.items()}
+        marks = {name: " †" if name in self.denying_conditions else "" for name in self.scores}
         rows = {
             name + marks[name]: {**row, "95 %": _interval_text(self.intervals[name]["dice"])}
             for name, row in self.scores.items()
@@ -70,6 +72,11 @@ class EvaluationReport:
             lines.append(f"{seen} groups (patients) were in the model's training: the scores flatter it.")
         if any(marks.values()):
             lines.append("† The text denies the lesion, so that its Dice is no score: see what is marked all the same.")
+        for name, changed in self.settings["texts_changed"].items():
+            if changed < self.settings["images"]:
+                lines.append(
+                    f"{name}: {changed} of {self.settings['images']} texts changed, the others are as they were."
+                )
         lines += text_tables(self.against_text)
         return "\n".join(lines)
 
@@ -84,6 +91,7 @@ class EvaluationReport:
             "text_sensitivity": self.text_sensitivity and self.text_sensitivity._asdict(),
             "metrics": self.metrics,
             "text_conditions": self.text_conditions,
+            "denying_conditions": self.denying_conditions,
             "against_text": {name: found.as_dict() for name, found in self.against_text.items()},
         }
         (folder / "evaluation.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -105,6 +113,10 @@ class Measured(NamedTuple):
     pixels: list[int]
     shown: dict[int, np.ndarray]
 
+    @property
+    def denies(self) -> bool:
+        return self.condition.denies or self.against_text.denies_all_lesions
+
 
 def report_of(
     measured: Mapping[str, Measured], dataset: Dataset, references: list[np.ndarray], settings: dict[str, Any]
@@ -117,7 +129,7 @@ def report_of(
         [row for name, found in measured.items() for row in image_rows(dataset, name, found, references)]
     )
     chart = interval_chart(
-        {name: (row["dice"], intervals[name]["dice"]) for name, row in scores.items()},
+        {name: (row["dice"], intervals[name]["dice"]) for name, row in scores.items() if not measured[name].denies},
         title="Text sensitivity: Dice with each text condition",
         label="Dice, mean over images (95 % interval)",
     )
@@ -131,6 +143,7 @@ def report_of(
         metrics={key: metric.about(unit) for key, metric in METRICS.items() if key in next(iter(scores.values()))},
         text_conditions={name: found.condition.label for name, found in measured.items()},
         against_text={name: found.against_text for name, found in measured.items()},
+        denying_conditions=[name for name, found in measured.items() if found.denies],
     )
 
 

@@ -4,11 +4,12 @@ Metrics compare a mask with the true one; these compare it with the text, whethe
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import compress
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..labels_tevia import is_lesion
+from ..labels_tevia import IGNORE_INDEX, is_lesion
 from ..prompts import SIDES, denies_lesion, stated_facts
 from ..prompts.fields import FIELDS
 from ..prompts.lesions import Lesions
@@ -32,18 +33,18 @@ class Agreement(NamedTuple):
 
 
 class Absence(NamedTuple):
-    """What is marked where the text says that nothing is there.
+    """What is marked where the text says that nothing is there, or the true mask shows it.
 
     Args:
-        images: with such a text.
+        images: with such a text or mask.
         with_lesion: how many of them have a lesion in the true mask, which the text denies.
-        false_positive_pixels: share of the pixels that are marked against the text, mean over the images.
+        marked_pixels: share of the pixels that are marked all the same, mean over the images.
         images_marked: share of the images with any such pixel.
     """
 
     images: int
     with_lesion: int
-    false_positive_pixels: float
+    marked_pixels: float
     images_marked: float
 
 
@@ -54,11 +55,13 @@ class TextScores(NamedTuple):
         agreement: "count", "side" (of the lungs), "region" (parts of the lungs, places or density) -> `Agreement`,
             for fields that some text states.
         absence: `None` where no text says that nothing is there.
+        healthy: of the images without any lesion in the true mask; `None` where there are none.
         lesions: number of images with a lesion in the true mask.
     """
 
     agreement: dict[str, Agreement]
     absence: Absence | None
+    healthy: Absence | None
     lesions: int
 
     @property
@@ -67,13 +70,22 @@ class TextScores(NamedTuple):
 
     def as_dict(self) -> dict[str, Any]:
         agreement = {field: found._asdict() for field, found in self.agreement.items()}
-        return {"agreement": agreement, "absence": self.absence and self.absence._asdict()}
+        return {
+            "agreement": agreement,
+            "absence": self.absence and self.absence._asdict(),
+            "healthy": self.healthy and self.healthy._asdict(),
+        }
 
 
 def score_by_texts(
     texts: Sequence[str], predictions: Sequence[np.ndarray], references: Sequence[np.ndarray]
 ) -> TextScores:
-    """The scores of label maps (height, width) against their texts; left and right are the image's."""
+    """The scores of label maps (height, width) against their texts; left and right are the image's.
+
+    Pixels that the reference ignores count nowhere.
+    """
+    valid = [reference != IGNORE_INDEX for reference in references]
+    predictions = [np.where(counted, mask, 0) for mask, counted in zip(predictions, valid, strict=True)]
     rows: dict[str, list[tuple[bool, bool]]] = {}
     for text, *masks in zip(texts, predictions, references, strict=True):
         predicted, reference = (agreeing_fields(text, mask) for mask in masks)
@@ -82,14 +94,19 @@ def score_by_texts(
     agreement = {field: Agreement(len(found), *map(float, np.mean(found, axis=0))) for field, found in rows.items()}
     lesions = [bool(is_lesion(reference).any()) for reference in references]
     denied = [denies_lesion(text) for text in texts]
-    return TextScores(agreement, absence_of(denied, predictions, lesions), sum(lesions))
+    shares = [
+        float(is_lesion(mask).sum() / max(counted.sum(), 1)) for mask, counted in zip(predictions, valid, strict=True)
+    ]
+    healthy = absence_of([not has_lesion for has_lesion in lesions], shares, lesions)
+    return TextScores(agreement, absence_of(denied, shares, lesions), healthy, sum(lesions))
 
 
-def absence_of(denied: Sequence[bool], predictions: Sequence[np.ndarray], lesions: Sequence[bool]) -> Absence | None:
+def absence_of(denied: Sequence[bool], marked: Sequence[float], lesions: Sequence[bool]) -> Absence | None:
+    """Of the images of which a lesion is denied, by the share of pixels marked in each."""
     if not any(denied):
         return None
-    shares = [is_lesion(mask).mean() for mask, is_denied in zip(predictions, denied, strict=True) if is_denied]
-    with_lesion = sum(both for both in map(all, zip(denied, lesions, strict=True)))
+    shares = list(compress(marked, denied))
+    with_lesion = sum(compress(lesions, denied))
     return Absence(len(shares), with_lesion, float(np.mean(shares)), float(np.mean([share > 0 for share in shares])))
 
 
@@ -120,12 +137,17 @@ def text_tables(scores: Mapping[str, TextScores]) -> list[str]:
         for name, row in scores.items()
         for field, found in row.agreement.items()
     ]
-    marked = [
-        f"| {name} | {row.absence.images} | {row.absence.false_positive_pixels:.4f} | {row.absence.images_marked:.3f} |"
-        for name, row in scores.items()
-        if row.absence
+    marked = _marked_rows({name: row.absence for name, row in scores.items()})
+    healthy = _marked_rows({name: row.healthy for name, row in scores.items()})
+    return [*_table(_AGREEMENT, agreeing), *_table(_ABSENCE, marked), *_table(_HEALTHY, healthy)]
+
+
+def _marked_rows(found: Mapping[str, Absence | None]) -> list[str]:
+    return [
+        f"| {name} | {row.images} | {row.marked_pixels:.4f} | {row.images_marked:.3f} |"
+        for name, row in found.items()
+        if row
     ]
-    return [*_table(_AGREEMENT, agreeing), *_table(_ABSENCE, marked)]
 
 
 _AGREEMENT = (
@@ -135,6 +157,11 @@ _AGREEMENT = (
 )
 _ABSENCE = (
     "Where the text says that nothing is there: share of pixels, and of images, that are marked all the same.",
+    "| text | images | pixels marked against the text | images with a predicted lesion |",
+    "|---|---|---|---|",
+)
+_HEALTHY = (
+    "Images without any lesion: share of pixels, and of images, that are marked all the same.",
     "| text | images | false-positive pixels | images with a predicted lesion |",
     "|---|---|---|---|",
 )

@@ -38,7 +38,8 @@ def flip_sentence(text: str, axis: Axis = "horizontal") -> str:
     """The sentence that is true of the picture mirrored left to right, or with "vertical" top to bottom.
 
     Whole words "left" and "right" ("upper" and "lower", "top" and "bottom", "superior" and "inferior") change places,
-    their case kept. Lists keep their order: in "<regions> left lung and <regions> right lung" the regions change places
+    their case kept; so do abbreviations ("LUL" and "RUL", "lt." and "rt.", "L lung" and "R lung").
+    Lists keep their order: in "<regions> left lung and <regions> right lung" the regions change places
     instead, "middle lower" becomes "upper middle", and several places stay in reading order.
     Applied twice it gives the original, unless that named its places out of order.
     """

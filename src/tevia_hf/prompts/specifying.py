@@ -18,7 +18,7 @@ UNDERSPECIFIED = {  # without the location, and without the count where the gram
     ),
     "breast": (
         Grammar("{Count_word} {size} {shape}-shaped {finding} tumor{s} in the breast ultrasound image.", _BREAST),
-        Grammar("{Size} {shape}-shaped {finding} lesion at the {place} in the breast ultrasound image.", _BREAST),
+        Grammar("{Size} {shape}-shaped {finding} tumor tissue at the {place} in the breast ultrasound image.", _BREAST),
     ),
     "nuclei": (),
     "brain": (Grammar("MRI displaying a {finding} tumor.", _BRAIN),),
@@ -38,7 +38,19 @@ IRRELEVANT = {  # findings that are usual in a report and say nothing of the les
 }
 OF_ANY_IMAGE = ("The examination is complete.", "Image contrast is good.", "The request was read.")
 NO_LESION = ("There is no lesion in this image.", "No lesion is seen.", "Nothing abnormal is shown.")
-_NEGATION = re.compile(r"\b(?:no|not|none|nothing|without|normal|healthy|absent|negative)\b", re.IGNORECASE)
+_DENIALS = {denial.lower().removesuffix(".") for denial in NO_LESION}
+_BEGINS_IN_DENIAL = re.compile(
+    r"\s*(?:no|none|nothing|not|without|normal|clear|unremarkable|negative|healthy|absent)\b", re.IGNORECASE
+)
+_DENIED = re.compile(  # up to the end of the clause, or of a list that ends in "or"
+    r"\b(?:no|none|nothing|not|without|negative|absent)\b[^,;.]*?(?=[,;.]|\bbut\b|$)(?:(?:,[^,;.]*)*\bn?or\b[^,;.]*)?",
+    re.IGNORECASE,
+)
+_LESION = re.compile(
+    r"\b(?:lesion|opaci|consolidat|infiltrat|nodul|mass(?:es)?\b|tumou?r|infect|pneumoni|neoplas|foc(?:us|i|al)\b|scar|cyst"
+    r"|carcinom|metasta|abnormal|shadow)",
+    re.IGNORECASE,
+)
 
 
 def underspecify(text: str, seed: int | np.random.Generator) -> str:
@@ -75,31 +87,36 @@ def deny_lesion(text: str, seed: int | np.random.Generator) -> str:
 
 
 def denies_lesion(text: str) -> bool:
-    """Whether a text says that nothing is there; of free text, whether its first clause denies something."""
-    facts = stated_facts(text)
-    return not facts if facts is not None else bool(_NEGATION.search(re.split(r"[,;.]", text.strip())[0]))
+    """Whether a text is known to say that nothing is there: one of a grammar, a paraphrase, or of `deny_lesion`.
+
+    Of free text it is `False`, whatever that says: a negation in it may concern anything.
+    """
+    return stated_facts(text) == {}
 
 
 def contradict_sentence(text: str) -> str:
     """A text that says the opposite about whether there is a lesion at all.
 
     A text of one of the grammars becomes that grammar's text of an empty mask, free text a plain "There is no lesion in
-    this image."; text that denies a lesion becomes one that claims it.
+    this image."; text that denies a lesion becomes one that claims it. Free text denies it where it begins in a
+    negation ("No", "Normal", "Clear", ...) and names no lesion that is not denied.
     """
-    if denies_lesion(text):
+    if denies_lesion(text) or (_BEGINS_IN_DENIAL.match(text) and not _LESION.search(_DENIED.sub("", text))):
         return "There is a lesion in this image."
     grammar = grammar_of(text)
     return grammar.empty if grammar else NO_LESION[0]
 
 
 def stated_facts(text: str) -> dict[str, str] | None:
-    """The facts of a text of a grammar, a paraphrase, or one that `underspecify` or `overspecify` made of it.
+    """The facts of a text of a grammar, a paraphrase, or one that a function of this module made of it.
 
     By the grammar's fields and in its words; none where the text says that nothing is there, `None` for other texts.
     """
     plain = " ".join(text.split())
     for finding in (*(finding for findings in IRRELEVANT.values() for finding in findings), *OF_ANY_IMAGE):
         plain = re.sub(rf" {re.escape(finding)}", "", plain, flags=re.IGNORECASE)
+    if plain.lower().removesuffix(".") in _DENIALS:
+        return {}
     if (facts := read_paraphrase(plain)) is not None:
         return facts
     readings = (grammar.read(plain) for grammars in UNDERSPECIFIED.values() for grammar in grammars)

@@ -75,7 +75,7 @@ TRAINING = Wordings(
             "There {is} {count_word} {lesion} {lungs}",
             "{disease}: {count_word} {lesion} {lungs}",
             "{count_word} {lesion} {lungs}, in keeping with {disease}",
-            "{laterality} {disease} with {count_word} {lesion}, located {lungs}",
+            "{laterality} {disease} with {count_word} {lesion} {lungs}",
             "{lungs}: {count_word} {lesion}, {laterality} {disease}",
             "{lungs}: there {is} {count_word} {lesion}",
             "{count_word} {lesion}, {lungs}",
@@ -85,7 +85,7 @@ TRAINING = Wordings(
             "There {is} {count_word} {size} {finding} {mass} of {shape} shape {place}",
             "Ultrasound of the breast with {count_word} {size} {shape} {finding} {mass} {place}",
             "{place}, {count_word} {size} {shape} {finding} {mass}",
-            "{finding} {mass}, number {count_word}, {size}, {shape}, {place}",
+            "Breast ultrasound, {count_word} {finding} {mass}, {size}, {shape}, {place}",
         ),
         "nuclei": ("{density}", "In this section {density}", "Histology: {density}"),
         "brain": (
@@ -108,7 +108,7 @@ TRAINING = Wordings(
         "Known patient.",
     ),
     free_words={
-        "disease": ("pulmonary infection", "pneumonia", "COVID-19 pneumonia", "lung infection", "infectious disease"),
+        "disease": ("pulmonary infection", "pneumonia", "lung infection", "infectious disease"),
         "lesion": ("infected area|infected areas", "opacity|opacities", "lesion|lesions", "focus|foci"),
         "mass": ("tumor|tumors", "mass|masses", "lesion|lesions"),
         "is": ("is|are",),
@@ -119,7 +119,7 @@ TRAINING = Wordings(
         "size": {"small": ("small", "small-sized"), "medium": ("medium-sized",), "large": ("large", "large-sized")},
         "shape": {"round": ("round", "rounded"), "oval": ("oval", "ovoid")},
         "density": {
-            "are sparsely distributed": ("there are few nuclei", "nuclei are sparse"),
+            "are sparsely distributed": ("nuclei cover little of the section", "nuclei are sparse"),
             "are evenly distributed": ("nuclei are spread evenly", "the nuclei are equally dense everywhere"),
             "are irregularly distributed": ("nuclei are spread irregularly", "the nuclei are unevenly dense"),
         }
@@ -137,7 +137,7 @@ TRAINING = Wordings(
             _OWN,
         ),
         LungWording(
-            "of the entire {side} lung", "of the {side} {regions} lung", {"left": "left", "right": "right"}, _MID
+            "in the entire {side} lung", "in the {side} {regions} lung", {"left": "left", "right": "right"}, _MID
         ),
         LungWording(
             "all of {side}",
@@ -158,7 +158,7 @@ EVALUATION = Wordings(
             "Findings: {laterality} {disease}; {lungs}; {count_word} {lesion}",
             "{disease} {lungs} ({count_word} {lesion})",
             "We note {laterality} {disease}, namely {count_word} {lesion} {lungs}",
-            "Number of lesions: {count_word}. Site: {lungs}",
+            "Site: {lungs}. Finding: {count_word} {lesion}",
         ),
         "breast": (
             "The scan shows {count_word} {size} {finding} {mass}, {shape} in outline, {place}",
@@ -185,7 +185,7 @@ EVALUATION = Wordings(
         "The request gives no further details.",
     ),
     free_words={
-        "disease": ("viral pneumonitis", "COVID-19 infiltrates", "infectious consolidation", "pneumonic infiltration"),
+        "disease": ("pneumonitis", "pneumonic disease", "infectious consolidation", "pneumonic infiltration"),
         "lesion": ("infiltrate|infiltrates", "consolidation|consolidations", "infected region|infected regions"),
         "mass": ("nodule|nodules", "neoplasm|neoplasms", "focal finding|focal findings"),
     },
@@ -200,7 +200,10 @@ EVALUATION = Wordings(
             "are irregularly distributed": ("the nuclei show a patchy distribution",),
         }
         | {
-            f"density in the {part} is high": (f"the nuclei crowd in the {part}", f"most nuclei lie in the {part}")
+            f"density in the {part} is high": (
+                f"the nuclei crowd in the {part}",
+                f"nuclei are denser in the {part} than elsewhere",
+            )
             for part in PARTS
         },
     },

@@ -15,6 +15,7 @@ from ..configuration_tevia import TeViAConfig
 from ..data.splits import parse_fractions
 from ..image_processing_tevia import TeViAImageProcessorKwargs
 from ..io import parse_window
+from ..io.output_dir import write_whole
 from ..io.yaml_file import read_yaml
 from ..loss_tevia import LOSSES
 from ..metrics import METRICS
@@ -217,8 +218,7 @@ class Recipe:
     def save(self, folder: Path) -> None:
         """Writes `recipe.yaml`, from which the run can be repeated, without tokens and words on an earlier run."""
         said = {name: value for name, value in self.said.items() if name not in OF_ONE_RUN}
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "recipe.yaml").write_text(yaml.safe_dump(said, sort_keys=False), encoding="utf-8")
+        write_whole(folder / "recipe.yaml", yaml.safe_dump(said, sort_keys=False))
 
 
 class RecipeParser(HfArgumentParser):

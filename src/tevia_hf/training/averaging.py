@@ -1,7 +1,8 @@
 """The moving average of the trained weights, which is what is evaluated and saved."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from transformers import TrainerCallback
@@ -10,6 +11,8 @@ from ..backbone_tevia import BATCH_NORMS
 from .adapters import unwrapped
 
 KEPT = "tevia_kept_weights"  # beside Adam's moments in the optimizer's state of a parameter
+SWAPPED = "tevia_model_holds_average"  # in the optimizer's first group, and so in every checkpoint
+_MOMENTA: WeakKeyDictionary[Any, float | None] = WeakKeyDictionary()  # of batch norms before a run changed them
 
 
 class WeightAveragingCallback(TrainerCallback):
@@ -21,30 +24,28 @@ class WeightAveragingCallback(TrainerCallback):
     `optimizer.pt` holds the rest, and a resumed run equals an unbroken one. Buffers are not averaged: running
     statistics and prototypes are averages by themselves.
 
-    What the model has for training alone and does not save (auxiliary heads) is kept in the optimizer's state too.
+    What the model has for training alone and does not save (auxiliary heads) is kept in the optimizer's state too; from
+    a checkpoint that another callback asks for when this one does not see it, such heads begin anew.
 
     Args:
         decay: share of the old average in a step; 0 evaluates and saves the weights as they are.
 
-    It must be the last of a Trainer's callbacks, as it follows what the others decide about saving. Raises `ValueError`
-    where weights in half precision would be averaged.
+    It should be the last of a Trainer's callbacks, as it follows what the others decide about saving.
+
+    Raises `ValueError` where weights in half precision would be averaged.
     """
 
     def __init__(self, decay: float = 0.0):
         self.decay = decay
-        self.holds_average = False
-        self.momenta: dict[Any, float | None] = {}
+        self.norms: list[Any] = []
 
     def on_train_begin(self, args, state, control, model=None, optimizer=None, **kwargs):
         check_precision(model, self.decay)
-        norms = [module for module in model.modules() if isinstance(module, BATCH_NORMS) and self.decay]
-        self.momenta = {norm: self.momenta.get(norm, norm.momentum) for norm in norms}
-        self.holds_average = state.global_step > 0
-        self.hold_weights(optimizer)
-        followed = set(self.followed(model))
-        for parameter, values in states(optimizer):
-            if state.global_step == 0 or parameter not in followed:
-                values.pop(KEPT, None)
+        self.norms = [module for module in model.modules() if isinstance(module, BATCH_NORMS)]
+        self.restore_momenta()  # that a run which was broken off left behind
+        if state.global_step == 0:
+            optimizer.param_groups[0][SWAPPED] = False
+            forget(optimizer)
 
     def followed(self, model: Any) -> Iterator[torch.nn.Parameter]:
         """The parameters that are averaged, or else those that the model does not save."""
@@ -56,40 +57,37 @@ class WeightAveragingCallback(TrainerCallback):
         decay = self.decay_at(state.global_step)
         followed = set(self.followed(model))
         for parameter, values in states(optimizer):
-            if parameter in followed:
-                values.setdefault(KEPT, parameter.detach().clone()).lerp_(parameter, 1 - decay)
+            if parameter in followed and KEPT in values:
+                values[KEPT].lerp_(parameter, 1 - decay)
+            elif parameter in followed:
+                values[KEPT] = parameter.detach().clone()
         self.on_epoch_end(args, state, control, optimizer=optimizer)
 
     def on_epoch_end(self, args, state, control, optimizer=None, **kwargs):
         is_last = control.should_training_stop or state.global_step >= state.max_steps
         if is_last or control.should_evaluate or control.should_save:
-            self.hold_average(optimizer)
+            hold(optimizer, average=True)
 
-    def on_epoch_begin(self, args, state, control, optimizer=None, **kwargs):
-        self.hold_weights(optimizer)
+    def on_epoch_begin(self, args, state, control, model=None, optimizer=None, **kwargs):
+        hold(optimizer, average=False)
+        forget(optimizer, but=set(self.followed(model)))  # of a resumed run that averaged more
 
     def on_step_begin(self, args, state, control, optimizer=None, **kwargs):
-        self.hold_weights(optimizer)
+        hold(optimizer, average=False)
         decay = self.decay_at(state.global_step + 1) ** (1 / args.gradient_accumulation_steps)
-        for norm in self.momenta:
+        for norm in self.norms if self.decay else ():
+            _MOMENTA.setdefault(norm, norm.momentum)
             norm.momentum = 1 - decay
 
     def on_train_end(self, args, state, control, **kwargs):
-        for norm, momentum in self.momenta.items():
-            norm.momentum = momentum
+        self.restore_momenta()
+
+    def restore_momenta(self) -> None:
+        for norm in self.norms:
+            norm.momentum = _MOMENTA.pop(norm, norm.momentum)
 
     def decay_at(self, step: int) -> float:
         return min(self.decay, (1 + step) / (10 + step))
-
-    def hold_average(self, optimizer: Any) -> None:
-        if not self.holds_average:
-            swap(optimizer)
-        self.holds_average = True
-
-    def hold_weights(self, optimizer: Any) -> None:
-        if self.holds_average:
-            swap(optimizer)
-        self.holds_average = False
 
 
 def states(optimizer: Any) -> Iterator[tuple[torch.nn.Parameter, dict]]:
@@ -99,12 +97,23 @@ def states(optimizer: Any) -> Iterator[tuple[torch.nn.Parameter, dict]]:
 
 
 @torch.no_grad()
-def swap(optimizer: Any) -> None:
+def hold(optimizer: Any, average: bool) -> None:
+    """Makes the model hold the average, or the weights that are trained; the other stays in the optimizer's state."""
+    first = optimizer.param_groups[0]
+    if first.get(SWAPPED, False) == average:
+        return
+    first[SWAPPED] = average
     for parameter, values in states(optimizer):
         if KEPT in values:
             before = parameter.detach().clone()
             parameter.copy_(values[KEPT])
             values[KEPT] = before
+
+
+def forget(optimizer: Any, but: Collection[torch.nn.Parameter] = ()) -> None:
+    for parameter, values in states(optimizer):
+        if parameter not in but:
+            values.pop(KEPT, None)
 
 
 def check_precision(model: Any, decay: float) -> None:

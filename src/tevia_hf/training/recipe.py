@@ -82,9 +82,10 @@ def prototypes_act(model: TeViAForSegmentation) -> bool:
 
 
 def write_splits(folder: Path, **datasets: AnyDataset | None) -> None:
-    """Which examples were in which part of the run; nothing where the training examples are not known beforehand."""
-    known = {part: dataset for part, dataset in datasets.items() if isinstance(dataset, Dataset)}
-    if "train" in known:
+    """Which examples were in which part of the run; nothing where those of a part are not known beforehand."""
+    given = {part: dataset for part, dataset in datasets.items() if dataset is not None}
+    known = {part: dataset for part, dataset in given.items() if isinstance(dataset, Dataset)}
+    if known.keys() == given.keys():
         # Patients' names may stand in it: the Trainer leaves files that begin with _ out of its uploads.
         split_table(**known).to_csv(folder / SPLITS_FILE, index=False)
 

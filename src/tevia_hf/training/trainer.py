@@ -1,6 +1,8 @@
 """A stock `transformers.Trainer` with TeViA's collator, callbacks, optimizer and metrics."""
 
+import warnings
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 import torch
@@ -110,7 +112,9 @@ def text_feature_cache(
     is_met_in_workers = is_varied and args.dataloader_num_workers > 0 and args.device.type != "cpu"
     if not model.config.use_text or is_met_in_workers or unwrapped(model).model.text_encoder.learns:
         return None
-    return TextFeatureCache(model, processor)
+    silent = copy(processor)
+    silent.known_words = None  # the training's own texts are not warned of
+    return TextFeatureCache(model, silent)
 
 
 def record_known_words(
@@ -123,6 +127,13 @@ def record_known_words(
     texts = [text for text in dataset["text"] if text]
     paraphrased = set(texts) if augmentation is not None and augmentation.paraphrase_probability else ()
     words = set[str]().union(*map(words_of_paraphrases, paraphrased))
+    if paraphrased and not words:
+        warnings.warn(
+            "`paraphrase_probability` changes nothing: no training text is in a grammar of `GRAMMARS`. Set it to 0, or "
+            "write the texts with `tevia prompts`.",
+            UserWarning,
+            stacklevel=3,
+        )
     processor.record_words([*texts, *map(flip_sentence, texts)], words)
 
 
