@@ -202,8 +202,6 @@ class TeViAModel(TeViAPreTrainedModel):
 class TeViAForSegmentation(TeViAPreTrainedModel):
     """A lesion mask from a medical image and one clinical sentence (Zeng et al., IEEE TMI 2025)."""
 
-    _keys_to_ignore_on_save = [f"auxiliary_heads.{scale}.{part}" for scale in range(3) for part in ("weight", "bias")]
-
     def __init__(self, config: TeViAConfig):
         super().__init__(config)
         self.model = TeViAModel(config)
@@ -220,6 +218,8 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
         if self.auxiliary_heads is None and self.config.auxiliary_loss_weight:
             heads = TeViAAuxiliaryHeads(self.model.widths[1:], self.config.num_labels or 1)
             self.auxiliary_heads = heads.to(self.device, self.dtype)
+            names = [f"auxiliary_heads.{name}" for name, _ in heads.named_parameters()]
+            self._keys_to_ignore_on_save = {*(self._keys_to_ignore_on_save or ()), *names}
 
     @classmethod
     def from_vision_text_pretrained(
