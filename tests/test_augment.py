@@ -3,10 +3,10 @@ import pytest
 from masks import blobs
 from PIL import Image
 
-from tevia_hf.data.augment import TextAwareAugmentation, augmented
+from tevia_hf.data.augment import PARAPHRASES, TextAwareAugmentation, augmented
 from tevia_hf.data.features import dataset_from_rows
 from tevia_hf.data.synthetic import synthetic_dataset
-from tevia_hf.prompts import GRAMMARS, QATA, flip_sentence
+from tevia_hf.prompts import GRAMMARS, QATA, flip_sentence, read_paraphrase
 
 TEXT = "Unilateral pulmonary infection, one infected area, lower left lung."
 FLIPPED_TEXT = "Unilateral pulmonary infection, one infected area, lower right lung."
@@ -197,6 +197,25 @@ def test_contrast_and_noise_change_the_picture_alone_and_stay_in_its_range():
     assert np.corrcoef(exposed["image"].ravel(), given["image"].ravel())[0, 1] > 0.9
     np.testing.assert_array_equal(exposed["labels"], given["labels"])
     assert exposed["text"] == TEXT
+
+
+def test_a_paraphrase_states_the_text_of_the_varied_mask_and_changes_nothing_else():
+    plain = TextAwareAugmentation(flip_probability=0.5, zoom_probability=0.5, rotation_probability=0.5)
+    worded = TextAwareAugmentation(0.5, 0.5, rotation_probability=0.5, paraphrase_probability=1.0)
+    own, written = ([vary(example(name=str(name))) for name in range(60)] for vary in (plain, worded))
+    for one, other in zip(own, written, strict=True):
+        np.testing.assert_array_equal(one["image"], other["image"])
+        facts = {"laterality": "unilateral", **read_paraphrase(other["text"])}
+        assert facts == read_paraphrase(one["text"])
+    assert 20 < len({other["text"] for other in written}) <= 2 * PARAPHRASES
+    assert [worded(example(name="0"))["text"] for _ in range(2)] == [written[0]["text"]] * 2
+
+
+def test_paraphrases_come_at_the_asked_rate_and_free_text_stays():
+    sometimes = TextAwareAugmentation(0.0, 0.0, paraphrase_probability=0.5)
+    assert 30 < sum(sometimes(example(name=str(name)))["text"] != TEXT for name in range(100)) < 70
+    for text in ("A nodule.", "", None):
+        assert sometimes({**example(), "text": text})["text"] == text
 
 
 def test_a_mask_that_nobody_decoded_is_refused():

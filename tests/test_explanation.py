@@ -79,6 +79,14 @@ def test_a_note_tells_what_the_model_cannot_make_of_a_text(text, settings, expec
     assert len(notes) == len(expected) and all(map(re.search, expected, notes))
 
 
+def test_a_note_names_the_words_of_a_text_unlike_those_of_the_training():
+    model, processor = TeViAForSegmentation(tiny_config()), tiny_processor()
+    processor.record_words(["upper left lung"])
+    assert reading_notes(model, processor, "lower left lung") == []
+    (note,) = reading_notes(model, processor, "lower right and middle lung infection two")
+    assert "in no text of the training (lower, right, middle, infection, two)" in note
+
+
 def test_focus_is_0_for_all_tokens_alike_and_1_for_one():
     shares = torch.zeros(2, 1, 2, 4)
     shares[:, 0, 0] = 0.25

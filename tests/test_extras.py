@@ -19,14 +19,14 @@ from tevia_cli.main import SUBCOMMANDS as ALL_SUBCOMMANDS
 from tevia_hf.extras import EXTRA_OF, MissingExtraError, needed_for
 from tevia_hf.io import MedicalImage, read_image, write_mask
 from tevia_hf.mask_scores import MaskPair, hd95, surface_dice
-from tevia_hf.visualization import draw_training_curves, interval_chart
+from tevia_hf.visualization import difference_chart, draw_training_curves, interval_chart
 
 ROOT = Path(__file__).parents[1]
 SOURCE = Path(tevia_hf.__file__).parent
 TINY = str(ROOT / "hub_configs" / "tevia-tiny")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = {name: list(map(Requirement, lines)) for name, lines in PROJECT["optional-dependencies"].items()}
-BASE = {"torch", "transformers", "huggingface_hub", "safetensors", "numpy", "pillow", "pyyaml"}
+BASE = {"torch", "transformers", "huggingface_hub", "safetensors", "numpy", "pillow", "pyyaml", "filelock"}
 
 DATA = {"datasets", "pandas", "scipy"}
 TRAINING = DATA | {"accelerate", "monai"}
@@ -39,13 +39,14 @@ NEEDS = {
     **dict.fromkeys(["evaluate_model", "run_evaluation"], EVALUATION),
     **dict.fromkeys(["LossLoggingCallback", "MomentumPrototypeCallback"], {"accelerate", "datasets"}),
     **dict.fromkeys(["build_trainer", "run_demo"], TRAINING),
-    "train_from_recipe": TRAINING | {"matplotlib"},
+    **dict.fromkeys(["train_from_recipe", "run_ablation"], TRAINING | {"matplotlib"}),
 }
 OF_THE_BASE = set(tevia_hf.__all__) - set(NEEDS) - {"__version__"}
 SUBCOMMANDS = {
     "demo": (["--output-dir", "demo"], TRAINING),
     "train": ([f"{TINY}/recipe.yaml"], TRAINING | {"matplotlib"}),
     "evaluate": ([TINY, "--output-dir", "scores"], TRAINING | {"matplotlib"}),
+    "ablate": ([f"{TINY}/recipe.yaml", "--grid", "grid.yaml"], TRAINING | {"matplotlib"}),
     "compare": (["a.csv", "b.csv"], DATA),
     "predict": ([TINY, str(ROOT / "docs" / "demo.jpg"), "--output-dir", "masks"], DATA),
     "prompts": (["qata", "data"], DATA),
@@ -200,7 +201,12 @@ def test_overlap_is_scored_without_monai_and_boundaries_name_the_extra(lost):
 
 def test_a_chart_without_matplotlib_names_the_extra(lost):
     lost("matplotlib")
-    for draw in (lambda: interval_chart({"none": (0.5, None)}, "Scores", "Dice"), lambda: draw_training_curves([])):
+    charts = (
+        lambda: interval_chart({"none": (0.5, None)}, "Scores", "Dice"),
+        lambda: difference_chart({"a - b": (0.5, None)}, "Scores", "Dice"),
+        lambda: draw_training_curves([{"loss": 1.0, "epoch": 1.0}]),
+    )
+    for draw in charts:
         with pytest.raises(MissingExtraError, match=r"Drawing a chart needs matplotlib: pip .*\[train\]"):
             draw()
 

@@ -27,6 +27,7 @@ from tevia_hf.demo.run import train_twin
 from tevia_hf.inference.predict import predict_masks
 from tevia_hf.training.arguments import parse_recipe
 from tevia_hf.training.recipe import config_fields
+from tevia_hf.training.trainer import record_known_words
 
 FOLDERS = sorted(path for path in (Path(__file__).parents[1] / "hub_configs").iterdir() if path.is_dir())
 TRAINED_FROM_ENCODERS = [folder for folder in FOLDERS if folder.name != "tevia-tiny"]
@@ -156,8 +157,17 @@ def test_the_recipe_of_tevia_tiny_makes_the_model_of_the_demo(tmp_path, monkeypa
     monkeypatch.setitem(DEFAULT_COUNTS, "train", 32)
     folder = FOLDERS[0].parent / "tevia-tiny"
     words = f"--config_name {folder} --output_dir {tmp_path / 'run'} --num_train_epochs 4".split()
-    trained = train_from_recipe(folder / "recipe.yaml", words).model
+    train_from_recipe(folder / "recipe.yaml", words)
+    trained = TeViAForSegmentation.from_pretrained(tmp_path / "run")
     train_twin(tmp_path, use_text=True, num_train_epochs=4, seed=0)
     demo = TeViAForSegmentation.from_pretrained(tmp_path / "model").state_dict()
     assert trained.prototype_memory.is_active and trained.state_dict().keys() == demo.keys()
     assert all(torch.equal(weight, demo[name]) for name, weight in trained.state_dict().items())
+
+
+def test_the_tiny_model_knows_the_words_it_was_trained_on():
+    folder = FOLDERS[0].parent / "tevia-tiny"
+    recipe, processor = parse_recipe(folder / "recipe.yaml"), TeViAProcessor.from_pretrained(folder)
+    held, processor.known_words = processor.known_words, None
+    record_known_words(processor, load_segmentation_dataset(recipe.data.dataset, split="train"), None)
+    assert held == processor.known_words

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tevia_hf.intervals import paired_difference, ratio_interval
+from tevia_hf.intervals import paired_difference, paired_difference_of_seeds, ratio_interval
 
 
 def test_the_interval_of_a_mean_is_that_of_the_normal_law():
@@ -67,3 +67,99 @@ def test_noise_is_no_difference():
 def test_values_that_make_no_pairs_are_refused(a, b, message):
     with pytest.raises(ValueError, match=message):
         paired_difference(a, b)
+
+
+# Seeds and images
+
+
+def width(found) -> float:
+    return found.interval[1] - found.interval[0]
+
+
+def runs(seeds=20, images=300, of_seeds=0.0, of_images=0.0, gain=0.05, shared=0.0):
+    """Dice-like values of two configurations: deviations of their difference, and one that both share by seed."""
+    rng = np.random.default_rng(0)
+    noise = of_seeds * rng.standard_normal((seeds, 1)) + of_images * rng.standard_normal(images)
+    both = 0.5 + shared * rng.standard_normal((seeds, 1)) + 0.1 * rng.standard_normal(images)
+    return both + gain + noise, both, gain + noise
+
+
+def test_an_interval_over_seeds_and_images_is_that_of_both_variances():
+    a, b, difference = runs(of_seeds=0.02, of_images=0.1)
+    found = paired_difference_of_seeds(a, b)
+    by_seed, by_image = difference.mean(1), difference.mean(0)
+    deviation = np.sqrt(by_seed.var(ddof=1) / 20 + by_image.var(ddof=1) / 300)
+    expected = stats.norm.interval(0.95, difference.mean(), deviation)
+    assert found.interval == pytest.approx(expected, abs=0.1 * deviation)
+    assert found.difference == pytest.approx(difference.mean()) == pytest.approx(found.a - found.b)
+    assert (found.seeds, found.images, found.groups) == (20, 300, 300)
+
+
+def test_the_interval_covers_the_true_difference_as_often_as_it_says():
+    rng, held = np.random.default_rng(1), 0
+    for _ in range(200):
+        a = 0.05 + 0.01 * rng.standard_normal((8, 1)) + 0.1 * rng.standard_normal(100)
+        low, high = paired_difference_of_seeds(a, np.zeros_like(a)).interval
+        held += low <= 0.05 <= high
+    assert 0.90 <= held / 200 <= 0.99
+
+
+def test_seeds_that_differ_make_the_interval_wider_than_images_alone():
+    a, b, _ = runs(seeds=3, of_seeds=0.05, of_images=0.1)
+    over_both = paired_difference_of_seeds(a, b)
+    images_alone = paired_difference(a.mean(0), b.mean(0))
+    assert width(over_both) > 1.5 * width(images_alone)
+    a, b, _ = runs(seeds=3, of_images=0.1)
+    assert width(paired_difference_of_seeds(a, b)) == pytest.approx(
+        width(paired_difference(a.mean(0), b.mean(0))), rel=0.1
+    )
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_few_seeds_have_their_whole_variance(seeds):
+    a = np.random.default_rng(0).standard_normal((seeds, 1)) + np.zeros((seeds, 4))
+    drawn = np.random.default_rng(0).multinomial(seeds - 1, np.full(seeds, 1 / seeds), 20000) / (seeds - 1)
+    assert (drawn @ a[:, 0]).std() == pytest.approx(a[:, 0].std(ddof=1) / np.sqrt(seeds), rel=0.03)
+    low, high = paired_difference_of_seeds(a, np.zeros_like(a)).interval
+    assert (low, high) == pytest.approx(tuple(np.quantile(drawn @ a[:, 0], [0.025, 0.975])), abs=0.1)
+
+
+def test_what_both_runs_share_by_seed_and_image_cancels():
+    a, b, _ = runs(shared=0.2)
+    assert width(paired_difference_of_seeds(a, b)) == pytest.approx(0, abs=1e-9)
+    assert width(paired_difference_of_seeds(a[::-1], b)) > 0.05  # seed paired with another seed
+    assert width(paired_difference_of_seeds(a[:, ::-1], b)) > 0.01  # image paired with another image
+
+
+def test_images_of_one_patient_are_drawn_together():
+    a, b, _ = runs(seeds=3, images=40, of_images=0.1)
+    a, b = np.repeat(a, 5, axis=1), np.repeat(b, 5, axis=1)
+    groups = [str(index // 5) for index in range(200)]
+    by_patient = paired_difference_of_seeds(a, b, groups)
+    assert width(by_patient) == pytest.approx(np.sqrt(5) * width(paired_difference_of_seeds(a, b)), rel=0.1)
+    assert (by_patient.images, by_patient.groups) == (200, 40)
+
+
+def test_seeded_differences_are_drawn_by_their_own_seed():
+    a, b, _ = runs(seeds=3, images=20, of_seeds=0.1, of_images=0.1)
+    first, again, other = (paired_difference_of_seeds(a, b, seed=seed).interval for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def test_one_patient_has_no_interval_and_one_seed_that_of_the_images():
+    a, b, _ = runs(seeds=1, images=200, of_images=0.1)
+    assert paired_difference_of_seeds(a, b, ["a"] * 200).interval is None
+    assert width(paired_difference_of_seeds(a, b)) == pytest.approx(width(paired_difference(a[0], b[0])), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "message"),
+    [
+        (np.ones((2, 3)), np.ones((3, 3)), r"shapes \(2, 3\) and \(3, 3\)"),
+        (np.ones(3), np.ones(3), "give \\(seeds, images\\)"),
+        (np.full((1, 2), np.nan), np.ones((1, 2)), "missing"),
+    ],
+)
+def test_values_that_make_no_pairs_of_seeds_are_refused(a, b, message):
+    with pytest.raises(ValueError, match=message):
+        paired_difference_of_seeds(a, b)

@@ -13,6 +13,7 @@ from tiny import tiny_config, tiny_processor
 from transformers import ViTConfig
 
 from tevia_hf import TeViAForSegmentation, TeViASegmentationOutput
+from tevia_hf.decoder_tevia import TeViASegmentationHead
 
 MIXING = {"text_projection": "token_mixing", "text_token_lengths": [24, 12, 9]}
 SENTENCES = [
@@ -457,3 +458,29 @@ VISION_ONLY = {
 def test_what_reads_text_is_refused_by_a_vision_only_model(use):
     with pytest.raises(ValueError, match="`use_text=False`.*build"):
         use(TeViAForSegmentation(tiny_config(use_text=False)))
+
+
+def test_logits_read_directly_are_those_of_the_head_features():
+    torch.manual_seed(0)
+    head = TeViASegmentationHead(tiny_config(num_labels=3), 8).double()
+    for parameter in head.parameters():
+        torch.nn.init.normal_(parameter)
+    x = torch.randn(2, 8, 5, 6, dtype=torch.double, requires_grad=True)
+    (direct, nothing), (logits, features) = head(x), head(x, with_features=True)
+    assert nothing is None and features.shape == (2, 8, 20, 24)
+    torch.testing.assert_close(direct, logits)
+    ours, theirs = (torch.autograd.grad(y.square().sum(), [x, *head.parameters()]) for y in (direct, logits))
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_adapters_and_hooks_on_the_heads_convolutions_take_effect(tiny_model):
+    head, x = tiny_model.decode_head, torch.randn(1, 8, 4, 4)
+    plain = head(x)[0]
+    hook = head.expand.register_forward_hook(lambda module, inputs, output: 2 * output)
+    assert not torch.allclose(head(x)[0], plain)
+    hook.remove()
+    hook = head.classifier.register_forward_pre_hook(lambda module, inputs: (2 * inputs[0],))
+    assert not torch.allclose(head(x)[0], plain)
+    hook.remove()
+    head.classifier = torch.nn.Sequential(head.classifier, torch.nn.Tanh())
+    torch.testing.assert_close(head(x)[0], plain.tanh())

@@ -234,6 +234,18 @@ def test_a_missing_sentence_is_warned_of_where_none_was_missing_in_training(segm
         assert any("never trained without a sentence" in str(w.message) for w in recwarn) is is_warned
 
 
+def test_a_text_unlike_those_of_the_training_is_warned_of(recwarn):
+    processor = tiny_processor()
+    segment = TeViASegmentationPipeline(tiny_reader(), processor=processor, device="cpu")
+    segment(FILMS[0], "hello world")
+    assert not any("trained on" in str(warning.message) for warning in recwarn)
+    processor.record_words(TEXTS)
+    segment(FILMS[0], TEXTS[0])
+    assert not any("trained on" in str(warning.message) for warning in recwarn)
+    with pytest.warns(UserWarning, match=r"'hello world' \(hello, world\)"):
+        segment(FILMS[0], "hello world")
+
+
 def test_a_model_without_text_ignores_the_sentence():
     torch.manual_seed(0)
     model = TeViAForSegmentation(tiny_config(use_text=False)).eval()

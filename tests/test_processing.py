@@ -101,6 +101,61 @@ def test_text_of_the_longest_length_is_not_truncated(processor):
         assert processor(text=" ".join(["lung"] * 6)).attention_mask.tolist() == [[1] * 8]
 
 
+@pytest.fixture
+def trained(processor):
+    processor.record_words(["Upper left lung", "lower left lung, 2 foci"], words=["zone"])
+    return processor
+
+
+def test_the_words_of_training_texts_are_kept_in_lower_case_the_most_frequent_ones(trained):
+    assert trained.known_words == ["foci", "left", "lower", "lung", "upper", "zone"]
+    trained.record_words(["lung"] * 2 + [f"{'x' * number}" for number in range(1, 2100)])
+    assert len(trained.known_words) == 6 + 1999  # "lung" is among the 2,000
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("hello world", ["hello", "world"]),
+        ("Hello hello world, upper lung", ["hello", "world"]),
+        ("upper lung hello world", []),
+        ("a cat and dog of lung", ["cat", "dog"]),
+        ("There is foci of the lung", []),
+        ("It is of the", []),
+        ("UPPER LEFT LUNG.", []),
+        ("左肺中部", ["左肺中部"]),
+        ("12 %", []),
+        ("", []),
+    ],
+)
+def test_a_text_is_unfamiliar_where_most_of_its_words_are(text, words, trained, images, recwarn):
+    assert trained.unfamiliar_words(text) == words
+    trained(images[:1], [text])
+    warned = [str(warning.message) for warning in recwarn]
+    assert len(warned) == bool(words) and all(f"{text!r} ({', '.join(words)})" in message for message in warned)
+
+
+def test_many_unfamiliar_texts_of_a_call_give_one_warning(trained, images):
+    texts = ["hello world", "hello world", *(f"word{letter}" for letter in "abcd")]
+    with pytest.warns(UserWarning, match=r"'hello world' \(hello, world\); .*'wordb' \(wordb\) and 2 more") as warned:
+        trained(text=texts)
+    assert len(warned) == 1
+
+
+def test_without_known_words_nothing_is_unfamiliar(processor, recwarn):
+    processor(text=["hello world"])
+    assert not recwarn.list and processor.unfamiliar_words("hello world") == []
+
+
+def test_known_words_survive_save_and_load_and_an_older_folder_has_none(trained, tmp_path):
+    trained.save_pretrained(tmp_path)
+    assert TeViAProcessor.from_pretrained(tmp_path).known_words == trained.known_words
+    settings = json.loads((tmp_path / "processor_config.json").read_text("utf-8"))
+    del settings["known_words"]
+    (tmp_path / "processor_config.json").write_text(json.dumps(settings), "utf-8")
+    assert TeViAProcessor.from_pretrained(tmp_path).known_words is None
+
+
 @pytest.mark.parametrize(("text", "count"), [(SHORT, 1), ([SHORT] * 2, 2), ([], 0)])
 def test_counts_of_images_and_texts_that_differ_are_refused(processor, images, text, count):
     with pytest.raises(ValueError, match=f"3 images but {count} texts: give one text per image"):

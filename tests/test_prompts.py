@@ -353,6 +353,20 @@ def test_a_vertical_flip_keeps_lists_in_their_order(text, mirrored):
 
 
 @pytest.mark.parametrize(
+    ("text", "mirrored", "axis"),
+    [
+        ("2 foci, LUL/RLL", "2 foci, RUL/LLL", "horizontal"),
+        ("2 foci, LUL/RLL", "2 foci, LLL/RUL", "vertical"),
+        ("RML: one opacity", "LML: one opacity", "horizontal"),
+        ("entire lt. lung + rt. lung lower", "entire rt. lung + lt. lung lower", "horizontal"),
+        ("all of L lung, r lung, mid zone", "all of R lung, l lung, mid zone", "horizontal"),
+    ],
+)
+def test_a_flip_knows_the_abbreviations_of_paraphrases(text, mirrored, axis):
+    assert flip_sentence(text, axis) == mirrored and flip_sentence(mirrored, axis) == text
+
+
+@pytest.mark.parametrize(
     ("text", "opposite"),
     [
         ("bilateral pulmonary infection, two infected areas, all left lung and all right lung.", QATA.empty),
@@ -360,6 +374,13 @@ def test_a_vertical_flip_keeps_lists_in_their_order(text, mirrored):
         ("An opacity at the left base.", "There is no lesion in this image."),
         ("One lesion, no effusion.", "There is no lesion in this image."),
         ("Normal film without infiltrates.", "There is a lesion in this image."),
+        ("No nodule, mass or consolidation.", "There is a lesion in this image."),
+        ("Unremarkable breast", "There is a lesion in this image."),
+        ("No effusion, one nodule.", "There is no lesion in this image."),
+        ("No effusion but an opacity at the left.", "There is no lesion in this image."),
+        ("Normal heart. Right lower lobe opacity.", "There is no lesion in this image."),
+        ("An oval mass without calcification.", "There is no lesion in this image."),
+        ("Heart size is normal. Right lower lobe opacity.", "There is no lesion in this image."),
         (BRAIN.empty, "There is a lesion in this image."),
     ],
 )

@@ -13,7 +13,7 @@ import yaml
 from tiny import tiny_text_config, tiny_tokenizer, tiny_vision_config
 from transformers import BertModel, ConvNextModel
 
-from tevia_cli.main import build_parser, main
+from tevia_cli.main import main, parse
 from tevia_hf import load_segmentation_dataset
 from tevia_hf.training.arguments import parse_recipe
 
@@ -88,7 +88,7 @@ def test_the_commands_of_the_readme_that_need_nothing_else_run(clone):
 
 @pytest.mark.parametrize("words", [*commands(README), *commands(GUIDE)], ids=lambda words: " ".join(words)[:60])
 def test_every_command_of_the_pages_has_words_that_the_command_knows(words, clone):
-    args = build_parser(words).parse_args(words)
+    args = parse(words)
     if words[0] == "train" and Path(words[1]).exists():
         parse_recipe(words[1], args.overrides)
 

@@ -258,6 +258,21 @@ def test_training_and_validating_on_one_split_is_possible(write):
     assert len(train) == 5 and len(held_out) == 3
 
 
+def test_the_samples_are_drawn_by_their_own_seed_where_there_is_one(write):
+    def ids(*options):
+        return [
+            dataset["id"] for dataset in splits_of(parse_recipe(write(RECIPE), ["--max_eval_samples", "3", *options]))
+        ]
+
+    assert ids("--seed", "1") != ids("--seed", "2")
+    assert ids("--seed", "1") == ids("--seed", "2", "--sample_seed", "1")
+
+
+def test_a_field_that_stands_twice_is_refused(write):
+    with pytest.raises(ValueError, match="`seed` stands twice"):
+        parse_recipe(write(RECIPE + "seed: 1\nseed: 2\n"))
+
+
 def test_a_saved_recipe_says_nothing_of_an_earlier_run_and_no_token(write, tmp_path):
     parse_recipe(write(RECIPE), ["--overwrite", "--hub_token", "hf_secret"]).save(tmp_path / "out")
     saved = (tmp_path / "out" / "recipe.yaml").read_text()

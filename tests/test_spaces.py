@@ -194,6 +194,12 @@ def test_words_the_model_cannot_know_are_marked_as_unknown(sentence, client, fil
     assert "unknown to the model" in answer["said"] and "<script>" not in answer["said"]
 
 
+def test_a_text_unlike_those_of_the_training_is_warned_of_beside_the_mask(client, film):
+    answer = ask(client, film, "hello world")
+    assert "in no text of the training (hello, world)" in answer["said"] and answer["mask"] is not None
+    assert "training" not in ask(client, film, LEFT)["said"]
+
+
 def test_a_sentence_longer_than_the_model_reads_is_marked(client, film):
     assert "reads the first" in ask(client, film, "left lung " * 90)["said"]
 

@@ -88,6 +88,33 @@ def test_many_sentences_are_encoded_in_batches(tiny_model, encoded_rows):
     assert encoded_rows == [2, 2, 1]
 
 
+def test_of_texts_that_were_not_filled_in_those_asked_for_last_are_kept(tiny_model, encoded_rows):
+    cache = TextFeatureCache(tiny_model, tiny_processor(), most_recent=2)
+    cache.fill([SHORT, LONG, "left"])
+    for texts in (["one", "two"], ["one", SHORT], ["three"], ["one", LONG]):
+        cache(texts)
+    assert list(cache.recent) == ["three", "one"] and encoded_rows == [3, 2, 1]
+    features, _ = cache(["two", "one", "upper"])  # more than are kept
+    assert encoded_rows == [3, 2, 1, 2] and features.any(2).any(1).all() and len(cache.recent) == 2
+
+
+def test_paraphrases_met_in_training_are_encoded_in_the_batches_of_the_training(
+    tiny_model, encoded_rows, examples, tmp_path
+):
+    args = TeViATrainingArguments(
+        output_dir=str(tmp_path),
+        num_train_epochs=2,
+        per_device_train_batch_size=3,
+        **{"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False, "logging_strategy": "no"},
+        **{"use_cpu": True, "disable_tqdm": True},
+    )
+    augmentation = TextAwareAugmentation(paraphrase_probability=1.0)
+    build_trainer(tiny_model, tiny_processor(), args, examples, None, augmentation).train()
+    own = set(examples["text"])
+    known = len(own | {flip_sentence(text) for text in own})
+    assert encoded_rows[0] == known and 2 <= len(encoded_rows[1:]) <= 4 and max(encoded_rows[1:]) <= 3
+
+
 @pytest.mark.parametrize("nothing", ["", "  "])
 def test_no_sentence_is_a_row_without_attention(model, nothing):
     features, attention_mask = TextFeatureCache(model, tiny_processor())([SHORT, nothing])

@@ -140,6 +140,15 @@ def test_a_run_saves_model_processor_and_recipe(unbroken):
     assert {"model.safetensors", "config.json", "processor_config.json", "tokenizer.json", "recipe.yaml"} <= names
 
 
+def test_the_saved_processor_knows_the_words_of_the_training_texts(unbroken, train):
+    known = TeViAProcessor.from_pretrained(folder_of(unbroken)).known_words
+    assert {"infected", "left", "right", "upper"} <= set(known) and not {"opacities", "nuclei"} & set(known)
+    paraphrased = folder_of(train(paraphrase_probability=0.5, max_steps=1, eval_strategy="no", save_strategy="no"))
+    processor = TeViAProcessor.from_pretrained(paraphrased)
+    assert {*known, "opacities", "lul"} <= set(processor.known_words) and "nuclei" not in processor.known_words
+    assert processor.unfamiliar_words("2 opacities LUL") == [] != processor.unfamiliar_words("hello world")
+
+
 def test_the_saved_model_and_processor_are_loaded_by_their_own_and_by_auto_classes(unbroken):
     folder = folder_of(unbroken)
     example = synthetic_dataset("test", size=40, count=1)[0]

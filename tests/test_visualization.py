@@ -5,7 +5,15 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter, minimum_filter
 
-from tevia_hf.visualization import LABEL_COLOURS, REFERENCE_COLOUR, contact_sheet, heat_map, overlay
+from tevia_hf.visualization import (
+    CURVE_COLOURS,
+    LABEL_COLOURS,
+    REFERENCE_COLOUR,
+    contact_sheet,
+    difference_chart,
+    heat_map,
+    overlay,
+)
 
 SIDE = 400
 
@@ -168,3 +176,13 @@ def test_captions_and_pictures_that_differ_in_number_are_refused():
 def test_a_sheet_without_pictures_is_refused(rows):
     with pytest.raises(ValueError, match="No pictures were given"):
         contact_sheet(rows)
+
+
+def test_a_forest_plot_has_a_point_on_its_side_of_zero_for_each_difference():
+    chart = difference_chart({"a - b": (0.2, (0.1, 0.3)), "c - b": (-0.2, None)}, "Title", "Label")
+    rows, columns = np.nonzero(has_colour(chart, CURVE_COLOURS[1]))
+    middle = (rows.min() + rows.max()) / 2
+    above, below = columns[rows < middle], columns[rows > middle]
+    assert below.max() < above.min() and len(above) == pytest.approx(len(below), rel=0.1)
+    with pytest.raises(ValueError, match="no difference to draw"):
+        difference_chart({}, "Title", "Label")

@@ -4,7 +4,7 @@
         --trials "what was changed=outputs/trial" ...
 
 All but the first are output folders of `tevia train`; `--text` and `--vision` also hold the folder `evaluation` that
-`tevia evaluate` wrote, and `held_out` of `benchmarks/held_out.py`.
+`tevia evaluate` wrote, and `held_out`, written with `--held-out`.
 """
 
 import argparse

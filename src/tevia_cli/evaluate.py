@@ -15,6 +15,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default="test", help="train, val or test (default: %(default)s)")
     add_data_options(parser)
     parser.add_argument("--max-samples", type=int, help="so many images, drawn by the seed")
+    parser.add_argument(
+        "--held-out",
+        action="store_true",
+        help="leave out images and patients that the model was trained or validated on",
+    )
     always = [name for name, condition in TEXT_CONDITIONS.items() if condition.always]
     parser.add_argument(
         "--text",
@@ -31,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from tevia_hf.evaluation.evaluate import run_evaluation
 
-    names = ("threshold", "batch_size", "seed", "max_samples", "overwrite")
+    names = ("threshold", "batch_size", "seed", "max_samples", "held_out", "overwrite")
     report = run_evaluation(
         args.model,
         args.dataset,

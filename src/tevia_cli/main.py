@@ -7,20 +7,42 @@ from importlib import import_module
 from importlib.metadata import version
 from itertools import filterfalse, takewhile
 
-SUBCOMMANDS = ("demo", "train", "evaluate", "compare", "predict", "prompts", "check-data", "convert", "bundle", "push")
+SUBCOMMANDS = (
+    "demo",
+    "train",
+    "evaluate",
+    "ablate",
+    "compare",
+    "predict",
+    "prompts",
+    "check-data",
+    "convert",
+    "bundle",
+    "push",
+)
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Runs one subcommand; 0 where it did its work, 1 where it reports failures, 2 for input it cannot use."""
     words = sys.argv[1:] if words is None else words
     try:
-        args = build_parser(words).parse_args(words)
+        args = parse(words)
         return args.run(args)
     except (ValueError, OSError) as error:
         if "--debug" in takewhile(is_option, words):
             raise
         print(f"tevia {chosen_subcommand(words)}: {error}", file=sys.stderr)
         return 2
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """The options; those that a subcommand does not know are its `overrides`, where it takes any."""
+    parser = build_parser(words)
+    args, unknown = parser.parse_known_args(words)
+    if unknown and "overrides" not in args:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    args.overrides = unknown
+    return args
 
 
 def is_option(word: str) -> bool:

@@ -5,8 +5,9 @@ import argparse
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", help="YAML file, such as hub_configs/tevia-qata/recipe.yaml")
-    parser.add_argument("overrides", nargs=argparse.REMAINDER, help="e.g. --learning_rate 1e-4 --resume")
+    parser.set_defaults(overrides=[])
     parser.epilog = (
+        "E.g. `tevia train recipe.yaml --learning_rate 1e-4 --resume`. "
         "Fields: those of transformers.TrainingArguments, and of ModelArguments, DataArguments and "
         "TeViATrainingArguments in tevia_hf.training.arguments, each with a line of help there."
     )

@@ -15,6 +15,7 @@ PUBLISHED = {
     "text_dropout": 0.0,
     "foreground_representation": "head_grid",
     "alignment_loss_weight": 0.1,
+    "auxiliary_loss_weight": 0.0,
     "cross_entropy_loss_weight": 0.0,
     "prototype_momentum": 0.99,
 }
@@ -58,6 +59,9 @@ class TeViAConfig(PreTrainedConfig):
             the true foreground, one entry a channel. `"head_grid"`: the authors' flattened grid of the head's features.
         alignment_loss_weight (`float`, defaults to 0.1):
             Factor of the alignment loss (paper's lambda).
+        auxiliary_loss_weight (`float`, defaults to 0.0):
+            Factor of deep supervision: the loss of coarse masks that a 1x1 convolution reads from each block of the
+            decoder; training only, see `add_auxiliary_heads`. Usual where it is used: 0.4. Published: 0.
         cross_entropy_loss_weight (`float`, defaults to 1.0):
             Factor of the cross-entropy beside the Dice loss. Published code: 0, as it cancelled out there.
         prototype_momentum (`float`, defaults to 0.99):
@@ -77,6 +81,7 @@ class TeViAConfig(PreTrainedConfig):
     # Unannotated on purpose: an instance attribute would be written to config.json.
     keys_to_ignore_at_inference = [
         "segmentation_loss",
+        "auxiliary_loss",
         "alignment_loss",
         "text_embeddings",
         "visual_embeddings",
@@ -97,6 +102,7 @@ class TeViAConfig(PreTrainedConfig):
     text_dropout: float | int = 0.1
     foreground_representation: Literal["channel", "head_grid"] = "channel"
     alignment_loss_weight: float | int = 0.1
+    auxiliary_loss_weight: float | int = 0.0
     cross_entropy_loss_weight: float | int = 1.0
     prototype_momentum: float | int = 0.99
     backbone_lora: dict | None = None

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tevia_hf.extras import needed_for
 
@@ -81,6 +82,62 @@ def paired_difference(
     return PairedDifference(
         float(first.mean()), float(second.mean()), float(difference.mean()), interval, p_value, len(first), len(sums)
     )
+
+
+class SeededDifference(NamedTuple):
+    """Mean of `a`, of `b`, and of a - b with its 95 % interval over seeds and groups (`None` with one group)."""
+
+    a: float
+    b: float
+    difference: float
+    interval: Interval | None
+    seeds: int
+    images: int
+    groups: int
+
+
+def paired_difference_of_seeds(
+    a: ArrayLike, b: ArrayLike, groups: Sequence[str] | None = None, seed: int = 0
+) -> SeededDifference:
+    """How much better one configuration scores than another, each trained with the same seeds, on the same images.
+
+    Args:
+        a, b: (seeds, images) values, in the same order of both.
+        groups: the patient of each image; whole groups are drawn. By default each image is its own.
+        seed: of the resampling.
+
+    The interval is a bootstrap by percentiles that draws seeds and groups independently, so that it covers other
+    seeds and other patients: S - 1 of the S seeds (drawing S would make their spread too small by that factor), and
+    all groups. With one seed it covers patients alone.
+
+    Raises `ValueError` when the shapes differ, are no (seeds, images), or a value is missing.
+    """
+    first, second = np.asarray(a, float), np.asarray(b, float)
+    if first.shape != second.shape or first.ndim != 2 or not first.size:
+        raise ValueError(f"Values of shapes {first.shape} and {second.shape}: give (seeds, images) of both runs.")
+    if np.isnan(first).any() or np.isnan(second).any():
+        raise ValueError("Some values are missing: leave these images out of both runs.")
+    difference = first - second
+    sums = _sums_by_group(difference.T, groups)  # (groups, seeds)
+    sizes = _sums_by_group(np.ones(difference.shape[1]), groups)[:, 0]
+    interval = _interval_of_seeds_and_groups(sums, sizes, seed) if len(sums) > 1 else None
+    seeds, images = difference.shape
+    return SeededDifference(
+        float(first.mean()), float(second.mean()), float(difference.mean()), interval, seeds, images, len(sums)
+    )
+
+
+def _interval_of_seeds_and_groups(sums: np.ndarray, sizes: np.ndarray, seed: int) -> Interval:
+    """The interval of a mean over images and seeds, from (groups, seeds) sums and (groups,) numbers of images."""
+    rng = np.random.default_rng(seed)
+    groups, seeds = sums.shape
+    drawn_seeds = rng.multinomial(max(seeds - 1, 1), np.full(seeds, 1 / seeds), RESAMPLES)
+    means = []
+    for weights in drawn_seeds / drawn_seeds.sum(1, keepdims=True):
+        drawn_groups = rng.integers(0, groups, groups)
+        means.append((sums[drawn_groups] @ weights).sum() / sizes[drawn_groups].sum())
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
 
 
 def _sign_flip_p_value(differences: np.ndarray, seed: int) -> float:

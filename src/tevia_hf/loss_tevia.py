@@ -3,7 +3,7 @@
 `LOSSES` declares each once, `register_loss` adds one's own; the config weights them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from .labels_tevia import IGNORE_INDEX, highest_label, refusal
 
 DICE_SMOOTH = 1e-5
+OTHER_LOSSES = ("alignment", "auxiliary")  # weighted by the config too, but not of the mask that the model gives
 
 
 class Loss(NamedTuple):
@@ -43,6 +44,29 @@ def segmentation_loss(logits: torch.Tensor, labels: torch.Tensor, config: Any) -
     return total
 
 
+def deep_supervision_loss(masks: Sequence[torch.Tensor], labels: torch.Tensor, config: Any) -> torch.Tensor:
+    """Soft Dice and cross-entropy of coarse masks, weighted as of the fine one, each at its own size, summed: a scalar.
+
+    A place of a coarse mask is compared with the share of its pixels that each label covers, so that a lesion smaller
+    than the place still counts. Registered losses, which know no shares, take no part.
+
+    Args:
+        masks: logits `(batch, num_labels, height / stride, width / stride)` for some strides.
+        labels: as of `Loss`, `(batch, height, width)`.
+        config: a `TeViAConfig`.
+    """
+    losses = []
+    for logits in masks:
+        log_probabilities = all_log_probabilities(logits.float())  # (batch, labels, height, width)
+        shares = label_shares(labels, log_probabilities)
+        counted = shares.sum(1, keepdim=True)
+        dice = dice_distance(log_probabilities[:, 1:].exp() * counted, shares[:, 1:])
+        losses.append(getattr(config, "dice_loss_weight", LOSSES["dice"].default_weight) * dice)
+        cross_entropy = -(shares * log_probabilities).sum() / counted.sum().clamp(min=1)
+        losses.append(config.cross_entropy_loss_weight * cross_entropy)
+    return torch.stack(losses).sum()
+
+
 def register_loss(
     name: str, function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], exist_ok: bool = False
 ) -> None:
@@ -55,7 +79,7 @@ def register_loss(
 
     Raises `ValueError` for a name that is taken or cannot be part of a field's.
     """
-    if not name.isidentifier() or name == "alignment":
+    if not name.isidentifier() or name in OTHER_LOSSES:
         raise ValueError(f"'{name}' cannot name a loss of masks: give a word such as 'boundary'.")
     if name in LOSSES and not exist_ok:
         raise ValueError(f"There is a loss '{name}': choose another name, or pass exist_ok=True to replace it.")
@@ -64,7 +88,7 @@ def register_loss(
 
 def check_registered(config: Any) -> None:
     """Raises `ValueError` where a config weights a loss that this process does not know."""
-    known = {f"{name}_loss_weight" for name in (*LOSSES, "alignment")}
+    known = {f"{name}_loss_weight" for name in (*LOSSES, *OTHER_LOSSES)}
     weights = {name: weight for name, weight in vars(config).items() if name.endswith("_loss_weight")}
     if unknown := [name for name, weight in weights.items() if weight and name not in known]:
         raise ValueError(f"The config has {unknown[0]}, a loss nobody registered: call `register_loss`, or make it 0.")
@@ -85,7 +109,11 @@ def soft_dice_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """One minus the soft Dice of each image and foreground class, averaged (published: smooth 1e-5 above and below)."""
     counted = (labels != IGNORE_INDEX).unsqueeze(1)  # (batch, 1, height, width)
     probabilities = foreground_probabilities(logits.float()) * counted  # (batch, classes, height, width)
-    targets = foreground_targets(labels, probabilities.shape[1])
+    return dice_distance(probabilities, foreground_targets(labels, probabilities.shape[1]))
+
+
+def dice_distance(probabilities: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """`soft_dice_loss` of probabilities and targets `(batch, classes, height, width)`, both 0 where ignored."""
     intersection = (probabilities * targets).sum((2, 3))  # (batch, classes)
     total = probabilities.sum((2, 3)) + targets.sum((2, 3))
     return (1 - (2 * intersection + DICE_SMOOTH) / (total + DICE_SMOOTH)).mean()
@@ -106,6 +134,20 @@ def foreground_probabilities(logits: torch.Tensor) -> torch.Tensor:
     return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)[:, 1:]
 
 
+def all_log_probabilities(logits: torch.Tensor) -> torch.Tensor:
+    """Of each label, background first, `(batch, labels, height, width)`."""
+    if logits.shape[1] > 1:
+        return logits.log_softmax(1)
+    return torch.cat([F.logsigmoid(-logits), F.logsigmoid(logits)], 1)
+
+
+def label_shares(labels: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    """The share of each place of coarse masks that every label covers, of their shape; ignored pixels are of none."""
+    values = torch.arange(masks.shape[1], device=labels.device).view(1, -1, 1, 1)
+    covered = labels.unsqueeze(1) == values  # (batch, labels, height, width)
+    return F.avg_pool2d(covered.float(), kernel_size=labels.shape[-1] // masks.shape[-1])
+
+
 def foreground_targets(labels: torch.Tensor, classes: int) -> torch.Tensor:
     """One binary map a foreground class, `(batch, classes, height, width)`."""
     values = torch.arange(1, classes + 1, device=labels.device).view(1, -1, 1, 1)
@@ -122,6 +164,7 @@ __all__ = [
     "Loss",
     "check_labels",
     "cross_entropy_loss",
+    "deep_supervision_loss",
     "register_loss",
     "segmentation_loss",
     "soft_dice_loss",

@@ -1,5 +1,6 @@
 """The TeViA network: two encoders, three guided decoder blocks, a head, and the losses between them."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -18,12 +19,14 @@ from .alignment_tevia import (
 from .backbone_tevia import TeViABackbone
 from .configuration_tevia import TeViAConfig
 from .decoder_tevia import (
+    TeViAAuxiliaryHeads,
     TeViADecoderBlock,
     TeViALateral,
     TeViASegmentationHead,
     mean_token,
 )
-from .loss_tevia import check_labels, segmentation_loss
+from .labels_tevia import IGNORE_INDEX
+from .loss_tevia import check_labels, deep_supervision_loss, segmentation_loss
 from .outputs_tevia import TeViAModelOutput, TeViASegmentationOutput
 from .pretrained_tevia import TeViAPreTrainedModel
 from .text_encoder_tevia import TeViATextEncoder, load_text_config, text_model_class
@@ -203,7 +206,20 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
         super().__init__(config)
         self.model = TeViAModel(config)
         self.decode_head = TeViASegmentationHead(config, self.model.widths[-1])
+        self.auxiliary_heads: TeViAAuxiliaryHeads | None = None
         self.post_init()
+
+    def add_auxiliary_heads(self) -> None:
+        """Adds the heads of deep supervision; `build_trainer` does, for another Trainer call it before.
+
+        They serve training alone and are not saved. Nothing is added where the config's `auxiliary_loss_weight` is 0 or
+        the model has them.
+        """
+        if self.auxiliary_heads is None and self.config.auxiliary_loss_weight:
+            heads = TeViAAuxiliaryHeads(self.model.widths[1:], self.config.num_labels or 1)
+            self.auxiliary_heads = heads.to(self.device, self.dtype)
+            names = [f"auxiliary_heads.{name}" for name, _ in heads.named_parameters()]
+            self._keys_to_ignore_on_save = {*(self._keys_to_ignore_on_save or ()), *names}
 
     @classmethod
     def from_vision_text_pretrained(
@@ -264,15 +280,17 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
             output_attentions, output_hidden_states, return_dict: whether `attentions` and `hidden_states` (all or those
                 at some places, as `[0, -1]`) are given, and a dictionary or a tuple; by default what the config says.
         """
+        output_attentions, output_hidden_states, return_dict = self.resolve_outputs(
+            output_attentions, output_hidden_states, return_dict
+        )
         # 1. Encoders and decoder, on sides padded to multiples of 32.
         height, width = self.check_image(pixel_values)
         pixel_values = pad_to_stride(pixel_values)
-        outputs = self.model(
-            pixel_values, input_ids, attention_mask, text_features, output_attentions, output_hidden_states, True
-        )
+        outputs = self.model(pixel_values, input_ids, attention_mask, text_features, output_attentions, True, True)
 
         # 2. Logits, cut back to the image.
-        logits, head_features = self.decode_head(outputs.last_hidden_state)
+        with_features = labels is not None and self.config.foreground_representation == "head_grid"
+        logits, head_features = self.decode_head(outputs.last_hidden_state, with_features)
         logits = logits[..., :height, :width]
 
         # 3. Losses: the mask's, and the distance between the text and the true foreground.
@@ -280,27 +298,27 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
         output = TeViASegmentationOutput(
             logits=logits,
             text_embeddings=outputs.text_embeddings,
-            hidden_states=outputs.hidden_states,
+            hidden_states=pick(outputs.hidden_states, output_hidden_states),
             attentions=outputs.attentions,
             **losses,
         )
-        as_dict = self.config.return_dict if return_dict is None else return_dict
-        return output if as_dict else output.to_tuple()
+        return output if return_dict else output.to_tuple()
 
     def compute_losses(self, outputs, logits, head_features, labels) -> dict:
         """The losses and the vectors of the true foreground, as fields of `TeViASegmentationOutput`."""
         check_labels(labels, logits)
-        mask_loss = segmentation_loss(logits, labels, self.config)
+        losses = {"segmentation_loss": segmentation_loss(logits, labels, self.config)}
+        losses["loss"] = losses["segmentation_loss"]
+        if self.training and self.auxiliary_heads is not None:
+            masks = self.auxiliary_heads(outputs.hidden_states[1:])
+            losses["auxiliary_loss"] = deep_supervision_loss(masks, pad_to_stride(labels, IGNORE_INDEX), self.config)
+            losses["loss"] = losses["loss"] + self.config.auxiliary_loss_weight * losses["auxiliary_loss"]
         if not self.config.use_text:
-            return {"loss": mask_loss, "segmentation_loss": mask_loss}
+            return losses
         visual_embeddings = self.embed_foreground(outputs.guided_features, head_features, labels)
         text_loss = alignment_loss(outputs.text_embeddings, visual_embeddings, outputs.has_text)
-        return {
-            "loss": mask_loss + self.config.alignment_loss_weight * text_loss,
-            "segmentation_loss": mask_loss,
-            "alignment_loss": text_loss,
-            "visual_embeddings": visual_embeddings,
-        }
+        losses["loss"] = losses["loss"] + self.config.alignment_loss_weight * text_loss
+        return {**losses, "alignment_loss": text_loss, "visual_embeddings": visual_embeddings}
 
     def embed_foreground(self, guided_features, head_features, labels) -> tuple[torch.Tensor, ...]:
         """Vectors of the true foreground, `(batch, channels)` a scale; zero where a sample has none."""
@@ -320,7 +338,7 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
         return height, width
 
 
-def pick(states: list[torch.Tensor], wanted: bool | list[int]) -> tuple[torch.Tensor | None, ...] | None:
+def pick(states: Sequence[torch.Tensor], wanted: bool | list[int]) -> tuple[torch.Tensor | None, ...] | None:
     """All states, none of them, or those at some places with `None` at the others."""
     if isinstance(wanted, bool):
         return tuple(states) if wanted else None
@@ -328,10 +346,10 @@ def pick(states: list[torch.Tensor], wanted: bool | list[int]) -> tuple[torch.Te
     return tuple(state if place in kept else None for place, state in enumerate(states))
 
 
-def pad_to_stride(x: torch.Tensor) -> torch.Tensor:
-    """Zeros on the right and below, up to the next multiple of 32 (after normalisation zero is the mean grey)."""
+def pad_to_stride(x: torch.Tensor, value: int = 0) -> torch.Tensor:
+    """A value on the right and below, up to the next multiple of 32 (after normalisation zero is the mean grey)."""
     height, width = x.shape[-2:]
-    return F.pad(x, (0, -width % STRIDES[-1], 0, -height % STRIDES[-1]))
+    return F.pad(x, (0, -width % STRIDES[-1], 0, -height % STRIDES[-1]), value=value)
 
 
 __all__ = ["TeViAForSegmentation", "TeViAModel", "TeViAPreTrainedModel", "TeViASegmentationOutput"]

@@ -35,8 +35,10 @@ class TeViASegmentationOutput(ModelOutput):
     """Mask logits and, where `labels` were given, the losses and the vectors they compare.
 
     Args:
-        loss: segmentation loss plus weighted alignment loss.
+        loss: segmentation loss plus weighted auxiliary and alignment loss.
         segmentation_loss: soft Dice plus weighted cross-entropy.
+        auxiliary_loss: the same of the auxiliary heads' coarse masks, summed over scales, before its weight; given in
+            training alone.
         alignment_loss: mean of `1 - cosine` over scales and samples with text and foreground, before its weight.
         logits: `(batch, num_labels, height, width)` at the size of `pixel_values`.
         text_embeddings: a vector `(batch, channels)` a scale, coarse first.
@@ -46,6 +48,7 @@ class TeViASegmentationOutput(ModelOutput):
 
     loss: torch.Tensor | None = None
     segmentation_loss: torch.Tensor | None = None
+    auxiliary_loss: torch.Tensor | None = None
     alignment_loss: torch.Tensor | None = None
     logits: torch.Tensor | None = None
     text_embeddings: tuple[torch.Tensor, ...] | None = None

@@ -1,8 +1,10 @@
 """Processor of TeViA: images, texts and masks in, model inputs out."""
 
 import os
+import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypedDict
 
 import torch
@@ -16,6 +18,12 @@ from transformers.tokenization_utils_base import PaddingStrategy, TruncationStra
 from .image_processing_tevia import TeViAImageProcessor, TeViAImageProcessorKwargs, check_names
 
 TEXT_INPUTS = ["input_ids", "attention_mask"]
+MOST_KNOWN_WORDS = 2000
+FUNCTION_WORDS = frozenset(  # in any text, so that they make none familiar
+    "a an and are as at be been by for from has have here i in into is it its my no not of on or our that the their "
+    "there these this those to was we were which with without you your".split()
+)
+MOST_QUOTED = 3
 
 
 class TeViATextKwargs(TypedDict, total=False):
@@ -42,12 +50,22 @@ class TeViAProcessor(ProcessorMixin):
         image_processor: a `TeViAImageProcessor`.
         tokenizer: the tokenizer of the text encoder; its `model_max_length` is the longest text, in tokens. From now on
             it gives `input_ids` and `attention_mask` only, also when it is saved and loaded alone.
+        known_words: words of the texts that the model was trained on, in lower case. A text of which fewer than half
+            of the words are among them, function words such as "of" left out, is warned of; without a list none is.
+            Training writes it (`record_words`).
     """
 
     valid_processor_kwargs = TeViAProcessorKwargs  # type: ignore[assignment]  # options of two parts of three
     text_kwargs = {"padding": True, "truncation": True, "return_tensors": "pt"}
 
-    def __init__(self, image_processor: Any = None, tokenizer: Any = None, **kwargs: Any):
+    def __init__(
+        self,
+        image_processor: Any = None,
+        tokenizer: Any = None,
+        known_words: Sequence[str] | None = None,
+        **kwargs: Any,
+    ):
+        self.known_words = None if known_words is None else list(known_words)
         super().__init__(image_processor, tokenizer, **kwargs)
         tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = list(TEXT_INPUTS)
 
@@ -86,7 +104,8 @@ class TeViAProcessor(ProcessorMixin):
         Args:
             images: see `TeViAImageProcessor.preprocess`; None tokenises only.
             text: one text per image. None or "" in the list is an image without text: its mask is all zero.
-                A text longer than `max_length` is truncated with a warning.
+                A text longer than `max_length` is truncated with a warning; one unlike those of the training is
+                warned of (`known_words`).
             segmentation_maps: see `TeViAImageProcessor.preprocess`.
             kwargs: for this call only, settings of the image processor, and of the tokenizer `padding` (to the longest
                 text; or `"max_length"`), `truncation`, `max_length` (`tokenizer.model_max_length`) and
@@ -122,6 +141,20 @@ class TeViAProcessor(ProcessorMixin):
         """Masks at the original sizes; see `TeViAImageProcessor.post_process_segmentation`."""
         return self.image_processor.post_process_segmentation(outputs, *args, **kwargs)
 
+    def record_words(self, texts: Iterable[str | None], words: Iterable[str] = ()) -> None:
+        """Adds to `known_words` the most frequent words of training texts, 2,000 at most, and these `words`."""
+        counts = Counter(word for text in texts if text for word in words_of(text))
+        frequent = sorted(counts, key=lambda word: (-counts[word], word))[:MOST_KNOWN_WORDS]
+        self.known_words = sorted({*(self.known_words or ()), *words, *frequent})
+
+    def unfamiliar_words(self, text: str) -> list[str]:
+        """The words of a text that no training text had, where they are more than half of its words; otherwise none."""
+        if self.known_words is None:
+            return []
+        words, known = [word for word in words_of(text) if word not in FUNCTION_WORDS], set(self.known_words)
+        unknown = [word for word in words if word not in known]
+        return list(dict.fromkeys(unknown)) if 2 * len(unknown) > len(words) else []
+
     def _options(self, kwargs: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """The options of a call, those of the tokenizer and of the image processor apart."""
         parts = {"text_kwargs": TeViATextKwargs, "images_kwargs": TeViAImageProcessorKwargs}
@@ -151,6 +184,7 @@ class TeViAProcessor(ProcessorMixin):
         if max_length is not None:
             self._check_max_length(max_length)
         sentences = [text or "" for text in texts]
+        self._warn_of_unfamiliar(sentences)
         if truncation not in (False, "do_not_truncate"):
             self._warn_of_truncation(sentences, max_length or self.tokenizer.model_max_length)
         encoded = self.tokenizer(sentences, truncation=truncation, max_length=max_length, verbose=False, **padding)
@@ -174,6 +208,19 @@ class TeViAProcessor(ProcessorMixin):
                 f"most {limit}, leaving `truncation` at True."
             )
 
+    def _warn_of_unfamiliar(self, texts: list[str]) -> None:
+        """One warning a call, as a set of texts may be another one altogether."""
+        unfamiliar = {text: words for text in dict.fromkeys(texts) if (words := self.unfamiliar_words(text))}
+        if unfamiliar:
+            quoted = [f"{text!r} ({', '.join(words)})" for text, words in [*unfamiliar.items()][:MOST_QUOTED]]
+            more = f" and {len(unfamiliar) - MOST_QUOTED} more" if len(unfamiliar) > MOST_QUOTED else ""
+            warnings.warn(
+                f"Most words of a text were in no text that the model was trained on, so that its mask may mean "
+                f"little: {'; '.join(quoted)}{more}. Write as the training texts do.",
+                UserWarning,
+                stacklevel=4,
+            )
+
     def _warn_of_truncation(self, sentences: list[str], limit: int) -> None:
         tokens = self.tokenizer(sentences, verbose=False)["input_ids"]
         advice = "tokenizer.model_max_length as far as the text encoder allows"
@@ -187,6 +234,11 @@ class TeViAProcessor(ProcessorMixin):
                     UserWarning,
                     stacklevel=4,
                 )
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text, of letters alone, in lower case."""
+    return re.findall(r"[^\W\d_]+", text.lower())
 
 
 def _pixel_statistics(vision: str | os.PathLike) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -17,11 +18,18 @@ HEAT_OPACITY = 0.8
 SMALLEST_SIDE = 384
 TILE_HEIGHT, MARGIN, FONT_SIZE, TITLE_SIZE = 280, 14, 15, 22
 PAPER, INK = (250, 250, 248), (40, 40, 44)
-CURVE_COLOURS = [(40, 40, 44), (0, 114, 178), (213, 94, 0), (0, 158, 115)]  # of Okabe-Ito, dark enough for lines
+CURVE_COLOURS = [
+    (40, 40, 44),
+    (0, 114, 178),
+    (204, 121, 167),
+    (213, 94, 0),
+    (0, 158, 115),
+]  # of Okabe-Ito, dark enough for lines
 FEW_POINTS = 40  # up to which a curve's points are marked
 LOSS_CURVES = {
     "loss": "training loss",
     "segmentation_loss": "segmentation loss",
+    "auxiliary_loss": "auxiliary loss, before its weight",
     "alignment_loss": "alignment loss, before its weight",
     "eval_loss": "validation loss",
 }
@@ -118,12 +126,8 @@ def interval_chart(
     values: Mapping[str, tuple[float, tuple[float, float] | None]], title: str, label: str
 ) -> Image.Image:
     """RGB chart of one bar a name, each a value from 0 to 1 with its interval (None for none)."""
-    with needed_for("Drawing a chart"):
-        from matplotlib.backends.backend_agg import FigureCanvasAgg  # takes a second to load
-        from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 1.2 + 0.45 * len(values)), dpi=120, facecolor=_unit(PAPER), layout="constrained")
-    canvas, axes = FigureCanvasAgg(figure), figure.add_subplot(facecolor=_unit(PAPER))
+    figure = _new_figure(9, 1.2 + 0.45 * len(values))
+    axes = figure.add_subplot(facecolor=_unit(PAPER))
     names, heights = list(values), [value for value, _ in values.values()]
     axes.barh(names, heights, color=_unit(LABEL_COLOURS[1]), height=0.6)
     for row, (value, interval) in enumerate(values.values()):
@@ -133,8 +137,31 @@ def interval_chart(
     axes.set(xlim=(0, 1.08), xlabel=label, title=title)
     axes.invert_yaxis()
     axes.spines[["top", "right"]].set_visible(False)
-    canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+    return _drawn(figure)
+
+
+def difference_chart(
+    values: Mapping[str, tuple[float, tuple[float, float] | None]], title: str, label: str
+) -> Image.Image:
+    """RGB forest plot: a row a name, its difference as a point with its interval (None for none), and a line at 0.
+
+    Raises `ValueError` without differences.
+    """
+    if not values:
+        raise ValueError("There is no difference to draw: give at least one.")
+    figure = _new_figure(9, 1.4 + 0.4 * len(values))
+    axes = figure.add_subplot(facecolor=_unit(PAPER))
+    axes.axvline(0, color=_unit(INK), linewidth=1, linestyle="--")
+    for row, (value, interval) in enumerate(values.values()):
+        if interval:
+            axes.plot(interval, (row, row), color=_unit(INK), linewidth=2, marker="|", markersize=8)
+        axes.plot(value, row, color=_unit(CURVE_COLOURS[1]), marker="s", markersize=8)
+        text = f"{value:+.3f}" + (f" [{interval[0]:+.3f}, {interval[1]:+.3f}]" if interval else "")
+        axes.text(1.02, row, text, va="center", transform=axes.get_yaxis_transform())
+    axes.set(xlabel=label, title=title, ylim=(len(values) - 0.5, -0.5))
+    axes.set_yticks(range(len(values)), labels=list(values))
+    axes.spines[["top", "right"]].set_visible(False)
+    return _drawn(figure)
 
 
 def training_curves(log_history: Sequence[Mapping[str, float]]) -> dict[str, tuple[list[float], list[float]]]:
@@ -160,17 +187,12 @@ def draw_training_curves(
 
     Raises `ValueError` for a log without losses and scores.
     """
-    with needed_for("Drawing a chart"):
-        from matplotlib.backends.backend_agg import FigureCanvasAgg  # takes a second to load
-        from matplotlib.figure import Figure
-
     curves = training_curves(log_history)
     if not curves:
         raise ValueError("The log holds no loss and no score: train with `logging_steps`, or with validation.")
     panels = {"Loss": LOSS_CURVES, "Validation Dice": SCORE_CURVES}
     panels = {title: names for title, names in panels.items() if names.keys() & curves.keys()}
-    figure = Figure(figsize=(6.5 * len(panels), 4.2), dpi=120, facecolor=_unit(PAPER), layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    figure = _new_figure(6.5 * len(panels), 4.2)
     for axes, (title, names) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         axes.set(facecolor=_unit(PAPER), xlabel="Epoch", ylabel=title)
         for index, (name, label) in enumerate(names.items()):
@@ -182,8 +204,7 @@ def draw_training_curves(
         axes.set(xlim=(0, None), ylim=(0, 1) if names is SCORE_CURVES else None)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
-    canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+    return _drawn(figure)
 
 
 def stack(pictures: Sequence[Image.Image]) -> Image.Image:
@@ -194,6 +215,22 @@ def stack(pictures: Sequence[Image.Image]) -> Image.Image:
         sheet.paste(picture, (0, top))
         top += picture.height
     return sheet
+
+
+def _new_figure(width: float, height: float) -> Any:
+    """A matplotlib figure of so many inches, apart from pyplot's state."""
+    with needed_for("Drawing a chart"):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg  # takes a second to load
+        from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=120, facecolor=_unit(PAPER), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _drawn(figure: Any) -> Image.Image:
+    figure.canvas.draw()
+    return Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy())
 
 
 def _unit(colour: tuple[int, int, int]) -> tuple[float, float, float]:

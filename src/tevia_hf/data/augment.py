@@ -12,7 +12,7 @@ from tevia_hf.data.decoding import decode_example
 from tevia_hf.data.features import undecoded
 from tevia_hf.extras import needed_for
 from tevia_hf.labels_tevia import is_lesion
-from tevia_hf.prompts import flip_sentence, flip_with_mask, follow_mask
+from tevia_hf.prompts import flip_sentence, flip_with_mask, follow_mask, paraphrase
 
 with needed_for("Augmentation"):
     from monai.transforms import Compose, RandAdjustContrast, RandGaussianNoise, RandRotated, RandZoomd
@@ -21,10 +21,11 @@ ZOOMS = (0.95, 1.2)
 ROTATION_DEGREES = 15.0
 GAMMAS = (0.7, 1.5)
 NOISE_STD = 0.05  # of the picture's own range
+PARAPHRASES = 32  # of one text in a whole training, so that a frozen text encoder meets most of them again
 
 
 class TextAwareAugmentation:
-    """Random flips, zooms, rotations, contrasts and noise; the sentence follows whatever moves the lesions.
+    """Random flips, zooms, rotations, contrasts, noise and wordings; the text follows whatever moves the lesions.
 
     Takes a mapping with `image` (height, width[, channels]), `labels` (height, width, 255 where they are ignored),
     `text` (or None) and `id`; gives one with the same keys, sizes and types. What is drawn for an example depends on
@@ -43,6 +44,8 @@ class TextAwareAugmentation:
         rotation_probability: of a rotation by up to 15 degrees either way.
         intensity_probability: of a gamma of 0.7 to 1.5.
         noise_probability: of Gaussian noise with up to 5 % of the picture's range as standard deviation.
+        paraphrase_probability: of other words for a text in one of the grammars (`prompts.paraphrase`), once it has
+            followed the moves; 32 paraphrases of a text at most.
         patient_sides: whether "left" in the sentences is the patient's left.
     """
 
@@ -56,8 +59,10 @@ class TextAwareAugmentation:
         noise_probability: float = 0.0,
         patient_sides: bool = False,
         seed: int = 0,
+        paraphrase_probability: float = 0.0,
     ) -> None:
         self.flips = {"horizontal": flip_probability, "vertical": vertical_flip_probability}
+        self.paraphrase_probability = paraphrase_probability
         self.patient_sides = patient_sides
         self.seed = seed
         self.epoch = 0
@@ -84,7 +89,13 @@ class TextAwareAugmentation:
             if draws.random_sample() < probability:
                 varied = self._flipped(varied, axis)
         varied = self._moved(varied, seed=int(draws.randint(2**31)))
-        return {**varied, "image": self._exposed(varied["image"], seed=int(draws.randint(2**31)))}
+        varied = {**varied, "image": self._exposed(varied["image"], seed=int(draws.randint(2**31)))}
+        if draws.random_sample() < self.paraphrase_probability and varied.get("text"):
+            varied["text"] = self._paraphrased(varied["text"], int(draws.randint(PARAPHRASES)))
+        return varied
+
+    def _paraphrased(self, text: str, number: int) -> str:
+        return paraphrase(text, np.random.default_rng([self.seed, crc32(text.encode()), number]))
 
     def _flipped(self, example: dict[str, Any], axis: Any) -> dict[str, Any]:
         flipped = dict(example)

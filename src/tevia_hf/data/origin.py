@@ -23,12 +23,20 @@ def with_origin(
     return dataset
 
 
+def with_choice(dataset: datasets.Dataset, **choice: Any) -> datasets.Dataset:
+    """A part of a data set, with a record of how it was chosen."""
+    if (record := recorded(dataset)) is not None:
+        record = {"origin": record["origin"] | choice, "examples": checksums(dataset)}
+        dataset.info.config_name = json.dumps(record, default=str)
+    return dataset
+
+
 def origin_of(dataset: datasets.Dataset) -> dict[str, Any]:
     """The settings of a report that tell which examples it was measured on.
 
-    `dataset`, `data_dir` and `split` as given to `load_segmentation_dataset`, its options, and `max_samples` where only
-    so many of the examples are left. A data set that was not loaded so, or that holds an id or a text which was not
-    loaded, is "unknown"; `builder` is then its own name, if it has one.
+    `dataset`, `data_dir` and `split` as given to `load_segmentation_dataset`, its options, what `with_choice` recorded,
+    and `max_samples` where only so many of the examples are left. A data set that was not loaded so, or that holds an
+    id or a text which was not loaded, is "unknown"; `builder` is then its own name, if it has one.
     """
     record = recorded(dataset)
     if record is None or Counter(checksums(dataset)) - Counter(record["examples"]):

@@ -11,6 +11,7 @@ from datasets import Dataset
 
 from tevia_hf.data.features import SPLITS
 from tevia_hf.data.listing import Listing
+from tevia_hf.data.origin import with_choice
 
 DEFAULT_FRACTIONS = (0.7, 0.1, 0.2)
 SPLITS_FILE = "_splits.csv"  # beside a trained model; the leading _ keeps it out of the Trainer's uploads
@@ -90,8 +91,38 @@ def split_table(**datasets: Dataset) -> pd.DataFrame:
 
 def groups_seen_in_training(model_dir: str | Path, dataset: Dataset) -> list[str] | None:
     """The groups of a data set that a model was trained on; `None` where its folder does not say (`_splits.csv`)."""
-    path = Path(model_dir) / SPLITS_FILE
-    if not path.is_file():
+    table = read_splits(model_dir)
+    if table is None:
         return None
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
     return sorted(set(table.loc[table["part"] == "train", "group"]) & set(dataset["group"]))
+
+
+def held_out(dataset: Dataset, model_dir: str | Path) -> Dataset:
+    """The examples that had no part in a training: of ids and groups that its `_splits.csv` does not name.
+
+    Examples without a known group are told apart by their id alone. What a model had learnt before this training is
+    not in that file.
+
+    Raises `ValueError` where the folder has no such file, or no example is left.
+    """
+    table = read_splits(model_dir)
+    if table is None:
+        raise ValueError(
+            f"{model_dir} has no {SPLITS_FILE}, so that nothing tells which examples the model was trained and chosen "
+            "on: give the folder that `tevia train` wrote, or leave `held_out` out."
+        )
+    ids, groups = set(table["id"]), set(table["group"]) - {""}
+    pairs = enumerate(zip(dataset["id"], dataset["group"], strict=True))
+    left = [index for index, (name, group) in pairs if name not in ids and group not in groups]
+    if not left:
+        raise ValueError(
+            f"All {len(dataset)} examples, or others of their groups, had a part in the training of {model_dir}: "
+            "evaluate on another split, or train and validate on fewer samples."
+        )
+    return with_choice(dataset.select(left), held_out=True, left_out=len(dataset) - len(left))
+
+
+def read_splits(model_dir: str | Path) -> pd.DataFrame | None:
+    """The `split_table` beside a trained model; `None` without one."""
+    path = Path(model_dir) / SPLITS_FILE
+    return pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else None

@@ -9,6 +9,7 @@ from datasets import Dataset
 
 from ..data.features import reference_labels, spacing_of, undecoded
 from ..data.registry import load_segmentation_dataset
+from ..data.splits import held_out as held_out_of
 from ..data.splits import sample
 from ..extras import needed_for
 from ..inference.loading import load_trained
@@ -19,7 +20,8 @@ from ..labels_tevia import is_lesion
 from ..metrics import common_spacing, score_images
 from .provenance import provenance
 from .report import EvaluationReport, Measured, report_of
-from .text_conditions import check_texts, conditions_for
+from .text_agreement import score_by_texts
+from .text_conditions import changed_texts, check_texts, chosen_texts, conditions_for
 
 with needed_for("Evaluation"):  # at its end only, but what is missing then is missed before the first image
     import matplotlib as matplotlib
@@ -48,14 +50,19 @@ def evaluate_model(
         dataset: as `load_segmentation_dataset` gives it, or a part of that; another one, of the same columns, is called
             "unknown" in the report.
         text_modes: names of `TEXT_CONDITIONS`: "none", "flipped" (sides changed), "contradictory" (presence denied, or
-            claimed), or registered ones; "correct" and "shuffled" (another image's text) are always measured.
+            claimed), "paraphrased" (in other words), "underspecified" (location or count left out), "overspecified"
+            (with irrelevant findings), "absent" (nothing is there), or registered ones; "correct" and "shuffled"
+            (another image's text) are always measured.
         threshold: on the lesion's probability, for models with one label.
         seed: of the shuffling, the bootstrap and the examples shown.
 
-    Raises `ValueError` for unknown conditions, and where a model with a text encoder would be measured without texts.
+    Raises `ValueError` for unknown conditions, for one that should reword the texts but changes none, and where a model
+    with a text encoder would be measured without texts.
     """
     conditions = conditions_for(text_modes, model.config.use_text)
     check_texts(dataset, model.config.use_text)
+    own = list(dataset["text"])
+    given = chosen_texts(conditions, own, seed)
     settings = provenance(model, processor, dataset)
     features = TextFeatureCache(model, processor) if model.config.use_text else None
     references = [reference_labels(example, processor) for example in undecoded(dataset)]
@@ -63,13 +70,15 @@ def evaluate_model(
     chosen = examples_to_show(references, seed)
     measured = {}
     for name, condition in conditions.items():
-        texts = condition.choose(list(dataset["text"]), seed)
+        texts = given[name]
         examples = [{**example, "text": text} for example, text in zip(undecoded(dataset), texts, strict=True)]
         masks = predict_masks(model, processor, examples, threshold, batch_size, f"text: {name}", features)
         pixels, shown = [int(is_lesion(mask).sum()) for mask in masks], {index: masks[index] for index in chosen}
-        measured[name] = Measured(condition, texts, score_images(masks, references, spacings), pixels, shown)
+        scores, against_text = score_images(masks, references, spacings), score_by_texts(texts, masks, references)
+        measured[name] = Measured(condition, texts, scores, against_text, pixels, shown)
     unit = "px" if spacings[0] is None else "mm"
     how = {"images": len(dataset), "threshold": threshold, "seed": seed, "hd95_unit": unit}
+    how["texts_changed"] = changed_texts(conditions, own, given)
     return report_of(measured, dataset, references, how | settings)
 
 
@@ -91,6 +100,7 @@ def run_evaluation(
     batch_size: int = 16,
     seed: int = 0,
     max_samples: int | None = None,
+    held_out: bool = False,
     overwrite: bool = False,
     **options: Any,
 ) -> EvaluationReport:
@@ -101,13 +111,16 @@ def run_evaluation(
         dataset, data_dir, split, options: as `load_segmentation_dataset` takes them.
         output_dir: folder to save the report to; `overwrite` deletes an earlier output there.
         max_samples: so many images, drawn by the seed.
+        held_out: leave out every image that the model was trained or validated on, and every other one of their groups
+            (patients), as the model's folder lists them: what is left had no part in any choice.
         text_modes, threshold, batch_size, seed: as of `evaluate_model`.
 
     Raises `ValueError` for what cannot be loaded or measured; the output folder is untouched then.
     """
     conditions_for(text_modes, uses_text=True)  # before anything is loaded
     network, processor = load_trained(str(model))
-    examples = sample(load_segmentation_dataset(dataset, data_dir, split, **options), max_samples, seed)
+    examples = load_segmentation_dataset(dataset, data_dir, split, **options)
+    examples = sample(held_out_of(examples, model) if held_out else examples, max_samples, seed)
     check_texts(examples, network.config.use_text)
     if output_dir is not None:
         claim_output_dir(output_dir, overwrite=overwrite, inputs=[model, data_dir, options.get("sentences")])

@@ -17,6 +17,7 @@ from ..intervals import Interval, PairedDifference, paired_difference
 from ..labels_tevia import is_lesion
 from ..metrics import METRICS, ImageScores, score_intervals, summarize, units_text
 from ..visualization import contact_sheet, interval_chart, overlay, stack
+from .text_agreement import TextScores, text_tables
 from .text_conditions import ANOTHERS, OWN, TextCondition
 
 
@@ -33,6 +34,8 @@ class EvaluationReport:
         figure: the Dice with each text condition, and the masks of some images.
         metrics: metric -> its label, unit, and whether higher is better, in the order of tables.
         text_conditions: text condition -> what the model is given.
+        against_text: text condition -> how far the masks agree with its texts: see `TextScores`.
+        denying_conditions: those whose texts deny the lesions, so that their scores against the masks are none.
     """
 
     settings: dict[str, Any]
@@ -43,11 +46,18 @@ class EvaluationReport:
     figure: Image.Image
     metrics: dict[str, dict[str, Any]]
     text_conditions: dict[str, str]
+    against_text: dict[str, TextScores]
+    denying_conditions: list[str]
 
     def table(self) -> str:
-        """The scores as Markdown, a line a text condition; the interval of the Dice; the text sensitivity below."""
+        """The scores as Markdown, a line a text condition; the interval of the Dice; the text sensitivity below.
+
+        Below them the scores against the text. Conditions that deny the lesions are marked: there the Dice is no score.
+        """
+        marks = {name: " †" if name in self.denying_conditions else "" for name in self.scores}
         rows = {
-            name: {**row, "95 %": _interval_text(self.intervals[name]["dice"])} for name, row in self.scores.items()
+            name + marks[name]: {**row, "95 %": _interval_text(self.intervals[name]["dice"])}
+            for name, row in self.scores.items()
         }
         first, *others = self.metrics
         lines = [score_table(rows, (first, "95 %", *others)), ""]
@@ -60,6 +70,14 @@ class EvaluationReport:
             )
         if seen := self.settings.get("groups_seen_in_training"):
             lines.append(f"{seen} groups (patients) were in the model's training: the scores flatter it.")
+        if any(marks.values()):
+            lines.append("† The text denies the lesion, so that its Dice is no score: see what is marked all the same.")
+        for name, changed in self.settings["texts_changed"].items():
+            if changed < self.settings["images"]:
+                lines.append(
+                    f"{name}: {changed} of {self.settings['images']} texts changed, the others are as they were."
+                )
+        lines += text_tables(self.against_text)
         return "\n".join(lines)
 
     def save(self, folder: str | Path) -> None:
@@ -73,6 +91,8 @@ class EvaluationReport:
             "text_sensitivity": self.text_sensitivity and self.text_sensitivity._asdict(),
             "metrics": self.metrics,
             "text_conditions": self.text_conditions,
+            "denying_conditions": self.denying_conditions,
+            "against_text": {name: found.as_dict() for name, found in self.against_text.items()},
         }
         (folder / "evaluation.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         (folder / "evaluation.md").write_text(self.table() + "\n", encoding="utf-8")
@@ -81,13 +101,21 @@ class EvaluationReport:
 
 
 class Measured(NamedTuple):
-    """What one text condition gave: a text, scores and marked pixels an image; the masks of those that are shown."""
+    """What one text condition gave: a text, scores and marked pixels an image; the masks of those that are shown.
+
+    `scores` are against the true masks, `against_text` against the texts.
+    """
 
     condition: TextCondition
     texts: list[str]
     scores: list[ImageScores]
+    against_text: TextScores
     pixels: list[int]
     shown: dict[int, np.ndarray]
+
+    @property
+    def denies(self) -> bool:
+        return self.condition.denies or self.against_text.denies_all_lesions
 
 
 def report_of(
@@ -101,7 +129,7 @@ def report_of(
         [row for name, found in measured.items() for row in image_rows(dataset, name, found, references)]
     )
     chart = interval_chart(
-        {name: (row["dice"], intervals[name]["dice"]) for name, row in scores.items()},
+        {name: (row["dice"], intervals[name]["dice"]) for name, row in scores.items() if not measured[name].denies},
         title="Text sensitivity: Dice with each text condition",
         label="Dice, mean over images (95 % interval)",
     )
@@ -114,6 +142,8 @@ def report_of(
         figure=stack([chart, masks_sheet(measured, dataset, references)]),
         metrics={key: metric.about(unit) for key, metric in METRICS.items() if key in next(iter(scores.values()))},
         text_conditions={name: found.condition.label for name, found in measured.items()},
+        against_text={name: found.against_text for name, found in measured.items()},
+        denying_conditions=[name for name, found in measured.items() if found.denies],
     )
 
 

@@ -4,12 +4,12 @@
 `register_text_condition` adds one's own.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ..prompts import contradict_sentence, flip_sentence
+from ..prompts import contradict_sentence, deny_lesion, flip_sentence, overspecify, paraphrase, underspecify
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -26,11 +26,15 @@ class TextCondition(NamedTuple):
         label: what the model is given, for model cards.
         choose: `(texts, seed) -> texts`, one text an image, "" for none.
         always: measured whatever conditions are asked for.
+        rewords: it changes texts of the grammars, and of free text only some: one that changes none is refused.
+        denies: its texts say that nothing is there, so that the Dice against the mask is no score.
     """
 
     label: str
     choose: Choose
     always: bool = False
+    rewords: bool = False
+    denies: bool = False
 
 
 def own_texts(texts: list[str], seed: int) -> list[str]:
@@ -60,12 +64,44 @@ def contradictory_texts(texts: list[str], seed: int) -> list[str]:
     return [contradict_sentence(text) if text else "" for text in texts]
 
 
+def paraphrased_texts(texts: list[str], seed: int) -> list[str]:
+    """Each image's own text in other words, of templates that no training text came from; free text as it is."""
+    return _each(lambda text, draws: paraphrase(text, draws, templates="evaluation"), texts, seed)
+
+
+def underspecified_texts(texts: list[str], seed: int) -> list[str]:
+    """Each image's own text without its location or without its count."""
+    return _each(underspecify, texts, seed)
+
+
+def overspecified_texts(texts: list[str], seed: int) -> list[str]:
+    """Each image's own text and findings that say nothing of its lesion."""
+    return _each(overspecify, texts, seed)
+
+
+def absent_texts(texts: list[str], seed: int) -> list[str]:
+    """In several wordings, that nothing is there, whatever the image's own text says; "" where it has none.
+
+    It differs from `contradictory_texts` where the own text says so as well: that one then claims a lesion.
+    """
+    return _each(deny_lesion, texts, seed)
+
+
+def _each(change: Callable[[str, np.random.Generator], str], texts: list[str], seed: int) -> list[str]:
+    draws = np.random.default_rng(seed)
+    return [change(text or "", draws) for text in texts]
+
+
 TEXT_CONDITIONS: dict[str, TextCondition] = {
     OWN: TextCondition("its own text", own_texts, always=True),
     ANOTHERS: TextCondition("another image's text", shuffled_texts, always=True),
     "none": TextCondition("no text", no_texts),
     "flipped": TextCondition("its text, sides changed", flipped_texts),
     "contradictory": TextCondition("a text that says the opposite", contradictory_texts),
+    "paraphrased": TextCondition("its text in other words", paraphrased_texts, rewords=True),
+    "underspecified": TextCondition("its text without location or count", underspecified_texts, rewords=True),
+    "overspecified": TextCondition("its text and irrelevant findings", overspecified_texts, rewords=True),
+    "absent": TextCondition("a text that says that nothing is there", absent_texts, denies=True),
 }
 
 
@@ -99,6 +135,35 @@ def conditions_for(text_modes: Sequence[str], uses_text: bool) -> dict[str, Text
         return {NO_TEXT_BRANCH: TextCondition(NO_TEXT_BRANCH, no_texts)}
     always = [name for name, condition in TEXT_CONDITIONS.items() if condition.always]
     return {name: TEXT_CONDITIONS[name] for name in dict.fromkeys((*always, *text_modes))}
+
+
+def chosen_texts(
+    conditions: Mapping[str, TextCondition], texts: Sequence[str | None], seed: int
+) -> dict[str, list[str]]:
+    """The texts of each condition, "" for none.
+
+    Raises `ValueError` for a condition that rewords, but changes no text.
+    """
+    own = [text or "" for text in texts]
+    chosen = {name: [text or "" for text in way.choose([*own], seed)] for name, way in conditions.items()}
+    changed = changed_texts(conditions, texts, chosen)
+    if idle := [name for name, count in changed.items() if not count]:
+        raise ValueError(
+            f"The text conditions {idle} change none of the {len(texts)} texts, which are in no grammar of `GRAMMARS` "
+            "(or there are none): leave them out, or write the texts with `tevia prompts`."
+        )
+    return chosen
+
+
+def changed_texts(
+    conditions: Mapping[str, TextCondition], texts: Sequence[str | None], chosen: Mapping[str, Sequence[str]]
+) -> dict[str, int]:
+    """Of the conditions that reword, how many texts each changes."""
+    return {
+        name: sum((own or "") != text for own, text in zip(texts, chosen[name], strict=True))
+        for name, condition in conditions.items()
+        if condition.rewords
+    }
 
 
 def check_texts(dataset: "Dataset", uses_text: bool) -> None:

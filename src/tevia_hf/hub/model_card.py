@@ -19,7 +19,8 @@ from ..metrics import METRICS, units_text
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
 TASK = "image-segmentation"  # the nearest that the Hub has a filter for
-CHOICES = ("sentences", "group_split", "split_seed", "window", "max_samples", "options")  # other examples of a split
+# Other examples of a split.
+CHOICES = ("sentences", "group_split", "split_seed", "window", "max_samples", "held_out", "options")
 
 
 @dataclass
@@ -241,19 +242,34 @@ def eval_results(details: CardDetails, report: Mapping[str, Any]) -> list[EvalRe
         for mode, row in report["scores"].items()
         for metric, value in row.items()
         if metric in metrics and (mode == first or metric == "dice") and is_number(value)
+        if mode not in report.get("denying_conditions", ())
     ]
 
 
 def shown(details: CardDetails, report: Mapping[str, Any]) -> dict[str, Any]:
     """The report's figures as the card prints them."""
     metrics, texts = metrics_of(report), given_texts(report)
+    denying = report.get("denying_conditions", ())
     rows = [
-        [texts[mode], *(f"{row[metric]:.3f}" if is_number(row[metric]) else "-" for metric in metrics)]
+        [texts[mode], *(["-"] * len(metrics)), "-"]
+        if mode in denying
+        else [texts[mode], *(f"{row[metric]:.3f}" if is_number(row[metric]) else "-" for metric in metrics)]
         + [range_of(report["intervals"][mode].get("dice"))]
         for mode, row in report["scores"].items()
     ]
-    parts = {"rows": rows, "metrics": list(metrics), "units": units_text(metrics)}
+    parts = {
+        "denied": {texts[mode]: marked_in(report, mode) for mode in denying},
+        "rows": rows,
+        "metrics": list(metrics),
+        "units": units_text(metrics),
+    }
     return {**report, **parts, "data": data_name(details, report["settings"])}
+
+
+def marked_in(report: Mapping[str, Any], mode: str) -> str:
+    """What is marked in the images of a condition whose texts deny a lesion."""
+    found = (report.get("against_text", {}).get(mode) or {}).get("absence")
+    return f"{found['images_marked']:.3f} of the images, {found['marked_pixels']:.4f} of their pixels" if found else "-"
 
 
 def data_name(details: CardDetails, settings: Mapping[str, Any]) -> str:

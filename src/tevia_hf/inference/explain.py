@@ -8,6 +8,8 @@ import torch.nn.functional as F
 
 from ..vision_layout_tevia import STRIDES
 
+MOST_WORDS = 5  # that a note names
+
 
 class TextInfluence(NamedTuple):
     """One picture read with one sentence; all maps are float32 `(height, width)` of the picture's size.
@@ -76,4 +78,7 @@ def reading_notes(model, processor, text: str | None) -> list[str]:
     notes = [f"it has {len(tokens)} tokens, of which the model reads the first {limit}."] if len(tokens) > limit else []
     if tokenizer.unk_token_id is not None and (unknown := tokens.count(tokenizer.unk_token_id)):
         notes.append(f"{unknown} of its words or signs are unknown to the model, which guesses without them.")
+    if words := processor.unfamiliar_words(text):
+        named = ", ".join(words[:MOST_WORDS]) + (" …" if len(words) > MOST_WORDS else "")
+        notes.append(f"most of its words were in no text of the training ({named}), so that the mask may mean little.")
     return notes

@@ -53,7 +53,8 @@ def weights_digest(model: torch.nn.Module | str | Path) -> str:
     """
     network = TeViAForSegmentation.from_pretrained(model) if isinstance(model, (str, Path)) else model
     digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
+    unsaved: Any = getattr(network, "_keys_to_ignore_on_save", ())  # heads that serve training alone
+    for name, tensor in sorted((name, x) for name, x in network.state_dict().items() if name not in unsaved):
         values = tensor.detach().cpu()
         values = values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
         digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())

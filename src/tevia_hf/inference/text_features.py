@@ -8,29 +8,32 @@ from transformers import AutoTokenizer
 
 
 class TextFeatureCache:
-    """Text features of sentences by their words: each distinct one is encoded the first time it is asked for.
+    """Text features by the words of the text: each distinct one is encoded the first time it is asked for.
 
-    The encoder is frozen, so that what it says of a sentence never changes during training or evaluation. Made for
+    The encoder is frozen, so that what it makes of a text never changes during training or evaluation. Made for
     `SegmentationCollator(text_features=...)`; `fill` beforehand where data loader workers read it.
 
     Args:
         model: a `TeViAForSegmentation` with text.
         processor: its `TeViAProcessor`.
+        batch_size: texts that are encoded at once.
+        most_recent: so many of the texts that were not filled in beforehand are kept, those asked for last.
     """
 
-    def __init__(self, model, processor, batch_size: int = 64):
-        self.model, self.processor, self.batch_size = model, processor, batch_size
-        self.features: dict[str, torch.Tensor] = {}
-        # The authors' token mixing attends to padding, so that there the padded positions belong to the sentence.
+    def __init__(self, model, processor, batch_size: int = 64, most_recent: int = 4096):
+        self.model, self.processor, self.batch_size, self.most_recent = model, processor, batch_size, most_recent
+        self.filled: dict[str, torch.Tensor] = {}
+        self.recent: dict[str, torch.Tensor] = {}  # in the order of their last use
+        # The authors' token mixing attends to padding, so that there the padded positions belong to the text.
         self.keeps_padding = model.config.text_projection == "token_mixing"
 
-    def __call__(self, sentences: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    def __call__(self, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """Features `(batch, tokens, dim)` and attention mask `(batch, tokens)`, as long as the longest; on the CPU.
 
-        A sentence "" is a sample without text: a row of zeros.
+        A text "" is a sample without text: a row of zeros.
         """
-        self.fill(sentences)
-        rows = [self.features.get(sentence) for sentence in sentences]
+        known = self._known(texts)
+        rows = [known.get(text) for text in texts]
         shortest = self.model.config.max_text_length if self.keeps_padding else 1
         length = max([shortest] + [len(row) for row in rows if row is not None])
         features = torch.zeros(len(rows), length, self.model.config.text_config.hidden_size)
@@ -41,17 +44,33 @@ class TextFeatureCache:
                 attention_mask[index, : len(row)] = 1
         return features, attention_mask
 
-    def fill(self, sentences: Iterable[str]) -> None:
-        """Encodes the sentences that are new."""
-        new = sorted({sentence for sentence in sentences if sentence.strip()} - self.features.keys())
-        for start in range(0, len(new), self.batch_size):
-            self.encode(new[start : start + self.batch_size])
+    def fill(self, texts: Iterable[str]) -> None:
+        """Encodes the texts that are new, to be kept for good."""
+        self.filled |= self._encoded({text for text in texts if text.strip()} - self.filled.keys())
 
-    def encode(self, sentences: Sequence[str]) -> None:
-        tokens = self.processor(text=list(sentences)).to(self.model.device)
+    def _known(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
+        """The features of these texts, those that are new encoded now."""
+        wanted = {text: None for text in texts if text.strip() and text not in self.filled}
+        again = {text: self.recent.pop(text) for text in wanted if text in self.recent}
+        known = again | self._encoded(wanted.keys() - again.keys())
+        self.recent |= known
+        for oldest in list(self.recent)[: max(0, len(self.recent) - self.most_recent)]:
+            del self.recent[oldest]
+        return known | {text: self.filled[text] for text in texts if text in self.filled}
+
+    def _encoded(self, texts: Iterable[str]) -> dict[str, torch.Tensor]:
+        new = sorted(texts)
+        found: dict[str, torch.Tensor] = {}
+        for start in range(0, len(new), self.batch_size):
+            found |= self._encoded_batch(new[start : start + self.batch_size])
+        return found
+
+    def _encoded_batch(self, texts: list[str]) -> dict[str, torch.Tensor]:
+        tokens = self.processor(text=texts).to(self.model.device)
         encoded = self.model.encode_text(**tokens).float().cpu()  # (batch, tokens, dim)
-        for sentence, row, mask in zip(sentences, encoded, tokens["attention_mask"].cpu(), strict=True):
-            self.features[sentence] = row if self.keeps_padding else row[F.pad(mask, (0, len(row) - len(mask))).bool()]
+        rows = zip(encoded, tokens["attention_mask"].cpu(), strict=True)
+        kept = [row if self.keeps_padding else row[F.pad(mask, (0, len(row) - len(mask))).bool()] for row, mask in rows]
+        return dict(zip(texts, kept, strict=True))
 
 
 def token_counter(tokenizer: str) -> Callable[[str], int]:

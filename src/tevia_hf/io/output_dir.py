@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from uuid import uuid4
 
 MARKER = ".tevia-output"
 
@@ -33,6 +34,14 @@ def claim_output_dir(
         delete_output(folder, inputs)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MARKER).touch()
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Writes a file that others see whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{uuid4().hex}")
+    part.write_bytes(content.encode() if isinstance(content, str) else content)
+    part.replace(path)
 
 
 def delete_output(folder: Path, inputs: Iterable[str | os.PathLike | None]) -> None:

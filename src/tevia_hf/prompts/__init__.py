@@ -6,7 +6,16 @@ A sentence drawn from a mask carries part of the answer: a score with it needs o
 
 from tevia_hf.prompts.grammars import BRAIN, BREAST, GRAMMARS, NUCLEI, QATA, Grammar, grammar_of
 from tevia_hf.prompts.lungs import REGIONS, SIDES, Area, Side, qata_sentence
-from tevia_hf.prompts.rewriting import contradict_sentence, drop_claims, flip_sentence, flip_with_mask, follow_mask
+from tevia_hf.prompts.paraphrasing import paraphrase, read_paraphrase, words_of_paraphrases
+from tevia_hf.prompts.rewriting import drop_claims, flip_sentence, flip_with_mask, follow_mask
+from tevia_hf.prompts.specifying import (
+    contradict_sentence,
+    denies_lesion,
+    deny_lesion,
+    overspecify,
+    stated_facts,
+    underspecify,
+)
 
 __all__ = [
     "BRAIN",
@@ -20,10 +29,18 @@ __all__ = [
     "Grammar",
     "Side",
     "contradict_sentence",
+    "denies_lesion",
+    "deny_lesion",
     "drop_claims",
     "flip_sentence",
     "flip_with_mask",
     "follow_mask",
     "grammar_of",
+    "overspecify",
+    "paraphrase",
     "qata_sentence",
+    "read_paraphrase",
+    "stated_facts",
+    "underspecify",
+    "words_of_paraphrases",
 ]

@@ -16,7 +16,7 @@ OVAL_ABOVE = 1.4  # elongation
 SPARSE_BELOW = 0.15  # share of the picture covered by nuclei
 DENSER_BY = 1.15  # how far the nuclei of a part must lie above their mean to be named
 _LUNG = r"(?:(?:all|upper|middle|lower)(?: (?:upper|middle|lower))*) (?:left|right) lung"
-_PART = "upper left|upper right|lower left|lower right|upper|lower|left|right"
+PARTS = ("upper left", "upper right", "lower left", "lower right", "upper", "lower", "left", "right")
 
 
 class Field(NamedTuple):
@@ -77,7 +77,7 @@ FIELDS: dict[str, Field] = {
     "shape": Field(shape, "(?:irregular|triangular|rectangular|oval|round)"),
     "place": Field(places, PLACE_LIST),
     "density": Field(
-        density, rf"(?:are (?:sparsely|evenly|irregularly) distributed|density in the (?:{_PART}) is high)"
+        density, rf"(?:are (?:sparsely|evenly|irregularly) distributed|density in the (?:{'|'.join(PARTS)}) is high)"
     ),
     "percent": Field(lambda lesions: f"{100 * lesions.mask.mean():.1f}", r"\d+\.\d"),
 }

@@ -10,10 +10,11 @@ import numpy as np
 
 from tevia_hf.prompts.fields import FIELDS
 from tevia_hf.prompts.lesions import Lesions
-from tevia_hf.prompts.words import like
+from tevia_hf.prompts.words import like, number_word
 
 FINDING = "finding"
-_FINDING_PATTERN = r"[\w-]+?(?: [\w-]+?)*?"
+_NO_DENIAL = r"(?!(?:no|not|without)(?![\w-]))"  # "no tumor" is no class of tumor
+FINDING_PATTERN = rf"{_NO_DENIAL}[\w-]+?(?: {_NO_DENIAL}[\w-]+?)*?"
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Grammar:
         if text == self.empty.lower().rstrip("."):
             return {}
         match = self._pattern.fullmatch(text)
-        return {name: _plain(value or "") for name, value in match.groupdict().items()} if match else None
+        return {name: _plain(name, value or "") for name, value in match.groupdict().items()} if match else None
 
     def disagreements(
         self, sentence: str, mask: np.ndarray, patient_sides: bool = False
@@ -105,10 +106,12 @@ class Grammar:
 def _group(name: str, is_repeated: bool) -> str:
     if not name or is_repeated:
         return f"(?P={name})" if name else ""
-    return f"(?P<{FINDING}>{_FINDING_PATTERN})?" if name == FINDING else f"(?P<{name}>{FIELDS[name].pattern})"
+    return f"(?P<{FINDING}>{FINDING_PATTERN})?" if name == FINDING else f"(?P<{name}>{FIELDS[name].pattern})"
 
 
-def _plain(value: str) -> str:
+def _plain(name: str, value: str) -> str:
+    if name == "count_word" and value.isdecimal():
+        return number_word(int(value))
     return value.replace("upper middle lower", "all")  # two ways to name the whole lung in QaTa
 
 

@@ -1,4 +1,4 @@
-"""Sentences that follow what is done to a picture, or that say what it is not."""
+"""Texts that follow what is done to an image."""
 
 import re
 from collections.abc import Iterable
@@ -23,39 +23,27 @@ _CLAIM = re.compile(
     rf"\b(?:{_TWO_CLAUSES.pattern}|{_SEVERAL_PLACES.pattern}|{_SEVERAL_REGIONS.pattern}|{'|'.join(_MIRRORED_WORDS)})\b",
     re.IGNORECASE,
 )
-_NEGATION = re.compile(r"\b(?:no|not|none|without|normal|healthy|absent|negative)\b", re.IGNORECASE)
 _A_NUMBER = r"\d+(?! ?(?:mm|cm|%|percent|o'clock)|[.,]\d)"
-_COUNT_WORDS = {*NUMBERS[1:], "single", "several", "multiple", "many", "few", "both", "pair", _A_NUMBER}
+COUNT_WORDS = {*NUMBERS[1:], "single", "several", "multiple", "many", "few", "both", "pair", _A_NUMBER}
 _MEASURED_WORDS = {  # of a template of one's own, whose sentences are free text here
     "size": {"small", "medium", "large"},
     "shape": {"irregular", "triangular", "rectangular", "oval", "round"},
     "density": {"sparsely", "evenly", "irregularly", "density"},
     "percent": {r"\d+\.\d ?(?:%|percent)"},
 }
-_PLACE_WORDS = {*_MIRRORED_WORDS, "middle", "center", "central", "all", "both", "bilateral", "unilateral"}
+PLACE_WORDS = {*_MIRRORED_WORDS, "middle", "center", "central", "all", "both", "bilateral", "unilateral"}
 
 
 def flip_sentence(text: str, axis: Axis = "horizontal") -> str:
     """The sentence that is true of the picture mirrored left to right, or with "vertical" top to bottom.
 
     Whole words "left" and "right" ("upper" and "lower", "top" and "bottom", "superior" and "inferior") change places,
-    their case kept. Lists keep their order: in "<regions> left lung and <regions> right lung" the regions change places
+    their case kept; so do abbreviations ("LUL" and "RUL", "lt." and "rt.", "L lung" and "R lung").
+    Lists keep their order: in "<regions> left lung and <regions> right lung" the regions change places
     instead, "middle lower" becomes "upper middle", and several places stay in reading order.
     Applied twice it gives the original, unless that named its places out of order.
     """
     return _CLAIM.sub(lambda match: _mirrored(match[0], axis), text)
-
-
-def contradict_sentence(text: str) -> str:
-    """A sentence that says the opposite about whether there is a lesion at all.
-
-    A sentence of one of the grammars becomes that grammar's sentence of an empty mask, free text a plain "There is no
-    lesion in this image."; text that denies a lesion, in its first clause, becomes one that claims it.
-    """
-    if _NEGATION.search(re.split(r"[,;.]", text.strip())[0]):
-        return "There is a lesion in this image."
-    grammar = grammar_of(text)
-    return grammar.empty if grammar else "There is no lesion in this image."
 
 
 def follow_mask(text: str, before: np.ndarray, after: np.ndarray, patient_sides: bool = False) -> str:
@@ -124,8 +112,8 @@ def _rewritten(text: str, grammar: Grammar, before: dict[str, str], after: dict[
 def _outdated_words(before: Lesions, after: Lesions) -> set[str]:
     """Words of free text that may no longer be true."""
     if not (before.count and after.count):
-        return _COUNT_WORDS | _PLACE_WORDS if before.count != after.count else set()
+        return COUNT_WORDS | PLACE_WORDS if before.count != after.count else set()
     changed = {name for name in FIELDS if FIELDS[name].value(before) != FIELDS[name].value(after)}
-    found = _COUNT_WORDS if before.count != after.count else set()
-    found = found | (_PLACE_WORDS if changed & {"lungs", "place"} else set())
+    found = COUNT_WORDS if before.count != after.count else set()
+    found = found | (PLACE_WORDS if changed & {"lungs", "place"} else set())
     return found.union(*(words for name, words in _MEASURED_WORDS.items() if name in changed))

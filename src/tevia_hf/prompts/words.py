@@ -4,10 +4,14 @@ import re
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 MIRRORED = {
-    "horizontal": {"left": "right", "right": "left"},
+    "horizontal": {
+        **{"left": "right", "right": "left", "lt": "rt", "rt": "lt", "l lung": "r lung", "r lung": "l lung"},
+        **{"lul": "rul", "rul": "lul", "lml": "rml", "rml": "lml", "lll": "rll", "rll": "lll"},
+    },
     "vertical": {
         **{"upper": "lower", "lower": "upper", "top": "bottom", "bottom": "top"},
         **{"superior": "inferior", "inferior": "superior"},
+        **{"lul": "lll", "lll": "lul", "rul": "rll", "rll": "rul"},
     },
 }
 PLACES = ("upper left", "upper", "upper right", "left", "center", "right", "lower left", "lower", "lower right")

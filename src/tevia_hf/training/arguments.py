@@ -15,6 +15,7 @@ from ..configuration_tevia import TeViAConfig
 from ..data.splits import parse_fractions
 from ..image_processing_tevia import TeViAImageProcessorKwargs
 from ..io import parse_window
+from ..io.output_dir import write_whole
 from ..io.yaml_file import read_yaml
 from ..loss_tevia import LOSSES
 from ..metrics import METRICS
@@ -81,8 +82,9 @@ class DataArguments:
     data_dir: str | None = field(default=None, metadata={"help": "Folder of the data set."})
     train_split: str = "train"
     eval_split: str = "val"
-    max_train_samples: int | None = field(default=None, metadata={"help": "Train on so many, drawn by `seed`."})
-    max_eval_samples: int | None = field(default=None, metadata={"help": "Validate on so many, drawn by `seed`."})
+    max_train_samples: int | None = field(default=None, metadata={"help": "Train on so many of them."})
+    max_eval_samples: int | None = field(default=None, metadata={"help": "Validate on so many of them."})
+    sample_seed: int | None = field(default=None, metadata={"help": "Draws these samples; default: `seed`."})
     sentences: str | None = field(
         default=None, metadata={"help": "Table (Image, Description) to read in place of the set's own sentences."}
     )
@@ -99,6 +101,9 @@ class DataArguments:
     rotation_probability: float = field(default=0.0, metadata={"help": "Share of rotations by up to 15 degrees."})
     intensity_probability: float = field(default=0.0, metadata={"help": "Share of gammas of 0.7 to 1.5."})
     noise_probability: float = field(default=0.0, metadata={"help": "Share of pictures with noise."})
+    paraphrase_probability: float = field(
+        default=0.0, metadata={"help": "Share of texts in a grammar that are written in other words."}
+    )
     patient_sides: bool = field(
         default=False, metadata={"help": "'Left' in the sentences is the patient's, not the picture's."}
     )
@@ -135,6 +140,9 @@ class TeViATrainingArguments(TrainingArguments):
     layerwise_learning_rate_decay: float = field(
         default=1.0, metadata={"help": "Factor on the vision model's rate from one layer to the one below it."}
     )
+    weight_average_decay: float = field(
+        default=0.0, metadata={"help": "Evaluate and save the moving average of the weights, of this decay; 0: none."}
+    )
     freeze_backbone: bool = field(default=False, metadata={"help": "Leave the vision model's weights as they are."})
     prototype_warmup_epochs: int = field(
         default=1,
@@ -165,6 +173,8 @@ class TeViATrainingArguments(TrainingArguments):
                 f"`layerwise_learning_rate_decay` is a factor above 0 and up to 1, got "
                 f"{self.layerwise_learning_rate_decay}: e.g. 0.75."
             )
+        if not 0 <= self.weight_average_decay < 1:
+            raise ValueError(f"`weight_average_decay` is a share below 1, got {self.weight_average_decay}: e.g. 0.98.")
         self.check_best_metric()
         if self.dataloader_persistent_workers:
             raise ValueError("`dataloader_persistent_workers` would repeat one epoch's augmentation: leave it out.")
@@ -208,8 +218,7 @@ class Recipe:
     def save(self, folder: Path) -> None:
         """Writes `recipe.yaml`, from which the run can be repeated, without tokens and words on an earlier run."""
         said = {name: value for name, value in self.said.items() if name not in OF_ONE_RUN}
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "recipe.yaml").write_text(yaml.safe_dump(said, sort_keys=False), encoding="utf-8")
+        write_whole(folder / "recipe.yaml", yaml.safe_dump(said, sort_keys=False))
 
 
 class RecipeParser(HfArgumentParser):
@@ -224,10 +233,14 @@ def parse_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
     Raises `ValueError` for a missing file, a file that is no mapping, or fields that do not exist or go together.
     """
+    return parse_fields(read_yaml(Path(recipe)), overrides, str(recipe))
+
+
+def parse_fields(values: dict, overrides: Sequence[str] = (), source: str = "The recipe") -> Recipe:
+    """The recipe of these fields, as `parse_recipe` reads them from a file; `source` names them in errors."""
     parser = RecipeParser([ModelArguments, DataArguments, TeViATrainingArguments])  # type: ignore[list-item]  # data classes
-    values = read_yaml(Path(recipe))
     defaults = vars(parser.parse_args([]))
-    check_names(values, defaults, f"{recipe} has fields that no recipe has")
+    check_names(values, defaults, f"{source} has fields that no recipe has")
     # YAML reads a bare `no`, as in `save_strategy: no`, as False.
     values = {k: "no" if v is False and isinstance(defaults[k], str) else v for k, v in values.items()}
     parser.set_defaults(**values)

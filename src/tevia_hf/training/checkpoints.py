@@ -9,11 +9,17 @@ def last_complete_checkpoint(folder: Path) -> str:
 
     Raises `ValueError` where there is none.
     """
-    # The trainer's state is the last file of a checkpoint to be written.
-    complete = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json") if is_json(path)]
+    complete = complete_checkpoints(folder)
     if not complete:
         raise ValueError(f"{folder} holds no complete checkpoint to resume from: leave `resume` out to start anew.")
-    return str(max(complete, key=lambda path: int(path.name.rpartition("-")[2])))
+    return str(complete[max(complete)])
+
+
+def complete_checkpoints(folder: Path) -> dict[int, Path]:
+    """Step -> checkpoint, of those that were written to their end."""
+    # The trainer's state is the last file of a checkpoint to be written.
+    paths = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json") if is_json(path)]
+    return {int(path.name.rpartition("-")[2]): path for path in paths}
 
 
 def is_json(path: Path) -> bool:

@@ -6,6 +6,8 @@ import torch
 import torch.distributed
 from transformers import Trainer, TrainerCallback
 
+PARTS_OF_LOSS = ("segmentation_loss", "auxiliary_loss", "alignment_loss")
+
 
 class TrainingObserver(TrainerCallback):
     """Base of callbacks that see the model's outputs in training mode, by a forward hook while a run lasts.
@@ -33,13 +35,14 @@ class TrainingObserver(TrainerCallback):
 
 
 class LossLoggingCallback(TrainingObserver):
-    """Adds `segmentation_loss` and `alignment_loss` of the training steps to every record of the log that has `loss`.
+    """Adds the parts of the training steps' loss to every record of the log that has `loss`.
 
-    Both are averaged as the Trainer averages `loss`: over the forward passes of a step and all ranks, then over the
-    steps since the last record; so `loss` is `segmentation_loss` plus the config's weight times `alignment_loss`. A
-    model without text has no `alignment_loss`; steps whose loss is not the model's own add nothing.
+    They are `segmentation_loss`, `auxiliary_loss` and `alignment_loss`, averaged as the Trainer averages `loss`: over
+    the forward passes of a step and all ranks, then over the steps since the last record; so `loss` is
+    `segmentation_loss` plus the config's weights times the others. A model without text has no `alignment_loss`, one
+    without auxiliary heads no `auxiliary_loss`; steps whose loss is not the model's own add nothing.
 
-    `LossLoggingCallback.add_to(trainer)` puts it before the reporters, so that TensorBoard, trackio or W&B get both;
+    `LossLoggingCallback.add_to(trainer)` puts it before the reporters, so that TensorBoard, trackio or W&B get them;
     given as one of `Trainer(callbacks=...)` it runs after them, and serves the console and `log_history` alone.
     """
 
@@ -52,7 +55,7 @@ class LossLoggingCallback(TrainingObserver):
         trainer.callback_handler.callbacks.insert(0, cls())
 
     def reset_step(self) -> None:
-        self.step: dict[str, list[torch.Tensor]] = {"segmentation_loss": [], "alignment_loss": []}
+        self.step: dict[str, list[torch.Tensor]] = {name: [] for name in PARTS_OF_LOSS}
 
     def reset_window(self) -> None:
         """Sums of the steps' means and, behind them, of how many there were, by loss."""

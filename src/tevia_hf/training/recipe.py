@@ -82,15 +82,16 @@ def prototypes_act(model: TeViAForSegmentation) -> bool:
 
 
 def write_splits(folder: Path, **datasets: AnyDataset | None) -> None:
-    """Which examples were in which part of the run; nothing where the training examples are not known beforehand."""
-    known = {part: dataset for part, dataset in datasets.items() if isinstance(dataset, Dataset)}
-    if "train" in known:
+    """Which examples were in which part of the run; nothing where those of a part are not known beforehand."""
+    given = {part: dataset for part, dataset in datasets.items() if dataset is not None}
+    known = {part: dataset for part, dataset in given.items() if isinstance(dataset, Dataset)}
+    if known.keys() == given.keys():
         # Patients' names may stand in it: the Trainer leaves files that begin with _ out of its uploads.
         split_table(**known).to_csv(folder / SPLITS_FILE, index=False)
 
 
 def build_augmentation(arguments: DataArguments, seed: int) -> TextAwareAugmentation:
-    names = ("flip", "vertical_flip", "zoom", "rotation", "intensity", "noise")
+    names = ("flip", "vertical_flip", "zoom", "rotation", "intensity", "noise", "paraphrase")
     probabilities = {f"{name}_probability": getattr(arguments, f"{name}_probability") for name in names}
     return TextAwareAugmentation(**probabilities, patient_sides=arguments.patient_sides, seed=seed)
 
@@ -156,7 +157,8 @@ def prepare_datasets(
             "There is a `train_dataset` but no `eval_dataset`: give one too, or train without validation by "
             "`--eval_strategy no --load_best_model_at_end false`."
         )
-    data, seed = recipe.data, recipe.training.seed
+    data = recipe.data
+    seed = recipe.training.seed if data.sample_seed is None else data.sample_seed
     train_dataset = checked(train_dataset, uses_text, data.max_train_samples, seed, processor)
     if eval_dataset is not None:
         eval_dataset = checked(eval_dataset, uses_text, data.max_eval_samples, seed, processor)

@@ -1,6 +1,8 @@
 """A stock `transformers.Trainer` with TeViA's collator, callbacks, optimizer and metrics."""
 
+import warnings
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 import torch
@@ -14,15 +16,17 @@ from ..data.features import undecoded
 from ..data.ready import AnyDataset, ready_dataset
 from ..inference.text_features import TextFeatureCache
 from ..metrics import segmentation_metrics
-from ..prompts import flip_sentence
+from ..prompts import flip_sentence, words_of_paraphrases
 from .adapters import unwrapped
 from .arguments import TeViATrainingArguments
+from .averaging import WeightAveragingCallback
 from .callbacks import (
     AugmentationEpochCallback,
     MomentumPrototypeCallback,
     PrototypeAwareEarlyStopping,
     PrototypeAwareSelection,
 )
+from .deep_supervision import DeepSupervisionCallback
 from .observing import LossLoggingCallback
 from .optimization import build_optimizer
 
@@ -38,7 +42,7 @@ def build_trainer(
 ) -> Trainer:
     """A stock `Trainer` for TeViA: features cached per text, prototypes kept, both losses and Dice definitions logged.
 
-    See `text_feature_cache` for when nothing is cached.
+    See `text_feature_cache` for when nothing is cached. The processor takes down the words of the training texts.
 
     Args:
         model: with adapters, by `add_lora` or `peft.get_peft_model`, or without.
@@ -49,6 +53,7 @@ def build_trainer(
     """
     # The same numbers in another order in memory: depthwise convolutions run about 1.6 times as fast on CPUs.
     model.to(memory_format=torch.channels_last)  # type: ignore[call-arg]  # transformers hides torch's signature
+    unwrapped(model).add_auxiliary_heads()
     if args.freeze_backbone:
         model.freeze_backbone()
     train_dataset = ready_dataset(train_dataset, model.config.use_text)
@@ -56,6 +61,8 @@ def build_trainer(
     let_ranks_read(args.accelerator_config)
     is_varied = augmentation is not None or isinstance(train_dataset, IterableDataset)
     texts = text_feature_cache(model, processor, args, is_varied)
+    if model.config.use_text:
+        record_known_words(processor, train_dataset, augmentation)
     if texts is not None:
         texts.fill(all_sentences(train_dataset, eval_dataset))
     trainer = Trainer(
@@ -67,7 +74,12 @@ def build_trainer(
         processing_class=processor,
         compute_metrics=compute_metrics,
         preprocess_logits_for_metrics=labels_from_logits,
-        callbacks=[*training_callbacks(args, augmentation), *callbacks],
+        callbacks=[
+            DeepSupervisionCallback(),
+            *training_callbacks(args, augmentation),
+            *callbacks,
+            WeightAveragingCallback(args.weight_average_decay),
+        ],
         optimizers=(build_optimizer(model, args), None),
     )
     LossLoggingCallback.add_to(trainer)
@@ -100,7 +112,29 @@ def text_feature_cache(
     is_met_in_workers = is_varied and args.dataloader_num_workers > 0 and args.device.type != "cpu"
     if not model.config.use_text or is_met_in_workers or unwrapped(model).model.text_encoder.learns:
         return None
-    return TextFeatureCache(model, processor)
+    silent = copy(processor)
+    silent.known_words = None  # the training's own texts are not warned of
+    return TextFeatureCache(model, silent)
+
+
+def record_known_words(
+    processor: TeViAProcessor, dataset: AnyDataset, augmentation: TextAwareAugmentation | None
+) -> None:
+    """Lets the processor warn of texts unlike those of the training; of a stream's texts nothing is known."""
+    if not isinstance(dataset, Dataset):
+        processor.known_words = None
+        return
+    texts = [text for text in dataset["text"] if text]
+    paraphrased = set(texts) if augmentation is not None and augmentation.paraphrase_probability else ()
+    words = set[str]().union(*map(words_of_paraphrases, paraphrased))
+    if paraphrased and not words:
+        warnings.warn(
+            "`paraphrase_probability` changes nothing: no training text is in a grammar of `GRAMMARS`. Set it to 0, or "
+            "write the texts with `tevia prompts`.",
+            UserWarning,
+            stacklevel=3,
+        )
+    processor.record_words([*texts, *map(flip_sentence, texts)], words)
 
 
 def training_callbacks(

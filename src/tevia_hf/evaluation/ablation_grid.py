@@ -1,0 +1,222 @@
+"""The grid of an ablation: which runs there are, the recipe of each, and how all of them are evaluated."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from ..data.features import raise_problems
+from ..io.yaml_file import read_yaml
+from ..training.arguments import (
+    OF_ONE_RUN,
+    READY,
+    DataArguments,
+    Recipe,
+    as_mapping,
+    check_names,
+    parse_fields,
+    parse_recipe,
+)
+from .evaluate import run_evaluation
+from .text_conditions import conditions_for
+
+GRID_FIELDS = ("seeds", "baseline", "runs", "evaluation")
+OF_THE_GRID = ("output_dir", "seed", *OF_ONE_RUN)  # recipe fields that no run sets for itself
+MERGED = ("config", "image_processor")  # mappings of which a run changes single fields
+OF_THE_DATA = ("dataset", "data_dir", "sentences", "group_split", "split_seed", "window")
+OF_THE_EVALUATION = {
+    name: parameter.default
+    for name, parameter in signature(run_evaluation).parameters.items()
+    if parameter.default is not parameter.empty and name not in ("output_dir", "overwrite", *OF_THE_DATA)
+}
+RUNS_EXAMPLE = "`runs` is a mapping of names to the recipe fields that each run changes, e.g. {text: {}}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of a grid: the fields of its recipe, and the folder that it writes."""
+
+    name: str
+    seed: int
+    folder: Path
+    recipe: dict[str, Any]
+
+    @property
+    def recipe_file(self) -> Path:
+        return self.folder.with_name(f"{self.folder.name}.yaml")
+
+    @property
+    def log(self) -> Path:
+        return self.folder.with_name(f"{self.folder.name}.log")
+
+    def __str__(self) -> str:
+        return f"{self.name}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a grid asks for.
+
+    Args:
+        runs: in the grid's order, the seeds of a run one after another.
+        against: run -> the one that it is compared with.
+        evaluation: what `run_evaluation` is given for every run, as YAML and JSON hold it.
+        use_cpu: whether the recipe leaves GPUs alone.
+    """
+
+    output_dir: Path
+    runs: list[Run]
+    against: dict[str, str | None]
+    evaluation: dict[str, Any]
+    use_cpu: bool
+
+
+def read_plan(
+    recipe: str | Path, grid: str | Path, output_dir: str | Path | None = None, overrides: Sequence[str] = ()
+) -> Plan:
+    """The runs of a grid file, each with a recipe that was parsed.
+
+    Args: as of `run_ablation`.
+
+    Raises `ValueError` for fields that do not exist, runs that cannot be trained so, and folders that hold the run of
+    another recipe.
+    """
+    values = read_yaml(Path(grid))
+    check_names(values, GRID_FIELDS, f"{grid} has fields that no grid has")
+    base = parse_recipe(recipe, overrides)
+    if base.data.dataset == READY:
+        raise ValueError("The runs of a grid load their own data: name a `dataset` in the recipe.")
+    check_run_options(base)
+    changes = read_changes(values.get("runs"))
+    against = read_comparisons(changes, values.get("baseline"))
+    folder = Path(output_dir or f"{base.training.output_dir}-ablation")
+    seeds = read_seeds(values.get("seeds"), base.training.seed)
+    runs = [run for name, fields in changes.items() for run in runs_of(name, fields, base, seeds, folder)]
+    check_folders(runs)
+    return Plan(folder, runs, against, read_evaluation(values.get("evaluation"), base.data), base.training.use_cpu)
+
+
+def check_run_options(base: Recipe) -> None:
+    """Raises `ValueError` for options that would end or begin runs otherwise than the grid does."""
+    if base.training.overwrite or base.training.resume:
+        raise ValueError("A grid resumes by itself; to train runs anew, delete their folders. Leave the option out.")
+    if base.training.enable_jit_checkpoint:
+        raise ValueError(
+            "`enable_jit_checkpoint` ends a training early as if it were finished: leave it out, as a grid resumes "
+            "from the last checkpoint."
+        )
+
+
+def read_changes(runs: Any) -> dict[str, dict[str, Any]]:
+    """Run -> the fields that it changes. Raises `ValueError` for names that would share a folder."""
+    if not isinstance(runs, dict) or not runs or not all(isinstance(name, str) for name in runs):
+        raise ValueError(f"{RUNS_EXAMPLE}; put names that are numbers in quotes.")
+    folders: dict[str, str] = {}
+    for name, fields in runs.items():
+        if not isinstance(fields, dict | None):
+            raise ValueError(f"The run '{name}' is {fields!r}, but {RUNS_EXAMPLE}.")
+        if not (safe := safe_name(name).lower()):
+            raise ValueError(f"The run '{name}' has no letter or digit to name its folder by: rename it.")
+        if safe in folders:
+            raise ValueError(f"The runs '{folders[safe]}' and '{name}' would share the folder {safe}: rename one.")
+        folders[safe] = name
+    return {name: dict(fields or {}) for name, fields in runs.items()}
+
+
+def safe_name(name: str) -> str:
+    """The name as a folder's, of letters, digits, _ and - alone."""
+    return re.sub(r"[^\w-]+", "-", name).strip("-")
+
+
+def read_comparisons(changes: dict[str, dict[str, Any]], baseline: Any) -> dict[str, str | None]:
+    """Run -> the run that it is compared with; takes `against` out of the changes."""
+    asked = {name: fields.pop("against", None if name == baseline else baseline) for name, fields in changes.items()}
+    check_names([baseline] if baseline is not None else [], changes, "`baseline` names a run that the grid lacks")
+    for name, other in asked.items():
+        check_names([other] if other is not None else [], changes, f"`against` of '{name}' names no run of the grid")
+        if other == name:
+            raise ValueError(f"The run '{name}' is compared with itself: name another one by `against`.")
+    return asked
+
+
+def read_seeds(seeds: Any, default: int) -> list[int]:
+    found = [default] if seeds is None else seeds
+    if not isinstance(found, list) or not found or any(type(seed) is not int or seed < 0 for seed in found):
+        raise ValueError(f"`seeds` is {seeds!r}: give a list of whole numbers from 0 on, e.g. [0, 1, 2].")
+    if len(set(found)) < len(found):
+        raise ValueError(f"`seeds` is {seeds!r}: give each seed once.")
+    return found
+
+
+def runs_of(name: str, changes: dict[str, Any], base: Recipe, seeds: list[int], output_dir: Path) -> list[Run]:
+    """A run a seed. The samples of the data are those of the base recipe's seed, so that all runs share them."""
+    if taken := [field for field in changes if field in OF_THE_GRID]:
+        raise ValueError(f"The run '{name}' sets {', '.join(taken)}, which the grid does: leave it out there.")
+    base_seed = base.training.seed if base.data.sample_seed is None else base.data.sample_seed
+    fields = merged({**base.said, "sample_seed": base_seed}, changes)
+    found = []
+    for seed in seeds:
+        folder = output_dir / safe_name(name) / f"seed-{seed}"
+        values = {**fields, "output_dir": str(folder), "seed": seed}
+        recipe = parse_fields(values, source=f"The run '{name}'").said
+        found.append(Run(name, seed, folder, {key: recipe[key] for key in recipe if key not in OF_ONE_RUN}))
+    return found
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The base with the changes over it; of `MERGED` single fields are changed, and {} takes those of the base back."""
+    mappings = {name: as_mapping(base.get(name)) | as_mapping(changes[name]) for name in MERGED if changes.get(name)}
+    return {**base, **changes, **mappings}
+
+
+def read_evaluation(given: Any, data: DataArguments) -> dict[str, Any]:
+    """The arguments of `run_evaluation`; the data are the recipe's unless another set is named.
+
+    Raises `ValueError` for fields that do not exist, or whose values cannot be right.
+    """
+    given = as_mapping(given)
+    check_names(given, [*OF_THE_EVALUATION, *OF_THE_DATA], "`evaluation` has fields that do not exist")
+    defaults = DataArguments() if "dataset" in given else data
+    found = {**OF_THE_EVALUATION, **{name: getattr(defaults, name) for name in OF_THE_DATA}, **given}
+    for name, default in OF_THE_EVALUATION.items():
+        kinds = (float, int) if isinstance(default, float) else type(default)
+        if default is not None and name != "text_modes" and not isinstance(found[name], kinds):
+            raise ValueError(f"`{name}` of `evaluation` is {found[name]!r}: give a value such as {default!r}.")
+    modes = found["text_modes"]
+    found["text_modes"] = modes.split(",") if isinstance(modes, str) else list(modes)
+    conditions_for(found["text_modes"], uses_text=True)
+    return found
+
+
+def source_options(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """What of an evaluation's arguments `load_segmentation_dataset` takes beside name, folder and split."""
+    return DataArguments(**{name: evaluation[name] for name in OF_THE_DATA}).source_options()
+
+
+def check_folders(runs: Sequence[Run]) -> None:
+    """Raises `ValueError` where a folder holds the run of another recipe, with what differs."""
+    problems = [f"{run.folder}: {difference}" for run in runs for difference in recipe_differences(run)]
+    raise_problems(
+        "Runs of another recipe than the grid's",
+        problems,
+        "Delete these folders to train them anew, take the change back, or name another output folder.",
+    )
+
+
+def recipe_differences(run: Run) -> list[str]:
+    """The fields in which the recipe that a run's folder holds differs from the grid's; none without one."""
+    path = run.folder / "recipe.yaml"
+    if not path.is_file():
+        return []
+    held = read_yaml(path)
+    names = sorted({*held, *run.recipe} - {"output_dir"})  # the same folder, whatever it is called from here
+    shown = [
+        {name: repr(fields[name]) if name in fields else "left out" for name in names} for fields in (held, run.recipe)
+    ]
+    return [
+        f"`{name}` is {shown[0][name]} there, {shown[1][name]} in the grid"
+        for name in names
+        if shown[0][name] != shown[1][name]
+    ]

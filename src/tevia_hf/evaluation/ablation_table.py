@@ -1,0 +1,213 @@
+"""The table of an ablation: scores over seeds, paired differences with their intervals, and how to repeat a row."""
+
+import io
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..data.features import raise_problems
+from ..intervals import paired_difference_of_seeds
+from ..io.output_dir import write_whole
+from ..visualization import difference_chart
+from .ablation_grid import Plan, Run
+from .text_conditions import NO_TEXT_BRANCH, OWN
+
+TRAINED = "ablation.json"  # in a run's folder once it is trained
+EVALUATED = "evaluation/arguments.json"  # once it is evaluated, with these arguments
+COLUMNS = ["run", "seed", "id", "group", "text_mode", "dice", "iou"]
+
+
+def read_scores(runs: Sequence[Run]) -> pd.DataFrame:
+    """A row an image, text condition, seed and run: `COLUMNS`, by the runs' order and the images'.
+
+    Raises `ValueError` where two runs were evaluated on different images.
+    """
+    tables = {}
+    for run in runs:
+        path = run.folder / "evaluation" / "evaluation.csv"
+        table = pd.read_csv(path, dtype={"id": str, "group": str}, keep_default_na=False)
+        tables[str(run)] = table.assign(run=run.name, seed=run.seed)
+    check_same_images(tables)
+    return pd.concat([table[COLUMNS] for table in tables.values()], ignore_index=True)
+
+
+def check_same_images(tables: Mapping[str, pd.DataFrame]) -> None:
+    first, *_ = tables
+    same = {name: images_of(table) for name, table in tables.items()}
+    problems = [
+        f"{name}: {len(found ^ same[first])} images are not those of '{first}', or have other masks"
+        for name, found in same.items()
+        if found != same[first]
+    ]
+    raise_problems(
+        "The runs were evaluated on different images",
+        problems,
+        "Give them the same `max_train_samples`, `max_eval_samples` and data, or leave `held_out` out.",
+    )
+
+
+def images_of(table: pd.DataFrame) -> set[tuple[str, str, int]]:
+    columns = ["id", "group", "true_pixels"]
+    return set(table[columns].itertuples(index=False, name=None))
+
+
+def ablation_table(runs: Sequence[Run], scores: pd.DataFrame, plan: Plan) -> pd.DataFrame:
+    """A row a run, those without a finished seed left out.
+
+    Columns: `run`; `dice` and `dice_pooled` with the images' own texts, means over the seeds, and `_spread`, the
+    standard deviation between seeds; `dice_shuffled`, `dice_none` and so on for the other text conditions; `against`,
+    `difference`, `low`, `high`: Dice against the run that it is compared with, over their common seeds, and the 95 %
+    interval over seeds and groups; `images`, `groups`, `seeds`; `steps` and `minutes` of training, means over the
+    seeds; `machine`, `command`.
+    """
+    rows = []
+    for name, other in plan.against.items():
+        seeds = [run for run in runs if run.name == name]
+        if seeds:
+            compared = comparison(scores, name, other) if other else {}
+            rows.append(scores_of(seeds) | compared | size_of(scores, name) | facts_of(seeds, plan.evaluation))
+    table = pd.DataFrame(rows)
+    last = [name for name in ("against", "difference", "low", "high") if name in table]
+    last += ["images", "groups", "seeds", "steps", "minutes", "machine", "command"]
+    return table[[name for name in table if name not in last] + last]
+
+
+def scores_of(runs: Sequence[Run]) -> dict[str, Any]:
+    """The scores of one run over its seeds, without the conditions that deny the lesions: their Dice is none."""
+    files = [read_json(run.folder / "evaluation" / "evaluation.json") for run in runs]
+    reports, denying = [file["scores"] for file in files], files[0].get("denying_conditions", [])
+    row: dict[str, Any] = {"run": runs[0].name}
+    own = own_mode(reports[0])
+    for key in ("dice", "dice_pooled"):
+        values = [report[own][key] for report in reports]
+        row |= {key: np.mean(values), f"{key}_spread": np.std(values, ddof=1) if len(values) > 1 else None}
+    others = [mode for mode in reports[0] if mode != own and mode not in denying]
+    return row | {f"dice_{mode}": np.mean([report[mode]["dice"] for report in reports]) for mode in others}
+
+
+def own_mode(modes: Any) -> str:
+    """The text condition in which a model gets the images' own texts, or has no text branch."""
+    return OWN if OWN in modes else NO_TEXT_BRANCH
+
+
+def comparison(scores: pd.DataFrame, name: str, other: str) -> dict[str, Any]:
+    """Difference to another run and its interval, over the seeds that both have; empty without one."""
+    ours, theirs = (dice_by_seed(scores[scores["run"] == run]) for run in (name, other))
+    seeds = sorted(set(ours.index) & set(theirs.index))
+    if not seeds:
+        return {"against": other}
+    groups = scores.drop_duplicates("id").set_index("id")["group"][ours.columns]
+    groups = [group or f"\n{image}" for image, group in groups.items()]  # unknown: an image is its own
+    found = paired_difference_of_seeds(ours.loc[seeds], theirs.loc[seeds, ours.columns], groups)
+    low, high = found.interval or (None, None)
+    return {"against": other, "difference": found.difference, "low": low, "high": high}
+
+
+def dice_by_seed(scores: pd.DataFrame) -> pd.DataFrame:
+    """(seeds, images) Dice with the images' own texts."""
+    if scores.empty:
+        return pd.DataFrame()
+    own = scores[scores["text_mode"] == own_mode(set(scores["text_mode"]))]
+    return own.pivot(index="seed", columns="id", values="dice")
+
+
+def size_of(scores: pd.DataFrame, name: str) -> dict[str, Any]:
+    rows = scores[scores["run"] == name]
+    images = rows.drop_duplicates("id")
+    groups = {group or f"\n{image}" for image, group in zip(images["id"], images["group"], strict=True)}
+    return {"images": len(images), "groups": len(groups), "seeds": " ".join(map(str, rows["seed"].unique()))}
+
+
+def facts_of(runs: Sequence[Run], evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """What a row took, and what repeats it."""
+    facts = [read_json(run.folder / TRAINED) for run in runs]
+    used = dict.fromkeys(f"{fact['machine']}, threads: {fact['threads']}" for fact in facts)
+    return {
+        "steps": round(float(np.mean([fact["steps"] for fact in facts]))),
+        "minutes": float(np.mean([fact["minutes"] for fact in facts])),
+        "machine": "; ".join(used),
+        "command": commands(runs, facts[0]["threads"], evaluation),
+    }
+
+
+def commands(runs: Sequence[Run], threads: int, evaluation: Mapping[str, Any]) -> str:
+    """The shell's words that train and evaluate all seeds of a run again, elsewhere."""
+    given = {name: value for name, value in evaluation.items() if value is not None and value is not False}
+    modes = {"text": ",".join(given.pop("text_modes") or [OWN])}
+    words = []
+    for name, value in {**given, **modes}.items():
+        value = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+        words.append(f"--{name.replace('_', '-')}" + ("" if value == "True" else f"={shlex.quote(value)}"))
+    folder, again = runs[0].folder.parent, f"again/{runs[0].folder.parent.name}/seed-$seed"
+    seeds = " ".join(str(run.seed) for run in runs)
+    train = f"tevia train {shlex.quote(str(folder))}/seed-$seed.yaml --output_dir {again}"
+    evaluate = f"tevia evaluate {again} {' '.join(words)} --output-dir {again}/evaluation"
+    return f"for seed in {seeds}; do OMP_NUM_THREADS={threads} {train} && {evaluate}; done"
+
+
+def ablation_text(table: pd.DataFrame) -> str:
+    """The table as Markdown, and below it what each row needs to be repeated."""
+    shown = [name for name in table if name.startswith("dice") and not name.endswith("_spread")]
+    compared = "difference" in table
+    header = ["run", *shown, *(["against", "difference", "95 %"] if compared else []), "images", "groups", "seeds"]
+    lines = [markdown_row([*header, "steps", "minutes"]), "|---" * (len(header) + 2) + "|"]
+    for row in table.to_dict("records"):
+        cells = [row["run"], *(with_spread(row, name) for name in shown)]
+        cells += [text(row["against"]), text(row["difference"], "+.3f"), interval(row)] if compared else []
+        cells += [*(str(row[name]) for name in ("images", "groups", "seeds", "steps")), f"{row['minutes']:.1f}"]
+        lines.append(markdown_row(cells))
+    lines += [
+        "\nDice, mean over images and seeds, `_pooled` over all pixels; ± is the standard deviation between seeds.",
+        "`difference` is of the Dice with an image's own text, paired by seed and image; its interval resamples seeds",
+        "and groups (patients) both, or with one common seed groups alone. Minutes are of one training.\n",
+        markdown_row(["run", "machine", "command"]),
+        "|---|---|---|",
+        *(markdown_row([row["run"], row["machine"], f"`{row['command']}`"]) for row in table.to_dict("records")),
+    ]
+    return "\n".join(lines)
+
+
+def markdown_row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def text(value: Any, form: str = "") -> str:
+    return "-" if value is None or pd.isna(value) else format(value, form)
+
+
+def with_spread(row: Mapping[str, Any], name: str) -> str:
+    spread = text(row.get(f"{name}_spread"), ".3f")
+    return text(row[name], ".3f") + ("" if spread == "-" else f" ± {spread}")
+
+
+def interval(row: Mapping[str, Any]) -> str:
+    return "-" if pd.isna(row["low"]) else f"[{row['low']:+.3f}, {row['high']:+.3f}]"
+
+
+def save_table(table: pd.DataFrame, scores: pd.DataFrame, folder: Path) -> None:
+    """Writes `per_image.csv`, `ablation.csv`, `ablation.md` and, where runs are compared, `ablation.png`."""
+    write_whole(folder / "per_image.csv", scores.to_csv(index=False))
+    write_whole(folder / "ablation.csv", table.to_csv(index=False))
+    write_whole(folder / "ablation.md", ablation_text(table) + "\n")
+    rows = table.dropna(subset="difference").to_dict("records") if "difference" in table else []
+    if rows:
+        values = {
+            f"{row['run']} - {row['against']}": (
+                row["difference"],
+                None if pd.isna(row["low"]) else (row["low"], row["high"]),
+            )
+            for row in rows
+        }
+        image = io.BytesIO()
+        chart = difference_chart(values, "Difference of Dice", "Dice, mean over images and seeds (95 % interval)")
+        chart.save(image, "PNG")
+        write_whole(folder / "ablation.png", image.getvalue())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,172 @@
+"""How far masks agree with the texts that the model was given, where these state something that a mask can answer to.
+
+Metrics compare a mask with the true one; these compare it with the text, whether that is true or not.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import compress
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..labels_tevia import IGNORE_INDEX, is_lesion
+from ..prompts import SIDES, denies_lesion, stated_facts
+from ..prompts.fields import FIELDS
+from ..prompts.lesions import Lesions
+
+MEASURED = ("count_word", "lungs", "place", "density")
+NOTHING = {"count_word": "no"}  # what a mask without lesions shows, and a text that denies them states
+
+
+class Agreement(NamedTuple):
+    """Of the images whose text states a field, the share of masks that agree with it.
+
+    Args:
+        images: whose text states it.
+        predicted: share of the model's masks.
+        reference: share of the true masks, the ceiling for a model that is right.
+    """
+
+    images: int
+    predicted: float
+    reference: float
+
+
+class Absence(NamedTuple):
+    """What is marked where the text says that nothing is there, or the true mask shows it.
+
+    Args:
+        images: with such a text or mask.
+        with_lesion: how many of them have a lesion in the true mask, which the text denies.
+        marked_pixels: share of the pixels that are marked all the same, mean over the images.
+        images_marked: share of the images with any such pixel.
+    """
+
+    images: int
+    with_lesion: int
+    marked_pixels: float
+    images_marked: float
+
+
+class TextScores(NamedTuple):
+    """The masks of one text condition against its texts.
+
+    Args:
+        agreement: "count", "side" (of the lungs), "region" (parts of the lungs, places or density) -> `Agreement`,
+            for fields that some text states.
+        absence: `None` where no text says that nothing is there.
+        healthy: of the images without any lesion in the true mask; `None` where there are none.
+        lesions: number of images with a lesion in the true mask.
+    """
+
+    agreement: dict[str, Agreement]
+    absence: Absence | None
+    healthy: Absence | None
+    lesions: int
+
+    @property
+    def denies_all_lesions(self) -> bool:
+        return self.absence is not None and 0 < self.lesions == self.absence.with_lesion
+
+    def as_dict(self) -> dict[str, Any]:
+        agreement = {field: found._asdict() for field, found in self.agreement.items()}
+        return {
+            "agreement": agreement,
+            "absence": self.absence and self.absence._asdict(),
+            "healthy": self.healthy and self.healthy._asdict(),
+        }
+
+
+def score_by_texts(
+    texts: Sequence[str], predictions: Sequence[np.ndarray], references: Sequence[np.ndarray]
+) -> TextScores:
+    """The scores of label maps (height, width) against their texts; left and right are the image's.
+
+    Pixels that the reference ignores count nowhere.
+    """
+    valid = [reference != IGNORE_INDEX for reference in references]
+    predictions = [np.where(counted, mask, 0) for mask, counted in zip(predictions, valid, strict=True)]
+    rows: dict[str, list[tuple[bool, bool]]] = {}
+    for text, *masks in zip(texts, predictions, references, strict=True):
+        predicted, reference = (agreeing_fields(text, mask) for mask in masks)
+        for field, agrees in predicted.items():
+            rows.setdefault(field, []).append((agrees, reference[field]))
+    agreement = {field: Agreement(len(found), *map(float, np.mean(found, axis=0))) for field, found in rows.items()}
+    lesions = [bool(is_lesion(reference).any()) for reference in references]
+    denied = [denies_lesion(text) for text in texts]
+    shares = [
+        float(is_lesion(mask).sum() / max(counted.sum(), 1)) for mask, counted in zip(predictions, valid, strict=True)
+    ]
+    healthy = absence_of([not has_lesion for has_lesion in lesions], shares, lesions)
+    return TextScores(agreement, absence_of(denied, shares, lesions), healthy, sum(lesions))
+
+
+def absence_of(denied: Sequence[bool], marked: Sequence[float], lesions: Sequence[bool]) -> Absence | None:
+    """Of the images of which a lesion is denied, by the share of pixels marked in each."""
+    if not any(denied):
+        return None
+    shares = list(compress(marked, denied))
+    with_lesion = sum(compress(lesions, denied))
+    return Absence(len(shares), with_lesion, float(np.mean(shares)), float(np.mean([share > 0 for share in shares])))
+
+
+def agreeing_fields(text: str, mask: np.ndarray) -> dict[str, bool]:
+    """Whether a mask shows what the text states, for each field it states; none for free text."""
+    facts = stated_facts(text)
+    if facts is None:
+        return {}
+    facts = facts or NOTHING
+    lesions = Lesions(mask)
+    names = [name for name in MEASURED if name in facts]
+    shown = {name: FIELDS[name].value(lesions) for name in names} if lesions.count else NOTHING
+    stated, seen = _fields(facts), _fields(shown)
+    return {field: seen.get(field) == value for field, value in stated.items()}
+
+
+def _fields(facts: Mapping[str, str]) -> dict[str, str]:
+    sides = [side for side in SIDES if side in facts.get("lungs", "").split()]
+    region = next((facts[name] for name in MEASURED[1:] if name in facts), "")
+    fields = {"count": facts.get("count_word", ""), "side": " and ".join(sides), "region": region}
+    return {field: value for field, value in fields.items() if value}
+
+
+def text_tables(scores: Mapping[str, TextScores]) -> list[str]:
+    """Markdown lines: what agrees with the texts, and what is marked where they deny a lesion."""
+    agreeing = [
+        f"| {name} | {field} | {found.images} | {found.predicted:.3f} | {found.reference:.3f} |"
+        for name, row in scores.items()
+        for field, found in row.agreement.items()
+    ]
+    marked = _marked_rows({name: row.absence for name, row in scores.items()})
+    healthy = _marked_rows({name: row.healthy for name, row in scores.items()})
+    return [*_table(_AGREEMENT, agreeing), *_table(_ABSENCE, marked), *_table(_HEALTHY, healthy)]
+
+
+def _marked_rows(found: Mapping[str, Absence | None]) -> list[str]:
+    return [
+        f"| {name} | {row.images} | {row.marked_pixels:.4f} | {row.images_marked:.3f} |"
+        for name, row in found.items()
+        if row
+    ]
+
+
+_AGREEMENT = (
+    "Agreement with the text: share of masks that show what it states.",
+    "| text | field | images | predicted mask | true mask |",
+    "|---|---|---|---|---|",
+)
+_ABSENCE = (
+    "Where the text says that nothing is there: share of pixels, and of images, that are marked all the same.",
+    "| text | images | pixels marked against the text | images with a predicted lesion |",
+    "|---|---|---|---|",
+)
+_HEALTHY = (
+    "Images without any lesion: share of pixels, and of images, that are marked all the same.",
+    "| text | images | false-positive pixels | images with a predicted lesion |",
+    "|---|---|---|---|",
+)
+
+
+def _table(head: tuple[str, str, str], rows: list[str]) -> list[str]:
+    title, *names = head
+    return ["", title, "", *names, *rows] if rows else []

@@ -1,0 +1,230 @@
+"""How people write what the grammars state: one table of wordings for training, and another for evaluation.
+
+A template joins facts (`{lungs}`, `{count_word}`, ...), which are those of the text, and free words (`{disease}`,
+`{lesion}`, ...), which are interchangeable. In a free word "opacity|opacities" the count decides. The two tables share
+no text but for its facts, so that a model is evaluated on templates that no training text came from.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from tevia_hf.prompts.fields import PARTS
+from tevia_hf.prompts.words import NUMBERS, PLACES
+
+
+class LungWording(NamedTuple):
+    """One way to name parts of the lungs, with the preposition they need.
+
+    Args:
+        whole: for all regions of `{side}`.
+        part: for some `{regions}` of `{side}`; `{s}` is the plural of more than one.
+        sides: what "left" and "right" are called, and "both" where two sides with the same regions are joined.
+        regions: what "upper", "middle" and "lower" are called.
+        codes: (side, region) -> an abbreviation, used where each named region has one.
+        between: joins two sides.
+    """
+
+    whole: str
+    part: str
+    sides: Mapping[str, str]
+    regions: Mapping[str, str]
+    codes: Mapping[tuple[str, str], str] = {}
+    between: str = " and "
+
+
+@dataclass(frozen=True, eq=False)
+class Wordings:
+    """Everything one table can write; the keys of `templates`, `empty` and `asides` are names of grammars.
+
+    Args:
+        templates: of a text with facts.
+        empty: whole texts that say that nothing is there.
+        asides: sentences that say nothing of the image, before or after.
+        free_words: name -> interchangeable words.
+        values: fact -> its value -> ways to write it; other values are written as they are.
+        lungs: ways to write the fact `lungs`.
+        place: how one of several places is written.
+    """
+
+    templates: Mapping[str, Sequence[str]]
+    empty: Mapping[str, Sequence[str]]
+    asides: Sequence[str]
+    free_words: Mapping[str, Sequence[str]]
+    values: Mapping[str, Mapping[str, Sequence[str]]]
+    lungs: Sequence[LungWording]
+    place: Mapping[str, str]
+
+
+_SIDES = {side: side for side in ("left", "right")}
+_OWN = {name: name for name in ("upper", "middle", "lower")}
+_MID = _OWN | {"middle": "mid"}
+_DIGITS = {word: (word, str(number)) for number, word in enumerate(NUMBERS)}
+_LOBES = {
+    **{("left", "upper"): "LUL", ("left", "lower"): "LLL", ("both", "lower"): "bibasal"},  # a left lung has two lobes
+    **{("right", region): f"R{region[0].upper()}L" for region in _OWN},
+}
+_TOP_BOTTOM = {
+    place: place.replace("upper", "top").replace("lower", "bottom").replace("center", "centre") for place in PLACES
+}
+
+TRAINING = Wordings(
+    templates={
+        "qata": (
+            "{laterality} {disease}, {count_word} {lesion}, {lungs}",
+            "There {is} {count_word} {lesion} {lungs}",
+            "{disease}: {count_word} {lesion} {lungs}",
+            "{count_word} {lesion} {lungs}, in keeping with {disease}",
+            "{laterality} {disease} with {count_word} {lesion} {lungs}",
+            "{lungs}: {count_word} {lesion}, {laterality} {disease}",
+            "{lungs}: there {is} {count_word} {lesion}",
+            "{count_word} {lesion}, {lungs}",
+        ),
+        "breast": (
+            "{count_word} {size} {shape} {finding} {mass} {place}",
+            "There {is} {count_word} {size} {finding} {mass} of {shape} shape {place}",
+            "Ultrasound of the breast with {count_word} {size} {shape} {finding} {mass} {place}",
+            "{place}, {count_word} {size} {shape} {finding} {mass}",
+            "Breast ultrasound, {count_word} {finding} {mass}, {size}, {shape}, {place}",
+        ),
+        "nuclei": ("{density}", "In this section {density}", "Histology: {density}"),
+        "brain": (
+            "Brain MRI with a {finding} {mass} {place}",
+            "There is a {finding} {mass} {place}",
+            "{place} of the image a {finding} {mass}",
+            "MRI: {finding} {mass} {place}",
+        ),
+    },
+    empty={
+        "qata": ("There is no pneumonia.", "Clear lungs.", "No opacity in either lung.", "Lungs without infection."),
+        "breast": ("There is no breast mass.", "No lesion on ultrasound.", "Normal breast tissue."),
+        "nuclei": ("No nuclei.", "A section without nuclei."),
+        "brain": ("There is no brain tumor.", "No mass on MRI.", "MRI without a lesion."),
+    },
+    asides=(
+        "Compared with the prior study, no change can be judged.",
+        "Single view.",
+        "Clinical correlation is advised.",
+        "Known patient.",
+    ),
+    free_words={
+        "disease": ("pulmonary infection", "pneumonia", "lung infection", "infectious disease"),
+        "lesion": ("infected area|infected areas", "opacity|opacities", "lesion|lesions", "focus|foci"),
+        "mass": ("tumor|tumors", "mass|masses", "lesion|lesions"),
+        "is": ("is|are",),
+    },
+    values={
+        "laterality": {"bilateral": ("bilateral", "bilat."), "unilateral": ("unilateral", "one-sided")},
+        "count_word": _DIGITS | {"one": ("one", "1", "a single")},
+        "size": {"small": ("small", "small-sized"), "medium": ("medium-sized",), "large": ("large", "large-sized")},
+        "shape": {"round": ("round", "rounded"), "oval": ("oval", "ovoid")},
+        "density": {
+            "are sparsely distributed": ("nuclei cover little of the section", "nuclei are sparse"),
+            "are evenly distributed": ("nuclei are spread evenly", "the nuclei are equally dense everywhere"),
+            "are irregularly distributed": ("nuclei are spread irregularly", "the nuclei are unevenly dense"),
+        }
+        | {
+            f"density in the {part} is high": (f"nuclei are dense in the {part}", f"the {part} is rich in nuclei")
+            for part in PARTS
+        },
+    },
+    lungs=(
+        LungWording("all {side} lung", "{regions} {side} lung", _SIDES, _OWN),
+        LungWording(
+            "in the whole of {side}",
+            "in the {regions} zone{s} of {side}",
+            {"left": "the left lung", "right": "the right lung", "both": "both lungs"},
+            _OWN,
+        ),
+        LungWording(
+            "in the entire {side} lung", "in the {side} {regions} lung", {"left": "left", "right": "right"}, _MID
+        ),
+        LungWording(
+            "all of {side}",
+            "{side}, {regions} zone{s}",
+            {"left": "L lung", "right": "R lung"},
+            _MID,
+            _LOBES,
+        ),
+    ),
+    place={place: f"in the {place} part" for place in PLACES} | {"center": "in the middle part"},
+)
+
+EVALUATION = Wordings(
+    templates={
+        "qata": (
+            "The radiograph shows {count_word} {lesion} {lungs}",
+            "{count_word} {lesion} can be seen {lungs}, consistent with {laterality} {disease}",
+            "Findings: {laterality} {disease}; {lungs}; {count_word} {lesion}",
+            "{disease} {lungs} ({count_word} {lesion})",
+            "We note {laterality} {disease}, namely {count_word} {lesion} {lungs}",
+            "Site: {lungs}. Finding: {count_word} {lesion}",
+        ),
+        "breast": (
+            "The scan shows {count_word} {size} {finding} {mass}, {shape} in outline, {place}",
+            "Findings: {count_word} {finding} {mass}, {size}, {shape}; site: {place}",
+            "{place} we note {count_word} {size}, {shape} {finding} {mass}",
+        ),
+        "nuclei": ("We note that {density}", "Microscopy shows that {density}", "Findings: {density}"),
+        "brain": (
+            "The scan shows a {finding} {mass} {place}",
+            "{finding} {mass} can be seen {place}",
+            "Site of the {finding} {mass}: {place}",
+        ),
+    },
+    empty={
+        "qata": ("The lungs are clear.", "No consolidation is seen.", "Chest radiograph without infiltrates."),
+        "breast": ("The breast is unremarkable.", "No nodule is seen in the breast.", "Ultrasound: no focal finding."),
+        "nuclei": ("The image holds no nuclei.", "Nuclei are absent."),
+        "brain": ("The brain is unremarkable.", "No neoplasm is seen on MRI.", "MRI scan, no focal finding."),
+    },
+    asides=(
+        "An earlier examination is not at hand.",
+        "Image quality is sufficient.",
+        "Follow-up is recommended.",
+        "The request gives no further details.",
+    ),
+    free_words={
+        "disease": ("pneumonitis", "pneumonic disease", "infectious consolidation", "pneumonic infiltration"),
+        "lesion": ("infiltrate|infiltrates", "consolidation|consolidations", "infected region|infected regions"),
+        "mass": ("nodule|nodules", "neoplasm|neoplasms", "focal finding|focal findings"),
+    },
+    values={
+        "laterality": {"bilateral": ("two-sided", "both-sided"), "unilateral": ("single-sided",)},
+        "count_word": _DIGITS | {"one": ("one", "1", "a solitary"), "two": ("two", "2", "a pair of")},
+        "size": {"small": ("little",), "medium": ("mid-sized", "moderate-sized"), "large": ("big",)},
+        "shape": {"round": ("circular",), "oval": ("elliptical",), "irregular": ("ill-shaped",)},
+        "density": {
+            "are sparsely distributed": ("the nuclei lie far apart", "only a small share is covered by nuclei"),
+            "are evenly distributed": ("the nuclei show a uniform distribution", "nuclei lie alike in all parts"),
+            "are irregularly distributed": ("the nuclei show a patchy distribution",),
+        }
+        | {
+            f"density in the {part} is high": (
+                f"the nuclei crowd in the {part}",
+                f"nuclei are denser in the {part} than elsewhere",
+            )
+            for part in PARTS
+        },
+    },
+    lungs=(
+        LungWording(
+            "throughout the {side}",
+            "within the {regions} field{s} of the {side}",
+            {"left": "left lung", "right": "right lung", "both": "two lungs"},
+            _MID,
+        ),
+        LungWording("all over the {side} lung", "at the {side}, {regions} third{s}", _SIDES, _OWN),
+        LungWording(
+            "entire {side} lung",
+            "{side} lung {regions}",
+            {"left": "lt.", "right": "rt."},
+            _OWN,
+            {("both", "lower"): "bibasilar"},
+            " + ",
+        ),
+    ),
+    place={place: f"at the {_TOP_BOTTOM[place]} of the picture" for place in PLACES},
+)
+
+WORDINGS = {"training": TRAINING, "evaluation": EVALUATION}
