@@ -1,4 +1,4 @@
-"""Images that had no part in a model's training, nor in any choice of it, are told by the list beside the model."""
+"""Images that had no part in a model's training, nor in any choice of it, are found by the list beside the model."""
 
 import shutil
 from pathlib import Path

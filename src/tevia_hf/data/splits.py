@@ -100,7 +100,7 @@ def groups_seen_in_training(model_dir: str | Path, dataset: Dataset) -> list[str
 def held_out(dataset: Dataset, model_dir: str | Path) -> Dataset:
     """The examples that had no part in a training: of ids and groups that its `_splits.csv` does not name.
 
-    Examples without a known group are told apart by their id alone. What a model had learnt before this training is
+    Examples without a known group are distinguished by their id alone. What a model had learnt before this training is
     not in that file.
 
     Raises `ValueError` where the folder has no such file, or no example is left.

@@ -224,7 +224,7 @@ EVALUATION = Wordings(
             " + ",
         ),
     ),
-    place={place: f"at the {_TOP_BOTTOM[place]} of the picture" for place in PLACES},
+    place={place: f"at the {_TOP_BOTTOM[place]} of the view" for place in PLACES},
 )
 
 WORDINGS = {"training": TRAINING, "evaluation": EVALUATION}

@@ -21,8 +21,9 @@ class WeightAveragingCallback(TrainerCallback):
     After optimiser step n (from 1) `A <- d A + (1 - d) W` with `d = min(decay, (1 + n) / (10 + n))`, so that the first,
     large steps are soon forgotten. While the model is evaluated or saved, and when training has ended, it holds A and
     the optimizer's state W; between these it is the other way round. So the model of a checkpoint is ready for use, its
-    `optimizer.pt` holds the rest, and a resumed run equals an unbroken one. Buffers are not averaged: running
-    statistics and prototypes are averages by themselves.
+    `optimizer.pt` holds the rest, and a resumed run equals an unbroken one. Running statistics of batch norms follow
+    with the same d in place of their own momentum, so that they belong to the same steps as the weights: lagging ones
+    cost many points of Dice while the learning rate is high. Prototypes are an average by themselves.
 
     What the model has for training alone and does not save (auxiliary heads) is kept in the optimizer's state too; from
     a checkpoint that another callback asks for when this one does not see it, such heads begin anew.
