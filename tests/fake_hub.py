@@ -73,7 +73,7 @@ class Handler(BaseHTTPRequestHandler):
     hub: FakeHub
     protocol_version = "HTTP/1.1"
 
-    def do_POST(self):  # noqa: N802
+    def do_POST(self):  # noqa: N802  # the name that http.server calls
         body, path = self.read_body(), self.path.partition("?")[0]
         if path == "/api/validate-yaml":
             return self.answer({"errors": [], "warnings": []})
@@ -89,14 +89,14 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(self.hub.commit("/".join(path.split("/")[3:5]), body.decode()))
         return self.answer({"error": f"No such call: {path}"}, 404)
 
-    def do_PUT(self):  # noqa: N802
+    def do_PUT(self):  # noqa: N802  # the name that http.server calls
         body = self.read_body()
         digest = self.path.rpartition("/")[2]
         assert hashlib.sha256(body).hexdigest() == digest
         self.hub.uploads[digest] = body
         self.answer({})
 
-    def do_GET(self):  # noqa: N802
+    def do_GET(self):  # noqa: N802  # the name that http.server calls
         if not self.is_known():
             return None
         if self.path.startswith("/api/whoami"):
@@ -108,7 +108,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer({"error": "Repository not found"}, 404)
         return self.answer(self.hub.tree() if found[2] else self.hub.info(found[1]))
 
-    do_HEAD = do_GET  # noqa: N815
+    do_HEAD = do_GET  # noqa: N815  # likewise
 
     def is_known(self) -> bool:
         """Whether the caller has the token; else it is told."""

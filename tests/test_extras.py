@@ -221,7 +221,7 @@ def test_a_library_that_a_present_one_imports_is_named_with_its_own_extra():
 
 def test_a_missing_module_of_no_extra_stays_as_it_is():
     with pytest.raises(ModuleNotFoundError, match="^No module named 'tevia_nowhere'$"), needed_for("This"):
-        import tevia_nowhere  # noqa: F401
+        import tevia_nowhere  # noqa: F401  # importing it is what fails
 
 
 def test_every_library_of_an_extra_is_known_by_that_extra():
