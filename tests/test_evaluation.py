@@ -1,6 +1,7 @@
 """Scores with correct, shuffled and no text, at the images' own size; and the Trainer's own metrics."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,8 @@ from tevia_hf.metrics import METRICS, image_metrics
 from tevia_hf.training.trainer import compute_metrics, labels_from_logits
 
 SIZES = [(40, 56), (64, 32), (48, 48), (33, 70)]
+LUNGS = "Unilateral pulmonary infection, one infected area, lower left lung."
+DICE = {"correct": 0.8, "shuffled": 0.6, "none": 0.81}
 TEXTS = ["left lung", "right lung", "upper left lung", "lower right lung"]
 
 
@@ -163,8 +166,24 @@ def test_a_report_is_written_as_json_and_csv(report, tmp_path):
 
 def test_the_table_shows_every_score(report):
     lines = report.table().splitlines()
-    assert lines[0] == "| text | dice | 95 % | " + " | ".join(list(METRICS)[1:]) + " |"
-    assert lines[2].startswith(f"| correct | {report.scores['correct']['dice']:.3f} | [")
+    assert lines[2] == "| text | dice | 95 % | " + " | ".join(list(METRICS)[1:]) + " |"
+    assert lines[4].startswith(f"| correct | {report.scores['correct']['dice']:.3f} | [")
+
+
+def test_other_wordings_are_measured_by_default_where_the_language_is_known(model, examples):
+    known = dataset_from_rows([{**picture(index), "text": [LUNGS, TEXTS[0]][index]} for index in range(2)])
+    report = evaluate_model(model, tiny_processor(), known)
+    assert list(report.scores) == ["correct", "shuffled", "none", "paraphrased"]
+    assert "paraphrased: 1 of 2 texts changed" in report.table()
+    assert list(evaluate_model(model, tiny_processor(), known, text_modes=()).scores) == ["correct", "shuffled"]
+
+
+def test_the_headline_says_in_points_what_each_other_text_costs(report):
+    report = replace(report, scores={name: {**report.scores[name], "dice": dice} for name, dice in DICE.items()})
+    expected = "Dice 0.800 with its own text. Against it, in points: another image's text -20.0, no text +1.0."
+    assert report.headline() == report.table().splitlines()[0] == expected
+    report = replace(report, denying_conditions=["none"])
+    assert report.headline().endswith("another image's text -20.0.")
 
 
 @pytest.mark.parametrize("count", [2, 3, 20])

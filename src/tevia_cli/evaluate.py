@@ -23,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     always = [name for name, condition in TEXT_CONDITIONS.items() if condition.always]
     parser.add_argument(
         "--text",
-        default="correct,shuffled,none",
-        help=f"text conditions, of {', '.join(TEXT_CONDITIONS)} ({', '.join(always)} always; default: %(default)s)",
+        help=f"text conditions, of {', '.join(TEXT_CONDITIONS)} ({', '.join(always)} always; default: none, and "
+        "paraphrased where the texts are of a known language)",
     )
     parser.add_argument("--threshold", type=float, default=0.5, help="on the probability (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=16, help="images at once (default: %(default)s)")
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         args.data_dir,
         args.split,
         args.output_dir,
-        text_modes=args.text.split(","),
+        text_modes=args.text and args.text.split(","),
         **{name: getattr(args, name) for name in names},
         **data_options(args),
     )

@@ -21,7 +21,7 @@ ZOOMS = (0.95, 1.2)
 ROTATION_DEGREES = 15.0
 GAMMAS = (0.7, 1.5)
 NOISE_STD = 0.05  # of the picture's own range
-PARAPHRASES = 32  # of one text in a whole training, so that a frozen text encoder meets most of them again
+PARAPHRASES = 128  # of one text in a whole training, so that a frozen text encoder meets most of them again
 
 
 class TextAwareAugmentation:
@@ -45,7 +45,7 @@ class TextAwareAugmentation:
         intensity_probability: of a gamma of 0.7 to 1.5.
         noise_probability: of Gaussian noise with up to 5 % of the picture's range as standard deviation.
         paraphrase_probability: of other words for a text in one of the grammars (`prompts.paraphrase`), once it has
-            followed the moves; 32 paraphrases of a text at most.
+            followed the moves; 128 paraphrases of a text at most.
         patient_sides: whether "left" in the sentences is the patient's left.
     """
 

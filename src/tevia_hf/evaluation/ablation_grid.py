@@ -182,11 +182,12 @@ def read_evaluation(given: Any, data: DataArguments) -> dict[str, Any]:
     found = {**OF_THE_EVALUATION, **{name: getattr(defaults, name) for name in OF_THE_DATA}, **given}
     for name, default in OF_THE_EVALUATION.items():
         kinds = (float, int) if isinstance(default, float) else type(default)
-        if default is not None and name != "text_modes" and not isinstance(found[name], kinds):
+        if default is not None and not isinstance(found[name], kinds):
             raise ValueError(f"`{name}` of `evaluation` is {found[name]!r}: give a value such as {default!r}.")
     modes = found["text_modes"]
-    found["text_modes"] = modes.split(",") if isinstance(modes, str) else list(modes)
-    conditions_for(found["text_modes"], uses_text=True)
+    if modes is not None:
+        found["text_modes"] = modes.split(",") if isinstance(modes, str) else list(modes)
+    conditions_for(found["text_modes"] or (), uses_text=True)
     return found
 
 

@@ -138,9 +138,10 @@ def facts_of(runs: Sequence[Run], evaluation: Mapping[str, Any]) -> dict[str, An
 def commands(runs: Sequence[Run], threads: int, evaluation: Mapping[str, Any]) -> str:
     """The shell's words that train and evaluate all seeds of a run again, elsewhere."""
     given = {name: value for name, value in evaluation.items() if value is not None and value is not False}
-    modes = {"text": ",".join(given.pop("text_modes") or [OWN])}
+    if "text_modes" in given:
+        given["text"] = given.pop("text_modes") or [OWN]
     words = []
-    for name, value in {**given, **modes}.items():
+    for name, value in given.items():
         value = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
         words.append(f"--{name.replace('_', '-')}" + ("" if value == "True" else f"={shlex.quote(value)}"))
     folder, again = runs[0].folder.parent, f"again/{runs[0].folder.parent.name}/seed-$seed"

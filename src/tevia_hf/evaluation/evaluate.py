@@ -21,21 +21,20 @@ from ..metrics import common_spacing, score_images
 from .provenance import provenance
 from .report import EvaluationReport, Measured, report_of
 from .text_agreement import score_by_texts
-from .text_conditions import changed_texts, check_texts, chosen_texts, conditions_for
+from .text_conditions import changed_texts, check_texts, chosen_texts, conditions_for, default_conditions
 
 with needed_for("Evaluation"):  # at its end only, but what is missing then is missed before the first image
     import matplotlib as matplotlib
     import monai as monai
 
 SHOWN_EXAMPLES = 4
-DEFAULT_CONDITIONS = ("correct", "shuffled", "none")
 
 
 def evaluate_model(
     model,
     processor,
     dataset: Dataset,
-    text_modes: Sequence[str] = DEFAULT_CONDITIONS,
+    text_modes: Sequence[str] | None = None,
     threshold: float = 0.5,
     batch_size: int = 16,
     seed: int = 0,
@@ -52,16 +51,17 @@ def evaluate_model(
         text_modes: names of `TEXT_CONDITIONS`: "none", "flipped" (sides changed), "contradictory" (presence denied, or
             claimed), "paraphrased" (in other words), "underspecified" (location or count left out), "overspecified"
             (with irrelevant findings), "absent" (nothing is there), or registered ones; "correct" and "shuffled"
-            (another image's text) are always measured.
+            (another image's text) are always measured. Default: "none", and "paraphrased" where a text is in a grammar.
         threshold: on the lesion's probability, for models with one label.
         seed: of the shuffling, the bootstrap and the examples shown.
 
     Raises `ValueError` for unknown conditions, for one that should reword the texts but changes none, and where a model
     with a text encoder would be measured without texts.
     """
-    conditions = conditions_for(text_modes, model.config.use_text)
     check_texts(dataset, model.config.use_text)
     own = list(dataset["text"])
+    modes = default_conditions(own, seed) if text_modes is None else text_modes
+    conditions = conditions_for(modes, model.config.use_text)
     given = chosen_texts(conditions, own, seed)
     settings = provenance(model, processor, dataset)
     features = TextFeatureCache(model, processor) if model.config.use_text else None
@@ -95,7 +95,7 @@ def run_evaluation(
     split: str = "test",
     output_dir: str | Path | None = None,
     *,
-    text_modes: Sequence[str] = DEFAULT_CONDITIONS,
+    text_modes: Sequence[str] | None = None,
     threshold: float = 0.5,
     batch_size: int = 16,
     seed: int = 0,
@@ -117,7 +117,7 @@ def run_evaluation(
 
     Raises `ValueError` for what cannot be loaded or measured; the output folder is untouched then.
     """
-    conditions_for(text_modes, uses_text=True)  # before anything is loaded
+    conditions_for(text_modes or (), uses_text=True)  # before anything is loaded
     network, processor = load_trained(str(model))
     examples = load_segmentation_dataset(dataset, data_dir, split, **options)
     examples = sample(held_out_of(examples, model) if held_out else examples, max_samples, seed)

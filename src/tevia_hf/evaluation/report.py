@@ -49,8 +49,24 @@ class EvaluationReport:
     against_text: dict[str, TextScores]
     denying_conditions: list[str]
 
+    def headline(self) -> str:
+        """The Dice with the images' own texts, and what each other text makes of it, in points of Dice.
+
+        Conditions that deny the lesions are left out: there the Dice is no score.
+        """
+        own, *others = self.scores
+        dice = {name: row["dice"] for name, row in self.scores.items()}
+        line = f"Dice {dice[own]:.3f} with {self.text_conditions[own]}."
+        changes = [
+            f"{self.text_conditions[name]} {100 * (dice[name] - dice[own]):+.1f}"
+            for name in others
+            if name not in self.denying_conditions
+        ]
+        return f"{line} Against it, in points: {', '.join(changes)}." if changes else line
+
     def table(self) -> str:
-        """The scores as Markdown, a line a text condition; the interval of the Dice; the text sensitivity below.
+        """The headline, and the scores as Markdown, a line a text condition; the interval of the Dice; the text
+        sensitivity below.
 
         Below them the scores against the text. Conditions that deny the lesions are marked: there the Dice is no score.
         """
@@ -60,7 +76,7 @@ class EvaluationReport:
             for name, row in self.scores.items()
         }
         first, *others = self.metrics
-        lines = [score_table(rows, (first, "95 %", *others)), ""]
+        lines = [self.headline(), "", score_table(rows, (first, "95 %", *others)), ""]
         units = units_text(self.metrics)
         lines.append(f"{units}{'; ' if units else ''}95 %: bootstrap interval of `dice`.")
         if (found := self.text_sensitivity) is not None:

@@ -26,6 +26,7 @@ class TextCondition(NamedTuple):
         label: what the model is given, for model cards.
         choose: `(texts, seed) -> texts`, one text an image, "" for none.
         always: measured whatever conditions are asked for.
+        by_default: measured where no conditions are asked for.
         rewords: it changes texts of the grammars, and of free text only some: one that changes none is refused.
         denies: its texts say that nothing is there, so that the Dice against the mask is no score.
     """
@@ -33,6 +34,7 @@ class TextCondition(NamedTuple):
     label: str
     choose: Choose
     always: bool = False
+    by_default: bool = False
     rewords: bool = False
     denies: bool = False
 
@@ -95,10 +97,10 @@ def _each(change: Callable[[str, np.random.Generator], str], texts: list[str], s
 TEXT_CONDITIONS: dict[str, TextCondition] = {
     OWN: TextCondition("its own text", own_texts, always=True),
     ANOTHERS: TextCondition("another image's text", shuffled_texts, always=True),
-    "none": TextCondition("no text", no_texts),
+    "none": TextCondition("no text", no_texts, by_default=True),
     "flipped": TextCondition("its text, sides changed", flipped_texts),
     "contradictory": TextCondition("a text that says the opposite", contradictory_texts),
-    "paraphrased": TextCondition("its text in other words", paraphrased_texts, rewords=True),
+    "paraphrased": TextCondition("its text in other words", paraphrased_texts, by_default=True, rewords=True),
     "underspecified": TextCondition("its text without location or count", underspecified_texts, rewords=True),
     "overspecified": TextCondition("its text and irrelevant findings", overspecified_texts, rewords=True),
     "absent": TextCondition("a text that says that nothing is there", absent_texts, denies=True),
@@ -135,6 +137,13 @@ def conditions_for(text_modes: Sequence[str], uses_text: bool) -> dict[str, Text
         return {NO_TEXT_BRANCH: TextCondition(NO_TEXT_BRANCH, no_texts)}
     always = [name for name, condition in TEXT_CONDITIONS.items() if condition.always]
     return {name: TEXT_CONDITIONS[name] for name in dict.fromkeys((*always, *text_modes))}
+
+
+def default_conditions(texts: Sequence[str | None], seed: int) -> list[str]:
+    """The conditions to measure where none are named; of those that reword, the ones that change one of the texts."""
+    own = [text or "" for text in texts]
+    by_default = {name: condition for name, condition in TEXT_CONDITIONS.items() if condition.by_default}
+    return [name for name, way in by_default.items() if not way.rewords or way.choose([*own], seed) != own]
 
 
 def chosen_texts(

@@ -66,7 +66,7 @@ def words_of_paraphrases(text: str, templates: str = "training") -> set[str]:
     texts = [*_literals(table.templates[name]), *table.empty[name], *table.asides]
     texts += [words for field in used for words in table.free_words.get(field, ())]
     texts += [words for field in used for wordings in table.values.get(field, {}).values() for words in wordings]
-    texts += lung_phrases(table) if "lungs" in used else ()
+    texts += [*lung_phrases(table), *(lung.between for lung in table.lungs)] if "lungs" in used else ()
     return _words(texts + [*(table.place.values() if "place" in used else ())])
 
 
