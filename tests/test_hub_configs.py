@@ -100,12 +100,19 @@ def encoders(tmp_path_factory):
     return {half: str(folder / half) for half in ("vision", "text")}
 
 
-@every_joined
-def test_a_recipe_starts_a_training_run_on_a_miniature_of_its_data(folder, encoders, tmp_path):
+@pytest.mark.parametrize(
+    ("folder", "dataset"),
+    [(folder, None) for folder in TRAINED_FROM_ENCODERS] + [(FOLDERS[0].parent / "tevia-mobile-qata", "mosmed")],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_a_recipe_starts_a_training_run_on_a_miniature_of_its_data(folder, dataset, encoders, tmp_path):
+    """Or of another data set's, named in place of its own."""
     values = yaml.safe_load((folder / "recipe.yaml").read_text())
-    MINIATURES[values["dataset"]](tmp_path / "data")
+    dataset = dataset or values["dataset"]
+    MINIATURES[dataset](tmp_path / "data")
     limits = {"config": json.dumps({**(values.get("config") or {}), "max_text_length": 24})}
     words = {
+        "dataset": dataset,
         "vision_model": encoders["vision"],
         "text_model": encoders["text"],
         "data_dir": str(tmp_path / "data"),
@@ -116,8 +123,8 @@ def test_a_recipe_starts_a_training_run_on_a_miniature_of_its_data(folder, encod
         "early_stopping_patience": "1",
         **limits,
     }
-    if not layouts_have_sentences(values["dataset"]):
-        words["sentences"] = str(drawn_sentences(values["dataset"], tmp_path))
+    if not layouts_have_sentences(dataset):
+        words["sentences"] = str(drawn_sentences(dataset, tmp_path))
     trainer = train_from_recipe(folder / "recipe.yaml", [w for k, v in words.items() for w in (f"--{k}", v)])
     assert trainer.state.global_step == 1
     assert (tmp_path / "run" / "model.safetensors").is_file()

@@ -2,6 +2,7 @@
 
 import pytest
 import yaml
+from layouts import busi
 from tiny import tiny_processor
 
 from tevia_hf import load_segmentation_dataset
@@ -250,6 +251,16 @@ def test_each_split_has_its_own_limit(write):
     train, held_out = splits_of(parse_recipe(write(RECIPE), ["--max_train_samples", "5", "--max_eval_samples", "3"]))
     assert len(train) == 5 and len(held_out) == 3
     assert all("-train-" in name for name in train["id"]) and all("-val-" in name for name in held_out["id"])
+
+
+def test_a_set_without_validation_images_is_trained_on_where_the_recipe_does_not_validate(write, tmp_path):
+    busi(tmp_path / "busi")
+    words = f"--dataset breast --data_dir {tmp_path / 'busi'} --group_split 0.7,0,0.3 --config".split()
+    words += ["{use_text: false}", "--load_best_model_at_end", "false", "--eval_strategy"]
+    train, held_out = prepare_datasets(parse_recipe(write(RECIPE), [*words, "no"]), tiny_processor(), False, None, None)
+    assert len(train) == 12 and held_out is None
+    with pytest.raises(ValueError, match="no examples of the split 'val'"):
+        prepare_datasets(parse_recipe(write(RECIPE), [*words, "epoch"]), tiny_processor(), False, None, None)
 
 
 def test_training_and_validating_on_one_split_is_possible(write):

@@ -21,7 +21,7 @@ ZOOMS = (0.95, 1.2)
 ROTATION_DEGREES = 15.0
 GAMMAS = (0.7, 1.5)
 NOISE_STD = 0.05  # of the picture's own range
-PARAPHRASES = 128  # of one text in a whole training, so that a frozen text encoder meets most of them again
+PARAPHRASES = 128  # of one text in a whole training, so that a frozen text encoder meets those of common texts again
 
 
 class TextAwareAugmentation:

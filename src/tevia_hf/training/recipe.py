@@ -151,7 +151,7 @@ def prepare_datasets(
     Raises `ValueError` for data sets that cannot be trained with.
     """
     if train_dataset is None:
-        train_dataset, eval_dataset = load_splits(recipe.data, eval_dataset)
+        train_dataset, eval_dataset = load_splits(recipe.data, eval_dataset, recipe.training.eval_strategy != "no")
     elif eval_dataset is None and recipe.training.eval_strategy != "no":
         raise ValueError(
             "There is a `train_dataset` but no `eval_dataset`: give one too, or train without validation by "
@@ -166,8 +166,10 @@ def prepare_datasets(
     return train_dataset, eval_dataset
 
 
-def load_splits(arguments: DataArguments, eval_dataset: AnyDataset | None = None) -> tuple[Dataset, Dataset]:
-    """The training and validation split that a recipe names."""
+def load_splits(
+    arguments: DataArguments, eval_dataset: AnyDataset | None = None, validates: bool = True
+) -> tuple[Dataset, Dataset | None]:
+    """The training and validation split that a recipe names; the latter, which a set may lack, where it validates."""
     if eval_dataset is not None:
         raise ValueError(
             "There is an `eval_dataset` but no `train_dataset`: give both, or name the data in the recipe."
@@ -178,11 +180,11 @@ def load_splits(arguments: DataArguments, eval_dataset: AnyDataset | None = None
             "train_dataset=..., eval_dataset=...)`, or name a `dataset`."
         )
     options = arguments.source_options()
-    train, validation = (
-        load_segmentation_dataset(arguments.dataset, arguments.data_dir, split, **options)
-        for split in (arguments.train_split, arguments.eval_split)
+    splits = (arguments.train_split, *((arguments.eval_split,) if validates else ()))
+    train, *validation = (
+        load_segmentation_dataset(arguments.dataset, arguments.data_dir, split, **options) for split in splits
     )
-    return train, validation
+    return train, validation[0] if validation else None
 
 
 def checked(
