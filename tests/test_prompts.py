@@ -357,6 +357,8 @@ def test_a_vertical_flip_keeps_lists_in_their_order(text, mirrored):
     [
         ("2 foci, LUL/RLL", "2 foci, RUL/LLL", "horizontal"),
         ("2 foci, LUL/RLL", "2 foci, LLL/RUL", "vertical"),
+        ("LUZ/LMZ & RLZ: 3 foci", "RUZ/RMZ & LLZ: 3 foci", "horizontal"),
+        ("LUZ/LMZ & RLZ: 3 foci", "LLZ/LMZ & RUZ: 3 foci", "vertical"),
         ("RML: one opacity", "LML: one opacity", "horizontal"),
         ("entire lt. lung + rt. lung lower", "entire rt. lung + lt. lung lower", "horizontal"),
         ("all of L lung, r lung, mid zone", "all of R lung, l lung, mid zone", "horizontal"),

@@ -7,11 +7,13 @@ MIRRORED = {
     "horizontal": {
         **{"left": "right", "right": "left", "lt": "rt", "rt": "lt", "l lung": "r lung", "r lung": "l lung"},
         **{"lul": "rul", "rul": "lul", "lml": "rml", "rml": "lml", "lll": "rll", "rll": "lll"},
+        **{"luz": "ruz", "ruz": "luz", "lmz": "rmz", "rmz": "lmz", "llz": "rlz", "rlz": "llz"},
     },
     "vertical": {
         **{"upper": "lower", "lower": "upper", "top": "bottom", "bottom": "top"},
         **{"superior": "inferior", "inferior": "superior"},
         **{"lul": "lll", "lll": "lul", "rul": "rll", "rll": "rul"},
+        **{"luz": "llz", "llz": "luz", "ruz": "rlz", "rlz": "ruz"},
     },
 }
 PLACES = ("upper left", "upper", "upper right", "left", "center", "right", "lower left", "lower", "lower right")
