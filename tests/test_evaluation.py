@@ -174,7 +174,9 @@ def test_other_wordings_are_measured_by_default_where_the_language_is_known(mode
     known = dataset_from_rows([{**picture(index), "text": [LUNGS, TEXTS[0]][index]} for index in range(2)])
     report = evaluate_model(model, tiny_processor(), known)
     assert list(report.scores) == ["correct", "shuffled", "none", "paraphrased"]
-    assert "paraphrased: 1 of 2 texts changed" in report.table()
+    assert "paraphrased: 1 of 2 texts changed" in report.table() and report.headline().endswith(
+        " (1 of 2 texts changed)."
+    )
     assert list(evaluate_model(model, tiny_processor(), known, text_modes=()).scores) == ["correct", "shuffled"]
 
 

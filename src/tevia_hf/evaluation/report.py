@@ -52,16 +52,16 @@ class EvaluationReport:
     def headline(self) -> str:
         """The Dice with the images' own texts, and what each other text makes of it, in points of Dice.
 
-        Conditions that deny the lesions are left out: there the Dice is no score.
+        Conditions that deny the lesions are left out: there the Dice is no score. One that leaves some texts as they
+        are names the number of those it changes.
         """
         own, *others = self.scores
-        dice = {name: row["dice"] for name, row in self.scores.items()}
-        line = f"Dice {dice[own]:.3f} with {self.text_conditions[own]}."
-        changes = [
-            f"{self.text_conditions[name]} {100 * (dice[name] - dice[own]):+.1f}"
-            for name in others
-            if name not in self.denying_conditions
-        ]
+        line, changes = f"Dice {self.scores[own]['dice']:.3f} with {self.text_conditions[own]}.", []
+        for name in (name for name in others if name not in self.denying_conditions):
+            points = 100 * (self.scores[name]["dice"] - self.scores[own]["dice"])
+            changed, images = self.settings["texts_changed"].get(name), self.settings["images"]
+            note = f" ({changed} of {images} texts changed)" if changed is not None and changed < images else ""
+            changes.append(f"{self.text_conditions[name]} {points:+.1f}{note}")
         return f"{line} Against it, in points: {', '.join(changes)}." if changes else line
 
     def table(self) -> str:

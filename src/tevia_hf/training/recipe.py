@@ -1,6 +1,7 @@
 """From a recipe to a trained model: a stock `transformers.Trainer` with TeViA's collator, callback and metrics."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from datasets import Dataset, IterableDataset
@@ -179,12 +180,8 @@ def load_splits(
             "The recipe's data sets were given in Python (`dataset: ready`): call `train_from_recipe(recipe, "
             "train_dataset=..., eval_dataset=...)`, or name a `dataset`."
         )
-    options = arguments.source_options()
-    splits = (arguments.train_split, *((arguments.eval_split,) if validates else ()))
-    train, *validation = (
-        load_segmentation_dataset(arguments.dataset, arguments.data_dir, split, **options) for split in splits
-    )
-    return train, validation[0] if validation else None
+    load = partial(load_segmentation_dataset, arguments.dataset, arguments.data_dir, **arguments.source_options())
+    return load(split=arguments.train_split), load(split=arguments.eval_split) if validates else None
 
 
 def checked(
