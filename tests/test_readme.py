@@ -70,14 +70,6 @@ def test_the_fine_tuning_script_has_at_most_40_lines():
     assert len([line for line in script.splitlines() if line.strip()]) <= 40
 
 
-def test_the_figures_of_the_readme_are_those_of_the_results():
-    held_out = (ROOT / "docs" / "results.md").read_text().split("held-out films:")[1].split("###")[0].splitlines()
-    rows = {cells[1].strip(): cells[2].strip() for cells in (line.split("|") for line in held_out) if len(cells) > 3}
-    twin, correct, shuffled = (rows[name] for name in ("vision-only twin", "with text: correct", "with text: shuffled"))
-    claim = f"Dice of {correct} with each film's own sentence, {shuffled} with another film's, and {twin} as a network"
-    assert claim in " ".join(README.read_text().split())
-
-
 def test_the_commands_of_the_readme_that_need_nothing_else_run(clone):
     run = [words for words in commands(README) if is_at_hand(words)]
     assert {words[0] for words in run} >= {"evaluate", "compare", "bundle"}

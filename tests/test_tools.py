@@ -11,7 +11,8 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
 
-from lowest_versions import lowest_versions, pinned  # noqa: E402  # needs the path above
+import results  # noqa: E402  # needs the path above
+from lowest_versions import lowest_versions, pinned  # noqa: E402
 
 
 def requirements() -> list[Requirement]:
@@ -64,3 +65,26 @@ def test_the_length_of_a_function_is_that_of_its_body_without_docstring(tmp_path
     assert lines[0] == "3 functions: median 1, p95 3, longest 3"
     assert [line.split()[0] for line in lines[1:4]] == ["3", "1", "0"]
     assert lines[4].startswith("1 files: median 17")
+
+
+@pytest.mark.parametrize("name", results.PAGES)
+def test_the_figures_of_the_pages_are_those_of_the_rows(name):
+    written = (ROOT / name).read_text(encoding="utf-8")
+    assert written == results.content(name), "write them by `python tools/results.py`"
+
+
+def test_a_fall_is_measured_from_the_best_value_before():
+    assert results.largest_fall([0.5, 0.7, 0.65, 0.8, 0.79]) == pytest.approx(0.05)
+    assert results.largest_fall([0.5, 0.6]) == results.largest_fall([]) == 0
+
+
+def test_a_figure_is_the_mean_over_the_seeds_and_a_dash_where_it_was_not_measured():
+    rows = [{"scores": {"correct": {"dice": dice}}} for dice in (0.5, 0.7)]
+    assert results.number(results.score(rows, "correct")) == "0.600"
+    assert results.number(results.score(rows, "none")) == "-"
+    assert results.score([{"scores": {"no text branch": {"dice": 0.4}}}], "correct") == 0.4
+
+
+def test_a_part_between_marks_is_replaced_and_nothing_else():
+    page = f"a\n<!-- {results.START} -->\nold\n<!-- {results.END} -->\nb\n"
+    assert results.between_marks(page, "new") == page.replace("old", "new")

@@ -1,138 +1,225 @@
-"""Writes docs/results.md from what runs left on disk: every table in it comes from there.
+"""Writes docs/results.md, and the figures of the README and of a card, from the rows in `benchmarks/results/`.
 
-    python tools/results.py --demo outputs/demo --text outputs/qata --vision outputs/qata-vision \\
-        --trials "what was changed=outputs/trial" ...
+    python tools/results.py
 
-All but the first are output folders of `tevia train`; `--text` and `--vision` also hold the folder `evaluation` that
-`tevia evaluate` wrote, and `held_out`, written with `--held-out`.
+Nothing is trained or measured: `tools/result_rows.py` keeps the rows.
 """
 
-import argparse
 import json
-import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-import yaml
 
-from tevia_hf import TeViAImageProcessor, TeViAPrototypeMemory, convert_lightning_checkpoint
 from tevia_hf.evaluation.report import score_table
+from tevia_hf.evaluation.text_conditions import NO_TEXT_BRANCH, OWN
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
-
-from references.reference_case import MANIFEST, expected, reference_inputs, reference_state_dict  # noqa: E402  # needs the path above
-
-PATH_FIELDS = ("vision_model", "text_model", "data_dir", "output_dir")
-PICTURES = (
-    ("qata", "qata/Train/Images/covid_0001.jpg", "qata/Train/GTs/mask_covid_0001.png"),
-    ("busi", "busi/malignant/malignant (20).png", "busi/malignant/malignant (20)_mask.png"),
-)
-PARTS = (("convnext", "vision"), ("bert", "text"))
-TEMPLATE = (Path(__file__).parent / "results_template.md").read_text(encoding="utf-8")
+ROWS = ROOT / "benchmarks" / "results"
+TEMPLATE = Path(__file__).parent / "results_template.md"
+RECOMMENDED, BASELINE, TEXT = "qata", "vision-only", "text"  # the experiment of the headline, and its two runs
+FULL = "qata_full"  # the recipe without shortening, with text
+OTHERS = ("paraphrased", "none", "shuffled")
+START, END = "results: written by tools/results.py", "end of results"
+DATA_SETS = {"qata": "QaTa-COV19", "monuseg": "MoNuSeg", "busi": "BUSI", "lgg": "LGG"}  # experiment -> name
 
 
-def reference_table(pictures: Path | None) -> str:
-    """Largest differences between the converted network and the authors' figures."""
-    weights = {f"model.{name}": torch.from_numpy(values) for name, values in reference_state_dict().items()}
-    vision, text = ({"model_type": kind, **MANIFEST[f"{part}_config"]} for kind, part in PARTS)
-    network = convert_lightning_checkpoint({"state_dict": weights}, vision, text)
-    case, theirs = reference_inputs(), {name: torch.from_numpy(values) for name, values in expected().items()}
-    memory, prototypes = network.prototype_memory, [torch.from_numpy(prototype) for prototype in case.prototypes]
-    pixels, ids, mask, labels = (torch.from_numpy(array) for array in case[:4])
-    with torch.no_grad():
-        plain = network(pixels, ids, mask, labels=labels)
-        memory.assign(prototypes)
-        guided = network(pixels, ids, mask, labels=labels)
-        memory.momentum_step([vectors.mean(0) for vectors in guided.visual_embeddings])
-    units = {name: [F.normalize(v, dim=-1) for v in plain[f"{name}_embeddings"]] for name in ("text", "visual")}
-    rows = {
-        "logits": [(plain.logits, theirs["probabilities"].logit())],
-        "logits, prototypes active": [(guided.logits, theirs["probabilities_with_prototype"].logit())],
-        "text vectors": [(units["text"][scale], theirs[f"text_mean_{scale}"]) for scale in range(3)],
-        "visual vectors": [(units["visual"][scale], theirs[f"visual_mean_{scale}"]) for scale in range(3)],
-        "alignment loss": [(plain.alignment_loss, theirs["alignment_loss"])],
-        "Dice loss": [(plain.segmentation_loss, theirs["dice_loss"])],
-        "momentum step": [(memory.prototypes[scale], theirs[f"prototype_after_{scale}"]) for scale in range(3)],
-    }
-    fresh = TeViAPrototypeMemory([len(prototype) for prototype in prototypes])
-    fresh.collect([vectors.mean(0) for vectors in plain.visual_embeddings], samples=len(pixels))
-    rows["warm-up step"] = [(fresh.prototypes[0], theirs["collected_0"])]
-    for name, pairs in picture_pairs(pictures).items():
-        rows[name] = pairs
-    lines = [f"| {name} | {max(float((a - b).abs().max()) for a, b in pairs):.1e} |" for name, pairs in rows.items()]
-    return "\n".join(["| quantity | largest difference |", "|---|---|", *lines])
+def page() -> str:
+    """docs/results.md."""
+    demo, reference = (read_json(ROWS / f"{name}.json") for name in ("demo", "reference"))
+    differences = [f"| {name} | {value:.1e} |" for name, value in reference["largest_difference"].items()]
+    return TEMPLATE.read_text(encoding="utf-8").format(
+        **{name: runs_table(name) for name in ("qata", "qata_full", "qata_plain", "deep_supervision", "wordings")},
+        data_sets=data_sets_table(),
+        kinds=kinds_table(),
+        falls=falls(),
+        rows=list_of_rows(),
+        demo=score_table(demo["scores"]),
+        demo_seconds=round(demo["train_seconds"]),
+        reference="\n".join(["| quantity | largest difference |", "|---|---|", *differences]),
+        train_images=rows_of(RECOMMENDED)[0]["train_images"],
+        images=rows_of(RECOMMENDED)[0]["images"],
+        groups=rows_of(RECOMMENDED)[0]["groups"],
+        train_images_96=rows_of("wordings")[0]["train_images"],
+        images_96=rows_of("wordings")[0]["images"],
+    )
 
 
-def picture_pairs(folder: Path | None) -> dict[str, list[tuple[torch.Tensor, torch.Tensor]]]:
-    """Our pixels and masks beside those of the authors' reader (stored in float16), of pictures that stay elsewhere."""
-    if folder is None:
-        return {}
-    theirs = np.load(folder / "reference/pixels_expected.npz")
-    processor = TeViAImageProcessor(swap_axes=True, do_antialias=False, normalization="zscore")
-    pairs: dict[str, list] = {"pixels of two pictures": [], "their masks": []}
-    for name, image, mask in PICTURES:
-        inputs = processor(folder / "data" / image, folder / "data" / mask)
-        pixels = torch.from_numpy(theirs[f"{name}_pixels"].astype(np.float32))
-        pairs["pixels of two pictures"].append((inputs["pixel_values"][0], pixels))
-        pairs["their masks"].append((inputs["labels"], torch.from_numpy(theirs[f"{name}_mask"]).long()))
-    return pairs
+def rows_of(experiment: str, run: str | None = None) -> list[dict[str, Any]]:
+    """The rows of an experiment, or of one of its runs, a row a seed."""
+    paths = sorted((ROWS / experiment).glob("*-seed-*.json"))
+    return [row for row in map(read_json, paths) if run in (None, row["run"])]
 
 
-def evaluation_table(text_run: Path, vision_run: Path, folder: str) -> str:
-    """Validation scores of both twins, from the `evaluation.json` in a folder of each run."""
-    scores = {"vision-only twin": read_json(vision_run / folder / "evaluation.json")["scores"]["no text branch"]}
-    for mode, row in read_json(text_run / folder / "evaluation.json")["scores"].items():
-        scores[f"with text: {mode}"] = row
-    return score_table(scores)
+def comparison(experiment: str, run: str) -> dict[str, Any] | None:
+    """The difference of a run to the one it is compared with, and its interval over seeds and patients."""
+    path = ROWS / experiment / "comparisons.json"
+    found = read_json(path) if path.is_file() else []
+    return next((row for row in found if row["run"] == run), None)
 
 
-def run_facts(folder: Path) -> str:
-    """What a run was: its recipe without paths, and how long it took."""
-    recipe = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
-    facts = {name: value for name, value in recipe.items() if name not in PATH_FIELDS}
-    minutes = read_json(folder / "train_results.json")["train_runtime"] / 60
-    return f"{minutes:.0f} minutes; {json.dumps(facts)}"
+def score(rows: Iterable[dict[str, Any]], condition: str, metric: str = "dice") -> float | None:
+    """Mean over the seeds; of a vision-only network with every condition the same. `None` where it was not measured."""
+    found = [row["scores"].get(condition, row["scores"].get(NO_TEXT_BRANCH, {})).get(metric) for row in rows]
+    return None if None in found else float(np.mean(found))
 
 
-def trial_table(trials: list[str]) -> str:
-    """Validation Dice of short runs after each epoch, at the size the network sees, and pooled after the last."""
-    lines = ["| run | dice after each epoch | dice_pooled |", "|---|---|---|"]
-    for label, folder in (trial.split("=") for trial in trials):
-        states = Path(folder).glob("checkpoint-*/trainer_state.json")
-        last = max(states, key=lambda path: read_json(path)["global_step"])
-        rows = [row for row in read_json(last)["log_history"] if "eval_dice" in row]
-        epochs = " ".join(f"{row['eval_dice']:.3f}" for row in rows)
-        lines.append(f"| {label} | {epochs} | {rows[-1]['eval_dice_pooled']:.3f} |")
+def runs_table(experiment: str) -> str:
+    """A line a run of an experiment, means over its seeds."""
+    rows = rows_of(experiment)
+    header = ["run", "dice", "dice_pooled", *OTHERS, "difference [95 %]", "to", "seeds"]
+    lines = [line(header), "|---" * len(header) + "|"]
+    for run in dict.fromkeys(row["run"] for row in rows):
+        of_run = rows_of(experiment, run)
+        is_vision_only = NO_TEXT_BRANCH in of_run[0]["scores"]
+        others = ["-" if is_vision_only else number(score(of_run, name)) for name in OTHERS]
+        against = (comparison(experiment, run) or {"against": "-"})["against"]
+        own = [number(score(of_run, OWN, metric)) for metric in ("dice", "dice_pooled")]
+        lines.append(line([run, *own, *others, difference(experiment, run), against, str(len(of_run))]))
     return "\n".join(lines)
 
 
-def read_json(path: Path) -> dict:
+def data_sets_table() -> str:
+    """A line a data set: the text-guided model against its vision-only baseline, Dice per image and pooled."""
+    header = ["data set", "images: training / evaluation", "patients: evaluation", "baseline: per image / pooled"]
+    header += ["text: per image / pooled", "gain [95 %]", *OTHERS, "seeds: text / baseline"]
+    lines = [line(header), "|---" * len(header) + "|"]
+    for experiment, name in DATA_SETS.items():
+        text, baseline = rows_of(experiment, TEXT), rows_of(experiment, BASELINE)
+        if not (text and baseline):
+            continue
+        mark = " †" if text[0]["texts_from_masks"] else ""
+        both = [
+            " / ".join(number(score(rows, OWN, metric)) for metric in ("dice", "dice_pooled"))
+            for rows in (baseline, text)
+        ]
+        sizes = [f"{text[0]['train_images']} / {text[0]['images']}", str(text[0]["groups"])]
+        others = [number(score(text, condition)) for condition in OTHERS]
+        seeds = f"{len(text)} / {len(baseline)}"
+        lines.append(line([name + mark, *sizes, *both, difference(experiment, TEXT), *others, seeds]))
+    return "\n".join(lines)
+
+
+def kinds_table() -> str:
+    """Dice with each kind of wording minus that with the images' own texts, of the recommended recipe."""
+    lines = [line(["wordings of the evaluation", "seed", "images", "points of Dice [95 %]"]), "|---|---|---|---|"]
+    for row in rows_of(FULL):
+        for kind, found in row["wordings"].items():
+            change = points(found["difference"], *(found["interval"] or (None, None)))
+            lines.append(line([kind, str(row["seed"]), str(found["images"]), change]))
+    return "\n".join(lines)
+
+
+def falls() -> str:
+    """Validation Dice after each epoch of the recommended recipe, and the largest fall below the best so far."""
+    lines = [line(["run", "epochs", "validation Dice after each epoch", "largest fall, points"]), "|---|---|---|---|"]
+    for row in rows_of(RECOMMENDED) + rows_of(FULL):
+        values = row["validation_dice"]
+        epochs = " ".join(f"{value:.3f}" for value in values)
+        lines.append(line([row["run"], str(len(values)), epochs, f"{100 * largest_fall(values):.1f}"]))
+    return "\n".join(lines)
+
+
+def largest_fall(values: list[float]) -> float:
+    """How far a value ever lies below the best before it."""
+    return float(np.max(np.maximum.accumulate(values) - values, initial=0.0))
+
+
+def list_of_rows() -> str:
+    """What repeats each experiment, at which revision, and what its runs took on what machine."""
+    lines = [f"- {path.stem}: `{read_json(path)['command']}`" for path in sorted(ROWS.glob("*.json"))]
+    for folder in sorted(path for path in ROWS.iterdir() if path.is_dir()):
+        first, *_ = rows = rows_of(folder.name)
+        lines.append(f"- {folder.name} (revision {first['revision']}): `{first['command']}`")
+        lines += [f"  - {row['run']}, seed {row['seed']}: {took(row)}" for row in rows]
+    return "\n".join(lines)
+
+
+def took(row: dict[str, Any]) -> str:
+    return f"{row['steps']} steps in {row['minutes']:.0f} minutes ({row['machine']})"
+
+
+def headline() -> str:
+    """The README's table: what a text is worth, on images that no choice was made on."""
+    text, baseline = rows_of(RECOMMENDED, TEXT), rows_of(RECOMMENDED, BASELINE)
+    named = {
+        "vision-only baseline": (baseline, OWN),
+        "each image's own": (text, OWN),
+        "its own in other words": (text, "paraphrased"),
+        "none": (text, "none"),
+        "another image's": (text, "shuffled"),
+    }
+    lines = [line(["text", "Dice per image", "Dice pooled"]), "|---|---|---|"]
+    for name, (rows, condition) in named.items():
+        values = [number(score(rows, condition, metric)) for metric in ("dice", "dice_pooled")]
+        lines.append(line([name, *values]))
+    gain = f"Gain of the text over the baseline: {difference(RECOMMENDED, TEXT)} points of Dice per image"
+    of = f"({text[0]['images']} images, {text[0]['groups']} patients)"
+    whole = [number(score(rows_of(FULL), OWN, metric)) for metric in ("dice", "dice_pooled")]
+    in_full = (
+        f"Trained in full, on the same images (the baseline was not): {' / '.join(whole)} with each image's own text"
+    )
+    in_full += f", {number(score(rows_of(FULL), 'paraphrased'))} in other words"
+    return "\n".join([*lines, "", f"{gain} {of}.", f"{in_full} (Dice per image / pooled). {took(rows_of(FULL)[0])}."])
+
+
+def card_limit() -> str:
+    """What the recipe's card says of other texts, as an entry of its YAML list."""
+    text = rows_of(FULL)
+    own = score(text, OWN)
+    costs = [f"{100 * (score(text, condition) - own):+.1f}" for condition in OTHERS]  # type: ignore[operator]  # measured
+    return (
+        "  - >-\n"
+        f"    Trained by this recipe, Dice per image was {number(own)} on {text[0]['images']} images that nothing was\n"
+        f"    chosen on. In points against that: the same texts in other words {costs[0]}, no text {costs[1]},\n"
+        f"    another image's text {costs[2]}. Training: {took(text[0])}."
+    )
+
+
+def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def difference(experiment: str, run: str) -> str:
+    found = comparison(experiment, run)
+    return points(found["difference"], found["low"], found["high"]) if found else "-"
+
+
+def points(value: float, low: float | None = None, high: float | None = None) -> str:
+    """A difference of Dice in points, with its interval."""
+    interval = f" [{100 * low:+.1f}, {100 * high:+.1f}]" if low is not None and high is not None else ""
+    return f"{100 * value:+.1f}{interval}"
+
+
+def number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def between_marks(text: str, replacement: str) -> str:
+    """A text with another part between the lines that hold `START` and `END`."""
+    lines = text.splitlines()
+    first, last = (next(index for index, words in enumerate(lines) if mark in words) for mark in (START, END))
+    return "\n".join([*lines[: first + 1], replacement, *lines[last:]]) + "\n"
+
+
+def content(name: str) -> str:
+    """What one of `PAGES` is to hold."""
+    text = PAGES[name]()
+    return text if name == "docs/results.md" else between_marks((ROOT / name).read_text(encoding="utf-8"), text)
+
+
+# The files that take figures from the rows: the first is theirs alone, in the others they stand between two marks.
+PAGES = {"docs/results.md": page, "README.md": headline, "hub_configs/tevia-mobile-qata/card.yaml": card_limit}
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("demo", "text", "vision"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--trials", nargs="*", default=[], metavar="LABEL=FOLDER")
-    parser.add_argument("--pictures", type=Path, help="folder with reference/pixels_expected.npz and data/")
-    args = parser.parse_args()
-    demo = read_json(args.demo / "scores.json")
-    page = TEMPLATE.format(
-        reference=reference_table(args.pictures),
-        demo=score_table(demo["scores"]),
-        demo_seconds=round(demo["train_seconds"]),
-        qata=evaluation_table(args.text, args.vision, "evaluation"),
-        held_out=evaluation_table(args.text, args.vision, "held_out"),
-        held_out_images=read_json(args.text / "held_out/evaluation.json")["settings"]["images"],
-        text_facts=run_facts(args.text),
-        vision_facts=run_facts(args.vision),
-        trials=trial_table(args.trials),
-    )
-    (ROOT / "docs/results.md").write_text(page, encoding="utf-8")
+    for name in PAGES:
+        (ROOT / name).write_text(content(name), encoding="utf-8")
 
 
 if __name__ == "__main__":
