@@ -16,7 +16,9 @@ def collate(examples):
 
 
 def compute_metrics(prediction):
-    return segmentation_metrics(list(prediction.predictions), list(prediction.label_ids), outlines=False)
+    return segmentation_metrics(
+        list(prediction.predictions), list(prediction.label_ids), outlines=False, white_is_lesion=False
+    )
 
 
 trainer = Trainer(

@@ -6,10 +6,11 @@ import pytest
 from PIL import Image
 from tiny import tiny_processor
 
-from tevia_hf.data.features import FEATURES, dataset_from_rows, undecoded, verify_examples
+from tevia_hf.data.features import FEATURES, dataset_from_rows, undecoded
 from tevia_hf.data.pairing import example_id
 from tevia_hf.data.qata import subject
 from tevia_hf.data.registry import load_segmentation_dataset
+from tevia_hf.data.survey import Survey
 
 LEFT = "unilateral pulmonary infection, one infected area, lower left lung."
 RIGHT = "unilateral pulmonary infection, one infected area, lower right lung."
@@ -246,8 +247,8 @@ def test_spacing_is_kept_and_may_be_unknown():
 
 def test_verification_passes_over_a_sound_data_set(tmp_path):
     tevia(tmp_path)
-    verify_examples(qata_dataset(tmp_path), tiny_processor())
-    verify_examples(load_segmentation_dataset("synthetic", count=2), tiny_processor())
+    Survey(tiny_processor().image_processor).read_all(undecoded(qata_dataset(tmp_path)))
+    Survey(tiny_processor().image_processor).read_all(undecoded(load_segmentation_dataset("synthetic", count=2)))
 
 
 def test_loading_opens_no_picture_and_verification_names_all_bad_ones(tmp_path):
@@ -260,7 +261,7 @@ def test_loading_opens_no_picture_and_verification_names_all_bad_ones(tmp_path):
     Image.fromarray(np.zeros((8, 10), np.uint8)).save(tmp_path / "masks" / "mask_covid_12.png")
     dataset = folder_dataset(tmp_path)
     with pytest.raises(ValueError, match="13 problems") as caught:
-        verify_examples(dataset, tiny_processor())
+        Survey(tiny_processor().image_processor).read_all(undecoded(dataset))
     assert all(f"example '{name}'" in str(caught.value) for name in names[:13])
     assert "mask_covid_12.png" in str(caught.value) and "8 x 10" in str(caught.value)
     assert "covid_13" not in str(caught.value)
@@ -271,7 +272,7 @@ def test_verification_names_a_mask_whose_values_are_no_labels(tmp_path):
     mask = tmp_path / "Train" / "GTs" / "mask_covid_1.png"
     Image.fromarray(np.full((8, 12), 100, np.uint8)).save(mask)
     with pytest.raises(ValueError, match=r"1 problem:\n.*covid_1.*mask_covid_1\.png.*100"):
-        verify_examples(qata_dataset(tmp_path), tiny_processor())
+        Survey(tiny_processor().image_processor).read_all(undecoded(qata_dataset(tmp_path)))
 
 
 def test_a_file_removed_after_loading_is_named(tmp_path):
@@ -279,4 +280,4 @@ def test_a_file_removed_after_loading_is_named(tmp_path):
     dataset = qata_dataset(tmp_path)
     missing_mask(tmp_path)
     with pytest.raises(ValueError, match="mask of example 'covid_1'.*no such file"):
-        verify_examples(dataset, tiny_processor())
+        Survey(tiny_processor().image_processor).read_all(undecoded(dataset))

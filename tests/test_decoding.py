@@ -59,7 +59,7 @@ def test_a_palette_gives_colours_of_an_image_and_indices_of_a_mask():
     image = Image.fromarray(np.array([[0, 1], [2, 1]], np.uint8), mode="P")
     image.putpalette([0, 0, 0, 200, 10, 10, 10, 200, 10])
     for given in (image, image.convert("PA")):
-        assert image_to_array(given, True).tolist() == [[0, 1], [2, 1]]
+        assert np.atleast_3d(image_to_array(given, True))[..., 0].tolist() == [[0, 1], [2, 1]]
         assert image_to_array(given)[0, 1].tolist()[:3] == [200, 10, 10]
 
 

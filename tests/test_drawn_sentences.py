@@ -134,9 +134,10 @@ def test_a_grammar_that_nothing_names_is_refused(dataset, grammar, message):
     assert choose_grammar("brain", None, None, "") is BRAIN and choose_grammar("brain", "qata", None, "") is QATA
 
 
-def test_masks_of_255_and_of_labels_are_lesions(tmp_path):
-    for name, mask in {"a": square(), "b": square(value=1), "c": square(value=2) + square(40, 255)}.items():
+@pytest.mark.parametrize("values", [(255, 255), (1, 1), (1, 2)])
+def test_masks_of_255_and_of_labels_are_lesions(values, tmp_path):
+    for name, mask in zip("ab", (square(value=value) for value in values), strict=True):
         save(tmp_path / "images" / f"{name}.png", film(name))
         save(tmp_path / "masks" / f"{name}.png", mask)
     texts = [text for _, text in draw_sentences(list_examples("folder", tmp_path), QATA).rows]
-    assert len(texts) == 3 and len(set(texts)) == 1 and np.char.find(texts, "lower left lung").min() > 0
+    assert len(texts) == 2 and len(set(texts)) == 1 and np.char.find(texts, "lower left lung").min() > 0

@@ -12,7 +12,8 @@ from tiny import tiny_config, tiny_processor, tiny_reader
 from transformers import EvalPrediction
 
 from tevia_hf import TeViAForSegmentation, TeViASegmentationOutput, evaluate_model, segmentation_metrics
-from tevia_hf.data.features import dataset_from_rows, reference_labels
+from tevia_hf.data.features import dataset_from_rows
+from tevia_hf.data.survey import reference_labels
 from tevia_hf.evaluation.text_conditions import TEXT_CONDITIONS, shuffled_texts
 from tevia_hf.inference.predict import predict_masks
 from tevia_hf.metrics import METRICS, image_metrics
@@ -215,14 +216,14 @@ def test_evaluation_leaves_a_training_model_in_training(model, examples):
 @pytest.mark.parametrize("swap_axes", [False, True])
 def test_references_keep_the_images_own_axes_and_size(examples, swap_axes):
     for example in examples:
-        reference = reference_labels(example, tiny_processor(swap_axes=swap_axes))
+        reference = reference_labels(example, tiny_processor(swap_axes=swap_axes).image_processor)
         assert np.array_equal(reference, np.asarray(example["mask"]) // 255)
 
 
 def test_a_reference_that_is_no_mask_is_refused(examples):
     example = {**examples[0], "mask": np.arange(40 * 56, dtype=np.uint8).reshape(40, 56) % 7}
     with pytest.raises(ValueError, match="2, 3"):
-        reference_labels(example, tiny_processor())
+        reference_labels(example, tiny_processor().image_processor)
 
 
 @pytest.mark.parametrize("swap_axes", [False, True])

@@ -14,9 +14,10 @@ from tiny import tiny_processor
 from tevia_hf.data.collate import SegmentationCollator
 from tevia_hf.data.decoding import decode_labels, join_labels
 from tevia_hf.data.example import Example, ImageRef, parse_files, spell_files
-from tevia_hf.data.features import reference_labels, undecoded
+from tevia_hf.data.features import undecoded
 from tevia_hf.data.listing import Listing
 from tevia_hf.data.registry import list_examples
+from tevia_hf.data.survey import reference_labels
 from tevia_hf.io import parse_address
 
 SPELLINGS = [("a.png",), ("d e/scan.nii.gz#coronal:40@-600,1500",), ("a_mask.png", "a_mask_1.png", "b.nii#3")]
@@ -55,7 +56,7 @@ def saved_to_disk(dataset, folder):
 
 @pytest.mark.parametrize("keep", [as_it_is, pickled, saved_to_disk])
 def test_a_data_set_of_several_masks_is_as_plain_as_any(keep, tmp_path):
-    dataset = keep(saved(tmp_path, [0, 255, 0], [0, 0, 1]).dataset("train"), tmp_path / "kept")
+    dataset = keep(saved(tmp_path, [0, 255, 0], [0, 0, 255]).dataset("train"), tmp_path / "kept")
     assert dataset[0]["text"] == "A text." and dataset[0]["group"] == "patient"
     assert decode_labels(undecoded(dataset)[0], 1).tolist() == [[0, 1, 1]] * 4
     assert np.asarray(dataset[0]["mask"]).tolist() == [[0, 1, 1]] * 4
@@ -63,17 +64,17 @@ def test_a_data_set_of_several_masks_is_as_plain_as_any(keep, tmp_path):
 
 def test_every_reader_joins_them_alike(tmp_path):
     listing = saved(tmp_path, [0, 255, 0, 0], [1, 0, 255, 0])
-    expected = [[1, 1, 255, 0]] * 4
+    expected = [[1, 255, 255, 0]] * 4  # beside label 1 in one of them, 255 is ignored in all
     example, processor = undecoded(listing.dataset("train"))[0], tiny_processor(4)
     assert decode_labels(listing.examples[0].row(), 1).tolist() == expected
-    assert reference_labels(example, processor).tolist() == expected
+    assert reference_labels(example, processor.image_processor).tolist() == expected
     assert SegmentationCollator(processor)([example])["labels"][0].tolist() == expected
 
 
 def test_true_labels_are_not_read_a_second_time():
     """Of a label map without a lesion, 255 is ignored and no white lesion."""
     example = {"image": np.zeros((4, 2), np.uint8), "labels": np.array([[0, 255]] * 4, np.uint8), "id": "a"}
-    assert reference_labels(example, tiny_processor()).tolist() == [[0, 255]] * 4
+    assert decode_labels(example, 1).tolist() == [[0, 255]] * 4
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,8 @@ from tevia_hf import (
     train_from_recipe,
 )
 from tevia_hf.configuration_tevia import PUBLISHED
-from tevia_hf.data.features import reference_labels, undecoded
+from tevia_hf.data.features import undecoded
+from tevia_hf.data.survey import reference_labels
 from tevia_hf.data.synthetic import DEFAULT_COUNTS
 from tevia_hf.demo.run import train_twin
 from tevia_hf.inference.predict import predict_masks
@@ -154,7 +155,7 @@ def test_tevia_tiny_reads_its_sentence():
     for texts in (meant, others):
         examples = [{"image": e["image"], "text": text} for e, text in zip(meant, texts["text"], strict=True)]
         masks = predict_masks(model, processor, examples, description=None)
-        references = [reference_labels(example, processor) for example in undecoded(meant)]
+        references = [reference_labels(example, processor.image_processor) for example in undecoded(meant)]
         scores.append(segmentation_metrics(masks, references, outlines=False)["dice"])
     assert scores[0] > 0.9 and scores[1] < 0.1
 

@@ -124,10 +124,9 @@ def test_a_flat_picture_becomes_zeros(tmp_path):
 
 
 @pytest.mark.parametrize(("width", "function"), [(0, "LINEAR"), (-3, "LINEAR"), (0, "LINEAR_EXACT"), (0, "SIGMOID")])
-def test_a_window_that_has_no_width_is_refused_with_the_way_to_give_another(tmp_path, width, function):
+def test_a_window_that_has_no_width_is_as_good_as_none(tmp_path, width, function):
     path = write_dicom(tmp_path / "a.dcm", RAMP, WindowCenter=40, WindowWidth=width, VOILUTFunction=function)
-    with pytest.raises(ValueError, match=r"a\.dcm.*[Ww]idth.*#@40,400"):
-        read_image(path)
+    np.testing.assert_allclose(read_image(path).array, RAMP / 1100, rtol=1e-6)
     assert read_image(f"{path}#@550,1100").array.max() == 1
 
 
@@ -259,11 +258,15 @@ def test_a_palette_gives_its_colours_and_a_mask_its_indices(tmp_path, factor):
 
 def test_a_dicom_mask_keeps_its_stored_labels(tmp_path):
     tags = {"RescaleSlope": 2, "RescaleIntercept": 5, "WindowCenter": 1, "WindowWidth": 2}
-    path = write_dicom(
-        tmp_path / "a.dcm", np.array([[0, 3]], np.uint8), PhotometricInterpretation="MONOCHROME1", **tags
-    )
+    path = write_dicom(tmp_path / "a.dcm", np.array([[0, 3]], np.uint8), **tags)
     mask = read_image(path, is_mask=True).array
     assert mask.dtype == np.uint8 and mask.tolist() == [[0, 3]]
+
+
+def test_a_dicom_mask_that_shows_0_as_white_is_refused(tmp_path):
+    path = write_dicom(tmp_path / "a.dcm", np.array([[0, 1]], np.uint8), PhotometricInterpretation="MONOCHROME1")
+    with pytest.raises(ValueError, match=r"a\.dcm.*MONOCHROME1.*save it as PNG"):
+        read_image(path, is_mask=True)
 
 
 def test_a_coloured_dicom_is_no_mask(tmp_path):
@@ -313,17 +316,42 @@ def test_a_truncated_medical_file_is_named_with_what_to_do(tmp_path, name):
         read_image(path)
 
 
-@pytest.mark.parametrize("name", ["NumberOfFrames", "PixelSpacing", "RescaleSlope", "WindowCenter", "Rows"])
-def test_a_damaged_tag_is_said_to_be_in_this_file(tmp_path, name):
+def damaged(path, name):
+    """A file in which the value of one tag is no value of its kind."""
     tags = {"NumberOfFrames": 1, "PixelSpacing": [2, 3], "RescaleSlope": 2, "WindowCenter": 4, "WindowWidth": 5}
-    path = write_dicom(tmp_path / "a.dcm", RAMP, **tags)
+    write_dicom(path, RAMP, **tags)
     content = bytearray(path.read_bytes())
     tag = pydicom.tag.Tag(name)
     place = content.index(tag.group.to_bytes(2, "little") + tag.element.to_bytes(2, "little"))
     content[place + 8 : place + 10] = b"?!" if name != "Rows" else b"\0\0"
     path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("name", ["NumberOfFrames", "Rows"])
+def test_a_damaged_tag_that_is_needed_is_reported_with_its_file(tmp_path, name):
     with pytest.raises(ValueError, match=r"(?s)a\.dcm.*again"):
-        read_image(path)
+        read_image(damaged(tmp_path / "a.dcm", name))
+
+
+@pytest.mark.parametrize("name", ["PixelSpacing", "RescaleSlope", "WindowCenter"])
+def test_a_damaged_tag_that_is_optional_costs_the_tag_alone(tmp_path, name):
+    image = read_image(damaged(tmp_path / "a.dcm", name))
+    assert (image.spacing_mm is None) == (name == "PixelSpacing")
+    if name != "PixelSpacing":
+        np.testing.assert_allclose(image.array, RAMP / 1100, rtol=1e-6)
+
+
+@pytest.mark.parametrize("slope", [0, "?!"])
+def test_no_window_is_applied_to_values_whose_scale_is_not_known(tmp_path, slope):
+    path = tmp_path / "a.dcm"
+    if slope == 0:
+        write_dicom(path, RAMP, RescaleSlope=0, WindowCenter=4, WindowWidth=5)
+        np.testing.assert_allclose(read_image(path).array, RAMP / 1100, rtol=1e-6)
+    else:
+        damaged(path, "RescaleSlope")
+    with pytest.raises(ValueError, match=r"a\.dcm.*slope.*leave the window out"):
+        read_image(f"{path}#@40,400")
 
 
 def test_a_dicom_file_without_a_picture_is_named(tmp_path):
@@ -331,7 +359,7 @@ def test_a_dicom_file_without_a_picture_is_named(tmp_path):
     dataset = pydicom.dcmread(path)
     del dataset.PixelData
     dataset.save_as(path)
-    with pytest.raises(ValueError, match=r"^\S*a\.dcm: holds no picture"):
+    with pytest.raises(ValueError, match=r"^\S*a\.dcm: holds no image"):
         read_image(path)
 
 

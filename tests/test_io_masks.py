@@ -97,6 +97,7 @@ def test_segmentation_arrays_hold_labels_and_what_they_refer_to(tmp_path):
     place = {"ImagePositionPatient": [-10, -20, 30], "ImageOrientationPatient": [0, 1, 0, 0, 0, -1]}
     frames = np.stack([RAMP, RAMP])
     tags = {**place, "PixelSpacing": [2, 3], "FrameOfReferenceUID": "1.2.9", "NumberOfFrames": 2}
+    tags["GridFrameOffsetVector"] = [0, 4]
     source = read_image(f"{write_dicom(tmp_path / 'a.dcm', frames, **tags)}#1")
     labels = (RAMP // 100 % 3).astype(np.uint8)
     with np.load(write_mask(tmp_path / "mask.npz", labels, num_labels=3, like=source)) as arrays:
@@ -105,7 +106,7 @@ def test_segmentation_arrays_hold_labels_and_what_they_refer_to(tmp_path):
     assert found["pixel_array"].dtype == np.uint8
     assert found["segment_numbers"].tolist() == [1, 2]
     assert found["pixel_spacing"].tolist() == [2, 3]
-    np.testing.assert_allclose(found["image_position_patient"], [-10, -20, 30])
+    np.testing.assert_allclose(found["image_position_patient"], [-14, -20, 30])
     np.testing.assert_allclose(found["image_orientation_patient"], [0, 1, 0, 0, 0, -1], atol=1e-12)
     assert found["referenced_frame_number"].ravel().tolist() == [2]  # DICOM counts from 1
     names = ("referenced_sop_instance_uid", "referenced_sop_class_uid", "frame_of_reference_uid")

@@ -16,7 +16,7 @@ import tevia_hf
 
 SOURCE = Path(tevia_hf.__file__).parent
 GROUND = {"labels_tevia", "decoding_tevia"}  # of use to all, and copied to the Hub with the kernel
-LEAVES = {"extras", "prompts", "visualization", "metrics", "mask_scores", "intervals", "io"}
+LEAVES = {"extras", "prompts", "visualization", "metrics", "mask_pairs", "mask_scores", "intervals", "io"}
 BELOW = {
     "ground": set(),
     "leaf": set(),

@@ -161,7 +161,8 @@ def test_label_255_of_the_reference_is_ignored():
     assert {name: scores[name] for name in ("dice", "iou", "accuracy")} == {
         name: expected[name] for name in ("dice", "iou", "accuracy")
     }
-    assert image_metrics(grid("### ... ..."), 255 * grid("### ... ...")) == PERFECT
+    ignored = 255 * grid("### ... ...")
+    assert image_metrics(grid("### ... ..."), ignored, white_is_lesion=False) == PERFECT
 
 
 def test_several_labels_are_averaged_over_those_present_in_either_mask():

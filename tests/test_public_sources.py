@@ -11,11 +11,12 @@ from tiny import tiny_processor
 from tevia_hf import load_segmentation_dataset
 from tevia_hf.data.brain import finding, patient
 from tevia_hf.data.decoding import decode_image, decode_labels
-from tevia_hf.data.features import spacing_of, undecoded, verify_examples
+from tevia_hf.data.features import undecoded
 from tevia_hf.data.monuseg import patient as slide_patient
 from tevia_hf.data.mosmed import study
 from tevia_hf.data.registry import list_examples
 from tevia_hf.data.splits import parse_fractions, split_by_group
+from tevia_hf.data.survey import Survey, examine
 
 
 @pytest.mark.parametrize(("name", "write"), LAYOUTS.values(), ids=LAYOUTS)
@@ -26,7 +27,7 @@ def test_every_layout_loads_pairs_that_training_takes(tmp_path, name, write):
     assert set(listing.splits) <= {"train", "val", "test"} and "train" in listing.splits
     for split in listing.splits:
         dataset = load_segmentation_dataset(name, tmp_path, split)
-        verify_examples(dataset, tiny_processor())
+        Survey(tiny_processor().image_processor).read_all(undecoded(dataset))
         assert dataset[0]["image"].size == dataset[0]["mask"].size == SIZE[::-1]
 
 
@@ -67,7 +68,7 @@ def damaged_masks(root, pixels):
     with pytest.raises(ValueError, match=r"mask of example 'benign \(2\)'") as caught:
         decode_labels(example.row(), num_labels=1)
     with pytest.raises(ValueError, match=r"1 problem:\n  mask of example 'benign \(2\)'"):
-        verify_examples(listing.dataset(example.split), tiny_processor())
+        Survey(tiny_processor().image_processor).read_all(undecoded(listing.dataset(example.split)))
     return str(caught.value)
 
 
@@ -236,9 +237,9 @@ def test_slices_of_volumes_are_examples_with_spacing_and_window(tmp_path):
     write_table(tmp_path / "table.csv", ["scan.nii.gz#1", "scan.nii.gz#3"])
     dataset = load_segmentation_dataset("folder", tmp_path, window=(0, 1000))
     assert dataset["id"][:] == ["scan_1", "scan_3"]
-    verify_examples(dataset, tiny_processor())
+    Survey(tiny_processor().image_processor).read_all(undecoded(dataset))
     example = undecoded(dataset)[1]
-    assert spacing_of(example) == (2.0, 0.5)
+    assert examine(example, tiny_processor().image_processor).spacing_mm == (2.0, 0.5)
     np.testing.assert_array_equal(decode_labels(example, 1), labels[::-1, ::-1, 3].T)
     seen = np.clip((volume[::-1, ::-1, 3].T + 500) / 1000, 0, 1)
     np.testing.assert_allclose(decode_image(example), seen, atol=1e-6)

@@ -2,7 +2,7 @@
 
 import argparse
 
-from .data_options import add_data_options, data_options
+from .data_options import add_data_options, add_white_option, data_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,6 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num-labels", type=int, default=1, help="labels of the masks (default: %(default)s)")
     parser.add_argument("--tokenizer", help="name or folder of a text encoder, to count tokens (default: count words)")
     parser.add_argument("--max-text-length", type=int, default=64, help="tokens the model takes (default: %(default)s)")
+    add_white_option(parser)
     parser.add_argument("--output-dir", help="folder for check.json and overlays.jpg (default: print only)")
     parser.add_argument("--overwrite", action="store_true", help="delete what the folder holds")
 
@@ -21,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from tevia_hf.inference.check_data import check_data
 
-    names = ("num_labels", "tokenizer", "max_text_length", "output_dir", "overwrite")
+    names = ("num_labels", "tokenizer", "max_text_length", "white_is_lesion", "output_dir", "overwrite")
     settings = {name: getattr(args, name) for name in names}
     report = check_data(args.dataset, args.data_dir, **settings, **data_options(args))
     print(f"\n{report.text()}")

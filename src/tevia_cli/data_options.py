@@ -13,6 +13,15 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_white_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--white-is-lesion",
+        type={"true": True, "false": False}.__getitem__,
+        metavar="{true,false}",
+        help="255 in masks marks the lesion, or is ignored (default: all masks tell)",
+    )
+
+
 def data_options(args: argparse.Namespace) -> dict[str, Any]:
     """What `load_segmentation_dataset` and `list_examples` take beside name, folder and split."""
     from tevia_hf.training.arguments import DataArguments

@@ -2,7 +2,7 @@
 
 import argparse
 
-from .data_options import add_data_options, data_options
+from .data_options import add_data_options, add_white_option, data_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threshold", type=float, default=0.5, help="on the probability (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=16, help="images at once (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="draws shuffles and intervals (default: %(default)s)")
+    add_white_option(parser)
+    parser.add_argument(
+        "--on-error", default="raise", choices=("raise", "skip"), help="skip images that cannot be read, and list them"
+    )
     parser.add_argument("--output-dir", required=True, help="folder to write to")
     parser.add_argument("--overwrite", action="store_true", help="delete what the folder holds")
 
@@ -36,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from tevia_hf.evaluation.evaluate import run_evaluation
 
-    names = ("threshold", "batch_size", "seed", "max_samples", "held_out", "overwrite")
+    names = ("threshold", "batch_size", "seed", "max_samples", "held_out", "white_is_lesion", "on_error", "overwrite")
     report = run_evaluation(
         args.model,
         args.dataset,

@@ -4,69 +4,161 @@ One of the two modules that everything in the package may import; a model's code
 """
 
 import os
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from .labels_tevia import WHITE
 
-# "LA", "P", "CMYK", ... have no plain meaning as channels; these have.
-PLAIN_MODES = {"1", "L", "I", "F", "RGB", "RGBA", "I;16", "I;16B", "I;16L"}
+# "P", "CMYK", ... have no plain meaning as channels; these have.
+PLAIN_MODES = {"1", "L", "LA", "I", "F", "RGB", "RGBA", "I;16", "I;16B", "I;16L"}
 CHANNELS = (1, 3, 4)
 DAMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what PIL raises on damaged bytes
+PIL_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "JPEG2000", "WEBP", "PPM")  # others need more than pixels
+PLAIN_FORMATS = "PNG, JPEG, TIFF, BMP, GIF, JPEG 2000, WebP or PGM"
+NEARLY_BLACK, NEARLY_WHITE = 32, 250
+ORIENTATION = 0x0112  # EXIF and TIFF: how an image is turned before it is shown
+_BITS, _PHOTOMETRIC, _PLANAR, _SAMPLE_FORMAT = 258, 262, 284, 339  # tags of TIFF
+_SIGNED = 2
+_WHITE_IS_ZERO = 0
+_SEPARATE = 2
+MASK_OF_WHITE_ZEROS = (
+    "its tags show 0 as white, so that the lesion may be what is stored as 1 or what is shown as white: save the mask "
+    "as PNG with the lesion as 1"
+)
 
 
 def image_to_array(image: Image.Image, is_mask: bool = False) -> np.ndarray:
-    """The pixels of a PIL image, `(height, width[, channels])`; of a mask with a palette the indices, its labels.
+    """The pixels of a PIL image, `(height, width[, channels])`.
 
-    Grey keeps its depth and loses its alpha, colours become RGB or RGBA, and a rotation noted in the file is carried
-    out.
+    Grey keeps its depth and colours become RGB or RGBA; a rotation noted in the file is carried out. An image in grey
+    loses its alpha, a mask keeps it, as it may be all that the mask consists of. Of a mask with a palette these are the
+    indices, its labels, or what is shown where the palette has two colours.
+
+    Raises `ValueError` for a TIFF file that PIL does not read right, and for a mask of which white is stored as 0.
     """
+    if reason := misread(image) or (is_mask and white_is_zero(image) and MASK_OF_WHITE_ZEROS):
+        raise ValueError(reason)
+    tags = getattr(image, "tag_v2", {})
     image = ImageOps.exif_transpose(image)
-    if image.mode in ("LA", "La") or (is_mask and image.mode == "PA"):
-        image = image.getchannel(0)
-    elif image.mode == "RGBa":
+    if is_mask and image.mode == "P":
+        return _palette_mask(image)
+    if is_mask and image.mode == "PA":
+        return np.dstack([np.array(image.getchannel(0)), np.array(image.getchannel(1))])
+    if is_mask and "transparency" in image.info and image.mode in ("L", "RGB"):
         image = image.convert("RGBA")
-    elif image.mode not in PLAIN_MODES and not (is_mask and image.mode == "P"):
+    elif image.mode in ("RGBa", "La"):
+        image = image.convert(image.mode.upper())
+    if image.mode == "LA" and not is_mask:
+        image = image.getchannel(0)
+    elif image.mode not in PLAIN_MODES:
         image = image.convert("RGB")
     array = np.array(image)  # a copy: PyTorch warns of the read-only view
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
+    return _by_tags(array.astype(array.dtype.newbyteorder("="), copy=False), tags)
+
+
+def _by_tags(array: np.ndarray, tags: Any) -> np.ndarray:
+    """The pixels of a TIFF file with the sign and the direction of grey that PIL leaves to the reader."""
+    is_signed, bits = _number_format(tags)
+    if is_signed and bits == 8:
+        return array.view(np.int8)
+    if array.dtype == np.int32 and bits == 32 and not is_signed:
+        return array.view(np.uint32)
+    if bits > 8 and tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        return np.iinfo(array.dtype).max - array if array.dtype == np.uint16 else array.max() + array.min() - array
+    return array
+
+
+def _number_format(tags: Any) -> tuple[bool, int]:
+    """Whether the numbers of a TIFF file are signed integers, and their bits; (False, 8) of any other file."""
+    return max(tags.get(_SAMPLE_FORMAT) or (1,)) == _SIGNED, max(tags.get(_BITS) or (8,))
+
+
+def _palette_mask(image: Image.Image) -> np.ndarray:
+    """The indices of a mask's palette; where it has two colours, or shows two of them with the dark one above 0, what
+    is seen: the dark one is the background.
+    """
+    indices = np.array(image)
+    entries = np.array(image.getpalette() or [], np.uint8).reshape(-1, 3)
+    colours = np.zeros((256, 3), np.uint8)
+    colours[: len(entries)] = entries
+    used = np.unique(indices)
+    if "transparency" in image.info and (colours[used] == colours[used[0]]).all():
+        return np.array(image.convert("RGBA"))  # only its alpha tells pixels apart
+    black, white = (colours == 0).all(1), (colours >= NEARLY_WHITE).all(1)
+    is_black_and_white = (black | white)[: len(entries)].all() and white.any() and black[: len(entries)].any()
+    if is_black_and_white or (len(used) == 2 and white[used].any() and black[used].any()):
+        return np.where(white[indices], WHITE, 0).astype(np.uint8)
+    if len(used) == 2 and used[0] == 0 and colours[used[1]].max() <= NEARLY_BLACK < colours[0].max():
+        return np.where(indices == 0, used[1], 0).astype(np.uint8)
+    return indices
+
+
+def misread(image: Image.Image) -> str | None:
+    """Why PIL gives wrong pixels of this file, with its kind; `None` where they are right."""
+    tags = getattr(image, "tag_v2", {})
+    is_signed, bits = _number_format(tags)
+    if bits == 16 and len(image.getbands()) > 1 and tags.get(_PLANAR) == _SEPARATE:
+        return "it is a 16-bit TIFF in colour, one plane after another"
+    if is_signed and white_is_zero(image):
+        return f"it is a TIFF of signed {bits}-bit numbers that shows 0 as white"
+    return None
+
+
+def white_is_zero(image: Image.Image) -> bool:
+    return getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+
+
+def page_count(image: Image.Image) -> int:
+    """How many images a file holds; the preview in a phone's JPEG is none."""
+    return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
 
 
 def read_plain_file(path: str | os.PathLike, is_mask: bool = False) -> np.ndarray:
     """The pixels of a file that PIL reads. Raises `ValueError` for any other, and for one of several pages."""
     try:
-        with Image.open(path) as image:
-            if (pages := getattr(image, "n_frames", 1)) == 1:
-                return image_to_array(image, is_mask)
+        image = Image.open(path, formats=PIL_FORMATS)
     except (FileNotFoundError, IsADirectoryError, PermissionError):
         raise
     except DAMAGE as error:
         raise ValueError(
-            f"{path}: not readable as PNG, JPEG or TIFF ({error}). Fetch it again. DICOM and NIfTI are read "
-            "after pip install 'tevia_hf[medical]' and `import tevia_hf`; else give the pixels as an array."
+            f"{path}: not readable as {PLAIN_FORMATS} ({error}). DICOM, NIfTI and further kinds of TIFF are read after "
+            "pip install 'tevia_hf[medical]' and `import tevia_hf`; fetch a damaged file again."
         ) from error
-    raise ValueError(f"{path}: holds {pages} pages, one is expected. Save each page as a file of its own.")
+    with image:
+        return one_page(image, str(path), is_mask, "Save each page as a file of its own")
 
 
-def one_page(image: Image.Image, name: str, is_mask: bool = False) -> np.ndarray:
-    """As `image_to_array`; `ValueError` that names the image where it is damaged or one of several pages."""
+def one_page(
+    image: Image.Image,
+    name: str,
+    is_mask: bool = False,
+    advice: str = "Choose one (`image.seek(number)`, then give `image.copy()`)",
+) -> np.ndarray:
+    """As `image_to_array`; `ValueError` that names the image where it cannot be read or is one of several pages.
+
+    Args:
+        advice: what to do about several pages.
+    """
     try:
-        pages = getattr(image, "n_frames", 1)
-        array = image_to_array(image, is_mask)
+        pages = page_count(image)
+        if pages == 1:
+            image.load()
     except DAMAGE as error:
         raise ValueError(
-            f"{name} cannot be read ({error}): the file is corrupt; restore it or leave it out."
+            f"{name}: not readable, corrupt or cut short ({error}). Fetch the file again or leave it out."
         ) from error
     if pages > 1:
-        raise ValueError(
-            f"{name} holds {pages} pages, one is expected: choose one (`image.seek(number)`, then give `image.copy()`)."
-        )
-    return array
+        raise ValueError(f"{name}: holds {pages} pages, one is expected. {advice}.")
+    try:
+        return image_to_array(image, is_mask)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}.") from error
 
 
-def channels_first(array: np.ndarray, name: str, layout: str | None = None) -> np.ndarray:
-    """The pixels as (1 or 3, height, width), alpha dropped.
+def channels_first(array: np.ndarray, name: str, layout: str | None = None, is_mask: bool = False) -> np.ndarray:
+    """The pixels as (1 or 3, height, width), alpha dropped; of a mask with its alpha.
 
     Args:
         layout: "channels_first" or "channels_last"; None where the shape tells.
@@ -77,12 +169,12 @@ def channels_first(array: np.ndarray, name: str, layout: str | None = None) -> n
         array = array[None]
     elif array.ndim == 3 and (layout or layout_of(array.shape, name)) == "channels_last":
         array = np.moveaxis(array, -1, 0)
-    if array.ndim != 3 or array.shape[0] not in CHANNELS or array.size == 0:
+    if array.ndim != 3 or array.shape[0] not in (*CHANNELS, *(2,) * is_mask) or array.size == 0:
         raise ValueError(
             f"{name} has {f'{len(array)} channels' if layout and array.ndim == 3 else f'shape {array.shape}'}: give "
             "(height, width), (height, width, channels) or (channels, height, width) with 1, 3 or 4 channels."
         )
-    return array[:3]
+    return array if is_mask else array[:3]
 
 
 def layout_of(shape: tuple[int, ...], name: str) -> str:
@@ -105,4 +197,15 @@ def scaled_to_unit(pixels: np.ndarray) -> np.ndarray:
     return ((pixels.astype(np.float64) - low) / ((high - low) or 1.0)).astype(np.float32)
 
 
-__all__ = ["CHANNELS", "channels_first", "image_to_array", "one_page", "read_plain_file", "scaled_to_unit"]
+__all__ = [
+    "CHANNELS",
+    "PIL_FORMATS",
+    "channels_first",
+    "image_to_array",
+    "misread",
+    "one_page",
+    "page_count",
+    "read_plain_file",
+    "scaled_to_unit",
+    "white_is_zero",
+]

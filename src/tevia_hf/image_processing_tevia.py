@@ -14,7 +14,7 @@ from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, PILImageResampling
 
 from .decoding_tevia import channels_first, one_page, read_plain_file, scaled_to_unit
-from .labels_tevia import IGNORE_INDEX, single_channel, to_labels
+from .labels_tevia import IGNORE_INDEX, WhiteReading, single_channel, to_labels, values_of
 
 TORCH_MODES: dict[int, str] = {
     PILImageResampling.NEAREST: "nearest",
@@ -37,7 +37,7 @@ class TeViAImageProcessorKwargs(TypedDict, total=False):
     image_mean: float | list[float] | tuple[float, ...]
     image_std: float | list[float] | tuple[float, ...]
     num_labels: int
-    white_is_lesion: bool
+    white_is_lesion: bool | None
     swap_axes: bool
     input_data_format: Literal["channels_first", "channels_last"] | None
     return_tensors: str | None
@@ -57,8 +57,8 @@ class TeViAImageProcessor(PilBackend):
         normalization: `"zscore"` gives each channel of each picture mean 0 and (biased) standard deviation 1, as the
             published model has it; `"fixed"` gives (x - `image_mean`) / `image_std` with x in [0, 1].
         num_labels: 1 = lesion or not; more = that many labels, 0 the background. 255 is ignored in both.
-        white_is_lesion: with one label a mask of 0 and 255 alone is read as 0 and 1; False reads 255 as ignored there
-            too, as in a label map.
+        white_is_lesion: with one label, what 255 means in the masks: True, the lesion; False, ignored, as in a label
+            map; None lets the masks of a call tell: 255 is the lesion unless one of them holds labels beside it.
         swap_axes: hand over pictures and masks with rows and columns swapped, as the published code's reader does;
             post-processing swaps back. `size` is the size after swapping.
         input_data_format: `"channels_first"` or `"channels_last"`, of arrays and tensors; by default their shape tells.
@@ -78,7 +78,7 @@ class TeViAImageProcessor(PilBackend):
     image_mean = IMAGENET_DEFAULT_MEAN
     image_std = IMAGENET_DEFAULT_STD
     num_labels = 1
-    white_is_lesion = True
+    white_is_lesion = None
     swap_axes = False
     input_data_format = None
     return_tensors = "pt"
@@ -99,7 +99,7 @@ class TeViAImageProcessor(PilBackend):
                 first or last: grey is repeated to 3, alpha dropped. 8 bit is divided by 255, floats inside [0, 1] are
                 taken as they are, any other picture is scaled by its own minimum and maximum.
             segmentation_maps: one mask per picture, of the picture's size; 2-D, or with equal channels.
-                With one label, {0, 255} is read as {0, 1}; beside label 1, and with several labels, 255 is ignored.
+                `white_is_lesion` says what 255 means; with several labels it is ignored.
             kwargs: settings of the class, for this call only.
 
         Raises `TypeError` for a setting that does not exist; `ValueError` naming the image or mask at fault: unreadable
@@ -142,38 +142,56 @@ class TeViAImageProcessor(PilBackend):
         return torch.from_numpy(scaled_to_unit(pixels))
 
     def _channels_first(self, item: Any, name: str, layout: str | None, is_mask: bool = False) -> np.ndarray:
-        """The pixels as (1 or 3, height, width), alpha dropped; `layout` is an array's, None where its shape tells."""
+        """The pixels as (channels, height, width); `layout` is an array's, None where its shape tells."""
         if isinstance(item, (str, os.PathLike)):
-            return channels_first(type(self).file_reader(item, is_mask), name, "channels_last")
+            return channels_first(type(self).file_reader(item, is_mask), name, "channels_last", is_mask)
         if isinstance(item, Image.Image):
-            return channels_first(one_page(item, name, is_mask), name, "channels_last")
-        return channels_first(_number_array(item, name), name, layout)
+            return channels_first(one_page(item, name, is_mask), name, "channels_last", is_mask)
+        return channels_first(_number_array(item, name), name, layout, is_mask)
 
     def _read_map(
         self,
         mask: Any,
         index: int,
-        num_labels: int,
-        white_is_lesion: bool,
         image_size: torch.Size,
         input_data_format: str | None,
-    ) -> torch.Tensor:
-        """One mask as uint8 (height, width) of labels and 255 = ignored, before resizing."""
+    ) -> np.ndarray:
+        """One mask (height, width) of values as stored, before resizing."""
         name = _name("mask", mask, index)
-        labels = single_channel(self._channels_first(mask, name, input_data_format, is_mask=True), name)
-        if labels.shape != image_size:
+        values = single_channel(self._channels_first(mask, name, input_data_format, is_mask=True), name)
+        if values.shape != image_size:
+            turned = values.shape == image_size[::-1]
             raise ValueError(
-                f"{name} is {labels.shape[0]} x {labels.shape[1]} (height x width) but its image is {image_size[0]} x "
-                f"{image_size[1]}: resize the mask to its image (nearest neighbour), or pair it with the right image."
+                f"{name} is {values.shape[0]} x {values.shape[1]} (height x width) but its image is {image_size[0]} x "
+                f"{image_size[1]}: "
+                + (
+                    "if EXIF turns one of the two alone, turn the other too (`ImageOps.exif_transpose`); else "
+                    if turned
+                    else ""
+                )
+                + "resize the mask to its image (nearest neighbour), or pair it with the right image."
             )
-        return torch.from_numpy(to_labels(labels, num_labels, name, white_is_lesion))
+        return values
+
+    def _label_maps(
+        self, masks: list[np.ndarray], items: list[Any], num_labels: int, white_is_lesion: bool | None
+    ) -> list[torch.Tensor]:
+        """Label maps of masks as stored; where nothing was set, they tell together what 255 means."""
+        names = [_name("mask", item, index) for index, item in enumerate(items)]
+        reading = WhiteReading(num_labels, white_is_lesion)
+        if white_is_lesion is None:
+            for name, mask in zip(names, masks, strict=True):
+                reading.add(name, values_of(mask))
+        decided = reading.white_is_lesion()
+        pairs = zip(masks, names, strict=True)
+        return [torch.from_numpy(to_labels(mask, num_labels, name, decided)) for mask, name in pairs]
 
     def _preprocess_image_like_inputs(  # type: ignore[override]  # its options are named
         self,
         images: Any,
         segmentation_maps: Any,
         num_labels: int,
-        white_is_lesion: bool,
+        white_is_lesion: bool | None,
         swap_axes: bool,
         input_data_format: str | None,
         return_tensors: str | None,
@@ -189,10 +207,8 @@ class TeViAImageProcessor(PilBackend):
             maps = _as_list(segmentation_maps, axes=3 if is_batch else 4)
             if len(maps) != len(pixels):
                 raise ValueError(f"{len(pixels)} images but {len(maps)} segmentation maps: give one map per image.")
-            labels = [
-                self._read_map(m, i, num_labels, white_is_lesion, sizes[i], input_data_format)
-                for i, m in enumerate(maps)
-            ]
+            masks = [self._read_map(m, i, sizes[i], input_data_format) for i, m in enumerate(maps)]
+            labels = self._label_maps(masks, maps, num_labels, white_is_lesion)
         if swap_axes:
             pixels, labels = ([t.transpose(-1, -2) for t in tensors] for tensors in (pixels, labels))
         return BatchFeature(self._to_batch(pixels, labels, **kwargs), tensor_type=return_tensors)

@@ -4,9 +4,13 @@ A *mask* is an image as people store it: booleans, 0/1, 0/255 with the lesion in
 or `labels`, is what it becomes when it is decoded: uint8 `(height, width)`, 0 the background, 1 the lesion (or, with
 several labels, 1 to `num_labels - 1`), and 255 pixels that are ignored. No other module tells these values apart.
 
+Whether 255 is the lesion or ignored cannot be seen from a mask of 0 and 255 alone: `WhiteReading` decides it once for
+all masks of a set.
+
 One of the two modules that everything in the package may import; a model's code takes it along to the Hub.
 """
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,34 +32,106 @@ def highest_label(num_labels: int) -> int:
     return max(num_labels, 2) - 1
 
 
+def values_of(mask: np.ndarray) -> np.ndarray:
+    """The distinct values of a mask, in order."""
+    if mask.dtype == np.uint8:  # many times as fast as sorting
+        return np.flatnonzero(np.bincount(mask.ravel(), minlength=IGNORE_INDEX + 1))
+    return np.unique(mask)
+
+
+@dataclass
+class WhiteReading:
+    """Whether 255 is the lesion or ignored in a set of masks, by what all of them hold.
+
+    Args:
+        num_labels: of the model; with several 255 is always ignored. None takes any labels.
+        declared: what the user set, None for nothing.
+        beside_labels: the first mask that holds 255 beside a label, or a label above 1 where `num_labels` is not known.
+        without_labels: the masks that hold 255 but no label.
+        without_white: the first mask of labels without 255.
+    """
+
+    num_labels: int | None = None
+    declared: bool | None = None
+    beside_labels: str | None = None
+    without_labels: list[str] = field(default_factory=list)
+    without_white: str | None = None
+
+    def add(self, name: str, values: np.ndarray) -> None:
+        """Takes note of a mask with these distinct values; booleans tell nothing of 255."""
+        if values.dtype == bool:
+            return
+        labels = np.asarray(values)[is_lesion(np.asarray(values))]
+        has_white, has_label = WHITE in values, len(labels) > 0
+        has_several = self.num_labels is None and has_label and labels.max() > 1
+        if has_several or (has_white and has_label):
+            self.beside_labels = self.beside_labels or name
+        elif has_white:
+            self.without_labels.append(name)
+        elif has_label:
+            self.without_white = self.without_white or name
+
+    def white_is_lesion(self) -> bool:
+        """True where 255 is the lesion in all masks that were added, False where it is ignored.
+
+        Raises `ValueError` that names two masks which disagree, with what to set.
+        """
+        if self.num_labels is not None and self.num_labels > 1:
+            return False
+        if self.declared:
+            if self.beside_labels:
+                raise ValueError(
+                    f"{self.beside_labels} holds labels beside 255, but `white_is_lesion` is true: set it to false "
+                    "where 255 is ignored, or write the lesion as one value."
+                )
+            return True
+        if self.declared is None and self.without_labels and self.without_white and not self.beside_labels:
+            raise ValueError(
+                f"{self.without_labels[0]} holds 255 and no label, {self.without_white} labels and no 255: set "
+                "`white_is_lesion` to true where 255 is the lesion, too, or to false where it is ignored."
+            )
+        return self.declared is None and self.beside_labels is None
+
+    @property
+    def is_inferred(self) -> bool:
+        """Whether another mask of the set, and no declaration, decides that 255 is ignored in masks without a label."""
+        return bool(
+            self.declared is None and self.num_labels in (None, 1) and self.beside_labels and self.without_labels
+        )
+
+
 def to_labels(
-    mask: np.ndarray, num_labels: int | None = None, name: str = "the mask", white_is_lesion: bool = True
+    mask: np.ndarray, num_labels: int | None = None, name: str = "the mask", white_is_lesion: bool | None = None
 ) -> np.ndarray:
     """The label map of a mask `(height, width)`, uint8.
 
     Args:
-        mask: booleans or numbers. With one label 0/255 is read as 0/1; beside label 1, and with several labels, 255 is
-            ignored.
-        num_labels: of the model; None takes any labels, and 0/255 as 0/1.
+        mask: booleans or numbers.
+        num_labels: of the model; None takes any labels. With several, 255 is ignored.
         name: of the mask, for the error.
-        white_is_lesion: False reads 255 as ignored in every mask, as in a label map.
+        white_is_lesion: True reads 255 as the lesion, False as ignored; None lets this mask alone tell: 255 is the
+            lesion unless there are labels beside it. `WhiteReading` decides for a whole set.
 
     Raises `ValueError` with the values that are no labels, and what to do about them.
     """
     if mask.dtype == bool:
         return mask.astype(np.uint8)
-    values = np.unique(mask)
+    values = values_of(mask)
     if is_foreign(values, num_labels).any():
-        raise ValueError(refusal(name, values, num_labels, white_is_lesion))
-    if white_is_lesion and num_labels in (None, 1) and np.isin(values, (0, WHITE)).all():
-        return (mask == WHITE).astype(np.uint8)
+        raise ValueError(refusal(name, values, num_labels, white_is_lesion is not False))
+    reading = WhiteReading(num_labels, white_is_lesion)
+    reading.add(name, values)
+    if WHITE in values and reading.white_is_lesion():
+        return (mask > 0).astype(np.uint8)
     return mask.astype(np.uint8)
 
 
 def single_channel(channels: np.ndarray, name: str = "the mask") -> np.ndarray:
-    """`(height, width)` of a mask `(channels, height, width)`, its alpha dropped.
+    """`(height, width)` of a mask `(channels, height, width)`.
 
-    Raises `ValueError` for other shapes, and where channels differ.
+    An opaque mask loses its alpha; where only the alpha tells pixels apart, it is the mask.
+
+    Raises `ValueError` for other shapes, where colours differ, and where colour and alpha mark different pixels.
     """
     if channels.ndim != 3 or not 1 <= len(channels) <= 4:
         raise ValueError(f"{name} has shape {channels.shape}: give a mask (height, width), or with 1 to 4 channels.")
@@ -65,7 +141,20 @@ def single_channel(channels: np.ndarray, name: str = "the mask") -> np.ndarray:
             f"{name} has {len(colours)} channels that differ: a coloured mask has no labels; save it as one channel "
             "of label numbers."
         )
-    return colours[0]
+    return _seen_through(colours[0], channels[-1], name) if len(channels) in (2, 4) else colours[0]
+
+
+def _seen_through(mask: np.ndarray, alpha: np.ndarray, name: str) -> np.ndarray:
+    """What a mask with an alpha channel shows."""
+    if (alpha == alpha.flat[0]).all():
+        return mask
+    if (mask == mask.flat[0]).all():
+        return alpha
+    if (mask[alpha == 0] == 0).all():  # what cannot be seen is background anyway
+        return mask
+    raise ValueError(
+        f"{name} marks other pixels by its colour than by its alpha channel: save it as one channel of label numbers."
+    )
 
 
 def is_foreign(values: np.ndarray, num_labels: int | None = None) -> np.ndarray:
@@ -125,10 +214,12 @@ def _more_labels(values: np.ndarray) -> str:
 __all__ = [
     "IGNORE_INDEX",
     "WHITE",
+    "WhiteReading",
     "highest_label",
     "is_foreign",
     "is_lesion",
     "refusal",
     "single_channel",
     "to_labels",
+    "values_of",
 ]

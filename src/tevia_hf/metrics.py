@@ -15,7 +15,7 @@ import numpy as np
 
 from tevia_hf import mask_scores as of
 from tevia_hf.intervals import Interval, ratio_interval
-from tevia_hf.labels_tevia import IGNORE_INDEX
+from tevia_hf.mask_pairs import label_pairs
 from tevia_hf.mask_scores import SURFACE_TOLERANCE, MaskPair, Spacing, Sums
 
 DISTANCE = "mm or px"  # the unit that the spacing of a data set decides
@@ -118,6 +118,7 @@ def image_metrics(
     reference: np.ndarray,
     spacing_mm: Spacing | None = None,
     surface_tolerance: float = SURFACE_TOLERANCE,
+    white_is_lesion: bool | None = None,
 ) -> dict[str, float]:
     """The scores of one image, by the keys of `METRICS`: of those that have a value for a single image.
 
@@ -125,17 +126,21 @@ def image_metrics(
 
     Args:
         prediction, reference: (height, width) integer labels, 0 the background; 255 in the reference is ignored, as if
-            neither mask held anything there. With several labels each score is a mean over those present in either.
+            neither mask held anything there, and so is the Trainer's padding, -100. With several labels each score is a
+            mean over those present in either.
         spacing_mm: (row, column) size of a pixel.
         surface_tolerance: how far boundaries may lie apart to count as equal in `surface_dice`, in the unit of `hd95`.
+        white_is_lesion: True reads 255 as the lesion in both, False as ignored; needed where the reference holds 255
+            but no label, which may mean either.
 
     `hd95` is the 95th percentile of the distances from each boundary to the other, the larger of both directions.
     A true lesion is found, and a predicted one is right, where the other mask covers a tenth of it or more; without
     true (predicted) lesions, recall (precision) is 1.
 
-    Raises `ValueError` when shapes differ or the prediction holds 255.
+    Raises `ValueError` where shapes differ, the prediction holds 255, or values are no labels, such as probabilities.
     """
-    return score_image(prediction, reference, spacing_mm, surface_tolerance).values
+    (scores,) = score_images([prediction], [reference], [spacing_mm], surface_tolerance, True, white_is_lesion)
+    return scores.values
 
 
 def segmentation_metrics(
@@ -144,6 +149,7 @@ def segmentation_metrics(
     spacing_mm: Sequence[Spacing | None] | None = None,
     surface_tolerance: float = SURFACE_TOLERANCE,
     outlines: bool = True,
+    white_is_lesion: bool | None = None,
 ) -> dict[str, float]:
     """The scores of a set of images, as `summarize` gives them.
 
@@ -151,10 +157,12 @@ def segmentation_metrics(
         predictions, references: lists of label arrays of any sizes, read as `image_metrics` reads them.
         spacing_mm: one (row, column) an image; mm are used where every image has one, else pixels.
         outlines: `False` leaves out `hd95` and `surface_dice` (of boundaries), most of the time it takes.
+        white_is_lesion: as of `image_metrics`; needed where references hold 255 but none of them a label.
 
-    Raises `ValueError` when counts or shapes differ, naming the index, or nothing is given.
+    Raises `ValueError` as `image_metrics`, naming the index, when counts differ, or nothing is given.
     """
-    return summarize(score_images(predictions, references, spacing_mm, surface_tolerance, outlines))
+    scores = score_images(predictions, references, spacing_mm, surface_tolerance, outlines, white_is_lesion)
+    return summarize(scores)
 
 
 def score_images(
@@ -163,6 +171,7 @@ def score_images(
     spacing_mm: Sequence[Spacing | None] | None = None,
     surface_tolerance: float = SURFACE_TOLERANCE,
     outlines: bool = True,
+    white_is_lesion: bool | None = None,
 ) -> list[ImageScores]:
     """The scores of each image; arguments and errors as of `segmentation_metrics`."""
     spacings = common_spacing(spacing_mm, len(references))
@@ -173,10 +182,10 @@ def score_images(
         )
     if len(predictions) == 0:
         raise ValueError("No predictions were given: hand over at least one prediction and its reference.")
-    trios = enumerate(zip(predictions, references, spacings, strict=True))
+    pairs = label_pairs(predictions, references, white_is_lesion)
     return [
-        score_image(prediction, reference, spacing, surface_tolerance, outlines, f"image {index}")
-        for index, (prediction, reference, spacing) in trios
+        score_pair(MaskPair(prediction, reference, spacing, surface_tolerance), outlines)
+        for (prediction, reference), spacing in zip(pairs, spacings, strict=True)
     ]
 
 
@@ -208,16 +217,8 @@ def score_intervals(
     return {key: ratio_interval(*parts, groups=groups, seed=seed) for key, parts in _parts(scores).items()}
 
 
-def score_image(
-    prediction: np.ndarray,
-    reference: np.ndarray,
-    spacing: Spacing | None = None,
-    surface_tolerance: float = SURFACE_TOLERANCE,
-    outlines: bool = True,
-    name: str = "the image",
-) -> ImageScores:
-    prediction, reference = _without_ignored(np.asarray(prediction), np.asarray(reference), name)
-    pair = MaskPair(prediction, reference, spacing, surface_tolerance)
+def score_pair(pair: MaskPair, outlines: bool = True) -> ImageScores:
+    """The scores of one image's masks; without `outlines` none of boundaries."""
     # Means before ratios, boundaries last of the means: the order of the keys in every report.
     ordered = sorted(METRICS.items(), key=lambda item: (item[1].is_pooled, item[1].of_boundaries))
     chosen = {key: metric for key, metric in ordered if outlines or not metric.of_boundaries}
@@ -225,18 +226,6 @@ def score_image(
         {key: float(metric.of_image(pair)) for key, metric in chosen.items() if metric.of_image},
         {key: metric.sums(pair) for key, metric in chosen.items() if metric.sums},
     )
-
-
-def _without_ignored(prediction: np.ndarray, reference: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """The prediction with background where the reference is ignored."""
-    if prediction.shape != reference.shape:
-        raise ValueError(
-            f"Prediction of {name} has shape {prediction.shape} but its reference {reference.shape}: resize the "
-            "prediction to the reference (`post_process_segmentation(..., target_sizes=...)`)."
-        )
-    if (prediction == IGNORE_INDEX).any():
-        raise ValueError(f"Prediction of {name} holds 255, which is no label: write the lesion as 1.")
-    return np.where(reference == IGNORE_INDEX, 0, prediction), reference
 
 
 def _parts(scores: Sequence[ImageScores]) -> dict[str, tuple[np.ndarray, np.ndarray]]:

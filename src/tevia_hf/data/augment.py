@@ -144,17 +144,18 @@ def augmented(
     dataset: datasets.Dataset | datasets.IterableDataset,
     augmentation: TextAwareAugmentation,
     num_labels: int | None = 1,
+    white_is_lesion: bool | None = None,
 ) -> datasets.Dataset | datasets.IterableDataset:
     """The same data set, each example decoded and varied when it is read: `labels` take the place of `mask`.
 
     Args:
-        num_labels: of the model, which tells what the values of a mask mean.
+        num_labels, white_is_lesion: of the model and the set, which tell what the values of a mask mean.
 
     Raises `ValueError` where the data set has no masks.
     """
 
     def vary_example(example: dict[str, Any]) -> dict[str, Any]:
-        return augmentation(decode_example(example, num_labels))
+        return augmentation(decode_example(example, num_labels, white_is_lesion))
 
     def vary(columns: dict[str, list]) -> dict[str, list]:
         examples = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]

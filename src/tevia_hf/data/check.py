@@ -12,12 +12,12 @@ import numpy as np
 from datasets.utils import tqdm
 from PIL import Image
 
-from tevia_hf.data.decoding import decode_image, stored_masks
 from tevia_hf.data.duplicates import THUMBNAIL, fingerprint, near_duplicates, thumbnail
 from tevia_hf.data.example import Example
-from tevia_hf.data.features import SPLITS, reference_labels, row_problems
+from tevia_hf.data.features import SPLITS, row_problems
 from tevia_hf.data.listing import Listing
-from tevia_hf.labels_tevia import is_lesion
+from tevia_hf.data.survey import Examined, Survey, examine
+from tevia_hf.labels_tevia import values_of
 from tevia_hf.visualization import contact_sheet, overlay
 
 SHEET_ROWS, SHEET_COLUMNS = 3, 4
@@ -46,6 +46,7 @@ class DataReport:
         faults: what would make training or its scores wrong; `is_sound` where there are none.
         warnings: what one should know.
         sheet: overlays of some examples, None where nothing could be read.
+        white_is_lesion: what 255 means in the masks; None where they disagree.
     """
 
     source: str
@@ -54,6 +55,7 @@ class DataReport:
     faults: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     sheet: Image.Image | None = None
+    white_is_lesion: bool | None = None
 
     @property
     def is_sound(self) -> bool:
@@ -91,6 +93,7 @@ def check_dataset(
     count_tokens: Callable[[str], int] = count_words,
     max_text_length: int | None = None,
     seed: int = 0,
+    white_is_lesion: bool | None = None,
 ) -> DataReport:
     """Reads every image, mask and sentence as training will, and says what it found.
 
@@ -100,10 +103,12 @@ def check_dataset(
         count_tokens: of a sentence; by default words and punctuation marks.
         max_text_length: tokens beyond which a sentence is cut; None counts no cut ones.
         seed: draws the examples of the sheet.
+        white_is_lesion: what 255 means in the masks; by default all of them tell.
 
-    Faults are: what the listing could not pair; files that cannot be read; masks of another size than their image, or
-    of values that are no labels; groups on two sides of a split; equal images, whose two names a split by name cannot
-    keep together; a set of which some sentences are missing; a training split without any lesion.
+    Faults are: what the listing could not pair; files that cannot be read; masks that do not lie over their image, or
+    of values that are no labels; masks that disagree about what 255 means; groups on two sides of a split; equal
+    images, whose two names a split by name cannot keep together; a set of which some sentences are missing; a training
+    split without any lesion. Warnings name what looks as no data set should.
     """
     report = DataReport(listing.source, faults=[problem.text for problem in listing.problems])
     if not listing.examples:
@@ -112,13 +117,20 @@ def check_dataset(
         report.faults += row_problems([example.row() for example in listing.of_split(split)])
     if unknown := [split for split in listing.splits if split not in SPLITS]:
         report.faults.append(f"splits are named {unknown}: use {', '.join(SPLITS)}")
-    looks = _look_at_all(listing.examples, processor, report)
+    survey = Survey(processor.image_processor, white_is_lesion)
+    looks = _look_at_all(listing.examples, survey)
+    report.faults += [fault.reason for fault in survey.faults]
+    try:
+        report.white_is_lesion = survey.white_is_lesion()
+    except ValueError as error:
+        report.faults.append(str(error))
+    report.warnings += survey.warnings()
     report.splits = {split: _split_facts(listing.of_split(split), _looks_of(looks, split)) for split in listing.splits}
     _check_masks(looks, report)
     _check_groups(listing.examples, report)
     _check_duplicates(looks, report)
     _check_sentences(listing.examples, count_tokens, max_text_length, report)
-    report.sheet = _sheet(looks, processor, seed)
+    report.sheet = _sheet(looks, survey, report.white_is_lesion, seed)
     return report
 
 
@@ -126,23 +138,20 @@ def _looks_of(looks: Sequence[Look], split: str) -> list[Look]:
     return [look for look in looks if look.example.split == split]
 
 
-def _look_at_all(examples: Sequence[Example], processor: Any, report: DataReport) -> list[Look]:
-    looks = []
+def _look_at_all(examples: Sequence[Example], survey: Survey) -> list[Look]:
     whole = [example for example in examples if example.image is not None and example.masks]
+    looks = []
     for example in tqdm(whole, desc="Reading images and masks"):
-        try:
-            looks.append(_look(example, processor))
-        except (ValueError, OSError) as error:
-            report.faults.append(str(error))
-    return looks
+        if (examined := survey.read(example.row())) is not None:
+            looks.append(_look(example, examined))
+    shares = survey.lesion_shares()  # only all masks together tell what 255 means
+    return [look._replace(lesion=share) for look, share in zip(looks, shares, strict=True)]
 
 
-def _look(example: Example, processor: Any) -> Look:
-    row = example.row()
-    image = decode_image(row)
-    lesion = float(is_lesion(reference_labels({**row, "image": image}, processor)).mean())
-    values = {float(value) for mask in stored_masks(row) for value in np.unique(mask)[:_SHOWN]}
-    return Look(example, image.shape[:2], tuple(sorted(values)), lesion, fingerprint(image), thumbnail(image))
+def _look(example: Example, examined: Examined) -> Look:
+    image = examined.image.array
+    values = {float(value) for mask in examined.masks for value in values_of(mask.array)[:_SHOWN]}
+    return Look(example, image.shape[:2], tuple(sorted(values)), 0.0, fingerprint(image), thumbnail(image))
 
 
 def _split_facts(examples: Sequence[Example], looks: Sequence[Look]) -> dict[str, Any]:
@@ -222,7 +231,7 @@ def _check_sentences(
         report.faults.append(f"{count} have no sentence: {_listed(silent)}. Write them")
 
 
-def _sheet(looks: Sequence[Look], processor: Any, seed: int) -> Image.Image | None:
+def _sheet(looks: Sequence[Look], survey: Survey, white_is_lesion: bool | None, seed: int) -> Image.Image | None:
     if not looks:
         return None
     order = np.random.default_rng(seed).permutation(len(looks))
@@ -230,20 +239,19 @@ def _sheet(looks: Sequence[Look], processor: Any, seed: int) -> Image.Image | No
         looks[index] for index in sorted(order, key=lambda index: not looks[index].lesion)
     ]  # stable: lesions first
     chosen = chosen[: SHEET_ROWS * SHEET_COLUMNS]
-    pictures = [_picture(look.example, processor) for look in chosen]
+    overlays = [_overlay(look.example, survey.image_processor, white_is_lesion) for look in chosen]
     captions = [f"{look.example.id} ({look.example.split}): {look.example.text or 'no sentence'}" for look in chosen]
     cells = range(0, len(chosen), SHEET_COLUMNS)
     return contact_sheet(
-        [pictures[start : start + SHEET_COLUMNS] for start in cells],
+        [overlays[start : start + SHEET_COLUMNS] for start in cells],
         [captions[start : start + SHEET_COLUMNS] for start in cells],
         title="Images, masks and sentences",
     )
 
 
-def _picture(example: Example, processor: Any) -> Image.Image:
-    row = example.row()
-    image = decode_image(row)
-    return overlay(image, reference_labels({**row, "image": image}, processor))
+def _overlay(example: Example, image_processor: Any, white_is_lesion: bool | None) -> Image.Image:
+    examined = examine(example.row(), image_processor)
+    return overlay(examined.image.array, examined.labels(image_processor.num_labels, white_is_lesion))
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -23,6 +23,7 @@ class SegmentationCollator:
             its maps are labels of `processor.image_processor.num_labels`.
         text_features: The sentences' `(features (batch, tokens, dim), attention_mask (batch, tokens))`; its result
             goes out as `text_features` and `attention_mask` in place of `input_ids`. No sentence is "" there.
+        white_is_lesion: What 255 means in the masks of the set; by default each mask alone tells.
 
     Raises:
         ValueError: An image or mask that cannot be decoded (with its id and file), or that the processor refuses (with
@@ -33,8 +34,10 @@ class SegmentationCollator:
         self,
         processor: Any,
         text_features: TextFeatures | None = None,
+        white_is_lesion: bool | None = None,
     ) -> None:
         self.processor = processor
+        self.white_is_lesion = white_is_lesion
         self.text_features = text_features
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
@@ -56,7 +59,8 @@ class SegmentationCollator:
         if example.get("image") is not None:
             decoded["image"] = decode_image(example)
         if example.get("mask") is not None or example.get("labels") is not None:
-            decoded["labels"] = decode_labels(example, self.processor.image_processor.num_labels)
+            num_labels = self.processor.image_processor.num_labels
+            decoded["labels"] = decode_labels(example, num_labels, self.white_is_lesion)
         return decoded
 
     def _process(self, arguments: dict[str, Any], ids: list[Any]) -> dict[str, torch.Tensor]:

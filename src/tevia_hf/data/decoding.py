@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image
 
 from tevia_hf.data.example import ImageRef, parse_files
-from tevia_hf.decoding_tevia import CHANNELS, one_page
-from tevia_hf.io import read_image
-from tevia_hf.labels_tevia import IGNORE_INDEX, WHITE, is_lesion, single_channel, to_labels
+from tevia_hf.decoding_tevia import CHANNELS, ORIENTATION, one_page
+from tevia_hf.io import Geometry, MedicalImage, read_image
+from tevia_hf.labels_tevia import IGNORE_INDEX, WhiteReading, is_lesion, single_channel, to_labels, values_of
 
 # What the image processor must know of decoded examples: 255 is ignored in a label map, and channels come last.
 AS_DECODED: dict[str, Any] = {"white_is_lesion": False, "input_data_format": "channels_last"}
@@ -24,43 +24,55 @@ def decode_image(example: Mapping[str, Any]) -> np.ndarray:
     It is undecoded ({"path", "bytes"}), a path, an `ImageRef`, a PIL image or an array. Raises ValueError naming the
     example's id and the file.
     """
-    with _named(example, "image"):
+    with named(example, "image"):
         return decode(example["image"])
 
 
-def decode_labels(example: Mapping[str, Any], num_labels: int | None) -> np.ndarray:
+def decode_labels(
+    example: Mapping[str, Any], num_labels: int | None, white_is_lesion: bool | None = None
+) -> np.ndarray:
     """An example's "labels", or else the labels of its "mask": uint8 (height, width), 255 where they are ignored.
 
     The mask is what `decode_image` takes, or a tuple of files, whose lesions are joined.
 
     Args:
         num_labels: of the model; None reads whatever labels there are.
+        white_is_lesion: what 255 means in the example's data set; by default this mask alone tells.
 
     Raises ValueError naming the example's id, the file and what to do where values are no labels.
     """
     if example.get("labels") is not None:
         return example["labels"]
-    with _named(example, "mask"):
-        return join_labels(labels_of(entries(example["mask"]), num_labels))
+    with named(example, "mask"):
+        return labels_of(load_masks(example), num_labels, white_is_lesion)
 
 
-def decode_example(example: Mapping[str, Any], num_labels: int | None) -> dict[str, Any]:
+def decode_example(
+    example: Mapping[str, Any], num_labels: int | None, white_is_lesion: bool | None = None
+) -> dict[str, Any]:
     """The example with its "image" as an array and "labels" in the place of its "mask"."""
     rest = {name: value for name, value in example.items() if name != "mask"}
-    return {**rest, "image": decode_image(example), "labels": decode_labels(example, num_labels)}
+    labels = decode_labels(example, num_labels, white_is_lesion)
+    return {**rest, "image": decode_image(example), "labels": labels}
 
 
-def stored_masks(example: Mapping[str, Any]) -> list[np.ndarray]:
-    """The values of each file of an example's mask, as they are stored."""
-    with _named(example, "mask"):
-        return [decode(mask, is_mask=True) for mask in entries(example["mask"])]
+def load_masks(example: Mapping[str, Any]) -> list[MedicalImage]:
+    """Each file of an example's mask, (height, width) of values as stored. Raises ValueError as `load`."""
+    loaded = [load(mask, is_mask=True) for mask in entries(example["mask"])]
+    channels = [np.moveaxis(np.atleast_3d(mask.array), -1, 0) for mask in loaded]
+    return [
+        mask._replace(array=single_channel(pixels, name_of(mask)))
+        for mask, pixels in zip(loaded, channels, strict=True)
+    ]
 
 
 def decode(value: Any, is_mask: bool = False) -> np.ndarray:
-    """The pixels of one entry of a column, as they are stored.
+    """The pixels of one entry of a column, as they are stored. Raises ValueError for a file that cannot be read."""
+    return load(value, is_mask).array
 
-    Raises ValueError for a file that cannot be read.
-    """
+
+def load(value: Any, is_mask: bool = False) -> MedicalImage:
+    """One entry of a column with what its file tells of its place. Raises ValueError for one that cannot be read."""
     if isinstance(value, Mapping):
         content, value = value["bytes"], value["path"]
         if content is not None:
@@ -68,10 +80,10 @@ def decode(value: Any, is_mask: bool = False) -> np.ndarray:
     if value is None:
         raise ValueError("it is missing. Add it, or leave the row out.")
     if isinstance(value, (str, Path, ImageRef)):
-        return read_image(value, is_mask).array
+        return read_image(value, is_mask)
     if isinstance(value, Image.Image):
-        return one_page(value, "the image", is_mask)
-    return channels_last(np.asarray(value))
+        return _from_pil(value, "the mask" if is_mask else "the image", is_mask)
+    return MedicalImage(channels_last(np.asarray(value)))
 
 
 def channels_last(pixels: np.ndarray) -> np.ndarray:
@@ -85,16 +97,21 @@ def decode_files(spelling: str, is_mask: bool = False) -> np.ndarray:
     files = parse_files(spelling)
     if len(files) == 1:
         return decode(files[0], is_mask)
-    return join_labels(labels_of(files, None))
+    return labels_of([load(file, is_mask=True) for file in files], None)
 
 
-def labels_of(masks: Sequence[Any], num_labels: int | None) -> list[np.ndarray]:
-    """The labels of each mask of one image; a label above 1 in one shows that there are several, and 255 is ignored."""
-    names = [str(mask) if isinstance(mask, ImageRef) else "the mask" for mask in masks]
-    stored = [np.moveaxis(np.atleast_3d(decode(mask, is_mask=True)), -1, 0) for mask in masks]
-    channels = [single_channel(pixels, name) for pixels, name in zip(stored, names, strict=True)]
-    is_white = all(np.isin(pixels, (0, 1, WHITE)).all() for pixels in channels)
-    return [to_labels(pixels, num_labels, name, is_white) for pixels, name in zip(channels, names, strict=True)]
+def name_of(mask: MedicalImage) -> str:
+    return "the mask" if mask.source is None else str(mask.source.path)
+
+
+def labels_of(masks: Sequence[MedicalImage], num_labels: int | None, white_is_lesion: bool | None = None) -> np.ndarray:
+    """The label map of one image, of all its masks; without `white_is_lesion` they tell together what 255 means."""
+    if white_is_lesion is None:
+        reading = WhiteReading(num_labels)
+        for mask in masks:
+            reading.add(name_of(mask), values_of(mask.array))
+        white_is_lesion = reading.white_is_lesion()
+    return join_labels([to_labels(mask.array, num_labels, name_of(mask), white_is_lesion) for mask in masks])
 
 
 def join_labels(maps: Sequence[np.ndarray]) -> np.ndarray:
@@ -129,17 +146,22 @@ def files_of(value: Any) -> tuple[ImageRef, ...]:
 
 
 @contextmanager
-def _named(example: Mapping[str, Any], part: str) -> Iterator[None]:
+def named(example: Mapping[str, Any], part: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError) as error:
         raise ValueError(f"{part} of example '{example.get('id')}': {error}") from error
 
 
-def _decode_bytes(content: bytes, is_mask: bool) -> np.ndarray:
+def _decode_bytes(content: bytes, is_mask: bool) -> MedicalImage:
     try:
         image = Image.open(BytesIO(content))
-        image.load()
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
         raise ValueError(f"embedded image is corrupt or cut short ({error}). Build the data set again.") from error
-    return one_page(image, "the embedded image", is_mask)
+    return _from_pil(image, "the embedded image", is_mask)
+
+
+def _from_pil(image: Image.Image, name: str, is_mask: bool) -> MedicalImage:
+    orientation = image.getexif().get(ORIENTATION, 1)
+    source = Geometry(Path(getattr(image, "filename", "") or name), orientation=orientation)
+    return MedicalImage(one_page(image, name, is_mask), source=source)

@@ -15,6 +15,7 @@ from tevia_hf.data.features import check_choice
 from tevia_hf.data.listing import Listing
 from tevia_hf.data.pairing import example_id
 from tevia_hf.data.registry import SOURCES, list_examples, names_on_disk
+from tevia_hf.data.survey import white_is_lesion_in
 from tevia_hf.data.tables import COLUMNS
 from tevia_hf.labels_tevia import is_lesion
 from tevia_hf.prompts import GRAMMARS, REGIONS, Grammar
@@ -99,14 +100,16 @@ def draw_sentences(
         listing: as `list_examples` gives it.
         finding: the class, where the data set does not tell.
         patient_sides: "left" is the patient's left, who faces the viewer.
-        num_labels: of the masks; None takes any labels, and reads a mask of 0 and 255 alone as 0 and 1.
+        num_labels: of the masks; None takes any labels. What 255 means all masks tell.
     """
     whose = "the patient" if patient_sides else "the picture"
     drawn = DrawnSentences([], f'"Left" is the left of {whose}.', {}, [])
     compared: list[Claims] = []
-    for example in tqdm([example for example in listing.examples if example.masks], desc="Reading masks"):
+    whole = [example for example in listing.examples if example.masks]
+    white = white_is_lesion_in((example.row() for example in whole), num_labels, on_error="skip")
+    for example in tqdm(whole, desc="Reading masks"):
         try:
-            mask = is_lesion(decode_labels(example.row(), num_labels))
+            mask = is_lesion(decode_labels(example.row(), num_labels, white))
         except ValueError as error:
             drawn.problems.append(str(error))
             continue

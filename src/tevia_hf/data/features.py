@@ -7,14 +7,12 @@ from typing import Any
 import datasets
 import numpy as np
 from datasets import Features, List, Value
-from datasets.utils import tqdm
 from PIL import Image
 
-from tevia_hf.data.decoding import AS_DECODED, decode_files, decode_image, decode_labels, files_of
 from tevia_hf.data.decoding import decode as decode
+from tevia_hf.data.decoding import decode_files
 from tevia_hf.data.example import spell_files
-from tevia_hf.io import ImageRef, is_medical, read_image
-from tevia_hf.metrics import Spacing
+from tevia_hf.io import ImageRef
 
 SPLITS = ("train", "val", "test")
 
@@ -87,33 +85,6 @@ def repeated_ids(ids: Iterable[str]) -> list[str]:
     return [f"row '{name}' appears {times} times" for name, times in _repeated(list(ids))]
 
 
-def verify_examples(dataset: datasets.Dataset, processor: Any) -> None:
-    """Reads every image and mask as training will, with a progress bar, so that no bad file costs a run later.
-
-    Raises:
-        ValueError: Names every example whose image or mask is missing, corrupt, cut short or of other values than the
-            processor takes, or whose two sizes differ.
-    """
-    found = (_fault(example, processor) for example in tqdm(undecoded(dataset), desc="Checking images and masks"))
-    problems = [fault for fault in found if fault]
-    raise_problems("The data set", problems, "Replace these files, or leave the rows out.", shown=len(problems))
-
-
-def reference_labels(example: Mapping[str, Any], processor: Any) -> np.ndarray:
-    """An example's true labels (height, width) at the image's own size, read and checked as in training.
-
-    Raises ValueError naming the example and its mask where the processor refuses them.
-    """
-    image, labels = decode_image(example), decode_labels(example, processor.image_processor.num_labels)
-    try:
-        inputs = processor.image_processor(image, labels, **AS_DECODED, do_resize=False, swap_axes=False)
-    except ValueError as error:
-        files = files_of(example.get("mask"))
-        names = f" ({', '.join(map(str, files))})" if files else ""
-        raise ValueError(f"example '{example.get('id')}'{names}: {error}") from error
-    return inputs["labels"][0].numpy()
-
-
 def undecoded(dataset: datasets.Dataset) -> datasets.Dataset:
     """The same data set, its images and masks left as path or bytes for `decoding`, whose errors name the file.
 
@@ -122,15 +93,6 @@ def undecoded(dataset: datasets.Dataset) -> datasets.Dataset:
     if isinstance(dataset, datasets.IterableDataset):
         return dataset
     return dataset.cast_column("image", datasets.Image(decode=False)).cast_column("mask", datasets.Image(decode=False))
-
-
-def spacing_of(example: Mapping[str, Any]) -> Spacing | None:
-    """The (row, column) size of an example's pixels in mm: its own `spacing_mm`, else what its image file says."""
-    if example.get("spacing_mm"):
-        row, column = example["spacing_mm"]
-        return float(row), float(column)
-    files = files_of(example["image"])
-    return read_image(files[0]).spacing_mm if files and is_medical(files[0]) else None
 
 
 def check_choice(what: str, value: str, choices: Iterable[str]) -> None:
@@ -158,11 +120,3 @@ def _spelled(value: Any) -> Any:
     if isinstance(value, (ImageRef, tuple)):
         return spell_files(value)
     return str(value) if isinstance(value, Path) else value
-
-
-def _fault(example: Mapping[str, Any], processor: Any) -> str | None:
-    try:
-        reference_labels(example, processor)
-    except ValueError as error:
-        return str(error)
-    return None

@@ -13,8 +13,9 @@ from transformers import BertConfig, BertTokenizer, ConvNextConfig, set_seed
 from ..auto import TeViAConfig, TeViAForSegmentation, TeViAImageProcessor, TeViAProcessor
 from ..data.augment import TextAwareAugmentation
 from ..data.decoding import decode_image
-from ..data.features import reference_labels, undecoded
+from ..data.features import undecoded
 from ..data.registry import load_segmentation_dataset
+from ..data.survey import reference_labels
 from ..evaluation.report import score_table
 from ..inference.predict import predict_masks
 from ..io.output_dir import claim_output_dir
@@ -162,7 +163,7 @@ def with_texts(dataset: Dataset, texts) -> list[dict]:
 
 
 def references(processor: TeViAProcessor, dataset: Dataset) -> list[np.ndarray]:
-    return [reference_labels(example, processor) for example in undecoded(dataset)]
+    return [reference_labels(example, processor.image_processor) for example in undecoded(dataset)]
 
 
 def draw_sheet(twins: dict[str, TeViAForSegmentation], processor: TeViAProcessor, seed: int) -> Image.Image:

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
-from ..data.features import reference_labels, spacing_of, undecoded
+from ..data.decoding import labels_of
+from ..data.features import undecoded
 from ..data.registry import load_segmentation_dataset
 from ..data.splits import held_out as held_out_of
 from ..data.splits import sample
+from ..data.survey import OnError, Survey, white_is_lesion_in
 from ..extras import needed_for
 from ..inference.loading import load_trained
 from ..inference.predict import predict_masks
@@ -38,6 +40,8 @@ def evaluate_model(
     threshold: float = 0.5,
     batch_size: int = 16,
     seed: int = 0,
+    white_is_lesion: bool | None = None,
+    on_error: OnError = "raise",
 ) -> EvaluationReport:
     """A report on masks at the images' own sizes against the true ones, with each text condition.
 
@@ -54,19 +58,26 @@ def evaluate_model(
             (another image's text) are always measured. Default: "none", and "paraphrased" where a text is in a grammar.
         threshold: on the lesion's probability, for models with one label.
         seed: of the shuffling, the bootstrap and the examples shown.
+        white_is_lesion: what 255 means in the masks; by default all of them tell.
+        on_error: "skip" leaves out images and masks that cannot be read, and lists them in the report; "raise" names
+            them.
 
     Raises `ValueError` for unknown conditions, for one that should reword the texts but changes none, and where a model
     with a text encoder would be measured without texts.
     """
     check_texts(dataset, model.config.use_text)
+    settings = provenance(model, processor, dataset)
+    survey = Survey(processor.image_processor, white_is_lesion)
+    positions, found = survey.read_all(undecoded(dataset), on_error, lambda read: (read.masks, read.spacing_mm))
+    dataset = dataset.select(positions)
+    white = survey.white_is_lesion()
     own = list(dataset["text"])
     modes = default_conditions(own, seed) if text_modes is None else text_modes
     conditions = conditions_for(modes, model.config.use_text)
     given = chosen_texts(conditions, own, seed)
-    settings = provenance(model, processor, dataset)
     features = TextFeatureCache(model, processor) if model.config.use_text else None
-    references = [reference_labels(example, processor) for example in undecoded(dataset)]
-    spacings = common_spacing([spacing_of(example) for example in undecoded(dataset)], len(references))
+    references = [labels_of(masks, processor.image_processor.num_labels, white) for masks, _ in found]
+    spacings = common_spacing([spacing for _, spacing in found], len(references))
     chosen = examples_to_show(references, seed)
     measured = {}
     for name, condition in conditions.items():
@@ -74,10 +85,14 @@ def evaluate_model(
         examples = [{**example, "text": text} for example, text in zip(undecoded(dataset), texts, strict=True)]
         masks = predict_masks(model, processor, examples, threshold, batch_size, f"text: {name}", features)
         pixels, shown = [int(is_lesion(mask).sum()) for mask in masks], {index: masks[index] for index in chosen}
-        scores, against_text = score_images(masks, references, spacings), score_by_texts(texts, masks, references)
+        scores, against_text = (
+            score_images(masks, references, spacings, white_is_lesion=False),
+            score_by_texts(texts, masks, references),
+        )
         measured[name] = Measured(condition, texts, scores, against_text, pixels, shown)
     unit = "px" if spacings[0] is None else "mm"
-    how = {"images": len(dataset), "threshold": threshold, "seed": seed, "hd95_unit": unit}
+    how: dict[str, Any] = {"images": len(dataset), "threshold": threshold, "seed": seed, "hd95_unit": unit}
+    how |= {"white_is_lesion": white, "skipped": survey.skipped()}
     how["texts_changed"] = changed_texts(conditions, own, given)
     return report_of(measured, dataset, references, how | settings)
 
@@ -101,6 +116,8 @@ def run_evaluation(
     seed: int = 0,
     max_samples: int | None = None,
     held_out: bool = False,
+    white_is_lesion: bool | None = None,
+    on_error: OnError = "raise",
     overwrite: bool = False,
     **options: Any,
 ) -> EvaluationReport:
@@ -113,18 +130,25 @@ def run_evaluation(
         max_samples: so many images, drawn by the seed.
         held_out: leave out every image that the model was trained or validated on, and every other one of their groups
             (patients), as the model's folder lists them: what is left had no part in any choice.
-        text_modes, threshold, batch_size, seed: as of `evaluate_model`.
+        text_modes, threshold, batch_size, seed, white_is_lesion, on_error: as of `evaluate_model`; what 255 means is
+            told by all masks of the split, whichever of them are measured.
 
     Raises `ValueError` for what cannot be loaded or measured; the output folder is untouched then.
     """
     conditions_for(text_modes or (), uses_text=True)  # before anything is loaded
     network, processor = load_trained(str(model))
     examples = load_segmentation_dataset(dataset, data_dir, split, **options)
-    examples = sample(held_out_of(examples, model) if held_out else examples, max_samples, seed)
+    chosen = sample(held_out_of(examples, model) if held_out else examples, max_samples, seed)
+    if len(chosen) < len(examples):
+        num_labels = processor.image_processor.num_labels
+        white_is_lesion = white_is_lesion_in(undecoded(examples), num_labels, white_is_lesion, on_error)
+    examples = chosen
     check_texts(examples, network.config.use_text)
     if output_dir is not None:
         claim_output_dir(output_dir, overwrite=overwrite, inputs=[model, data_dir, options.get("sentences")])
-    report = evaluate_model(network, processor, examples, text_modes, threshold, batch_size, seed)
+    report = evaluate_model(
+        network, processor, examples, text_modes, threshold, batch_size, seed, white_is_lesion, on_error
+    )
     if output_dir is not None:
         report.save(output_dir)
     return report

@@ -19,6 +19,7 @@ def check_data(
     num_labels: int = 1,
     tokenizer: str | None = None,
     max_text_length: int = 64,
+    white_is_lesion: bool | None = None,
     overwrite: bool = False,
     **options: Any,
 ) -> DataReport:
@@ -30,6 +31,7 @@ def check_data(
         num_labels: of the masks.
         tokenizer: name or folder of a text encoder, whose tokens count; by default words do.
         max_text_length: tokens that the model takes.
+        white_is_lesion: what 255 means in the masks; by default all of them tell.
 
     Raises `ValueError` for an unknown data set and a folder that cannot be read or written.
     """
@@ -38,7 +40,7 @@ def check_data(
     if output_dir is not None:
         claim_output_dir(output_dir, overwrite=overwrite, inputs=[data_dir, options.get("sentences")])
     processor = SimpleNamespace(image_processor=TeViAImageProcessor(num_labels=num_labels))
-    report = check_dataset(listing, processor, count_tokens, max_text_length)
+    report = check_dataset(listing, processor, count_tokens, max_text_length, white_is_lesion=white_is_lesion)
     if output_dir is not None:
         report.save(output_dir)
     return report

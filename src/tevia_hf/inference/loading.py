@@ -12,7 +12,10 @@ from transformers import PreTrainedConfig
 from ..auto import TeViAConfig, TeViAForSegmentation, TeViAImageProcessor, TeViAProcessor
 
 # Fields of an image processor that say how it is loaded and what it returns, not what becomes of the pixels.
-NOT_OF_PIXELS = ("auto_map", "image_processor_type", "processor_class", "_name_or_path", "return_tensors")
+NOT_OF_PIXELS = (
+    *("auto_map", "image_processor_type", "processor_class", "_name_or_path", "return_tensors"),
+    "white_is_lesion",  # of masks
+)
 
 
 def load_trained(name: str) -> tuple[TeViAForSegmentation, TeViAProcessor]:

@@ -13,8 +13,10 @@ from typing import Literal, cast
 Plane = Literal["axial", "coronal", "sagittal"]
 Window = tuple[float, float]
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
-DICOM_SUFFIXES = (".dcm", ".dicom")
+PLAIN_SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".jp2", ".j2k", ".webp", ".pgm", ".ppm", ".pnm"),
+)
+DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 MASK_SUFFIXES = (".png", ".nii.gz", ".nii", ".npz")
 
@@ -27,7 +29,7 @@ _FRAGMENT = re.compile(
 )
 
 
-_known_suffixes = [*PICTURE_SUFFIXES, *DICOM_SUFFIXES, *NIFTI_SUFFIXES]
+_known_suffixes = [*PLAIN_SUFFIXES, *DICOM_SUFFIXES, *NIFTI_SUFFIXES]
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def parse_address(address: str | Path | ImageRef) -> ImageRef:
     """
     if isinstance(address, ImageRef):
         return address
-    match = _ADDRESS.fullmatch(str(address))
+    match = _ADDRESS.fullmatch(str(address)) or _sliced_by_content(str(address))
     holds_one = tuple(suffix for suffix in _known_suffixes if suffix not in _SLICED_SUFFIXES)
     if match is None or str(address).lower().endswith(holds_one):
         return ImageRef(Path(address))
@@ -96,6 +98,21 @@ def parse_address(address: str | Path | ImageRef) -> ImageRef:
     number, plane = parts["number"], cast(Plane, parts["plane"] or "axial")
     window = (float(parts["centre"]), float(parts["width"])) if parts["width"] else None
     return ImageRef(Path(match["path"]), plane, int(number) if number and number.isdigit() else number, window)
+
+
+def _sliced_by_content(address: str) -> re.Match[str] | None:
+    """The parts of "IM000001#3" where the file "IM000001" is DICOM."""
+    match = re.fullmatch(r"(?P<path>[^#]+)#(?P<fragment>[^/\\\\]*)", address, re.DOTALL)
+    return match if match and not Path(address).exists() and is_dicom(Path(match["path"])) else None
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file begins as DICOM files do, whatever its name."""
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except (OSError, ValueError):
+        return False
 
 
 def parse_window(text: str) -> Window:
@@ -118,9 +135,17 @@ def with_window(address: str | Path | ImageRef, window: Window) -> ImageRef:
 
 
 def suffix_of(address: str | Path | ImageRef) -> str:
-    """The file's suffix in lower case, ".nii.gz" as one, the fragment left out; "" where it is not supported."""
-    name = parse_address(address).path.name.lower()
-    return next((suffix for suffix in sorted(_known_suffixes, key=len, reverse=True) if name.endswith(suffix)), "")
+    """The file's suffix in lower case, ".nii.gz" as one, the fragment left out; "" where it is not supported.
+
+    A DICOM file under any other name, as archives export them, has ".dcm".
+    """
+    path = parse_address(address).path
+    return _known_suffix(path.name) or (".dcm" if is_dicom(path) else "")
+
+
+def _known_suffix(name: str) -> str:
+    ends = (suffix for suffix in sorted(_known_suffixes, key=len, reverse=True) if name.lower().endswith(suffix))
+    return next(ends, "")
 
 
 def is_image_file(address: str | Path | ImageRef) -> bool:
@@ -134,12 +159,12 @@ def has_slices(address: str | Path | ImageRef) -> bool:
 
 def is_medical(address: str | Path | ImageRef) -> bool:
     """Whether it takes more than Pillow to read the file."""
-    return suffix_of(address) not in ("", *PICTURE_SUFFIXES)
+    return suffix_of(address) not in ("", *PLAIN_SUFFIXES)
 
 
 def stem(address: str | Path | ImageRef) -> str:
     """The file's name without its suffix, with the slice: "scan_40" of "scan.nii.gz#40"."""
     image = parse_address(address)
-    name = image.path.name[: len(image.path.name) - len(suffix_of(image))]
+    name = image.path.name[: len(image.path.name) - len(_known_suffix(image.path.name))]
     plane = "" if image.plane == "axial" else f"_{image.plane}"
     return name + (f"{plane}_{image.number}" if image.number is not None else plane)

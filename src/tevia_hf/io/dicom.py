@@ -1,9 +1,12 @@
-"""DICOM files to pictures, as a viewer shows them."""
+"""DICOM files to images, as a viewer shows them."""
 
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from tevia_hf.extras import needed_for
 from tevia_hf.io.address import ImageRef
@@ -26,8 +29,8 @@ def read_dicom(address: ImageRef, is_mask: bool = False, most_pixels: int | None
     """One frame: grey as float32 from 0 to 1, the ends of its window; colour as RGB uint8; a mask as stored.
 
     The window is the address's, else the file's first (VOI LUT, linear or sigmoid), else the least and greatest value
-    of the picture, padding left out, so that nothing saturates. Rescale slope and intercept come first, MONOCHROME1 is
-    inverted.
+    of the image, padding left out, so that nothing saturates. Rescale slope and intercept come first, MONOCHROME1 is
+    inverted. An optional tag that tells nothing, such as a slope or a width of 0, is as good as none.
 
     Raises `ValueError` for a file that is damaged, compressed in a way no decoder is installed for, without pixels, or
     of several frames of which none is named.
@@ -35,9 +38,7 @@ def read_dicom(address: ImageRef, is_mask: bool = False, most_pixels: int | None
     path = address.path
     dataset = _open(path)
     if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
-        raise ValueError(
-            f"{path}: holds no picture (no PixelData). Export the image, not the report or the structure set."
-        )
+        raise ValueError(f"{path}: {_without_pixels(dataset, path)}")
     if address.plane != "axial":
         raise ValueError(
             f"{path}: '{address.plane}' is a plane of a volume, this file has frames. Write {path.name}#0."
@@ -45,9 +46,41 @@ def read_dicom(address: ImageRef, is_mask: bool = False, most_pixels: int | None
     check_size(int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0), path, most_pixels)
     frame = choose_number(address, int(dataset.get("NumberOfFrames") or 1), "frames")
     stored = _stored_pixels(dataset, frame, path)
-    geometry = Geometry(path, _affine(dataset, frame), frame, _references(dataset))
-    pixels = to_whole_numbers(stored, path) if is_mask else _seen(dataset, stored, frame, address)
-    return MedicalImage(pixels, _spacing(dataset, frame), geometry)
+    count = int(dataset.get("NumberOfFrames") or 1)
+    geometry = Geometry(path, _optional(_affine, dataset, frame), frame, count, references=_references(dataset))
+    pixels = _mask(dataset, stored, path) if is_mask else _seen(dataset, stored, frame, address)
+    return MedicalImage(pixels, _optional(_spacing, dataset, frame), geometry)
+
+
+def _optional(read: Callable[..., Any], *arguments: Any) -> Any:
+    """What a tag tells; `None` where makers wrote it so that it tells nothing: it costs the tag, not the image."""
+    try:
+        return read(*arguments)
+    except Exception:  # pydicom raises nearly anything on values of another form
+        return None
+
+
+def _mask(dataset: Any, stored: np.ndarray, path: Path) -> np.ndarray:
+    if dataset.PhotometricInterpretation == "MONOCHROME1":
+        raise ValueError(
+            f"{path}: a mask that shows 0 as white (MONOCHROME1), so that the lesion may be what is stored as 1 or "
+            "what is shown as white: save it as PNG with the lesion as 1."
+        )
+    return to_whole_numbers(stored, path)
+
+
+def _without_pixels(dataset: Any, path: Path) -> str:
+    """Why there are no pixels in a file, and what to do."""
+    if "SOPClassUID" in dataset or "Modality" in dataset:
+        return "holds no image (no PixelData). Export the image, not the report or the structure set."
+    content = path.read_bytes()[:40]
+    if not content:
+        return "is empty. Fetch or export it again."
+    try:
+        with Image.open(path) as image:
+            return f"is no DICOM but a {image.format} file: name it so that it ends in .{str(image.format).lower()}."
+    except Exception:  # Pillow raises nearly anything on other content
+        return f"is no DICOM file, it begins with {content!r}. Fetch or export it again."
 
 
 def _open(path: Path) -> Any:
@@ -99,8 +132,17 @@ def _seen(dataset: Any, stored: np.ndarray, frame: int, address: ImageRef) -> np
     if stored.ndim == 3:
         return _to_bytes(stored, dataset.BitsStored)
     values = _rescaled(dataset, stored, frame)
-    check_finite(values, address.path)
-    unit = _through_window(dataset, values, frame, address, ~_is_padding(dataset, stored))
+    check_finite(stored if values is None else values, address.path)
+    if values is None and address.window is not None:
+        raise ValueError(
+            f"{address.path}: its rescale slope or intercept tells nothing, so that no window can be applied to it: "
+            "leave the window out."
+        )
+    counted = ~_is_padding(dataset, stored)
+    if values is None:
+        unit = to_unit(stored, None, counted)
+    else:
+        unit = _through_window(dataset, values, frame, address, counted)
     return 1 - unit if dataset.PhotometricInterpretation == "MONOCHROME1" else unit
 
 
@@ -108,13 +150,16 @@ def _to_bytes(colours: np.ndarray, bits: int) -> np.ndarray:
     return colours.astype(np.uint8) if bits == 8 else np.round(colours * (WHITE / (2.0**bits - 1))).astype(np.uint8)
 
 
-def _rescaled(dataset: Any, stored: np.ndarray, frame: int) -> np.ndarray:
-    """Stored values to the modality's own, such as Hounsfield units."""
+def _rescaled(dataset: Any, stored: np.ndarray, frame: int) -> np.ndarray | None:
+    """Stored values to the modality's own, such as Hounsfield units; `None` where tags tell nothing, as slope 0."""
     if dataset.get("ModalityLUTSequence"):
         return _looked_up(stored, dataset.ModalityLUTSequence[0], dataset)[0]
     tags = _transformation(dataset, frame, "PixelValueTransformationSequence")
-    slope, intercept = (tags.get(name) for name in ("RescaleSlope", "RescaleIntercept"))
-    return stored * float(1 if slope is None else slope) + float(intercept or 0)
+    slope = _optional(lambda: float(1 if tags.get("RescaleSlope") is None else tags.RescaleSlope))
+    intercept = _optional(lambda: float(tags.get("RescaleIntercept") or 0))
+    if not slope or intercept is None or not math.isfinite(slope + intercept):
+        return None
+    return stored * slope + intercept
 
 
 def _is_padding(dataset: Any, stored: np.ndarray) -> np.ndarray:
@@ -133,17 +178,20 @@ def _through_window(dataset: Any, values: np.ndarray, frame: int, address: Image
     if tags.get("VOILUTSequence"):
         found, top = _looked_up(values, tags.VOILUTSequence[0], dataset)
         return (found / top).astype(np.float32)
-    if tags.get("WindowCenter") is None or tags.get("WindowWidth") is None:
-        return to_unit(values, None, counted)
-    return _windowed(values, tags, address.path)
+    window = _optional(_window_of, tags)
+    return to_unit(values, None, counted) if window is None else _windowed(values, *window)
 
 
-def _windowed(values: np.ndarray, tags: Any, path: Path) -> np.ndarray:
-    """From 0 to 1 through the first window of the file, by the function it names."""
+def _window_of(tags: Any) -> tuple[float, float, str] | None:
+    """(centre, width, function) of the file's first window; `None` where it has none that shows anything."""
     centre, width = (_first(tags[name].value) for name in ("WindowCenter", "WindowWidth"))
     function = str(tags.get("VOILUTFunction") or "LINEAR").upper()
-    if width <= 0 or (function == "LINEAR" and width < 1):
-        raise ValueError(f"{path}: its window has a width of {width:g}. Give one, e.g. {path.name}#@40,400.")
+    least = 1 if function == "LINEAR" else np.finfo(np.float32).tiny
+    return (centre, width, function) if math.isfinite(centre) and least <= width < math.inf else None
+
+
+def _windowed(values: np.ndarray, centre: float, width: float, function: str) -> np.ndarray:
+    """From 0 to 1 through a window."""
     if function == "SIGMOID":
         return (1 / (1 + np.exp(-4 * (values - centre) / width))).astype(np.float32)
     # PS3.3 C.11.2.1.2: LINEAR counts the pixels of the window, LINEAR_EXACT measures it
@@ -182,9 +230,9 @@ def _spacing(dataset: Any, frame: int) -> tuple[float, float] | None:
     measures = _functional_group(dataset, frame, "PixelMeasuresSequence")
     for tags in filter(None, (measures, dataset)):
         for name in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
-            if (value := tags.get(name)) and min(value) > 0:
-                row, column = value
-                return float(row), float(column)
+            value = _optional(lambda tags=tags, name=name: tuple(map(float, tags.get(name))))
+            if value and len(value) == 2 and all(0 < step < math.inf for step in value):
+                return value
     regions = dataset.get("SequenceOfUltrasoundRegions") or []
     scales = {scale for region in regions if (scale := _region_scale(region))}
     return scales.pop() if len(scales) == 1 else None  # no one spacing where regions differ
@@ -197,7 +245,7 @@ def _region_scale(region: Any) -> tuple[float, float] | None:
 
 
 def _affine(dataset: Any, frame: int) -> np.ndarray | None:
-    """From (column, row, 0) to RAS+ mm, where the file says where it lies."""
+    """From (column, row, 0) to RAS+ mm, where the file says where this frame lies."""
     place = _functional_group(dataset, frame, "PlanePositionSequence") or dataset
     facing = _functional_group(dataset, frame, "PlaneOrientationSequence") or dataset
     spacing = _spacing(dataset, frame)
@@ -205,13 +253,24 @@ def _affine(dataset: Any, frame: int) -> np.ndarray | None:
         return None
     along_row, along_column = np.array(facing.ImageOrientationPatient, float).reshape(2, 3)
     measures = _functional_group(dataset, frame, "PixelMeasuresSequence") or dataset
-    thickness = float(measures.get("SpacingBetweenSlices") or measures.get("SliceThickness") or 1.0)
+    thickness = _optional(lambda: float(measures.get("SpacingBetweenSlices") or measures.get("SliceThickness"))) or 1.0
+    directions = np.stack([along_row, along_column, normal := np.cross(along_row, along_column)])
+    position = np.array(place.ImagePositionPatient, float)
+    if place is dataset and (offset := _frame_offset(dataset, frame)) != 0:
+        position = position + normal * offset
     affine = np.eye(4)
-    affine[:3, 0] = along_row * spacing[1]
-    affine[:3, 1] = along_column * spacing[0]
-    affine[:3, 2] = np.cross(along_row, along_column) * thickness
-    affine[:3, 3] = np.array(place.ImagePositionPatient, float)
-    return _LPS_TO_RAS @ affine
+    affine[:3, :3] = (directions * [[spacing[1]], [spacing[0]], [thickness]]).T
+    affine[:3, 3] = position
+    is_turned = np.allclose(directions @ directions.T, np.eye(3), atol=1e-2)  # zeros, or skew, tell no place
+    return _LPS_TO_RAS @ affine if is_turned and np.isfinite(affine).all() else None
+
+
+def _frame_offset(dataset: Any, frame: int) -> float:
+    """How far a frame lies from the file's position, in mm along the normal; NaN where the file does not tell."""
+    if int(dataset.get("NumberOfFrames") or 1) == 1:
+        return 0.0
+    offsets = dataset.get("GridFrameOffsetVector")
+    return float(offsets[frame]) - float(offsets[0]) if offsets else math.nan
 
 
 def _references(dataset: Any) -> dict[str, str]:

@@ -29,6 +29,8 @@ _AXES: dict[Plane, tuple[int, int]] = {"axial": (1, 0), "coronal": (2, 0), "sagi
 def read_nifti(address: ImageRef, is_mask: bool = False, most_pixels: int | None = None) -> MedicalImage:
     """One slice: float32 from 0 to 1, the ends of the address's window or of the slice's own values; a mask as stored.
 
+    Of complex numbers it shows the magnitude.
+
     The volume is brought to RAS+ and shown as an axial DICOM is: patient's right on the left, front on top; slices are
     counted from the patient's left, back and bottom. A file of one slice is shown as that slice lies. Colour gives RGB
     uint8.
@@ -48,7 +50,8 @@ def read_nifti(address: ImageRef, is_mask: bool = False, most_pixels: int | None
     index = choose_number(address, turned.shape[through], f"{address.plane} slices")
     picture = _picture(_slab(volume, turned, through, index, path), through)
     affine = turned.affine @ _picture_to_voxels(turned.shape, down, across, through, index)
-    geometry = Geometry(path, affine, index)
+    is_placed = any(int(volume.header[code]) > 0 for code in ("sform_code", "qform_code") if code in volume.header)
+    geometry = Geometry(path, affine, index, turned.shape[through], is_placed=is_placed)
     column, row = (float(step) for step in np.linalg.norm(affine[:3, :2], axis=0))
     return MedicalImage(_pixels(picture, address, is_mask), (row, column), geometry)
 
@@ -129,6 +132,7 @@ def _pixels(picture: np.ndarray, address: ImageRef, is_mask: bool) -> np.ndarray
         return to_whole_numbers(picture, address.path)
     if picture.ndim == 3:
         return picture
+    picture = np.abs(picture) if np.iscomplexobj(picture) else picture
     check_finite(picture, address.path)
     return to_unit(picture, address.window)
 

@@ -6,7 +6,8 @@ import numpy as np
 
 from tevia_hf.io.address import ImageRef, Window
 
-MOST_PIXELS = 178_956_970  # of one picture or slice: where Pillow suspects an attack
+MOST_PIXELS = 178_956_970  # of one image or slice: where Pillow suspects an attack
+ROUNDING = 1e-3  # of labels that a header scales, such as 1 by 255 * 0.003921569
 MOST_FULL_SLICES = 64  # of that size in a volume, which a packed file is unpacked for
 
 
@@ -26,18 +27,30 @@ def to_unit(values: np.ndarray, window: Window | None, counted: np.ndarray | Non
     return scaled.clip(0, 1).astype(np.float32)
 
 
+def turned_as_shown(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Stored pixels (height, width[, channels]) turned and mirrored by EXIF's number, as viewers do."""
+    turned = np.swapaxes(pixels, 0, 1) if orientation in (5, 6, 7, 8) else pixels
+    if orientation in (3, 4, 7, 8):
+        turned = turned[::-1]
+    return np.ascontiguousarray(turned[:, ::-1] if orientation in (2, 3, 6, 7) else turned)
+
+
 def to_whole_numbers(values: np.ndarray, path: Path) -> np.ndarray:
     """(height, width) of a stored mask as integers; of three channels that are equal, one.
 
+    A header's scale may leave labels beside whole numbers by its rounding.
+
     Raises `ValueError` where the values are no whole numbers.
     """
+    if np.iscomplexobj(values):
+        raise ValueError(f"{path}: a mask holds whole numbers, this one complex ones. Save the labels.")
     if values.ndim == 3 and (values == values[..., :1]).all():
         values = values[..., 0]
     if values.ndim == 3:
         raise ValueError(f"{path}: a mask in colour has no labels. Save it as one channel of label numbers.")
     check_finite(values, path)
     labels = np.round(values).astype(np.int32)
-    if not np.array_equal(labels, values):
+    if np.abs(labels - values).max(initial=0) > ROUNDING:
         raise ValueError(f"{path}: a mask holds whole numbers, this one does not. Save the labels, not probabilities.")
     fits = labels.size and labels.min() >= 0 and labels.max() <= np.iinfo(np.uint8).max
     return labels.astype(np.uint8) if fits else labels

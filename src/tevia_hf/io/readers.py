@@ -1,15 +1,12 @@
-"""The one decoder: image files to arrays, by suffix."""
+"""The one decoder: image files to arrays, by suffix, and DICOM also by content."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from PIL import Image
-
-from tevia_hf.decoding_tevia import image_to_array
 from tevia_hf.io.address import (
     DICOM_SUFFIXES,
     NIFTI_SUFFIXES,
-    PICTURE_SUFFIXES,
+    PLAIN_SUFFIXES,
     ImageRef,
     add_suffixes,
     parse_address,
@@ -19,7 +16,7 @@ from tevia_hf.io.address import (
 from tevia_hf.io.dicom import read_dicom
 from tevia_hf.io.medical_image import MedicalImage
 from tevia_hf.io.nifti import read_nifti
-from tevia_hf.io.pixels import MOST_PIXELS, check_size
+from tevia_hf.io.plain import read_plain
 
 Reader = Callable[[ImageRef, bool, int | None], MedicalImage]
 
@@ -27,13 +24,15 @@ Reader = Callable[[ImageRef, bool, int | None], MedicalImage]
 def read_image(path: str | Path | ImageRef, is_mask: bool = False, most_pixels: int | None = None) -> MedicalImage:
     """The pixels of an image file, (height, width) or (height, width, channels), with their size in mm if it is known.
 
-    PNG, JPEG and TIFF keep the file's own 8- or 16-bit type; a 1-bit file gives booleans, CMYK and palette files RGB. A
-    rotation noted in the file is carried out. DICOM and NIfTI give float32 from 0 to 1, the ends of the window (see
-    `read_dicom`, `read_nifti`). Further formats are those of `register_reader`.
+    Everyday formats (PNG, JPEG, TIFF, BMP, GIF, JPEG 2000, WebP, PGM) keep the file's own 8- or 16-bit type; a 1-bit
+    file gives booleans, CMYK and palette files RGB. A rotation noted in the file is carried out. DICOM and NIfTI give
+    float32 from 0 to 1, the ends of the window (see `read_dicom`, `read_nifti`). Further formats are those of
+    `register_reader`.
 
     Args:
         path: The file. A slice, and a window, may follow it: "scan.nii.gz#40", "ct.dcm#@40,400" (see `parse_address`).
-        is_mask: Give the values as stored: palette indices, unwindowed integers.
+        is_mask: Give the values as stored, unwindowed: label numbers, the indices of a palette (two colours as 0 and
+            255), with an alpha channel where there is one.
         most_pixels: Refuse a larger picture or slice by what its file's head says, before it is read. By default
             Pillow's own limit holds.
 
@@ -80,21 +79,8 @@ def register_reader(suffixes: Iterable[str], reader: Reader) -> None:
     add_suffixes(suffixes)
 
 
-def _read_with_pillow(address: ImageRef, is_mask: bool, most_pixels: int | None) -> MedicalImage:
-    path = address.path
-    try:
-        with Image.open(path) as image:
-            if most_pixels is not None:
-                check_size(image.height, image.width, path, most_pixels)
-            if (pages := getattr(image, "n_frames", 1)) > 1:
-                raise ValueError(f"{path}: holds {pages} pages, one is expected. Save each page as a file of its own.")
-            return MedicalImage(image_to_array(image, is_mask))
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"{path}: claims more than {MOST_PIXELS:,} pixels. Shrink it or cut it up first.") from error
-
-
 _READERS: dict[str, Reader] = {
-    **dict.fromkeys(PICTURE_SUFFIXES, _read_with_pillow),
+    **dict.fromkeys(PLAIN_SUFFIXES, read_plain),
     **dict.fromkeys(DICOM_SUFFIXES, read_dicom),
     **dict.fromkeys(NIFTI_SUFFIXES, read_nifti),
 }

@@ -5,14 +5,16 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 import torch
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
 from ..configuration_tevia import TeViAConfig
+from ..data.features import check_choice
 from ..data.splits import parse_fractions
+from ..data.survey import OnError, Survey
 from ..image_processing_tevia import TeViAImageProcessorKwargs
 from ..io import parse_window
 from ..io.output_dir import write_whole
@@ -104,6 +106,12 @@ class DataArguments:
     paraphrase_probability: float = field(
         default=0.0, metadata={"help": "Share of texts in a grammar that are written in other words."}
     )
+    white_is_lesion: bool | None = field(
+        default=None, metadata={"help": "255 marks the lesion (true) or is ignored (false); default: all masks tell."}
+    )
+    on_error: OnError = field(
+        default="raise", metadata={"help": "'skip' leaves out examples that cannot be read, and lists them."}
+    )
     patient_sides: bool = field(
         default=False, metadata={"help": "'Left' in the sentences is the patient's, not the picture's."}
     )
@@ -112,6 +120,7 @@ class DataArguments:
         for name in ("group_split", "window"):  # YAML lists say the same as words on the command line
             if isinstance(value := getattr(self, name), list):
                 setattr(self, name, ",".join(map(str, value)))
+        check_choice("on_error", self.on_error, get_args(OnError))
         for name, value in vars(self).items():
             if name.endswith("_probability") and not 0 <= value <= 1:
                 raise ValueError(f"`{name}` is {value}: give a share from 0 to 1.")
@@ -214,6 +223,11 @@ class Recipe:
                 f"`train_dataset` takes the place of the recipe's {', '.join(named)}: leave one of them out."
             )
         self.said["dataset"] = self.data.dataset = READY
+
+    def record_white(self, survey: Survey) -> None:
+        """Writes down what 255 means in the masks, where they hold it and it could mean either."""
+        if survey.white.num_labels == 1 and (survey.white.beside_labels or survey.white.without_labels):
+            self.said["white_is_lesion"] = self.data.white_is_lesion = survey.white_is_lesion()
 
     def save(self, folder: Path) -> None:
         """Writes `recipe.yaml`, from which the run can be repeated, without tokens and words on an earlier run."""

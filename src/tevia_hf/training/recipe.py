@@ -1,5 +1,6 @@
 """From a recipe to a trained model: a stock `transformers.Trainer` with TeViA's collator, callback and metrics."""
 
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -10,10 +11,11 @@ from transformers import Trainer, set_seed
 from ..auto import TeViAConfig, TeViAForSegmentation, TeViAProcessor
 from ..configuration_tevia import PUBLISHED
 from ..data.augment import TextAwareAugmentation
-from ..data.features import verify_examples
+from ..data.features import undecoded
 from ..data.ready import AnyDataset, ready_dataset
 from ..data.registry import load_segmentation_dataset
 from ..data.splits import SPLITS_FILE, sample, split_table
+from ..data.survey import OnError, Survey
 from ..extras import needed_for
 from ..inference.loading import build_untrained, load_trained
 from ..io.output_dir import claim_output_dir
@@ -22,8 +24,11 @@ from .arguments import READY, DataArguments, ModelArguments, Recipe, as_mapping,
 from .checkpoints import last_complete_checkpoint
 from .trainer import build_trainer
 
-with needed_for("Training by recipe"):  # at its end only, but what is missing then is missed before the first step
-    import matplotlib as matplotlib
+with needed_for("Training by recipe"):
+    import matplotlib as matplotlib  # at its end only, but what is missing then is missed before the first step
+    import pandas as pd
+
+SKIPPED_FILE = "_skipped.csv"  # beside a trained model; the leading _ keeps it out of the Trainer's uploads
 
 
 def train_from_recipe(
@@ -50,17 +55,20 @@ def train_from_recipe(
     checkpoint = last_complete_checkpoint(folder) if arguments.resume else None
     set_seed(arguments.seed)
     model, processor = load_model_and_processor(recipe.model)
-    train_dataset, eval_dataset = prepare_datasets(
-        recipe, processor, model.config.use_text, train_dataset, eval_dataset
-    )
+    survey = Survey(processor.image_processor, recipe.data.white_is_lesion)
+    train_dataset, eval_dataset = prepare_datasets(recipe, survey, model.config.use_text, train_dataset, eval_dataset)
     if arguments.process_index == 0:  # only now, so that a recipe that cannot be used overwrites nothing
         inputs = [recipe.model.model_name_or_path, recipe.model.config_name, recipe.data.data_dir]
         claim_output_dir(folder, arguments.resume, arguments.overwrite, inputs)
     augmentation = build_augmentation(recipe.data, arguments.seed)
-    trainer = build_trainer(model, processor, arguments, train_dataset, eval_dataset, augmentation)
+    trainer = build_trainer(
+        model, processor, arguments, train_dataset, eval_dataset, augmentation, white_is_lesion=survey.white_is_lesion()
+    )
     if trainer.is_world_process_zero():
+        recipe.record_white(survey)
         recipe.save(folder)
         write_splits(folder, train=train_dataset, eval=eval_dataset)
+        write_skipped(folder, survey)
     starts_active = prototypes_act(model)
     result = trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model()
@@ -89,6 +97,12 @@ def write_splits(folder: Path, **datasets: AnyDataset | None) -> None:
     if known.keys() == given.keys():
         # Patients' names may stand in it: the Trainer leaves files that begin with _ out of its uploads.
         split_table(**known).to_csv(folder / SPLITS_FILE, index=False)
+
+
+def write_skipped(folder: Path, survey: Survey) -> None:
+    """Which examples were left out, and why; nothing where there are none."""
+    if survey.faults:
+        pd.DataFrame(survey.faults).to_csv(folder / SKIPPED_FILE, index=False)
 
 
 def build_augmentation(arguments: DataArguments, seed: int) -> TextAwareAugmentation:
@@ -142,7 +156,7 @@ def join_encoders(arguments: ModelArguments) -> tuple[TeViAForSegmentation, TeVi
 
 def prepare_datasets(
     recipe: Recipe,
-    processor: TeViAProcessor,
+    survey: Survey,
     uses_text: bool,
     train_dataset: AnyDataset | None,
     eval_dataset: AnyDataset | None,
@@ -160,9 +174,11 @@ def prepare_datasets(
         )
     data = recipe.data
     seed = recipe.training.seed if data.sample_seed is None else data.sample_seed
-    train_dataset = checked(train_dataset, uses_text, data.max_train_samples, seed, processor)
+    train_dataset = checked(train_dataset, "train", uses_text, data.max_train_samples, seed, survey, data.on_error)
     if eval_dataset is not None:
-        eval_dataset = checked(eval_dataset, uses_text, data.max_eval_samples, seed, processor)
+        eval_dataset = checked(eval_dataset, "eval", uses_text, data.max_eval_samples, seed, survey, data.on_error)
+    for warning in survey.warnings():
+        warnings.warn(warning, UserWarning, stacklevel=3)
     check_sentences(train_dataset, uses_text)
     return train_dataset, eval_dataset
 
@@ -185,7 +201,7 @@ def load_splits(
 
 
 def checked(
-    dataset: AnyDataset, uses_text: bool, limit: int | None, seed: int, processor: TeViAProcessor
+    dataset: AnyDataset, part: str, uses_text: bool, limit: int | None, seed: int, survey: Survey, on_error: OnError
 ) -> AnyDataset:
     """The examples to use of a data set, every file of them read once; of a stream, all, unread."""
     dataset = ready_dataset(dataset, uses_text)
@@ -197,8 +213,7 @@ def checked(
             )
         return dataset
     dataset = sample(dataset, limit, seed)
-    verify_examples(dataset, processor)
-    return dataset
+    return dataset.select(survey.read_all(undecoded(dataset), on_error, part=part)[0])
 
 
 def check_sentences(dataset: AnyDataset, uses_text: bool) -> None:

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from copy import copy
+from itertools import chain
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from ..data.augment import TextAwareAugmentation, augmented
 from ..data.collate import SegmentationCollator
 from ..data.features import undecoded
 from ..data.ready import AnyDataset, ready_dataset
+from ..data.survey import white_is_lesion_in
 from ..inference.text_features import TextFeatureCache
 from ..metrics import segmentation_metrics
 from ..prompts import flip_sentence, words_of_paraphrases
@@ -39,6 +41,7 @@ def build_trainer(
     eval_dataset: AnyDataset | None = None,
     augmentation: TextAwareAugmentation | None = None,
     callbacks: Sequence[TrainerCallback] = (),
+    white_is_lesion: bool | None = None,
 ) -> Trainer:
     """A stock `Trainer` for TeViA: features cached per text, prototypes kept, both losses and Dice definitions logged.
 
@@ -50,6 +53,7 @@ def build_trainer(
             without length, such as a `datasets.IterableDataset`, needs `max_steps` in `args`.
         augmentation: of the training images only.
         callbacks: in addition to those that `training_callbacks` lists.
+        white_is_lesion: what 255 means in the masks; by default all of them tell, but those of a stream each alone.
     """
     # The same numbers in another order in memory: depthwise convolutions run about 1.6 times as fast on CPUs.
     model.to(memory_format=torch.channels_last)  # type: ignore[call-arg]  # transformers hides torch's signature
@@ -58,6 +62,8 @@ def build_trainer(
         model.freeze_backbone()
     train_dataset = ready_dataset(train_dataset, model.config.use_text)
     eval_dataset = None if eval_dataset is None else undecoded(ready_dataset(eval_dataset, model.config.use_text))
+    if white_is_lesion is None:
+        white_is_lesion = reading_of_white(processor, train_dataset, eval_dataset)
     let_ranks_read(args.accelerator_config)
     is_varied = augmentation is not None or isinstance(train_dataset, IterableDataset)
     texts = text_feature_cache(model, processor, args, is_varied)
@@ -68,9 +74,9 @@ def build_trainer(
     trainer = Trainer(
         model=model,
         args=args,
-        train_dataset=varied(train_dataset, augmentation, processor.image_processor.num_labels),
+        train_dataset=varied(train_dataset, augmentation, processor.image_processor.num_labels, white_is_lesion),
         eval_dataset=eval_dataset,
-        data_collator=SegmentationCollator(processor, text_features=texts),
+        data_collator=SegmentationCollator(processor, text_features=texts, white_is_lesion=white_is_lesion),
         processing_class=processor,
         compute_metrics=compute_metrics,
         preprocess_logits_for_metrics=labels_from_logits,
@@ -86,9 +92,22 @@ def build_trainer(
     return trainer
 
 
-def varied(dataset: AnyDataset, augmentation: TextAwareAugmentation | None, num_labels: int) -> AnyDataset:
+def reading_of_white(processor: TeViAProcessor, *datasets: AnyDataset | None) -> bool | None:
+    """What 255 means in the masks of all data sets together; `None` where one of them is a stream."""
+    given = [dataset for dataset in datasets if dataset is not None]
+    known = [dataset for dataset in given if isinstance(dataset, Dataset)]
+    if len(known) < len(given):
+        return None
+    return white_is_lesion_in(chain(*map(undecoded, known)), processor.image_processor.num_labels)
+
+
+def varied(
+    dataset: AnyDataset, augmentation: TextAwareAugmentation | None, num_labels: int, white_is_lesion: bool | None
+) -> AnyDataset:
     """The data set as it is, or each example augmented when it is read."""
-    return undecoded(dataset) if augmentation is None else augmented(dataset, augmentation, num_labels)
+    if augmentation is None:
+        return undecoded(dataset)
+    return augmented(dataset, augmentation, num_labels, white_is_lesion)
 
 
 def let_ranks_read(accelerator_config: Any) -> None:
@@ -167,4 +186,6 @@ def labels_from_logits(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tens
 
 def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
     """The Trainer's validation scores, at the size the network sees; both Dice definitions, no outlines."""
-    return segmentation_metrics(list(prediction.predictions), list(prediction.label_ids), outlines=False)
+    return segmentation_metrics(
+        list(prediction.predictions), list(prediction.label_ids), outlines=False, white_is_lesion=False
+    )

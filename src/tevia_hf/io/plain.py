@@ -1,0 +1,86 @@
+"""PNG, JPEG, TIFF and the other formats of everyday programs to arrays."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tevia_hf.decoding_tevia import DAMAGE, MASK_OF_WHITE_ZEROS, ORIENTATION, PIL_FORMATS, misread, one_page
+from tevia_hf.extras import needed_for
+from tevia_hf.io.address import ImageRef
+from tevia_hf.io.medical_image import Geometry, MedicalImage
+from tevia_hf.io.pixels import MOST_PIXELS, check_size, turned_as_shown
+from tevia_hf.labels_tevia import WHITE
+
+_TIFF_SUFFIXES = (".tif", ".tiff")
+
+
+def read_plain(address: ImageRef, is_mask: bool = False, most_pixels: int | None = None) -> MedicalImage:
+    """One image of 8 or 16 bits or floats, turned as its file notes; kinds of TIFF that Pillow lacks by tifffile.
+
+    Raises `ValueError` for a file that is damaged, too large, of several pages, or of a kind that cannot be read right.
+    """
+    path = address.path
+    try:
+        image = Image.open(path, formats=PIL_FORMATS)
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{path}: claims more than {MOST_PIXELS:,} pixels. Shrink it or cut it up first.") from error
+    except DAMAGE:
+        if not path.name.lower().endswith(_TIFF_SUFFIXES):
+            raise
+        return _read_tiff(path, is_mask, most_pixels)
+    with image:
+        if most_pixels is not None:
+            check_size(image.height, image.width, path, most_pixels)
+        if misread(image):
+            return _read_tiff(path, is_mask, most_pixels)
+        orientation = image.getexif().get(ORIENTATION, 1)
+        pixels = one_page(image, str(path), is_mask, "Save each page as a file of its own")
+    return MedicalImage(pixels, source=Geometry(path, orientation=orientation))
+
+
+def _read_tiff(path: Path, is_mask: bool, most_pixels: int | None) -> MedicalImage:
+    with needed_for(f"{path}: reading this kind of TIFF"):
+        from tifffile import COMPRESSION, PHOTOMETRIC, TiffFile
+    with TiffFile(path) as file:
+        if len(file.pages) != 1:
+            raise ValueError(f"{path}: holds {len(file.pages)} pages, one is expected. Save each as a file of its own.")
+        page = file.pages.first
+        check_size(page.imagelength, page.imagewidth, path, most_pixels)
+        form, packing = PHOTOMETRIC(page.photometric), COMPRESSION(page.compression)
+        kind = (
+            f"{path}: a TIFF of {page.dtype} numbers in {page.samplesperpixel} channels ({form.name}, {packing.name})"
+        )
+        if form not in (PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB):
+            raise ValueError(f"{kind} cannot be read. Save it as PNG or as plain TIFF.")
+        if is_mask and form == PHOTOMETRIC.MINISWHITE:
+            raise ValueError(f"{path}: {MASK_OF_WHITE_ZEROS}.")
+        try:
+            pixels = page.asarray()
+        except ValueError as error:  # a compression of imagecodecs, or damage
+            raise ValueError(
+                f"{kind} cannot be unpacked ({error}). pip install imagecodecs, or save it without compression; fetch "
+                "a damaged file again."
+            ) from error
+        orientation = page.tags.valueof("Orientation", default=1)
+        pixels = turned_as_shown(np.moveaxis(pixels, 0, -1) if page.axes.startswith("S") else pixels, orientation)
+    pixels = _shown(pixels, form == PHOTOMETRIC.MINISWHITE, is_mask, kind)
+    return MedicalImage(pixels, source=Geometry(path, orientation=orientation))
+
+
+def _shown(pixels: np.ndarray, shows_zero_as_white: bool, is_mask: bool, kind: str) -> np.ndarray:
+    """Numbers of any type as those that the package works with: magnitudes, float32, colours of 8 bits."""
+    if pixels.ndim == 3 and pixels.shape[-1] not in (1, 3, 4):
+        raise ValueError(f"{kind}: 1, 3 or 4 are expected. Save the channel that is meant as a file of its own.")
+    if np.iscomplexobj(pixels):
+        if is_mask:
+            raise ValueError(f"{kind} is no mask. Save the labels as whole numbers.")
+        pixels = np.abs(pixels)
+    if pixels.dtype.kind == "f":
+        pixels = pixels.astype(np.float32) if pixels.dtype.itemsize < 4 else pixels
+    elif pixels.ndim == 3 and pixels.dtype == np.uint16:
+        pixels = np.round(pixels * (WHITE / (2.0**16 - 1))).astype(np.uint8)
+    if not shows_zero_as_white:
+        return pixels
+    as_floats = pixels.astype(np.float64)
+    return as_floats.max() + as_floats.min() - as_floats

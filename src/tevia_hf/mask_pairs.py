@@ -1,0 +1,99 @@
+"""Predicted and true masks as people hand them over, to label maps that can be compared."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from tevia_hf.labels_tevia import IGNORE_INDEX, WhiteReading, values_of
+
+PADDING = -100  # what `transformers.Trainer` fills arrays of several sizes up with
+
+Pair = tuple[np.ndarray, np.ndarray]
+
+
+def label_pairs(
+    predictions: Sequence[Any], references: Sequence[Any], white_is_lesion: bool | None = None
+) -> Iterator[Pair]:
+    """Each prediction and its reference as label maps (height, width), 0 in the prediction where nothing is compared.
+
+    Args:
+        predictions, references: integer labels; the reference's padding is cut, and ignored elsewhere.
+        white_is_lesion: True reads 255 as the lesion in both, False as ignored; None refuses references that hold 255
+            but no label anywhere.
+
+    Raises `ValueError` that names the image by its index, with the line to write, for what is no label map.
+    """
+    if white_is_lesion is None:
+        white_is_lesion = _white_is_lesion([_without_padding(np.asarray(reference)) for reference in references])
+    for index, (prediction, reference) in enumerate(zip(predictions, references, strict=True)):
+        yield _label_pair(np.asarray(prediction), np.asarray(reference), white_is_lesion, f"image {index}")
+
+
+def _label_pair(prediction: np.ndarray, reference: np.ndarray, white_is_lesion: bool, name: str) -> Pair:
+    for part, mask in (("Prediction", prediction), ("Reference", reference)):
+        _check_is_label_map(mask, f"{part} of {name}", prediction, reference)
+    if prediction.shape != reference.shape:
+        raise ValueError(
+            f"Prediction of {name} has shape {prediction.shape} but its reference {reference.shape}: resize the "
+            "prediction to the reference (`post_process_segmentation(..., target_sizes=...)`)."
+        )
+    is_padding = reference == PADDING
+    if is_padding.any():
+        kept = np.ix_(~is_padding.all(1), ~is_padding.all(0))
+        reference = np.where(is_padding, IGNORE_INDEX, reference)[kept]
+        prediction = prediction[kept]
+    if white_is_lesion:
+        prediction, reference = (np.where(mask == IGNORE_INDEX, 1, mask) for mask in (prediction, reference))
+    ignored = reference == IGNORE_INDEX
+    return _as_labels(np.where(ignored, 0, prediction), f"Prediction of {name}"), _as_labels(
+        reference, f"Reference of {name}"
+    )
+
+
+def _check_is_label_map(mask: np.ndarray, name: str, prediction: np.ndarray, reference: np.ndarray) -> None:
+    """Raises `ValueError` for other shapes and numbers, with what makes labels of them."""
+    if mask.ndim != 2:
+        of_classes = "argmax(0)" if mask.ndim == 3 and len(mask) > 1 else "[0]"
+        raise ValueError(
+            f"{name} has shape {mask.shape}: give labels (height, width), such as `mask{'.' * (of_classes[0] == 'a')}"
+            f"{of_classes}`, one mask an image."
+        )
+    if mask.dtype.kind not in "biuf":
+        raise ValueError(f"{name} is of the type {mask.dtype}: give integer labels, `mask.astype('uint8')`.")
+    if mask.dtype.kind == "f" and not (np.isfinite(mask).all() and (mask == np.round(mask)).all()):
+        line = "(mask > 0.5).astype('uint8')" if _are_shares(mask) else "(mask > 0).astype('uint8')"
+        kind = "probabilities" if _are_shares(mask) else "logits"
+        raise ValueError(f"{name} holds numbers that are no labels: threshold {kind}, `{line}`.")
+
+
+def _are_shares(mask: np.ndarray) -> bool:
+    return bool((mask >= 0).all() and (mask <= 1).all())
+
+
+def _as_labels(mask: np.ndarray, name: str) -> np.ndarray:
+    """Small unsigned labels. Raises `ValueError` for numbers that are none."""
+    low, high = (mask.min(), mask.max()) if mask.size else (0, 0)
+    limit = IGNORE_INDEX if name.startswith("Reference") else IGNORE_INDEX - 1
+    if low < 0 or high > limit:
+        bad = low if low < 0 else high
+        advice = "write the lesion as 1" if bad == IGNORE_INDEX else "give labels from 0 to 254"
+        raise ValueError(f"{name} holds {bad:g}, which is no label: {advice}.")
+    return mask.astype(np.uint8)
+
+
+def _without_padding(reference: np.ndarray) -> np.ndarray:
+    return reference[reference != PADDING] if reference.dtype.kind in "if" else reference
+
+
+def _white_is_lesion(references: Sequence[np.ndarray]) -> bool:
+    """False where labels show that 255 is ignored. Raises `ValueError` where nothing tells, or references disagree."""
+    reading = WhiteReading()
+    for index, reference in enumerate(references):
+        reading.add(f"reference {index}", values_of(reference))
+    if reading.without_labels and not (reading.beside_labels or reading.without_white):
+        raise ValueError(
+            f"{reading.without_labels[0]} holds 255 and none of the references a label, so that 255 may be the lesion "
+            "or ignored: pass `white_is_lesion=True` or `white_is_lesion=False`."
+        )
+    return bool(reading.without_labels) and reading.white_is_lesion()
