@@ -86,7 +86,7 @@ def _palette_mask(image: Image.Image) -> np.ndarray:
     used = np.unique(indices)
     if "transparency" in image.info and (colours[used] == colours[used[0]]).all():
         return np.array(image.convert("RGBA"))  # only its alpha tells pixels apart
-    black, white = (colours == 0).all(1), (colours >= NEARLY_WHITE).all(1)
+    black, white = colours.max(1) == 0, colours.min(1) >= NEARLY_WHITE
     is_black_and_white = (black | white)[: len(entries)].all() and white.any() and black[: len(entries)].any()
     if is_black_and_white or (len(used) == 2 and white[used].any() and black[used].any()):
         return np.where(white[indices], WHITE, 0).astype(np.uint8)
