@@ -16,6 +16,7 @@ from ..data.registry import load_segmentation_dataset
 from ..data.splits import SPLITS_FILE, sample, split_table
 from ..extras import needed_for
 from ..inference.loading import build_untrained, load_trained
+from ..inference.text_differences import check_texts_differ
 from ..io.output_dir import claim_output_dir
 from ..visualization import draw_training_curves, training_curves
 from .arguments import READY, DataArguments, ModelArguments, Recipe, as_mapping, parse_recipe
@@ -163,7 +164,7 @@ def prepare_datasets(
     train_dataset = checked(train_dataset, uses_text, data.max_train_samples, seed, processor)
     if eval_dataset is not None:
         eval_dataset = checked(eval_dataset, uses_text, data.max_eval_samples, seed, processor)
-    check_sentences(train_dataset, uses_text)
+    check_sentences(train_dataset, uses_text, processor)
     return train_dataset, eval_dataset
 
 
@@ -201,10 +202,12 @@ def checked(
     return dataset
 
 
-def check_sentences(dataset: AnyDataset, uses_text: bool) -> None:
-    """Raises `ValueError` where a model that reads would be trained without a single text."""
+def check_sentences(dataset: AnyDataset, uses_text: bool, processor: TeViAProcessor) -> None:
+    """Raises `ValueError` where a model that reads would be trained without a text, or with none that differ."""
     if uses_text and isinstance(dataset, Dataset) and not any(dataset["text"]):
         raise ValueError(
             "No example of the training split has a sentence: make some by `tevia prompts` and name the table as "
             "`sentences`, or train the vision-only network with `use_text: false` under `config`."
         )
+    if uses_text and isinstance(dataset, Dataset):
+        check_texts_differ(dataset["text"], processor.tokenizer)
