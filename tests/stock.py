@@ -21,9 +21,8 @@ def labelled(count=COUNT):
         image = np.random.default_rng(index).integers(0, 255, (32, 32)).astype(np.uint8)
         mask = np.zeros((32, 32), np.uint8)
         mask[4 : 10 + index, 4:20] = 255
-        rows.append(
-            {"id": str(index), "text": "left lung", "image": Image.fromarray(image), "mask": Image.fromarray(mask)}
-        )
+        text = f"{('left', 'right')[index % 2]} lung"
+        rows.append({"id": str(index), "text": text, "image": Image.fromarray(image), "mask": Image.fromarray(mask)})
     return dataset_from_rows(rows)
 
 

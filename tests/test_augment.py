@@ -6,7 +6,7 @@ from PIL import Image
 from tevia_hf.data.augment import PARAPHRASES, TextAwareAugmentation, augmented
 from tevia_hf.data.features import dataset_from_rows
 from tevia_hf.data.synthetic import synthetic_dataset
-from tevia_hf.prompts import GRAMMARS, QATA, flip_sentence, read_paraphrase
+from tevia_hf.prompts import BREAST, GRAMMARS, QATA, flip_sentence, read_paraphrase
 
 TEXT = "Unilateral pulmonary infection, one infected area, lower left lung."
 FLIPPED_TEXT = "Unilateral pulmonary infection, one infected area, lower right lung."
@@ -118,6 +118,68 @@ def test_a_data_set_without_masks_is_not_varied():
         augmented(synthetic_dataset(count=2).remove_columns("mask"), TextAwareAugmentation())
 
 
+# Texts whose side nobody can rewrite
+
+
+GERMAN = "Infiltrat im linken Oberlappen."
+
+
+@pytest.mark.parametrize("text", [GERMAN, "左肺上叶感染。", "Lesion at (12, 30).", "UOQ", "2, 4 and 7 o'clock"])
+def test_an_image_is_not_flipped_where_its_text_may_hold_an_unknown_side(text):
+    both_ways = TextAwareAugmentation(1.0, 0.0, vertical_flip_probability=1.0)
+    kept = both_ways({**example(), "text": text})
+    np.testing.assert_array_equal(kept["image"], example()["image"])
+    np.testing.assert_array_equal(kept["labels"], example()["labels"])
+    assert kept["text"] == text
+
+
+def test_an_image_is_flipped_along_the_axis_on_which_its_text_can_follow():
+    flipped = TextAwareAugmentation(1.0, 0.0, vertical_flip_probability=1.0)({**example(), "text": "Basal, left."})
+    np.testing.assert_array_equal(flipped["image"], example()["image"][:, ::-1])
+    assert flipped["text"] == "Basal, right."
+
+
+def test_a_clock_position_follows_the_flip_of_its_image():
+    given = {**example(), "text": "Mass at 2 o'clock in the left breast."}
+    assert ALWAYS_FLIP(given)["text"] == "Mass at 10 o'clock in the right breast."
+
+
+def test_whatever_is_not_moved_is_drawn_the_same_for_a_text_with_an_unknown_side():
+    vary = TextAwareAugmentation(0.5, 0.0, intensity_probability=1.0, noise_probability=1.0)
+    is_flipped = []
+    for name in map(str, range(20)):
+        known, unknown = (vary({**example(name=name), "text": text}) for text in ("A mass, left.", GERMAN))
+        is_flipped.append(known["text"] == "A mass, right.")
+        if not is_flipped[-1]:
+            np.testing.assert_array_equal(known["image"], unknown["image"])
+    assert 0 < sum(is_flipped) < 20
+
+
+def test_a_text_of_an_unknown_side_stays_true_of_a_zoomed_or_turned_mask():
+    vary, moved = TextAwareAugmentation(0.0, 1.0, rotation_probability=1.0), set()
+    for seed in range(60):
+        mask = blobs(seed, (96, 128))
+        given = {"image": mask * np.uint8(200), "labels": mask * np.uint8(1), "text": GERMAN, "id": str(seed)}
+        varied = vary(given)
+        old, new = (BREAST.observe(part["labels"] == 1) for part in (given, varied))
+        assert [old.get(name) for name in ("count_word", "place")] == [
+            new.get(name) for name in ("count_word", "place")
+        ]
+        assert varied["text"] == GERMAN
+        moved.add(not np.array_equal(varied["labels"], given["labels"]))
+    assert moved == {False, True}
+
+
+def test_an_augmentation_counts_the_texts_that_keep_their_image_from_its_flips():
+    texts = [GERMAN, "A mass, left.", GERMAN, "", None, "A basal mass."]
+    assert "2 of 4 texts may hold a side that cannot be rewritten, e.g. 'Infiltrat im linken" in (
+        TextAwareAugmentation(0.5).unknown_sides_warning(texts)
+    )
+    assert "3 of 4 texts" in TextAwareAugmentation(0.5, vertical_flip_probability=0.5).unknown_sides_warning(texts)
+    assert TextAwareAugmentation(0.0).unknown_sides_warning(texts) is None
+    assert TextAwareAugmentation(0.5).unknown_sides_warning(["A mass, left."]) is None
+
+
 # Picture, mask and sentence together
 
 
@@ -150,11 +212,11 @@ def test_picture_and_mask_move_together_in_every_variation():
 
 def test_a_vertical_flip_mirrors_from_top_to_bottom_and_rewrites_the_sentence():
     flipped = TextAwareAugmentation(0.0, 0.0, vertical_flip_probability=1.0)(
-        {**example(), "text": "One tumor at the lower left; the base is dense."}
+        {**example(), "text": "One tumor at the lower left; the rest is dense."}
     )
     np.testing.assert_array_equal(flipped["image"], example()["image"][::-1])
     np.testing.assert_array_equal(flipped["labels"], example()["labels"][::-1])
-    assert flipped["text"] == "One tumor at the upper left; the base is dense."
+    assert flipped["text"] == "One tumor at the upper left; the rest is dense."
 
 
 def test_rotation_turns_by_up_to_its_limit_and_adds_no_mask_values():

@@ -298,7 +298,25 @@ def test_every_verb_explains_itself(verb, capsys):
 @pytest.fixture
 def mosmed_dir(tmp_path):
     layouts.mosmed(tmp_path / "mosmed")
+    table = tmp_path / "mosmed" / "Train_Folder" / "Train_text.xlsx"
+    content = pd.read_excel(table)
+    content.loc[0, "Description"] = "two infected areas, all left lung."
+    content.to_excel(table, index=False)
     return tmp_path / "mosmed"
+
+
+def test_check_data_finds_texts_that_no_model_can_tell_apart(tmp_path, model_dir, capsys):
+    layouts.mosmed(tmp_path)
+    assert main(["check-data", "mosmed", str(tmp_path)]) == 1
+    assert "all 3 texts are equal: 'unilateral pulmonary infection" in capsys.readouterr().out
+    table = tmp_path / "Train_Folder" / "Train_text.xlsx"
+    content = pd.read_excel(table)
+    content["Description"] = ["Herd links.", "Herd rechts.", "Kein Herd."]
+    content.to_excel(table, index=False)
+    assert main(["check-data", "mosmed", str(tmp_path)]) == 0
+    assert "3 of 3 texts may hold a side that cannot be rewritten, e.g. 'Herd links.'" in capsys.readouterr().out
+    assert main(["check-data", "mosmed", str(tmp_path), "--tokenizer", model_dir]) == 1
+    assert "all 3 different texts become the same tokens" in capsys.readouterr().out
 
 
 def test_check_data_says_0_of_a_sound_set_and_1_of_a_faulty_one(mosmed_dir, out, capsys):

@@ -1,6 +1,6 @@
 """Augmentation that keeps image, labels and text true of each other."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 from zlib import crc32
 
@@ -12,7 +12,16 @@ from tevia_hf.data.decoding import decode_example
 from tevia_hf.data.features import undecoded
 from tevia_hf.extras import needed_for
 from tevia_hf.labels_tevia import is_lesion
-from tevia_hf.prompts import flip_sentence, flip_with_mask, follow_mask, paraphrase
+from tevia_hf.prompts import (
+    can_follow_mask,
+    flip_sentence,
+    flip_with_mask,
+    follow_mask,
+    may_hold_unknown_side,
+    paraphrase,
+    unknown_sides_warning,
+)
+from tevia_hf.prompts.rewriting import Axis
 
 with needed_for("Augmentation"):
     from monai.transforms import Compose, RandAdjustContrast, RandGaussianNoise, RandRotated, RandZoomd
@@ -35,6 +44,10 @@ class TextAwareAugmentation:
     A flip swaps words. A zoom or rotation that changes the number, side or region of the lesions rewrites these words,
     or drops their clauses from free text (`prompts.follow_mask`); one that would move all lesions out of the picture is
     not carried out. Zoom of 0.95 to 1.2 with probability 0.1 is the published training's only augmentation.
+
+    A text that may hold a side that nobody can rewrite (`prompts.may_hold_unknown_side`: in another language, as
+    coordinates, ...) keeps its image from being flipped, and from a zoom or rotation that changes number, size or place
+    of the lesions. All else is drawn as it would be for another text.
 
     Raises `ValueError` for a `mask`, of which nobody knows what its values mean once it has been moved.
 
@@ -61,7 +74,7 @@ class TextAwareAugmentation:
         seed: int = 0,
         paraphrase_probability: float = 0.0,
     ) -> None:
-        self.flips = {"horizontal": flip_probability, "vertical": vertical_flip_probability}
+        self.flips: dict[Axis, float] = {"horizontal": flip_probability, "vertical": vertical_flip_probability}
         self.paraphrase_probability = paraphrase_probability
         self.patient_sides = patient_sides
         self.seed = seed
@@ -86,13 +99,18 @@ class TextAwareAugmentation:
         draws = np.random.RandomState([self.seed, self.epoch, crc32(str(example.get("id")).encode())])
         varied = dict(example)
         for axis, probability in self.flips.items():
-            if draws.random_sample() < probability:
+            is_drawn = draws.random_sample() < probability  # of every text, as what is drawn later depends on it
+            if is_drawn and not may_hold_unknown_side(varied.get("text"), axis):
                 varied = self._flipped(varied, axis)
         varied = self._moved(varied, seed=int(draws.randint(2**31)))
         varied = {**varied, "image": self._exposed(varied["image"], seed=int(draws.randint(2**31)))}
         if draws.random_sample() < self.paraphrase_probability and varied.get("text"):
             varied["text"] = self._paraphrased(varied["text"], int(draws.randint(PARAPHRASES)))
         return varied
+
+    def unknown_sides_warning(self, texts: Iterable[str | None]) -> str | None:
+        """How many of these texts, one an example, keep their image from a flip that is drawn at all; or None."""
+        return unknown_sides_warning(texts, [axis for axis, probability in self.flips.items() if probability])
 
     def _paraphrased(self, text: str, number: int) -> str:
         return paraphrase(text, np.random.default_rng([self.seed, crc32(text.encode()), number]))
@@ -124,6 +142,8 @@ class TextAwareAugmentation:
         if before.any() and not after.any():
             return example
         if example.get("text"):
+            if not can_follow_mask(example["text"], before, after):
+                return example
             result["text"] = follow_mask(example["text"], before, after, self.patient_sides)
         return result
 

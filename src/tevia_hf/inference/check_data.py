@@ -4,10 +4,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from transformers import AutoTokenizer
+
 from ..data.check import DataReport, check_dataset, count_words
+from ..data.listing import Listing
 from ..data.registry import list_examples
 from ..image_processing_tevia import TeViAImageProcessor
 from ..io.output_dir import claim_output_dir
+from ..prompts import unknown_sides_warning
+from .text_differences import text_problems
 from .text_features import token_counter
 
 
@@ -29,18 +34,31 @@ def check_data(
         dataset, data_dir, options: as `list_examples` takes them.
         output_dir: folder to save the report to; `overwrite` deletes an earlier output there.
         num_labels: of the masks.
-        tokenizer: name or folder of a text encoder, whose tokens count; by default words do.
+        tokenizer: name or folder of a text encoder, whose tokens count and which shows what texts a model cannot tell
+            apart; by default words count, and only equal texts and equal beginnings are found.
         max_text_length: tokens that the model takes.
         white_is_lesion: what 255 means in the masks; by default all of them tell.
 
     Raises `ValueError` for an unknown data set and a folder that cannot be read or written.
     """
     listing = list_examples(dataset, data_dir, **options)
-    count_tokens = token_counter(tokenizer) if tokenizer else count_words
+    reader = AutoTokenizer.from_pretrained(tokenizer) if tokenizer else None
     if output_dir is not None:
         claim_output_dir(output_dir, overwrite=overwrite, inputs=[data_dir, options.get("sentences")])
     processor = SimpleNamespace(image_processor=TeViAImageProcessor(num_labels=num_labels))
+    count_tokens = token_counter(reader) if reader else count_words
     report = check_dataset(listing, processor, count_tokens, max_text_length, white_is_lesion=white_is_lesion)
+    check_texts(listing, reader, max_text_length, report)
     if output_dir is not None:
         report.save(output_dir)
     return report
+
+
+def check_texts(listing: Listing, tokenizer: Any, max_text_length: int, report: DataReport) -> None:
+    """Adds what is to be known of the texts of the training split, or of the whole set where it has none."""
+    texts = [example.text for example in listing.of_split("train") or listing.examples]
+    faults, warnings = text_problems(texts, tokenizer, max_text_length)
+    report.faults += faults
+    report.warnings += warnings
+    if unknown := unknown_sides_warning(texts):
+        report.warnings.append(unknown)

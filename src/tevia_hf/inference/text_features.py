@@ -1,10 +1,10 @@
 """The frozen text encoder, run once a distinct sentence."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from transformers import AutoTokenizer
 
 
 class TextFeatureCache:
@@ -73,7 +73,6 @@ class TextFeatureCache:
         return dict(zip(texts, kept, strict=True))
 
 
-def token_counter(tokenizer: str) -> Callable[[str], int]:
-    """Counts the tokens that a tokenizer, by name or folder, makes of a sentence, its special ones included."""
-    loaded = AutoTokenizer.from_pretrained(tokenizer)
-    return lambda sentence: len(loaded(sentence)["input_ids"])
+def token_counter(tokenizer: Any) -> Callable[[str], int]:
+    """Counts the tokens that a tokenizer makes of a text, its special ones included."""
+    return lambda text: len(tokenizer(text, verbose=False)["input_ids"])

@@ -16,6 +16,7 @@ from tevia_hf.prompts.specifying import (
     stated_facts,
     underspecify,
 )
+from tevia_hf.prompts.unknown_sides import can_follow_mask, may_hold_unknown_side, unknown_sides_warning
 
 __all__ = [
     "BRAIN",
@@ -28,6 +29,7 @@ __all__ = [
     "Area",
     "Grammar",
     "Side",
+    "can_follow_mask",
     "contradict_sentence",
     "denies_lesion",
     "deny_lesion",
@@ -36,11 +38,13 @@ __all__ = [
     "flip_with_mask",
     "follow_mask",
     "grammar_of",
+    "may_hold_unknown_side",
     "overspecify",
     "paraphrase",
     "qata_sentence",
     "read_paraphrase",
     "stated_facts",
     "underspecify",
+    "unknown_sides_warning",
     "words_of_paraphrases",
 ]

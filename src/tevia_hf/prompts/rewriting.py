@@ -9,7 +9,7 @@ import numpy as np
 from tevia_hf.prompts.fields import FIELDS
 from tevia_hf.prompts.grammars import Grammar, grammar_of
 from tevia_hf.prompts.lesions import Lesions
-from tevia_hf.prompts.words import MIRRORED, NUMBERS, PLACE_LIST, join_places, like, swap_words
+from tevia_hf.prompts.words import BEGIN, END, MIRRORED, NUMBERS, PLACE_LIST, join_places, like, number_word, swap_words
 
 Axis = Literal["horizontal", "vertical"]
 
@@ -20,7 +20,14 @@ _SEVERAL_PLACES = re.compile(PLACE_LIST.removesuffix("*") + "+", re.IGNORECASE)
 _SEVERAL_REGIONS = re.compile(rf"{_REGION}(?: {_REGION})+", re.IGNORECASE)
 _MIRRORED_WORDS = [word for pairs in MIRRORED.values() for word in pairs]
 _CLAIM = re.compile(
-    rf"\b(?:{_TWO_CLAUSES.pattern}|{_SEVERAL_PLACES.pattern}|{_SEVERAL_REGIONS.pattern}|{'|'.join(_MIRRORED_WORDS)})\b",
+    rf"{BEGIN}(?:{_TWO_CLAUSES.pattern}|{_SEVERAL_PLACES.pattern}|{_SEVERAL_REGIONS.pattern}|{'|'.join(_MIRRORED_WORDS)})"
+    rf"{END}",
+    re.IGNORECASE,
+)
+_HOUR = rf"(?:{'|'.join(sorted(NUMBERS[1:], key=len, reverse=True))}|1[0-2]|0?[1-9])(?:[:.][0-5]\d)?"
+_CLOCK = re.compile(  # numbers before it may be hours or something else: such a list stays as it is
+    rf"(?P<before>(?:\d|\b(?:{'|'.join(NUMBERS[1:])}))\s?[,/]\s?|\d\s[-\u2013]\s|[\d:.][-\u2013.:])??"
+    rf"\b(?P<hours>{_HOUR}(?:(?:[-\u2013]| and | to | or ){_HOUR})*)(?P<unit>[-\s]?o\W?clock\b)",
     re.IGNORECASE,
 )
 _A_NUMBER = r"\d+(?! ?(?:mm|cm|%|percent|o'clock)|[.,]\d)"
@@ -31,7 +38,7 @@ _MEASURED_WORDS = {  # of a template of one's own, whose sentences are free text
     "density": {"sparsely", "evenly", "irregularly", "density"},
     "percent": {r"\d+\.\d ?(?:%|percent)"},
 }
-PLACE_WORDS = {*_MIRRORED_WORDS, "middle", "center", "central", "all", "both", "bilateral", "unilateral"}
+PLACE_WORDS = {*_MIRRORED_WORDS, r"o\W?clock", "middle", "center", "central", "all", "both", "bilateral", "unilateral"}
 
 
 def flip_sentence(text: str, axis: Axis = "horizontal") -> str:
@@ -39,11 +46,19 @@ def flip_sentence(text: str, axis: Axis = "horizontal") -> str:
 
     Whole words "left" and "right" ("upper" and "lower", "top" and "bottom", "superior" and "inferior") change places,
     their case kept; so do abbreviations ("LUL" and "RUL", "lt." and "rt.", "L lung" and "R lung").
+    Clock positions follow ("2 o'clock" and "10 o'clock", vertically "4 o'clock"; "10-11 o'clock" and "1-2 o'clock").
     Lists keep their order: in "<regions> left lung and <regions> right lung" the regions change places
     instead, "middle lower" becomes "upper middle", and several places stay in reading order.
     Applied twice it gives the original, unless that named its places out of order.
     """
-    return _CLAIM.sub(lambda match: _mirrored(match[0], axis), text)
+    text = _CLAIM.sub(lambda match: _mirrored(match[0], axis), text)
+    return _CLOCK.sub(lambda match: _mirrored_clock(match, axis) or match[0], text)
+
+
+def without_known_sides(text: str, axis: Axis) -> str:
+    """What is left of a text without the words and clock positions that `flip_sentence` rewrites on this axis."""
+    text = _CLOCK.sub(lambda match: "" if _mirrored_clock(match, axis) else match[0], text)
+    return re.sub(rf"{BEGIN}(?:{'|'.join(MIRRORED[axis])}){END}", "", text, flags=re.IGNORECASE)
 
 
 def follow_mask(text: str, before: np.ndarray, after: np.ndarray, patient_sides: bool = False) -> str:
@@ -76,7 +91,7 @@ def flip_with_mask(text: str, axis: Axis, before: np.ndarray, after: np.ndarray,
 
 def drop_claims(text: str, words: Iterable[str]) -> str:
     """The text without the clauses, ended by a comma, semicolon or full stop, that hold one of these words."""
-    wanted = re.compile(rf"\b(?:{'|'.join(words) or '(?!)'})(?!\w)", re.IGNORECASE)
+    wanted = re.compile(rf"{BEGIN}(?:{'|'.join(words) or '(?!)'}){END}", re.IGNORECASE)
     kept = [clause for clause in re.split(r"(?<=[,;.])\s+", text) if not wanted.search(clause)]
     return re.sub(r"[,;]$", ".", " ".join(kept))
 
@@ -92,6 +107,28 @@ def _mirrored(claim: str, axis: Axis) -> str:
     if axis == "vertical":
         claim = _SEVERAL_REGIONS.sub(lambda match: _reversed_words(match[0]), claim)
     return swap_words(claim, MIRRORED[axis])
+
+
+def _mirrored_clock(match: re.Match[str], axis: Axis) -> str | None:
+    """Of "10-11 o'clock" "1-2 o'clock", clockwise as before; `None` for a list that is not certain to be hours."""
+    hours, joints = (
+        re.findall(_HOUR, match["hours"], re.IGNORECASE),
+        re.split(_HOUR, match["hours"], flags=re.IGNORECASE),
+    )
+    if match["before"] or (len(hours) > 2 and not {*joints[1:-1]} <= {" and ", " or "}):
+        return None
+    turned = [_mirrored_hour(hour, axis) for hour in reversed(hours)]
+    return "".join(map("".join, zip(joints, [*turned, ""], strict=True))) + match["unit"]
+
+
+def _mirrored_hour(hour: str, axis: Axis) -> str:
+    whole, mark, minutes = re.fullmatch(r"(\w+)([:.]?)(\d*)", hour).groups()  # type: ignore[union-attr]  # as `_HOUR`
+    number = int(whole) if whole.isdecimal() else NUMBERS.index(whole.lower())
+    around = (12 if axis == "horizontal" else 6) * 60 - (number * 60 + int(minutes or 0))
+    number, late = around // 60 % 12 or 12, around % 60
+    return (str(number) if whole.isdecimal() else like(whole, number_word(number))) + (
+        f"{mark}{late:02}" if mark else ""
+    )
 
 
 def _reversed_words(text: str) -> str:

@@ -18,6 +18,7 @@ from ..data.splits import SPLITS_FILE, sample, split_table
 from ..data.survey import OnError, Survey
 from ..extras import needed_for
 from ..inference.loading import build_untrained, load_trained
+from ..inference.text_differences import check_texts_differ
 from ..io.output_dir import claim_output_dir
 from ..visualization import draw_training_curves, training_curves
 from .arguments import READY, DataArguments, ModelArguments, Recipe, as_mapping, parse_recipe
@@ -57,6 +58,7 @@ def train_from_recipe(
     model, processor = load_model_and_processor(recipe.model)
     survey = Survey(processor.image_processor, recipe.data.white_is_lesion)
     train_dataset, eval_dataset = prepare_datasets(recipe, survey, model.config.use_text, train_dataset, eval_dataset)
+    check_sentences(train_dataset, model.config.use_text, processor)
     if arguments.process_index == 0:  # only now, so that a recipe that cannot be used overwrites nothing
         inputs = [recipe.model.model_name_or_path, recipe.model.config_name, recipe.data.data_dir]
         claim_output_dir(folder, arguments.resume, arguments.overwrite, inputs)
@@ -179,7 +181,6 @@ def prepare_datasets(
         eval_dataset = checked(eval_dataset, "eval", uses_text, data.max_eval_samples, seed, survey, data.on_error)
     for warning in survey.warnings():
         warnings.warn(warning, UserWarning, stacklevel=3)
-    check_sentences(train_dataset, uses_text)
     return train_dataset, eval_dataset
 
 
@@ -216,10 +217,12 @@ def checked(
     return dataset.select(survey.read_all(undecoded(dataset), on_error, part=part)[0])
 
 
-def check_sentences(dataset: AnyDataset, uses_text: bool) -> None:
-    """Raises `ValueError` where a model that reads would be trained without a single text."""
+def check_sentences(dataset: AnyDataset, uses_text: bool, processor: TeViAProcessor) -> None:
+    """Raises `ValueError` where a model that reads would be trained without a text, or with none that differ."""
     if uses_text and isinstance(dataset, Dataset) and not any(dataset["text"]):
         raise ValueError(
             "No example of the training split has a sentence: make some by `tevia prompts` and name the table as "
             "`sentences`, or train the vision-only network with `use_text: false` under `config`."
         )
+    if uses_text and isinstance(dataset, Dataset):
+        check_texts_differ(dataset["text"], processor.tokenizer)

@@ -16,6 +16,7 @@ from ..data.collate import SegmentationCollator
 from ..data.features import undecoded
 from ..data.ready import AnyDataset, ready_dataset
 from ..data.survey import white_is_lesion_in
+from ..inference.text_differences import check_texts_differ
 from ..inference.text_features import TextFeatureCache
 from ..metrics import segmentation_metrics
 from ..prompts import flip_sentence, words_of_paraphrases
@@ -46,6 +47,7 @@ def build_trainer(
     """A stock `Trainer` for TeViA: features cached per text, prototypes kept, both losses and Dice definitions logged.
 
     See `text_feature_cache` for when nothing is cached. The processor takes down the words of the training texts.
+    Raises `ValueError` where no two training texts differ once they are tokenized.
 
     Args:
         model: with adapters, by `add_lora` or `peft.get_peft_model`, or without.
@@ -68,6 +70,7 @@ def build_trainer(
     is_varied = augmentation is not None or isinstance(train_dataset, IterableDataset)
     texts = text_feature_cache(model, processor, args, is_varied)
     if model.config.use_text:
+        examine_texts(processor, train_dataset, augmentation)
         record_known_words(processor, train_dataset, augmentation)
     if texts is not None:
         texts.fill(all_sentences(train_dataset, eval_dataset))
@@ -134,6 +137,20 @@ def text_feature_cache(
     silent = copy(processor)
     silent.known_words = None  # the training's own texts are not warned of
     return TextFeatureCache(model, silent)
+
+
+def examine_texts(processor: TeViAProcessor, dataset: AnyDataset, augmentation: TextAwareAugmentation | None) -> None:
+    """Warns of texts that the model cannot tell apart or a flip cannot rewrite; of a stream's nothing is known.
+
+    Raises `ValueError` where no two texts differ.
+    """
+    if not isinstance(dataset, Dataset):
+        return
+    found = check_texts_differ(dataset["text"], processor.tokenizer)
+    if augmentation is not None and (unknown := augmentation.unknown_sides_warning(dataset["text"])):
+        found.append(unknown)
+    for text in found:
+        warnings.warn(f"Training split: {text}.", UserWarning, stacklevel=3)
 
 
 def record_known_words(
