@@ -258,9 +258,9 @@ def test_a_model_without_text_ignores_the_sentence():
     [
         ((FILMS, TEXTS[:2]), {}, "3 images but 2 texts"),
         (({"image": FILMS[0]}, "left"), {}, "leave `text` out"),
-        ((FILMS[0], "left"), {"threshold": 1.5}, "threshold is 1.5"),
+        ((FILMS[0], "left"), {"threshold": 1.5}, "`threshold` is 1.5: give a number from 0 to 1"),
         ((FILMS[0], "left"), {"treshold": 0.5}, "treshold"),
-        ((FILMS[0], "left"), {"threshold": "0.5"}, "threshold is 0.5"),
+        ((FILMS[0], "left"), {"threshold": "0.5"}, "`threshold` is '0.5': give a number"),
         ((FILMS[0], 3), {}, "text 0 is a int"),
         ((FILMS, ["left", 3, "left"]), {}, "text 1 is a int"),
         (([FILMS[0], np.full((9, 9), np.nan)], "left"), {}, "image 1 holds NaN"),

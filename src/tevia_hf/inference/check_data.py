@@ -8,6 +8,7 @@ from ..data.check import DataReport, check_dataset, count_words
 from ..data.registry import list_examples
 from ..image_processing_tevia import TeViAImageProcessor
 from ..io.output_dir import claim_output_dir
+from ..option_checks_tevia import check_count
 from .text_features import token_counter
 
 
@@ -33,6 +34,8 @@ def check_data(
 
     Raises `ValueError` for an unknown data set and a folder that cannot be read or written.
     """
+    check_count("num_labels", num_labels, example="2", most=255)
+    check_count("max_text_length", max_text_length, example="64")
     listing = list_examples(dataset, data_dir, **options)
     count_tokens = token_counter(tokenizer) if tokenizer else count_words
     if output_dir is not None:

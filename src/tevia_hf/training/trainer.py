@@ -14,6 +14,7 @@ from ..data.augment import TextAwareAugmentation, augmented
 from ..data.collate import SegmentationCollator
 from ..data.features import undecoded
 from ..data.ready import AnyDataset, ready_dataset
+from ..image_processing_tevia import check_logits
 from ..inference.text_features import TextFeatureCache
 from ..metrics import segmentation_metrics
 from ..prompts import flip_sentence, words_of_paraphrases
@@ -27,6 +28,7 @@ from .callbacks import (
     PrototypeAwareSelection,
 )
 from .deep_supervision import DeepSupervisionCallback
+from .divergence import DivergenceCallback
 from .observing import LossLoggingCallback
 from .optimization import build_optimizer
 
@@ -42,7 +44,8 @@ def build_trainer(
 ) -> Trainer:
     """A stock `Trainer` for TeViA: features cached per text, prototypes kept, both losses and Dice definitions logged.
 
-    See `text_feature_cache` for when nothing is cached. The processor takes down the words of the training texts.
+    See `text_feature_cache` for when nothing is cached. The processor takes down the words of the training texts. A run
+    that is no longer finite ends with `TrainingDivergedError`.
 
     Args:
         model: with adapters, by `add_lora` or `peft.get_peft_model`, or without.
@@ -70,7 +73,7 @@ def build_trainer(
         args=args,
         train_dataset=varied(train_dataset, augmentation, processor.image_processor.num_labels),
         eval_dataset=eval_dataset,
-        data_collator=SegmentationCollator(processor, text_features=texts),
+        data_collator=SegmentationCollator(processor, text_features=texts, with_ids=can_carry_ids(args)),
         processing_class=processor,
         compute_metrics=compute_metrics,
         preprocess_logits_for_metrics=labels_from_logits,
@@ -78,6 +81,7 @@ def build_trainer(
             DeepSupervisionCallback(),
             *training_callbacks(args, augmentation),
             *callbacks,
+            DivergenceCallback(),
             WeightAveragingCallback(args.weight_average_decay),
         ],
         optimizers=(build_optimizer(model, args), None),
@@ -95,6 +99,12 @@ def let_ranks_read(accelerator_config: Any) -> None:
     """Makes every rank read its own batches of a stream: put together for all, texts of several lengths do not fit."""
     if accelerator_config.dispatch_batches is None:
         accelerator_config.dispatch_batches = False
+
+
+def can_carry_ids(args: TeViATrainingArguments) -> bool:
+    """Whether batches may hold text: a dispatched one is put together of tensors, a compiled model takes new text for a
+    new program."""
+    return not (args.accelerator_config.dispatch_batches or args.torch_compile)
 
 
 def text_feature_cache(
@@ -160,7 +170,11 @@ def all_sentences(*datasets: AnyDataset | None) -> set[str]:
 
 
 def labels_from_logits(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Label maps `(batch, height, width)` uint8; keeps the Trainer from collecting logits."""
+    """Label maps `(batch, height, width)` uint8; keeps the Trainer from collecting logits.
+
+    Raises `ValueError` for logits that are not finite.
+    """
+    check_logits(logits)
     predicted = logits[:, 0] > 0 if logits.shape[1] == 1 else logits.argmax(1)
     return predicted.to(torch.uint8)
 
