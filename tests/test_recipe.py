@@ -113,6 +113,44 @@ def test_a_recipe_that_cannot_be_used_says_why(write, content, message):
         parse_recipe(write(content))
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "allowed"),
+    [
+        ("learning_rate", ("-1e-4", "nan", "inf"), "a number from 0 on, e.g. 1e-4"),
+        ("backbone_learning_rate", ("-1", "nan"), "a number from 0 on"),
+        ("weight_decay", ("-0.1", "inf"), "a number from 0 on"),
+        ("max_grad_norm", ("-1", "nan"), "a number from 0 on"),
+        ("warmup_steps", ("-1", "nan"), "a number from 0 on"),
+        ("adam_beta1", ("1", "nan"), "a number from 0 on, below 1"),
+        ("weight_average_decay", ("1", "-0.5", "nan"), "a number from 0 on, below 1"),
+        ("layerwise_learning_rate_decay", ("0", "1.5", "nan"), "a number above 0, up to 1"),
+        ("num_train_epochs", ("0", "-3", "nan", "inf"), "a number above 0"),
+        ("max_steps", ("0", "-2"), "a whole number from 1 on"),
+        ("per_device_train_batch_size", ("0", "-8"), "a whole number from 1 on, e.g. 8"),
+        ("per_device_eval_batch_size", ("0",), "a whole number from 1 on"),
+        ("gradient_accumulation_steps", ("0",), "a whole number from 1 on"),
+        ("prototype_warmup_epochs", ("-1",), "a whole number from 0 on"),
+        ("early_stopping_patience", ("0", "-1"), "a whole number from 1 on"),
+        ("seed", ("-1", "4294967296"), "a whole number from 0 to 4294967295"),
+        ("split_seed", ("-1",), "a whole number from 0 to"),
+        ("sample_seed", ("-1",), "a whole number from 0 to"),
+        ("zoom_probability", ("-0.1", "nan"), "a number from 0 to 1"),
+    ],
+)
+def test_a_number_out_of_range_is_refused_with_the_range(write, name, values, allowed):
+    for value in values:
+        with pytest.raises(ValueError, match=rf"`{name}` is .*: give {allowed}"):
+            parse_recipe(write(RECIPE), [f"--{name}={value}"])
+
+
+@pytest.mark.parametrize(
+    ("field", "message"), [("group_split: 0.7,0.2", "group_split is"), ("window: nan,100", "window is 'nan,100'")]
+)
+def test_shares_and_window_are_read_before_the_data(write, field, message):
+    with pytest.raises(ValueError, match=f"{message}.*give"):
+        parse_recipe(write(f"{RECIPE}{field}\n"))
+
+
 def test_a_missing_recipe_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"No none.yaml at .*none\.yaml"):
         parse_recipe(tmp_path / "none.yaml")

@@ -125,7 +125,7 @@ def predict(
         for image, text in zip(images, texts, strict=True)
     ]
     sentences = TextFeatureCache(model, processor) if model.config.use_text else None
-    all_finite: list[bool] = []
+    predicted, not_finite = 0, list[str]()
     for start in tqdm(range(0, len(rows), batch_size), desc="Predicting"):
         batch = rows[start : start + batch_size]
         examples = [read_or_report(row, file, processor) for row, file in zip(batch, files[start:], strict=False)]
@@ -135,11 +135,12 @@ def predict(
             if example is not None:
                 path, mask = folder / f"{name}{mask_suffix}", next(masks)
                 write_or_report(row, path, example["image"], mask, model.config.num_labels)
-                all_finite.append(not isinstance(mask, NonFiniteLogitsError))
-    if all_finite and not any(all_finite):
-        raise NonFiniteLogitsError(range(len(all_finite)), [row["image"] for row in rows])
+                not_finite += [str(row["image"])] if isinstance(mask, NonFiniteLogitsError) else []
+                predicted += 1
     table = pd.DataFrame(rows)
     table.to_csv(folder / "predictions.csv", index=False)
+    if predicted and len(not_finite) == predicted:
+        raise NonFiniteLogitsError(range(predicted), not_finite)
     return table
 
 
@@ -260,6 +261,6 @@ def write_or_report(
 
 def described(row: Mapping[str, Any], error: Exception) -> str:
     """What an error tells, with the file's name, which some leave out."""
-    kind = "" if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: "
-    name = "" if Path(row["image"]).name in str(error) else f"{row['image']}: "
-    return f"{name}{kind}{error}"
+    if isinstance(error, (ValueError, OSError)):
+        return str(error) if Path(row["image"]).name in str(error) else f"{row['image']}: {error}"
+    return f"{row['image']}: {type(error).__name__}: {' '.join(str(error).split())}"

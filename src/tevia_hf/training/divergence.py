@@ -101,7 +101,7 @@ class DivergenceCallback(TrainingObserver):
         """Raises the error, the model free of this callback's hook."""
         self.detach()
         assert self.args is not None and self.trainer_state is not None
-        ids, checkpoint = _LAST_IDS.get(unwrapped(model), []), last_finite_checkpoint(Path(self.args.output_dir))
+        ids, checkpoint = _LAST_IDS.get(unwrapped(model), []), last_finite_checkpoint(Path(str(self.args.output_dir)))
         epoch = f" (epoch {self.trainer_state.epoch:.2f})" if self.trainer_state.epoch is not None else ""
         rank = f" on process {self.args.process_index}" if self.args.world_size > 1 else ""
         lines = [
@@ -115,12 +115,12 @@ class DivergenceCallback(TrainingObserver):
 
 def advice(args: TrainingArguments) -> Iterator[str]:
     """What to change of a run that diverged; nothing that it has already."""
-    yield f"Train again with a lower `learning_rate` (it is {args.learning_rate:g}), a longer warm-up (`warmup_steps`)"
+    yield f"Lower `learning_rate` (it is {args.learning_rate:g}), or lengthen the warm-up (`warmup_steps`)."
     if not args.max_grad_norm:
-        yield "or clipped gradients (`max_grad_norm: 1`)"
+        yield "Clip the gradients (`max_grad_norm: 1`)."
     if args.fp16:
-        yield "or in float32 or bfloat16 (`bf16: true`) instead of float16"
-    yield "and look at the images, masks and texts of the batch where it is always the same one."
+        yield "Compute in bfloat16 (`bf16: true`) or float32 instead of float16."
+    yield "If it is always the same batch, look at its images, masks and texts."
 
 
 def some_of(names: Sequence[str], most: int = 3) -> str:

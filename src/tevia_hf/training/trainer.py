@@ -104,7 +104,8 @@ def let_ranks_read(accelerator_config: Any) -> None:
 def can_carry_ids(args: TeViATrainingArguments) -> bool:
     """Whether batches may hold text: a dispatched one is put together of tensors, a compiled model takes new text for a
     new program."""
-    return not (args.accelerator_config.dispatch_batches or args.torch_compile)
+    accelerator_config: Any = args.accelerator_config
+    return not (accelerator_config.dispatch_batches or args.torch_compile)
 
 
 def text_feature_cache(
