@@ -3,6 +3,7 @@
 import copy
 import io
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -251,11 +252,21 @@ def test_the_command_ends_without_a_traceback_and_without_a_model(recipe, few, t
     assert main(["train", recipe, "--learning_rate", "1e20"]) == 2
     shown = capsys.readouterr().err
     assert "Training is no longer finite: at step" in shown and "Traceback" not in shown
-    assert "lower `learning_rate` (it is 1e+20)" in shown and "raise" not in shown
+    assert "Lower `learning_rate` (it is 1e+20)" in shown and "raise" not in shown
     assert not (tmp_path / "run" / "model.safetensors").exists()
     with pytest.raises(ValueError, match="no longer finite") as caught:
         main(["--debug", "train", recipe, "--learning_rate", "1e20", "--overwrite"])
     assert isinstance(caught.value.__cause__, TrainingDivergedError)
+
+
+@pytest.mark.parametrize(("best", "is_advised"), [(0.0, True), (0.4, False), (None, False)])
+def test_a_best_dice_of_0_is_told_with_advice_that_does_no_harm(best, is_advised, monkeypatch, capsys):
+    args = SimpleNamespace(metric_for_best_model="dice", output_dir="run", greater_is_better=True)
+    ended = SimpleNamespace(state=SimpleNamespace(best_metric=best), args=args, end=lambda: None)
+    monkeypatch.setattr("tevia_hf.training.recipe.train_from_recipe", lambda *words: ended)
+    assert main(["train", "recipe.yaml"]) == 0
+    shown = capsys.readouterr().out
+    assert ("marks nothing" in shown) == ("tevia check-data" in shown) == is_advised and "rate" not in shown
 
 
 def test_a_lower_rate_as_the_message_advises_trains_to_the_end(recipe, few, tmp_path, capsys):
