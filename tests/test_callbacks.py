@@ -215,7 +215,7 @@ def test_the_vision_only_network_trains_without_prototypes(examples, tmp_path):
 def test_training_leaves_no_hook_behind(examples, tmp_path, tiny_model):
     class SeesHooks(TrainerCallback):
         def on_step_end(self, args, state, control, model=None, **kwargs):
-            assert len(model._forward_hooks) == 2  # of the prototypes and of the losses
+            assert len(model._forward_hooks) == 3  # of the prototypes, the losses and the divergence
 
     for _ in range(2):
         args = arguments(tmp_path, num_train_epochs=1)

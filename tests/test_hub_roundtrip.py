@@ -1,5 +1,6 @@
 """A model comes back from a folder or the hub's cache as it was saved, and runs on the code saved beside it."""
 
+import copy
 import importlib
 import json
 import os
@@ -62,6 +63,29 @@ def test_the_body_loads_from_a_segmentation_model(model, inputs, tmp_path):
     body = AutoModel.from_pretrained(tmp_path)
     assert type(body) is TeViAModel
     assert torch.equal(body(**inputs).last_hidden_state, model.model(**inputs).last_hidden_state)
+
+
+def test_weights_that_are_not_finite_are_refused_by_name(tmp_path, model):
+    broken = copy.deepcopy(model)
+    broken.decode_head.classifier.bias.data.fill_(float("nan"))
+    broken.prototype_memory.prototype_0[0] = float("inf")
+    broken.save_pretrained(tmp_path)
+    message = "2 of the weights are not finite .*decode_head.classifier.bias.*prototype_0"
+    for load in (TeViAForSegmentation, AutoModelForSemanticSegmentation):
+        with pytest.raises(ValueError, match=message):
+            load.from_pretrained(tmp_path, output_loading_info=True)
+    with pytest.raises(ValueError, match="1 of the weights are not finite .*prototype_0"):
+        TeViAModel.from_pretrained(tmp_path)
+
+
+def test_weights_that_overflow_in_float16_are_refused_with_the_cause(tmp_path, model):
+    large = copy.deepcopy(model)
+    large.decode_head.classifier.bias.data.fill_(1e6)
+    large.save_pretrained(tmp_path)
+    assert TeViAForSegmentation.from_pretrained(tmp_path).decode_head.classifier.bias.item() == 1e6
+    with pytest.raises(ValueError, match="classifier.bias. In float16 values over 65504 overflow: load in float32"):
+        TeViAForSegmentation.from_pretrained(tmp_path, dtype=torch.float16)
+    assert TeViAForSegmentation.from_pretrained(tmp_path, dtype=torch.bfloat16).dtype == torch.bfloat16
 
 
 def test_half_precision_runs_on_float32_inputs(model, inputs, tmp_path):

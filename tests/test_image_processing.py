@@ -403,6 +403,18 @@ def test_several_labels_become_the_most_probable_one():
     torch.testing.assert_close(probabilities.sum(dim=0), torch.ones(1, 2))
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("as_probabilities", [True, False])
+def test_logits_that_are_not_finite_give_no_mask(value, as_probabilities):
+    logits = torch.zeros(3, 1, 4, 4)
+    logits[1, 0, 2, 3] = value
+    message = "The logits of image 1 are not finite .* In float16 large values overflow"
+    with pytest.raises(ValueError, match=message):
+        TeViAImageProcessor().post_process_segmentation(
+            SimpleNamespace(logits=logits), return_probabilities=as_probabilities
+        )
+
+
 def test_counts_of_predictions_and_target_sizes_that_differ_are_refused():
     with pytest.raises(ValueError, match="1 predictions but 2 target sizes"):
         TeViAImageProcessor().post_process_segmentation(logits_of([[[[0.5]]]]), [(1, 1), (2, 2)])

@@ -15,7 +15,8 @@ import pytest
 import tevia_hf
 
 SOURCE = Path(tevia_hf.__file__).parent
-GROUND = {"labels_tevia", "decoding_tevia"}  # of use to all, and copied to the Hub with the kernel
+# of use to all, and copied to the Hub with the kernel
+GROUND = {"labels_tevia", "decoding_tevia", "option_checks_tevia"}
 LEAVES = {"extras", "prompts", "visualization", "metrics", "mask_pairs", "mask_scores", "intervals", "io"}
 BELOW = {
     "ground": set(),

@@ -246,6 +246,22 @@ def test_a_text_unlike_those_of_the_training_is_warned_of(recwarn):
         segment(FILMS[0], "hello world")
 
 
+def test_logits_that_are_not_finite_are_refused(segment):
+    model = tiny_reader()
+    model.decode_head.classifier.bias.data.fill_(float("nan"))
+    broken = TeViASegmentationPipeline(model, processor=tiny_processor(), device="cpu")
+    with pytest.raises(ValueError, match="logits of image 0 are not finite"):
+        broken(FILMS[0], TEXTS[0])
+
+
+@pytest.mark.parametrize("value", [0, -1, 2.5, "8"])
+def test_a_batch_size_out_of_range_is_refused_by_the_call_and_for_all_calls(segment, value):
+    always = TeViASegmentationPipeline(segment.model, processor=segment.processor, device="cpu", batch_size=value)
+    for call in (lambda: segment(FILMS, TEXTS, batch_size=value), lambda: always(FILMS, TEXTS)):
+        with pytest.raises(ValueError, match="`batch_size` is .*: give a whole number from 1 on"):
+            call()
+
+
 def test_a_model_without_text_ignores_the_sentence():
     torch.manual_seed(0)
     model = TeViAForSegmentation(tiny_config(use_text=False)).eval()
@@ -258,9 +274,11 @@ def test_a_model_without_text_ignores_the_sentence():
     [
         ((FILMS, TEXTS[:2]), {}, "3 images but 2 texts"),
         (({"image": FILMS[0]}, "left"), {}, "leave `text` out"),
-        ((FILMS[0], "left"), {"threshold": 1.5}, "threshold is 1.5"),
+        ((FILMS[0], "left"), {"threshold": 1.5}, "`threshold` is 1.5: give a number from 0 to 1"),
+        ((FILMS[0], "left"), {"threshold": "0,8"}, "give 0.8, with a point"),
+        ((FILMS[0], "left"), {"threshold": float("nan")}, "`threshold` is nan"),
         ((FILMS[0], "left"), {"treshold": 0.5}, "treshold"),
-        ((FILMS[0], "left"), {"threshold": "0.5"}, "threshold is 0.5"),
+        ((FILMS[0], "left"), {"threshold": "0.5"}, "`threshold` is '0.5': give a number"),
         ((FILMS[0], 3), {}, "text 0 is a int"),
         ((FILMS, ["left", 3, "left"]), {}, "text 1 is a int"),
         (([FILMS[0], np.full((9, 9), np.nan)], "left"), {}, "image 1 holds NaN"),

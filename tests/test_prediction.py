@@ -1,5 +1,7 @@
 """Masks for image files: their sizes, their axes, their sentences, and what happens to files that are no images."""
 
+import copy
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,8 +10,10 @@ from PIL import Image
 from tiny import tiny_config, tiny_processor, tiny_reader
 
 from tevia_hf import TeViAForSegmentation, predict
+from tevia_hf.data.collate import SegmentationCollator
+from tevia_hf.inference import predict as predicting
 from tevia_hf.inference.loading import load_trained
-from tevia_hf.inference.predict import list_images, predict_masks, sentences_from_table
+from tevia_hf.inference.predict import list_images, load_input, predict_masks, sentences_from_table
 from tevia_hf.io import read_image
 
 SIZES = {"a.png": (40, 56), "b.png": (64, 32), "c.tif": (33, 70)}
@@ -158,6 +162,90 @@ def test_images_that_would_overwrite_each_others_masks_are_refused(model, images
 def test_as_many_texts_as_images_are_needed(model, images, tmp_path):
     with pytest.raises(ValueError, match="3 images but 1 texts: give one text an image, '' for none"):
         predict(model, tiny_processor(), images, [""], tmp_path / "out")
+
+
+class Spoilt(torch.nn.Module):
+    """A decode head whose logits are not finite for the images at some places of the run, counted by calls."""
+
+    def __init__(self, head, spoils):
+        super().__init__()
+        self.head, self.spoils = head, spoils
+
+    def forward(self, *args):
+        logits, features = self.head(*args)
+        return torch.where(self.spoils(logits)[:, None, None, None], torch.full_like(logits, np.nan), logits), features
+
+
+@pytest.fixture
+def spoilt(model):
+    def spoilt(spoils):
+        broken = copy.deepcopy(model)
+        broken.decode_head = Spoilt(broken.decode_head, spoils)
+        return broken
+
+    return spoilt
+
+
+@pytest.fixture
+def one_spoilt(spoilt, model, examples):
+    """A model that gives NaN for b.png alone."""
+    inputs = SegmentationCollator(tiny_processor())([load_input(example) for example in examples])
+    with torch.no_grad():
+        wanted = model(**inputs).logits[1].mean()
+    return spoilt(lambda logits: (logits.mean((1, 2, 3)) - wanted).abs() < 1e-4)
+
+
+@pytest.mark.parametrize("batch_size", [1, 16])
+def test_an_image_whose_logits_are_not_finite_costs_its_own_row_only(one_spoilt, images, tmp_path, batch_size):
+    table = predict(one_spoilt, tiny_processor(), images, TEXTS, tmp_path / "out", batch_size=batch_size)
+    assert "b.png are not finite" in table["error"][1] and list(table["error"][[0, 2]]) == ["", ""]
+    assert [(tmp_path / "out" / f"{stem}.png").exists() for stem in "abc"] == [True, False, True]
+
+
+def test_masks_in_memory_are_refused_with_the_name_of_the_image_whose_logits_are_not_finite(one_spoilt, examples):
+    with pytest.raises(ValueError, match="logits of image b are not finite"):
+        predict_masks(one_spoilt, tiny_processor(), examples, batch_size=2)
+
+
+def test_a_model_without_a_single_finite_logit_is_refused_and_the_table_is_kept(spoilt, images, tmp_path):
+    images[2].write_bytes(b"no image")
+    broken = spoilt(lambda logits: torch.ones(len(logits), dtype=torch.bool))
+    with pytest.raises(ValueError, match=r"a\.png, .*b\.png are not finite.* compute in float32 or bfloat16"):
+        predict(broken, tiny_processor(), images, TEXTS, tmp_path / "out")
+    assert (pd.read_csv(tmp_path / "out" / "predictions.csv")["error"] != "").all()
+
+
+@pytest.mark.parametrize("part", ["write_mask", "overlay"])
+def test_an_error_in_writing_costs_its_own_row_and_leaves_no_half_file(model, images, tmp_path, monkeypatch, part):
+    usual, folder = getattr(predicting, part), tmp_path / "out"
+
+    def fails(*args, **kwargs):
+        fails.calls += 1
+        if fails.calls == 2:
+            (folder / ("b.png" if part == "write_mask" else "overlays/b.png")).write_bytes(b"half")
+            raise RuntimeError("no\nspace")
+        return usual(*args, **kwargs)
+
+    fails.calls = 0
+    monkeypatch.setattr(predicting, part, fails)
+    table = predict(model, tiny_processor(), images, TEXTS, folder)
+    assert table["error"][1] == f"{images[1]}: RuntimeError: no space" and list(table["error"][[0, 2]]) == ["", ""]
+    assert sorted(path.stem for path in (folder / "overlays").iterdir()) == ["a", "c"]
+    assert (folder / "b.png").exists() == (table["mask"][1] != "") == (part == "overlay")
+    assert (folder / "predictions.csv").exists()
+
+
+def test_a_reader_that_fails_in_its_own_way_costs_one_row(model, images, tmp_path, monkeypatch):
+    usual = predicting.read_image
+
+    def reads(file):
+        if file.path.name == "b.png":
+            raise AttributeError("no PixelData")
+        return usual(file)
+
+    monkeypatch.setattr(predicting, "read_image", reads)
+    table = predict(model, tiny_processor(), images, TEXTS, tmp_path / "out")
+    assert table["error"][1] == f"{images[1]}: AttributeError: no PixelData" and table["mask"][2] != ""
 
 
 # Lists of images

@@ -100,8 +100,8 @@ def test_a_value_that_is_no_mapping_is_refused():
         (RECIPE + "vision_lora: {r: 2}\nfreeze_backbone: true\n", "fixes the adapters of `vision_lora` too"),
         (RECIPE.replace("text_model: some/text\n", ""), "names no model: give `vision_model` and `text_model`"),
         (RECIPE + "1: 2\n", r"does not read as text: \[1\]"),
-        (RECIPE + "flip_probability: 1.5\n", "`flip_probability` is 1.5: give a share"),
-        (RECIPE + "noise_probability: .nan\n", "`noise_probability` is nan: give a share"),
+        (RECIPE + "flip_probability: 1.5\n", "`flip_probability` is 1.5: give a number from 0 to 1"),
+        (RECIPE + "noise_probability: .nan\n", "`noise_probability` is nan: give a number from 0 to 1"),
         (RECIPE + "max_eval_samples: 0\n", "`max_eval_samples` is 0: give a whole number"),
         (RECIPE + "max_eval_samples: 2.5\n", "`max_eval_samples` is 2.5: give a whole number"),
         (RECIPE + "metric_for_best_model: hd95\n", "`metric_for_best_model` is hd95, .* take one of dice, iou"),
@@ -111,6 +111,44 @@ def test_a_value_that_is_no_mapping_is_refused():
 def test_a_recipe_that_cannot_be_used_says_why(write, content, message):
     with pytest.raises(ValueError, match=message):
         parse_recipe(write(content))
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "allowed"),
+    [
+        ("learning_rate", ("-1e-4", "nan", "inf"), "a number from 0 on, e.g. 1e-4"),
+        ("backbone_learning_rate", ("-1", "nan"), "a number from 0 on"),
+        ("weight_decay", ("-0.1", "inf"), "a number from 0 on"),
+        ("max_grad_norm", ("-1", "nan"), "a number from 0 on"),
+        ("warmup_steps", ("-1", "nan"), "a number from 0 on"),
+        ("adam_beta1", ("1", "nan"), "a number from 0 on, below 1"),
+        ("weight_average_decay", ("1", "-0.5", "nan"), "a number from 0 on, below 1"),
+        ("layerwise_learning_rate_decay", ("0", "1.5", "nan"), "a number above 0, up to 1"),
+        ("num_train_epochs", ("0", "-3", "nan", "inf"), "a number above 0"),
+        ("max_steps", ("0", "-2"), "a whole number from 1 on"),
+        ("per_device_train_batch_size", ("0", "-8"), "a whole number from 1 on, e.g. 8"),
+        ("per_device_eval_batch_size", ("0",), "a whole number from 1 on"),
+        ("gradient_accumulation_steps", ("0",), "a whole number from 1 on"),
+        ("prototype_warmup_epochs", ("-1",), "a whole number from 0 on"),
+        ("early_stopping_patience", ("0", "-1"), "a whole number from 1 on"),
+        ("seed", ("-1", "4294967296"), "a whole number from 0 to 4294967295"),
+        ("split_seed", ("-1",), "a whole number from 0 to"),
+        ("sample_seed", ("-1",), "a whole number from 0 to"),
+        ("zoom_probability", ("-0.1", "nan"), "a number from 0 to 1"),
+    ],
+)
+def test_a_number_out_of_range_is_refused_with_the_range(write, name, values, allowed):
+    for value in values:
+        with pytest.raises(ValueError, match=rf"`{name}` is .*: give {allowed}"):
+            parse_recipe(write(RECIPE), [f"--{name}={value}"])
+
+
+@pytest.mark.parametrize(
+    ("field", "message"), [("group_split: 0.7,0.2", "group_split is"), ("window: nan,100", "window is 'nan,100'")]
+)
+def test_shares_and_window_are_read_before_the_data(write, field, message):
+    with pytest.raises(ValueError, match=f"{message}.*give"):
+        parse_recipe(write(f"{RECIPE}{field}\n"))
 
 
 def test_a_missing_recipe_is_named(tmp_path):

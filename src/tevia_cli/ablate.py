@@ -2,12 +2,18 @@
 
 import argparse
 
+from .options import number
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", help="YAML file that all runs share, such as hub_configs/tevia-qata/recipe.yaml")
     parser.add_argument("--grid", required=True, help="YAML file of runs, seeds and evaluation")
     parser.add_argument("--output-dir", "--output_dir", help="folder to write to (default: the recipe's)")
-    parser.add_argument("--workers", type=int, help="runs at a time (default: one a GPU, else one a CPU core)")
+    parser.add_argument(
+        "--workers",
+        type=number("workers", "check_count", example="2"),
+        help="runs at a time (default: one a GPU, else one a CPU core)",
+    )
     parser.add_argument("--table-only", action="store_true", help="train nothing; the table of what is finished")
     parser.set_defaults(overrides=[])
 

@@ -3,6 +3,7 @@
 import argparse
 
 from .data_options import add_data_options, add_white_option, data_options
+from .options import number
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -11,9 +12,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", help=f"one of {', '.join(names_on_disk())}")
     parser.add_argument("data_dir", help="folder of the data set")
     add_data_options(parser)
-    parser.add_argument("--num-labels", type=int, default=1, help="labels of the masks (default: %(default)s)")
+    parser.add_argument(
+        "--num-labels",
+        type=number("num_labels", "check_count", example="2", most=255),
+        default=1,
+        help="labels of the masks (default: %(default)s)",
+    )
     parser.add_argument("--tokenizer", help="name or folder of a text encoder, to count tokens (default: count words)")
-    parser.add_argument("--max-text-length", type=int, default=64, help="tokens the model takes (default: %(default)s)")
+    parser.add_argument(
+        "--max-text-length",
+        type=number("max_text_length", "check_count", example="64"),
+        default=64,
+        help="tokens the model takes (default: %(default)s)",
+    )
     add_white_option(parser)
     parser.add_argument("--output-dir", help="folder for check.json and overlays.jpg (default: print only)")
     parser.add_argument("--overwrite", action="store_true", help="delete what the folder holds")

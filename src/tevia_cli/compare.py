@@ -2,13 +2,15 @@
 
 import argparse
 
+from .options import number
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("a", help="per-image table of a run (evaluation.csv)")
     parser.add_argument("b", help="that of the other run; may be the same file with another --other-text")
     parser.add_argument("--text", default="correct", help="text condition in A (default: %(default)s)")
     parser.add_argument("--other-text", help="text condition in B (default: that of A)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=number("seed", "check_seed"), default=0)
     parser.add_argument("--output", help="CSV to write, too")
 
 

@@ -3,13 +3,23 @@
 import argparse
 from typing import Any
 
+from .options import checked, group_split, number, window
+
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sentences", help="table to read in place of the set's own sentences")
-    parser.add_argument("--group-split", help="divide anew by patient: shares of train, val, test, as 0.7,0.1,0.2")
-    parser.add_argument("--split-seed", type=int, default=0, help="draws the groups of each split")
     parser.add_argument(
-        "--window", help="centre,width that DICOM and NIfTI are seen through (write --window=-600,1500)"
+        "--group-split",
+        type=checked(group_split),
+        help="divide anew by patient: shares of train, val, test, as 0.7,0.1,0.2",
+    )
+    parser.add_argument(
+        "--split-seed", type=number("split_seed", "check_seed"), default=0, help="draws the groups of each split"
+    )
+    parser.add_argument(
+        "--window",
+        type=checked(window),
+        help="centre,width that DICOM and NIfTI are seen through (write --window=-600,1500)",
     )
 
 

@@ -2,11 +2,15 @@
 
 import argparse
 
+from .options import number
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output-dir", default="outputs/demo", help="folder to write to (default: %(default)s)")
-    parser.add_argument("--epochs", type=float, default=None, help="train for so many epochs instead")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--epochs", type=number("epochs", "check_positive"), default=None, help="train for so many epochs instead"
+    )
+    parser.add_argument("--seed", type=number("seed", "check_seed"), default=0)
     parser.add_argument("--overwrite", action="store_true", help="delete what the folder holds")
 
 

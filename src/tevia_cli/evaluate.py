@@ -3,6 +3,7 @@
 import argparse
 
 from .data_options import add_data_options, add_white_option, data_options
+from .options import number
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,7 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-dir", help="folder of the data set")
     parser.add_argument("--split", default="test", help="train, val or test (default: %(default)s)")
     add_data_options(parser)
-    parser.add_argument("--max-samples", type=int, help="so many images, drawn by the seed")
+    parser.add_argument(
+        "--max-samples", type=number("max_samples", "check_count"), help="so many images, drawn by the seed"
+    )
     parser.add_argument(
         "--held-out",
         action="store_true",
@@ -26,9 +29,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"text conditions, of {', '.join(TEXT_CONDITIONS)} ({', '.join(always)} always; default: none, and "
         "paraphrased where the texts are of a known language)",
     )
-    parser.add_argument("--threshold", type=float, default=0.5, help="on the probability (default: %(default)s)")
-    parser.add_argument("--batch-size", type=int, default=16, help="images at once (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="draws shuffles and intervals (default: %(default)s)")
+    parser.add_argument(
+        "--threshold",
+        type=number("threshold", "check_share"),
+        default=0.5,
+        help="on the probability, from 0 to 1 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=number("batch_size", "check_count"),
+        default=16,
+        help="images at once (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed",
+        type=number("seed", "check_seed"),
+        default=0,
+        help="draws shuffles and intervals (default: %(default)s)",
+    )
     add_white_option(parser)
     parser.add_argument(
         "--on-error", default="raise", choices=("raise", "skip"), help="skip images that cannot be read, and list them"

@@ -3,6 +3,8 @@
 import argparse
 import sys
 
+from .options import checked, number, window
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from tevia_hf.io.address import MASK_SUFFIXES
@@ -13,13 +15,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sentences.add_argument("--text", default="", help="the sentence for every image (default: none)")
     sentences.add_argument("--sentences", help="CSV or xlsx with the columns Image, Description")
     parser.add_argument(
-        "--window", help="centre,width that DICOM and NIfTI are seen through (write --window=-600,1500)"
+        "--window",
+        type=checked(window),
+        help="centre,width that DICOM and NIfTI are seen through (write --window=-600,1500)",
     )
     parser.add_argument(
         "--mask-suffix", default=".png", choices=MASK_SUFFIXES, help="of the masks (default: %(default)s)"
     )
-    parser.add_argument("--threshold", type=float, default=0.5)
-    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument(
+        "--threshold",
+        type=number("threshold", "check_share"),
+        default=0.5,
+        help="on the probability, from 0 to 1 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=number("batch_size", "check_count"),
+        default=16,
+        help="images at once (default: %(default)s)",
+    )
     parser.add_argument("--output-dir", required=True, help="folder to write to")
     parser.add_argument("--overwrite", action="store_true", help="delete what the folder holds")
 

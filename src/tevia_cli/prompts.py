@@ -2,6 +2,8 @@
 
 import argparse
 
+from .options import number
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from tevia_hf.data.registry import names_on_disk
@@ -19,7 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--finding", help="the class that {finding} stands for, where the data set does not tell")
     parser.add_argument("--patient-sides", action="store_true", help="'left' is the patient's left, not the picture's")
-    parser.add_argument("--num-labels", type=int, help="labels of the masks; with several, 255 is ignored everywhere")
+    parser.add_argument(
+        "--num-labels",
+        type=number("num_labels", "check_count", example="2", most=255),
+        help="labels of the masks; with several, 255 is ignored everywhere",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace the table")
 
 

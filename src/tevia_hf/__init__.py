@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from .pipeline_tevia import TeViASegmentationPipeline as TeViASegmentationPipeline
     from .processing_tevia import TeViAProcessor as TeViAProcessor
     from .training.callbacks import MomentumPrototypeCallback as MomentumPrototypeCallback
+    from .training.divergence import DivergenceCallback as DivergenceCallback
+    from .training.divergence import TrainingDivergedError as TrainingDivergedError
     from .training.observing import LossLoggingCallback as LossLoggingCallback
     from .training.recipe import train_from_recipe as train_from_recipe
     from .training.trainer import build_trainer as build_trainer
@@ -60,8 +62,10 @@ _MODULE_OF = {
     "TeViAPrototypeMemory": "alignment_tevia",
     "TeViASegmentationOutput": "outputs_tevia",
     "TeViASegmentationPipeline": "pipeline_tevia",
+    "DivergenceCallback": "training.divergence",
     "LossLoggingCallback": "training.observing",
     "MomentumPrototypeCallback": "training.callbacks",
+    "TrainingDivergedError": "training.divergence",
     "METRICS": "metrics",
     "TEXT_CONDITIONS": "evaluation.text_conditions",
     "build_trainer": "training.trainer",

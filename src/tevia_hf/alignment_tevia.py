@@ -8,6 +8,7 @@ from torch import nn
 from transformers import initialization as init
 
 from .labels_tevia import is_lesion
+from .option_checks_tevia import check_share
 
 # Grid side and head channels of the authors' vectors, coarse scale first: side * side * channels = 768, 384, 192.
 HEAD_GRIDS = ((16, 3), (8, 6), (8, 3))
@@ -77,7 +78,7 @@ class TeViAPrototypeMemory(nn.Module):
 
     def __init__(self, channels: Sequence[int], momentum: float = 0.99):
         super().__init__()
-        self.momentum = momentum
+        self.momentum = check_share("momentum", momentum, example="0.99")
         self.scales = len(channels)
         for scale, width in enumerate(channels):
             self.register_buffer(f"prototype_{scale}", torch.zeros(width, dtype=torch.float32))

@@ -7,6 +7,8 @@ from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from .option_checks_tevia import check_count, check_not_negative, check_number, check_share
+
 PUBLISHED = {
     "max_text_length": 24,
     "text_projection": "token_mixing",
@@ -156,15 +158,26 @@ class TeViAConfig(PreTrainedConfig):
             )
         if not self.id2label:
             raise ValueError("`num_labels` is 1 (lesion or not) or more, got 0.")
-        for name in ("text_dropout", "prototype_momentum"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"`{name}` is a share between 0 and 1, got {getattr(self, name)}.")
+        self.check_ranges()
         longest = longest_text(self.text_config)
         if longest is not None and self.max_text_length > longest:
             raise ValueError(
                 f"`max_text_length={self.max_text_length}` exceeds the {longest} positions of the text encoder: "
                 f"lower it to at most {longest}."
             )
+
+    def check_ranges(self) -> None:
+        """Raises `ValueError` for the first number that is out of its range; weights of registered losses too."""
+        for name, example in (("text_dropout", "0.1"), ("prototype_momentum", "0.99")):
+            check_share(name, getattr(self, name), example)
+        check_number("text_scale_init", self.text_scale_init)
+        for name, example in (("head_channels", "24"), ("cross_attention_heads", "4"), ("max_text_length", "64")):
+            check_count(name, getattr(self, name), example)
+        for name, example in (("decoder_channels", "96"), ("text_token_lengths", "24")):
+            for value in getattr(self, name) or ():
+                check_count(name, value, example)
+        for name in [name for name in vars(self) if name.endswith("_loss_weight")]:
+            check_not_negative(name, getattr(self, name))
 
 
 # Their first positions, up to the id of the padding token, belong to padding.

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from http.client import HTTPException
 from io import BytesIO, IOBase
 from itertools import repeat
-from numbers import Real
 from typing import Any
 from urllib.request import urlopen
 
@@ -16,6 +15,7 @@ from PIL import Image
 from transformers import Pipeline
 
 from .labels_tevia import WHITE
+from .option_checks_tevia import check_count, check_share
 from .processing_tevia import TeViAProcessor
 
 TASK = "text-guided-image-segmentation"
@@ -58,8 +58,11 @@ class TeViASegmentationPipeline(Pipeline):
 
         Warns of a missing sentence where the model never missed one in training (`text_dropout=0`).
         Raises `ValueError` where counts differ, texts are given twice, a mapping has other keys, or an address gives no
-        picture; the processor's errors besides.
+        picture, a threshold or batch size out of range, and logits that are not finite; the processor's errors besides.
         """
+        batch_size = kwargs.get("batch_size", self._batch_size)
+        if batch_size is not None:
+            check_count("batch_size", batch_size, example="8")
         pairs = paired(inputs, text)
         return [] if pairs == [] else super().__call__(pairs, **kwargs)
 
@@ -68,8 +71,8 @@ class TeViASegmentationPipeline(Pipeline):
             raise TypeError(
                 f"The pipeline has no option {sorted(unknown)}: it takes text, threshold, overlay, batch_size."
             )
-        if threshold is not None and not (isinstance(threshold, Real) and 0 <= threshold <= 1):
-            raise ValueError(f"threshold is {threshold}: give a probability from 0 to 1.")
+        if threshold is not None:
+            check_share("threshold", threshold)
         options = {"threshold": threshold, "overlay": overlay}
         return {}, {}, {name: value for name, value in options.items() if value is not None}
 

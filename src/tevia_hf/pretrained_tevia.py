@@ -24,6 +24,9 @@ AUTO_MAP = {
 }
 
 
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
 class TeViAPreTrainedModel(PreTrainedModel):
     config: TeViAConfig
     base_model_prefix = "model"
@@ -52,8 +55,10 @@ class TeViAPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, *args, **kwargs):
+        """As in transformers; `ValueError` for weights that are not finite."""
         loaded = super().from_pretrained(*args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
+        check_weights(model)
         model.freeze()  # loading replaces the parameters, and with them their `requires_grad`
         return loaded
 
@@ -160,9 +165,35 @@ class TeViAPreTrainedModel(PreTrainedModel):
             super()._init_weights(module)
 
 
+def non_finite(model: nn.Module, trainable_only: bool = False) -> list[str]:
+    """Names of the parameters and buffers that hold NaN or infinity; of parameters only those that learn, if asked.
+
+    Whole numbers, also those of quantised weights, and tensors without memory (`meta`) are passed over.
+    """
+    parameters = ((name, p) for name, p in model.named_parameters() if p.requires_grad or not trainable_only)
+    tensors = [*parameters, *model.named_buffers()]
+    return [name for name, x in tensors if x.dtype in FLOATS and not x.is_meta and not bool(x.isfinite().all())]
+
+
+def check_weights(model: nn.Module) -> None:
+    """Raises `ValueError` with the names of weights that are not finite."""
+    if not (names := non_finite(model)):
+        return
+    cause = (
+        "In float16 values over 65504 overflow: load in float32 or bfloat16."
+        if model.dtype == torch.float16
+        else "A training that diverged leaves such weights: take an earlier checkpoint, or train again with a lower "
+        "learning rate."
+    )
+    raise ValueError(
+        f"{len(names)} of the weights are not finite (NaN or infinity): {', '.join(names[:3])}"
+        f"{' and others' if len(names) > 3 else ''}. {cause}"
+    )
+
+
 def reference(model_class: type) -> str:
     """How `auto_map` names a class: "modeling_tevia.TeViAModel"."""
     return f"{model_class.__module__.rpartition('.')[2]}.{model_class.__name__}"
 
 
-__all__ = ["AUTO_MAP", "TeViAPreTrainedModel"]
+__all__ = ["AUTO_MAP", "TeViAPreTrainedModel", "check_weights", "non_finite"]

@@ -7,6 +7,7 @@ import torch
 
 from tevia_hf.data.decoding import AS_DECODED, decode_image, decode_labels
 
+IDS = "ids"  # no input of the model: `training.divergence` takes it out again
 TextFeatures = Callable[[list[str]], tuple[torch.Tensor, torch.Tensor]]
 
 
@@ -24,6 +25,7 @@ class SegmentationCollator:
         text_features: The sentences' `(features (batch, tokens, dim), attention_mask (batch, tokens))`; its result
             goes out as `text_features` and `attention_mask` in place of `input_ids`. No sentence is "" there.
         white_is_lesion: What 255 means in the masks of the set; by default each mask alone tells.
+        with_ids: Adds `ids`, a list of strings, for a model from whose inputs a `DivergenceCallback` takes them out.
 
     Raises:
         ValueError: An image or mask that cannot be decoded (with its id and file), or that the processor refuses (with
@@ -35,12 +37,14 @@ class SegmentationCollator:
         processor: Any,
         text_features: TextFeatures | None = None,
         white_is_lesion: bool | None = None,
+        with_ids: bool = False,
     ) -> None:
         self.processor = processor
         self.white_is_lesion = white_is_lesion
+        self.with_ids = with_ids
         self.text_features = text_features
 
-    def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+    def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         prepared = [self._decoded(example) for example in examples]
         arguments: dict[str, Any] = {"images": _column(prepared, "image"), **AS_DECODED}
         if (labels := _column(prepared, "labels")) is not None:
@@ -52,6 +56,8 @@ class SegmentationCollator:
         if texts is not None and self.text_features is not None:
             features, attention_mask = self.text_features([text or "" for text in texts])
             inputs.update(text_features=features, attention_mask=attention_mask)
+        if self.with_ids and (ids := _column(prepared, "id")) is not None:
+            inputs[IDS] = [str(name) for name in ids]
         return inputs
 
     def _decoded(self, example: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,7 +69,7 @@ class SegmentationCollator:
             decoded["labels"] = decode_labels(example, num_labels, self.white_is_lesion)
         return decoded
 
-    def _process(self, arguments: dict[str, Any], ids: list[Any]) -> dict[str, torch.Tensor]:
+    def _process(self, arguments: dict[str, Any], ids: list[Any]) -> dict[str, Any]:
         try:
             return dict(self.processor(**arguments, return_tensors="pt"))
         except ValueError as error:

@@ -12,6 +12,7 @@ from datasets import Dataset
 from tevia_hf.data.features import SPLITS
 from tevia_hf.data.listing import Listing
 from tevia_hf.data.origin import with_choice
+from tevia_hf.option_checks_tevia import check_count
 
 DEFAULT_FRACTIONS = (0.7, 0.1, 0.2)
 SPLITS_FILE = "_splits.csv"  # beside a trained model; the leading _ keeps it out of the Trainer's uploads
@@ -73,6 +74,8 @@ def resplit(listing: Listing, fractions: Sequence[float], seed: int) -> Listing:
 
 def sample(dataset: Dataset, limit: int | None, seed: int) -> Dataset:
     """`limit` examples drawn without replacement; all of them where no limit is set."""
+    if limit is not None:
+        check_count("limit", limit)
     if limit is None or limit >= len(dataset):
         return dataset
     chosen = np.random.default_rng(seed).permutation(len(dataset))[:limit]

@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from ..data.registry import load_segmentation_dataset
 from ..io.output_dir import MARKER, claim_output_dir, write_whole
+from ..option_checks_tevia import check_count
 from ..training.checkpoints import complete_checkpoints, is_json
 from ..training.recipe import train_from_recipe
 from . import processes
@@ -72,8 +73,8 @@ def run_ablation(
     holds the run of another recipe; and for runs that were evaluated on different images. A run that fails raises
     nothing: it is named in `failures`.
     """
-    if workers is not None and workers < 1:
-        raise ValueError(f"`workers` is {workers}: give the number of runs at a time, 1 or more.")
+    if workers is not None:
+        check_count("workers", workers, example="2")
     outside = dict(os.environ)
     with environment(dict.fromkeys(LAUNCHER_VARIABLES)):  # no run is to wait for the processes of another
         plan = read_plan(recipe, grid, output_dir, overrides)

@@ -19,7 +19,7 @@ from ..training.arguments import (
     parse_fields,
     parse_recipe,
 )
-from .evaluate import run_evaluation
+from .evaluate import check_options, run_evaluation
 from .text_conditions import conditions_for
 
 GRID_FIELDS = ("seeds", "baseline", "runs", "evaluation")
@@ -184,6 +184,7 @@ def read_evaluation(given: Any, data: DataArguments) -> dict[str, Any]:
         kinds = (float, int) if isinstance(default, float) else type(default)
         if default is not None and not isinstance(found[name], kinds):
             raise ValueError(f"`{name}` of `evaluation` is {found[name]!r}: give a value such as {default!r}.")
+    check_options(*(found[name] for name in ("threshold", "batch_size", "seed", "max_samples")))
     modes = found["text_modes"]
     if modes is not None:
         found["text_modes"] = modes.split(",") if isinstance(modes, str) else list(modes)

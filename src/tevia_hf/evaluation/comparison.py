@@ -7,6 +7,7 @@ import pandas as pd
 from ..data.features import raise_problems
 from ..intervals import paired_difference
 from ..metrics import METRICS
+from ..option_checks_tevia import check_seed
 
 
 def compare_runs(
@@ -22,6 +23,7 @@ def compare_runs(
     Differences are paired by image and drawn by group. Raises `ValueError` where a table cannot be read, lacks the
     text condition, or the two hold other images.
     """
+    check_seed("seed", seed)
     first, second = _rows(Path(a), text_mode), _rows(Path(b), other_text_mode)
     problems = [f"'{name}' is in {b} only" for name in sorted(set(second.index) - set(first.index))]
     problems += [f"'{name}' is in {a} only" for name in sorted(set(first.index) - set(second.index))]

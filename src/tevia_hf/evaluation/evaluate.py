@@ -20,6 +20,7 @@ from ..inference.text_features import TextFeatureCache
 from ..io.output_dir import claim_output_dir
 from ..labels_tevia import is_lesion
 from ..metrics import common_spacing, score_images
+from ..option_checks_tevia import check_count, check_seed, check_share
 from .provenance import provenance
 from .report import EvaluationReport, Measured, report_of
 from .text_agreement import score_by_texts
@@ -65,6 +66,7 @@ def evaluate_model(
     Raises `ValueError` for unknown conditions, for one that should reword the texts but changes none, and where a model
     with a text encoder would be measured without texts.
     """
+    check_options(threshold, batch_size, seed)
     check_texts(dataset, model.config.use_text)
     settings = provenance(model, processor, dataset)
     survey = Survey(processor.image_processor, white_is_lesion)
@@ -95,6 +97,15 @@ def evaluate_model(
     how |= {"white_is_lesion": white, "skipped": survey.skipped()}
     how["texts_changed"] = changed_texts(conditions, own, given)
     return report_of(measured, dataset, references, how | settings)
+
+
+def check_options(threshold: float, batch_size: int, seed: int, max_samples: int | None = None) -> None:
+    """Raises `ValueError` for the first of these options of an evaluation that is out of its range."""
+    check_share("threshold", threshold)
+    check_count("batch_size", batch_size)
+    check_seed("seed", seed)
+    if max_samples is not None:
+        check_count("max_samples", max_samples, example="100")
 
 
 def examples_to_show(references: list[np.ndarray], seed: int) -> list[int]:
@@ -135,7 +146,8 @@ def run_evaluation(
 
     Raises `ValueError` for what cannot be loaded or measured; the output folder is untouched then.
     """
-    conditions_for(text_modes or (), uses_text=True)  # before anything is loaded
+    check_options(threshold, batch_size, seed, max_samples)  # before anything is loaded
+    conditions_for(text_modes or (), uses_text=True)
     network, processor = load_trained(str(model))
     examples = load_segmentation_dataset(dataset, data_dir, split, **options)
     chosen = sample(held_out_of(examples, model) if held_out else examples, max_samples, seed)

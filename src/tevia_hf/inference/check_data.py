@@ -11,6 +11,7 @@ from ..data.listing import Listing
 from ..data.registry import list_examples
 from ..image_processing_tevia import TeViAImageProcessor
 from ..io.output_dir import claim_output_dir
+from ..option_checks_tevia import check_count
 from ..prompts import unknown_sides_warning
 from .text_differences import text_problems
 from .text_features import token_counter
@@ -41,6 +42,8 @@ def check_data(
 
     Raises `ValueError` for an unknown data set and a folder that cannot be read or written.
     """
+    check_count("num_labels", num_labels, example="2", most=255)
+    check_count("max_text_length", max_text_length, example="64")
     listing = list_examples(dataset, data_dir, **options)
     reader = AutoTokenizer.from_pretrained(tokenizer) if tokenizer else None
     if output_dir is not None:

@@ -12,6 +12,7 @@ from ..data.decoding import decode_image
 from ..data.pairing import example_id
 from ..data.tables import sentences_for
 from ..extras import needed_for
+from ..image_processing_tevia import NonFiniteLogitsError
 from ..io import (
     ImageRef,
     MedicalImage,
@@ -23,9 +24,10 @@ from ..io import (
     with_window,
     write_mask,
 )
-from ..io.address import Window
+from ..io.address import Window, check_window
 from ..io.output_dir import claim_output_dir
 from ..labels_tevia import is_lesion
+from ..option_checks_tevia import check_count, check_share
 from ..visualization import overlay
 from .loading import load_trained
 from .text_features import TextFeatureCache
@@ -53,7 +55,10 @@ def predict_masks(
         threshold: on the lesion's probability, for models with one label.
         description: of the progress bar; `None` shows none.
         sentences: a cache to go on with.
+
+    Raises `ValueError` for an option out of its range and for logits that are not finite, with the images' names.
     """
+    check_options(threshold, batch_size)
     was_training = model.training
     model.eval()
     if sentences is None and model.config.use_text:
@@ -64,10 +69,21 @@ def predict_masks(
         batch = [load_input(example) for example in examples[start : start + batch_size]]
         inputs = {name: tensor.to(model.device) for name, tensor in collator(batch).items()}
         sizes = [example["image"].shape[:2] for example in batch]
-        maps = processor.post_process_segmentation(model(**inputs), target_sizes=sizes, threshold=threshold)
+        try:
+            maps = processor.post_process_segmentation(model(**inputs), target_sizes=sizes, threshold=threshold)
+        except NonFiniteLogitsError as error:
+            places = [start + index for index in error.indices]
+            names = [str(examples[place].get("id") or place) for place in places]
+            raise NonFiniteLogitsError(places, names) from error
         masks += [label_map.cpu().numpy() for label_map in maps]
     model.train(was_training)
     return masks
+
+
+def check_options(threshold: float, batch_size: int) -> None:
+    """Raises `ValueError` where one of the two is out of its range."""
+    check_share("threshold", threshold)
+    check_count("batch_size", batch_size)
 
 
 def load_input(example: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,9 +110,11 @@ def predict(
             image's spacing and place.
 
     Returns one row a file: `image, text, mask, overlay, foreground` (share of the picture) and `error`, empty where
-    all went well. A file that cannot be read costs its own row only. Raises `ValueError` where counts differ or two
-    images would be written to one name.
+    all went well. A file that cannot be read, has logits that are not finite, or whose mask cannot be written costs its
+    own row only. Raises `ValueError` for an option out of its range, where counts differ or two images would be written
+    to one name, and where the logits of no image are finite.
     """
+    check_options(threshold, batch_size)
     files = [parse_address(image) for image in images]
     names, folder = output_names(files, texts), Path(output_dir)
     if folder.resolve() in {file.path.resolve().parent for file in files}:
@@ -107,17 +125,22 @@ def predict(
         for image, text in zip(images, texts, strict=True)
     ]
     sentences = TextFeatureCache(model, processor) if model.config.use_text else None
+    predicted, not_finite = 0, list[str]()
     for start in tqdm(range(0, len(rows), batch_size), desc="Predicting"):
         batch = rows[start : start + batch_size]
         examples = [read_or_report(row, file, processor) for row, file in zip(batch, files[start:], strict=False)]
         readable = [{**example, "image": example["image"].array} for example in examples if example is not None]
-        masks = iter(predict_masks(model, processor, readable, threshold, batch_size, None, sentences))
+        masks = iter(masks_or_errors(model, processor, readable, threshold, sentences))
         for row, example, name in zip(batch, examples, names[start:], strict=False):
             if example is not None:
                 path, mask = folder / f"{name}{mask_suffix}", next(masks)
-                row.update(write_prediction(path, example["image"], mask, model.config.num_labels))
+                write_or_report(row, path, example["image"], mask, model.config.num_labels)
+                not_finite += [str(row["image"])] if isinstance(mask, NonFiniteLogitsError) else []
+                predicted += 1
     table = pd.DataFrame(rows)
     table.to_csv(folder / "predictions.csv", index=False)
+    if predicted and len(not_finite) == predicted:
+        raise NonFiniteLogitsError(range(predicted), not_finite)
     return table
 
 
@@ -142,7 +165,12 @@ def predict_files(
         text: for every image, in place of which `sentences` names a table with the columns Image, Description.
         window: (centre, width) that DICOM and NIfTI are seen through.
         threshold, batch_size, mask_suffix: as of `predict`.
+
+    Raises `ValueError` for an option out of its range before anything is loaded.
     """
+    check_options(threshold, batch_size)
+    if window is not None:
+        check_window(window)
     found = list_images(images)
     if window is not None:
         found = [with_window(image, window) for image in found]
@@ -158,8 +186,8 @@ def read_or_report(row: dict[str, Any], file: ImageRef, processor) -> dict[str, 
         image = read_image(file)
         # Refuses here what would cost the whole batch there, such as NaN pixels.
         processor.image_processor(image.array, input_data_format="channels_last")
-    except (ValueError, OSError) as error:
-        row["error"] = str(error)
+    except Exception as error:  # the libraries that read medical files raise errors of any kind
+        row["error"] = described(row, error)
         return None
     return {"image": image, "text": row["text"], "id": row["image"]}
 
@@ -197,8 +225,42 @@ def sentences_from_table(table_path: str | Path, images: Sequence[str | Path | I
     return [text or "" for text in sentences_for(table_path, [example_id(Path(image).name) for image in images])]
 
 
-def write_prediction(path: Path, image: MedicalImage, mask: np.ndarray, num_labels: int) -> dict[str, Any]:
-    mask_path = write_mask(path, mask, num_labels, like=image)
+def masks_or_errors(
+    model, processor, examples: Sequence[Mapping[str, Any]], threshold: float, sentences: TextFeatureCache | None
+) -> list[np.ndarray | NonFiniteLogitsError]:
+    """The mask of each example of a batch, or why there is none."""
+    if not examples:
+        return []
+    try:
+        return [*predict_masks(model, processor, examples, threshold, len(examples), None, sentences)]
+    except NonFiniteLogitsError as error:
+        if len(examples) == 1:
+            return [error]
+    return [
+        found for example in examples for found in masks_or_errors(model, processor, [example], threshold, sentences)
+    ]
+
+
+def write_or_report(
+    row: dict[str, Any], path: Path, image: MedicalImage, mask: np.ndarray | NonFiniteLogitsError, num_labels: int
+) -> None:
+    """Writes mask and overlay, and in the row what became of them: their paths, or why they are missing."""
+    if isinstance(mask, NonFiniteLogitsError):
+        row["error"] = str(mask)
+        return
     overlay_path = path.parent / "overlays" / f"{stem(path)}.png"
-    overlay(image.array, mask).save(overlay_path)
-    return {"mask": str(mask_path), "overlay": str(overlay_path), "foreground": float(is_lesion(mask).mean())}
+    try:
+        written = write_mask(path, mask, num_labels, like=image)
+        row.update(mask=str(written), foreground=float(is_lesion(mask).mean()))
+        overlay(image.array, mask).save(overlay_path)
+        row["overlay"] = str(overlay_path)
+    except Exception as error:  # as of `read_or_report`
+        row["error"] = described(row, error)
+        (overlay_path if row["mask"] else path).unlink(missing_ok=True)  # what was written in part
+
+
+def described(row: Mapping[str, Any], error: Exception) -> str:
+    """What an error tells, with the file's name, which some leave out."""
+    if isinstance(error, (ValueError, OSError)):
+        return str(error) if Path(row["image"]).name in str(error) else f"{row['image']}: {error}"
+    return f"{row['image']}: {type(error).__name__}: {' '.join(str(error).split())}"

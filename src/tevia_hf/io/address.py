@@ -121,9 +121,16 @@ def parse_window(text: str) -> Window:
         centre, width = (float(part) for part in text.split(","))
     except ValueError:
         centre, width = 0.0, 0.0
+    return check_window((centre, width), text)
+
+
+def check_window(window: Window, text: str | None = None) -> Window:
+    """The window; `ValueError` unless its centre is a number and its width one above 0. `text` is how it was given."""
+    centre, width = window
     if not (math.isfinite(centre) and 0 < width < math.inf):
+        shown = f"{centre:g},{width:g}" if text is None else text
         raise ValueError(
-            f"window is '{text}': give centre and width, e.g. -600,1500 for lungs, 40,400 for soft tissue."
+            f"window is '{shown}': give centre and width, e.g. -600,1500 for lungs, 40,400 for soft tissue."
         )
     return centre, width
 

@@ -21,6 +21,16 @@ from ..io.output_dir import write_whole
 from ..io.yaml_file import read_yaml
 from ..loss_tevia import LOSSES
 from ..metrics import METRICS
+from ..option_checks_tevia import (
+    check_count,
+    check_not_negative,
+    check_positive,
+    check_seed,
+    check_share,
+    check_share_above_zero,
+    check_share_below_one,
+    number_from,
+)
 
 # Labels are those of `config`; how decoded examples are handed over is the collator's.
 PIXEL_FIELDS = set(TeViAImageProcessorKwargs.__annotations__) - {
@@ -32,6 +42,17 @@ PIXEL_FIELDS = set(TeViAImageProcessorKwargs.__annotations__) - {
 READY = "ready"  # in place of a data set's name: it was handed over in Python
 OF_A_SOURCE = ("dataset", "data_dir", "train_split", "eval_split", "sentences", "group_split", "split_seed", "window")
 OF_ONE_RUN = ("overwrite", "resume", "hub_token")  # said to a command, not kept with what it made
+
+
+RANGES = (  # check, example, the fields of TeViATrainingArguments that it holds for
+    (check_not_negative, "1e-4", ("learning_rate", "backbone_learning_rate")),
+    (check_not_negative, "0.01", ("weight_decay", "adam_epsilon", "max_grad_norm", "warmup_steps")),
+    (check_share_above_zero, "0.75", ("layerwise_learning_rate_decay",)),
+    (check_share_below_one, "0.98", ("weight_average_decay", "adam_beta1", "adam_beta2")),
+    (check_positive, "10", ("num_train_epochs",)),
+    (check_count, "8", ("per_device_train_batch_size", "per_device_eval_batch_size", "eval_accumulation_steps")),
+    (check_count, "5", ("early_stopping_patience", "gradient_accumulation_steps")),
+)
 
 
 @dataclass
@@ -122,10 +143,13 @@ class DataArguments:
                 setattr(self, name, ",".join(map(str, value)))
         check_choice("on_error", self.on_error, get_args(OnError))
         for name, value in vars(self).items():
-            if name.endswith("_probability") and not 0 <= value <= 1:
-                raise ValueError(f"`{name}` is {value}: give a share from 0 to 1.")
-            if name.endswith("_samples") and value is not None and not (value == int(value) and value >= 1):
-                raise ValueError(f"`{name}` is {value}: give a whole number from 1 on, or leave it out for all.")
+            if name.endswith("_probability"):
+                check_share(name, value)
+            if name.endswith("_samples") and value is not None:
+                check_count(name, value, example="100")
+            if name.endswith("_seed") and value is not None:
+                check_seed(name, value)
+        self.source_options()  # which reads shares and window
 
     def source_options(self) -> dict[str, Any]:
         """What `load_segmentation_dataset` takes beside name, folder and split."""
@@ -169,6 +193,7 @@ class TeViATrainingArguments(TrainingArguments):
     load_best_model_at_end: bool = True
     metric_for_best_model: str | None = "dice"
     logging_steps: float = 20
+    logging_nan_inf_filter: bool = False  # which would log a loss of 0 for NaN
     remove_unused_columns: bool = False  # the collator reads the data set's own columns
     restore_callback_states_from_checkpoint: bool = True
 
@@ -177,18 +202,27 @@ class TeViATrainingArguments(TrainingArguments):
             raise ValueError("The recipe names no `output_dir`: say where the run is written.")
         if self.optim not in ("adamw_torch", "adamw_torch_fused"):
             raise ValueError(f"`optim` is {self.optim}, but the recipe's optimiser is AdamW: leave the field out.")
-        if not 0 < self.layerwise_learning_rate_decay <= 1:
-            raise ValueError(
-                f"`layerwise_learning_rate_decay` is a factor above 0 and up to 1, got "
-                f"{self.layerwise_learning_rate_decay}: e.g. 0.75."
-            )
-        if not 0 <= self.weight_average_decay < 1:
-            raise ValueError(f"`weight_average_decay` is a share below 1, got {self.weight_average_decay}: e.g. 0.98.")
+        self.check_ranges()
         self.check_best_metric()
         if self.dataloader_persistent_workers:
             raise ValueError("`dataloader_persistent_workers` would repeat one epoch's augmentation: leave it out.")
         self.dataloader_pin_memory &= torch.cuda.is_available()  # without a GPU it only warns
         super().__post_init__()
+
+    def check_ranges(self) -> None:
+        """Raises `ValueError` for the first number that is out of its range."""
+        for check, example, names in RANGES:
+            for name in names:
+                value = getattr(self, name)
+                value = number_from(value) if isinstance(value, str) else value  # as transformers reads it
+                if value is not None:
+                    check(name, value, example)
+        for name in ("seed", "data_seed"):
+            if getattr(self, name) is not None:
+                check_seed(name, getattr(self, name))
+        check_count("prototype_warmup_epochs", self.prototype_warmup_epochs, example="1", least=0)
+        if self.max_steps != -1:  # transformers' own "as many as the epochs take"
+            check_count("max_steps", self.max_steps, example="1000")
 
     def check_best_metric(self) -> None:
         """Sets which way is better, as `METRICS` says; `ValueError` for a metric that validation does not measure."""

@@ -8,6 +8,7 @@ import torch
 from transformers import TrainerCallback
 
 from ..backbone_tevia import BATCH_NORMS
+from ..option_checks_tevia import check_share_below_one
 from .adapters import unwrapped
 
 KEPT = "tevia_kept_weights"  # beside Adam's moments in the optimizer's state of a parameter
@@ -37,7 +38,7 @@ class WeightAveragingCallback(TrainerCallback):
     """
 
     def __init__(self, decay: float = 0.0):
-        self.decay = decay
+        self.decay = check_share_below_one("decay", decay, example="0.98")
         self.norms: list[Any] = []
 
     def on_train_begin(self, args, state, control, model=None, optimizer=None, **kwargs):

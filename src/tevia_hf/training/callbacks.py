@@ -12,6 +12,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback, TrainerState, T
 from transformers.trainer_callback import ExportableState
 from transformers.utils import logging
 
+from ..option_checks_tevia import check_count
 from .adapters import save_prototypes_with_adapter
 from .epochs import EpochCounter
 from .observing import TrainingObserver, reduce_over_ranks
@@ -84,7 +85,7 @@ class MomentumPrototypeCallback(TrainingObserver, ResumableSchedule):
     """
 
     def __init__(self, warmup_epochs: int = 1):
-        self.warmup_epochs = warmup_epochs
+        self.warmup_epochs = check_count("warmup_epochs", warmup_epochs, example="1", least=0)
         self.epochs = EpochCounter()
         self.run: PrototypeRun | None = None
         self.sums: list[torch.Tensor] | None = None
@@ -270,8 +271,9 @@ class PrototypeAwareEarlyStopping(EarlyStoppingCallback, ResumableSchedule):
     """
 
     def __init__(self, early_stopping_patience: int = 1, early_stopping_threshold: float = 0.0, warmup_epochs: int = 1):
+        check_count("early_stopping_patience", early_stopping_patience, example="5")
         super().__init__(early_stopping_patience, early_stopping_threshold)
-        self.warmup_epochs = warmup_epochs
+        self.warmup_epochs = check_count("warmup_epochs", warmup_epochs, example="1", least=0)
         self.epochs = EpochCounter()
 
     def on_train_begin(self, args, state, control, train_dataloader=None, **kwargs):

@@ -16,6 +16,7 @@ from ..data.collate import SegmentationCollator
 from ..data.features import undecoded
 from ..data.ready import AnyDataset, ready_dataset
 from ..data.survey import white_is_lesion_in
+from ..image_processing_tevia import check_logits
 from ..inference.text_differences import check_texts_differ
 from ..inference.text_features import TextFeatureCache
 from ..metrics import segmentation_metrics
@@ -30,6 +31,7 @@ from .callbacks import (
     PrototypeAwareSelection,
 )
 from .deep_supervision import DeepSupervisionCallback
+from .divergence import DivergenceCallback
 from .observing import LossLoggingCallback
 from .optimization import build_optimizer
 
@@ -46,7 +48,8 @@ def build_trainer(
 ) -> Trainer:
     """A stock `Trainer` for TeViA: features cached per text, prototypes kept, both losses and Dice definitions logged.
 
-    See `text_feature_cache` for when nothing is cached. The processor takes down the words of the training texts.
+    See `text_feature_cache` for when nothing is cached. The processor takes down the words of the training texts. A run
+    that is no longer finite ends with `TrainingDivergedError`.
     Raises `ValueError` where no two training texts differ once they are tokenized.
 
     Args:
@@ -79,7 +82,7 @@ def build_trainer(
         args=args,
         train_dataset=varied(train_dataset, augmentation, processor.image_processor.num_labels, white_is_lesion),
         eval_dataset=eval_dataset,
-        data_collator=SegmentationCollator(processor, text_features=texts, white_is_lesion=white_is_lesion),
+        data_collator=SegmentationCollator(processor, texts, white_is_lesion, with_ids=can_carry_ids(args)),
         processing_class=processor,
         compute_metrics=compute_metrics,
         preprocess_logits_for_metrics=labels_from_logits,
@@ -87,6 +90,7 @@ def build_trainer(
             DeepSupervisionCallback(),
             *training_callbacks(args, augmentation),
             *callbacks,
+            DivergenceCallback(),
             WeightAveragingCallback(args.weight_average_decay),
         ],
         optimizers=(build_optimizer(model, args), None),
@@ -117,6 +121,13 @@ def let_ranks_read(accelerator_config: Any) -> None:
     """Makes every rank read its own batches of a stream: put together for all, texts of several lengths do not fit."""
     if accelerator_config.dispatch_batches is None:
         accelerator_config.dispatch_batches = False
+
+
+def can_carry_ids(args: TeViATrainingArguments) -> bool:
+    """Whether batches may hold text: a dispatched one is put together of tensors, a compiled model takes new text for a
+    new program."""
+    accelerator_config: Any = args.accelerator_config
+    return not (accelerator_config.dispatch_batches or args.torch_compile)
 
 
 def text_feature_cache(
@@ -196,7 +207,11 @@ def all_sentences(*datasets: AnyDataset | None) -> set[str]:
 
 
 def labels_from_logits(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Label maps `(batch, height, width)` uint8; keeps the Trainer from collecting logits."""
+    """Label maps `(batch, height, width)` uint8; keeps the Trainer from collecting logits.
+
+    Raises `ValueError` for logits that are not finite.
+    """
+    check_logits(logits)
     predicted = logits[:, 0] > 0 if logits.shape[1] == 1 else logits.argmax(1)
     return predicted.to(torch.uint8)
 

@@ -1,0 +1,158 @@
+"""Training that is no longer finite ends at that step, with what one needs to find out why."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from safetensors import safe_open
+from transformers import TrainerState, TrainingArguments
+
+from ..data.collate import IDS
+from ..pretrained_tevia import non_finite
+from .adapters import unwrapped
+from .checkpoints import complete_checkpoints
+from .observing import TrainingObserver
+
+MOST_IDS = 20  # that a message names
+_LAST_IDS: WeakKeyDictionary[torch.nn.Module, list[str]] = WeakKeyDictionary()
+
+
+class TrainingDivergedError(RuntimeError):
+    """A loss, logits, a gradient, a weight or a prototype became NaN or infinite.
+
+    Args:
+        step: the optimiser step, from 1.
+        ids: of the examples in the batch; empty where they are not known.
+        checkpoint: the last finite one, `None` where there is none.
+    """
+
+    def __init__(self, message: str, step: int, ids: Sequence[str] = (), checkpoint: Path | None = None):
+        super().__init__(message)
+        self.step, self.ids, self.checkpoint = step, list(ids), checkpoint
+
+
+class DivergenceCallback(TrainingObserver):
+    """Raises `TrainingDivergedError` at the step where training is no longer finite, before it is saved.
+
+    Looked at are the loss and the logits of every forward pass, in training and in an evaluation during it; the
+    gradients before the optimiser's step; weights, running statistics and prototypes after it. So no checkpoint, and no
+    best model, is ever of such a state. With `fp16` gradients may be infinite, as the gradient scaler then leaves the
+    step out: only the rest is looked at.
+
+    The message names the ids of the batch where the collator hands them over (`build_trainer` does so, and
+    `SegmentationCollator(processor, with_ids=True)`). A forward pre-hook takes them out of the model's inputs; it stays
+    on the model, for evaluation after training, and changes nothing where there are none. To be given behind other
+    callbacks that change the model.
+    """
+
+    def __init__(self) -> None:
+        self.args: TrainingArguments | None = None
+        self.trainer_state: TrainerState | None = None
+
+    def on_init_end(self, args, state, control, model=None, **kwargs):
+        take_ids_out(model)
+
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        self.args, self.trainer_state = args, state
+        take_ids_out(model)
+        _LAST_IDS.pop(unwrapped(model), None)
+        self.check_weights(model, state.global_step)
+        self.attach(model)
+
+    def see(self, model: torch.nn.Module, inputs: tuple, outputs: Any) -> None:
+        assert self.trainer_state is not None
+        step = self.trainer_state.global_step + model.training
+        for name in ("loss", "logits"):
+            value = outputs.get(name) if isinstance(outputs, Mapping) else None
+            if value is not None and not value.detach().isfinite().all():
+                where = "" if model.training else " of the evaluation"
+                self.stop(f"the {name}{where}", step, model)
+
+    def on_substep_end(self, args, state, control, model=None, **kwargs):
+        self.check_gradients(model, state.global_step + 1)
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+        self.check_gradients(model, state.global_step + 1)
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        self.check_weights(model, state.global_step)
+
+    def on_epoch_end(self, args, state, control, model=None, **kwargs):
+        self.check_weights(model, state.global_step)
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self.detach()
+
+    def check_gradients(self, model: torch.nn.Module, step: int) -> None:
+        assert self.args is not None
+        gradients = [p.grad.detach() for p in model.parameters() if p.grad is not None]
+        if self.args.fp16 or not gradients:
+            return
+        if not torch.nn.utils.get_total_norm(gradients, norm_type=torch.inf).isfinite():
+            self.stop("the gradient", step, model)  # of which weight is lost where all were clipped
+
+    def check_weights(self, model: torch.nn.Module, step: int) -> None:
+        if names := non_finite(model, trainable_only=True):
+            self.stop(some_of(names), step, model)
+
+    def stop(self, what: str, step: int, model: torch.nn.Module) -> None:
+        """Raises the error, the model free of this callback's hook."""
+        self.detach()
+        assert self.args is not None and self.trainer_state is not None
+        ids, checkpoint = _LAST_IDS.get(unwrapped(model), []), last_finite_checkpoint(Path(str(self.args.output_dir)))
+        epoch = f" (epoch {self.trainer_state.epoch:.2f})" if self.trainer_state.epoch is not None else ""
+        rank = f" on process {self.args.process_index}" if self.args.world_size > 1 else ""
+        lines = [
+            f"Training is no longer finite: at step {step}{epoch}{rank} {what} became NaN or infinite.",
+            f"The batch: {some_of(ids, MOST_IDS)}." if ids else "",
+            f"The last finite checkpoint is {checkpoint}." if checkpoint else "There is no finite checkpoint yet.",
+            *advice(self.args),
+        ]
+        raise TrainingDivergedError(" ".join(filter(None, lines)), step, ids, checkpoint)
+
+
+def advice(args: TrainingArguments) -> Iterator[str]:
+    """What to change of a run that diverged; nothing that it has already."""
+    yield f"Lower `learning_rate` (it is {args.learning_rate:g}), or lengthen the warm-up (`warmup_steps`)."
+    if not args.max_grad_norm:
+        yield "Clip the gradients (`max_grad_norm: 1`)."
+    if args.fp16:
+        yield "Compute in bfloat16 (`bf16: true`) or float32 instead of float16."
+    yield "If it is always the same batch, look at its images, masks and texts."
+
+
+def some_of(names: Sequence[str], most: int = 3) -> str:
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def last_finite_checkpoint(folder: Path) -> Path | None:
+    """The newest complete checkpoint all of whose weights are finite; `None` without one."""
+    checkpoints = complete_checkpoints(folder)
+    return next((checkpoints[step] for step in sorted(checkpoints, reverse=True) if is_finite(checkpoints[step])), None)
+
+
+def is_finite(checkpoint: Path) -> bool:
+    """Whether no weight in a checkpoint's safetensors files is NaN or infinite."""
+    for path in checkpoint.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            if not all(file.get_tensor(name).isfinite().all() for name in file.keys()):  # noqa: SIM118  # no mapping
+                return False
+    return True
+
+
+def take_ids_out(model: torch.nn.Module) -> None:
+    """Makes the model take `ids` beside its inputs, and remember them; once only."""
+    base = unwrapped(model)
+    if remember_ids not in base._forward_pre_hooks.values():
+        base.register_forward_pre_hook(remember_ids, with_kwargs=True)
+
+
+def remember_ids(model: torch.nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
+    """A forward pre-hook, a function of this module so that the model can be pickled."""
+    if IDS not in kwargs:
+        return None
+    _LAST_IDS[model] = kwargs[IDS]
+    return args, {name: value for name, value in kwargs.items() if name != IDS}
