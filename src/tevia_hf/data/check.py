@@ -106,6 +106,7 @@ def check_dataset(
     keep together; a set of which some sentences are missing; a training split without any lesion.
     """
     report = DataReport(listing.source, faults=[problem.text for problem in listing.problems])
+    report.warnings += [*listing.warnings, *listing.notes]
     if not listing.examples:
         report.faults.append("no examples were found")
     for split in listing.splits:
