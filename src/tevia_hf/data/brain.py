@@ -9,7 +9,8 @@ from tevia_hf.data.features import SPLITS
 from tevia_hf.data.figshare import RECORD_SUFFIX, read_kind_and_patient
 from tevia_hf.data.folder import list_folder
 from tevia_hf.data.listing import Listing, Problem, absolute, merge
-from tevia_hf.data.pairing import examples_of_files, pair_files
+from tevia_hf.data.pairing import add_file_findings, examples_of_files, pair_files
+from tevia_hf.io.clutter import is_clutter
 
 FIGSHARE_CLASSES = {1: "meningioma", 2: "glioma", 3: "pituitary"}
 
@@ -24,10 +25,12 @@ def list_brain(data_dir: str | Path) -> Listing:
         ValueError: As `list_folder`; and for `.mat` files where h5py is not installed.
     """
     root = absolute(data_dir)
-    if patients := sorted(folder for folder in {*root.glob("TCGA_*"), *root.glob("*/TCGA_*")} if folder.is_dir()):
+    found = {*root.glob("TCGA_*"), *root.glob("*/TCGA_*")}
+    if patients := sorted(folder for folder in found if folder.is_dir() and not is_clutter(folder)):
         return merge(str(root), [_list_patient(folder) for folder in patients])
     if records := sorted(
-        (path for path in root.rglob(f"*{RECORD_SUFFIX}") if path.stem.isdigit()), key=lambda path: int(path.stem)
+        (path for path in root.rglob(f"*{RECORD_SUFFIX}") if path.stem.isdigit() and not is_clutter(path)),
+        key=lambda path: int(path.stem),
     ):
         return _list_records(root, records)
     return list_folder(root, group_of=patient, finding_of=finding, needs_sentences=False)
@@ -49,7 +52,7 @@ def _list_patient(folder: Path) -> Listing:
     pairs = pair_files(folder, folder, SPLITS)
     found = sorted(examples_of_files(pairs), key=lambda example: _by_slice(example.id))
     examples = [replace(example, group=patient(folder.name), finding="glioma") for example in found]
-    return Listing(str(folder), examples, pairs.problems)
+    return add_file_findings(Listing(str(folder), examples), pairs)
 
 
 def _by_slice(name: str) -> tuple[str, int]:

@@ -7,7 +7,8 @@ from pathlib import Path
 from tevia_hf.data.features import SPLITS
 from tevia_hf.data.folder import list_folder
 from tevia_hf.data.listing import Listing, absolute, merge
-from tevia_hf.data.pairing import examples_of_files, pair_files
+from tevia_hf.data.pairing import add_file_findings, examples_of_files, pair_files
+from tevia_hf.io.clutter import is_clutter
 
 CLASSES = ("benign", "malignant", "normal")
 
@@ -22,7 +23,8 @@ def list_breast(data_dir: str | Path) -> Listing:
         ValueError: As `list_folder`.
     """
     root = absolute(data_dir)
-    folders = [folder for name in CLASSES for folder in sorted({*root.glob(name), *root.glob(f"*/{name}")})]
+    found = [folder for name in CLASSES for folder in sorted({*root.glob(name), *root.glob(f"*/{name}")})]
+    folders = [folder for folder in found if not is_clutter(folder)]
     if not folders:
         return list_folder(root, finding_of=finding, needs_sentences=False)
     if len(roots := sorted({str(folder.parent) for folder in folders})) > 1:
@@ -42,4 +44,4 @@ def finding(example_id: str) -> str | None:
 def _list_class(folder: Path) -> Listing:
     pairs = pair_files(folder, folder, SPLITS)
     examples = [replace(example, finding=finding(folder.name)) for example in examples_of_files(pairs)]
-    return Listing(str(folder), examples, pairs.problems)
+    return add_file_findings(Listing(str(folder), examples), pairs)

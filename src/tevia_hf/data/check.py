@@ -111,6 +111,7 @@ def check_dataset(
     split without any lesion. Warnings name what looks as no data set should.
     """
     report = DataReport(listing.source, faults=[problem.text for problem in listing.problems])
+    report.warnings += [*listing.warnings, *listing.notes]
     if not listing.examples:
         report.faults.append("no examples were found")
     for split in listing.splits:

@@ -7,7 +7,7 @@ packages: {train,val,test}_{images,masks}/          and a table in any of the pl
 plain:    images/, masks/                           and one table; its column `split` says train, val or test
 
 Tables are CSV or xlsx with the columns `Image` (the mask's file name, as published, or the image's) and `Description`;
-in the plain shape they may have `split`, and `group`, such as the patient, to whom several pictures belong.
+they may have `group`, such as the patient, to whom several images belong, and in the plain shape `split`.
 Where there is no folder of its own for val, its files are looked for in the train folder, as in the TeViA shape.
 """
 
@@ -22,8 +22,9 @@ import pandas as pd
 from tevia_hf.data.example import Example
 from tevia_hf.data.features import SPLITS
 from tevia_hf.data.listing import Listing, Problem, absolute, merge
-from tevia_hf.data.pairing import Pairs, example_of, examples_of_files, pair_files, unused_files
-from tevia_hf.data.tables import TABLE_SUFFIXES, read_table
+from tevia_hf.data.pairing import Pairs, add_file_findings, example_of, examples_of_files, pair_files, unused_files
+from tevia_hf.data.tables import OTHER_TABLE_SUFFIXES, TABLE_SUFFIXES, open_table, unread_columns
+from tevia_hf.io.clutter import is_clutter
 
 _TABLE_PLACES = ("{folder}/{title}_text", "{title}_text", "prompt/{split}", "{split}")
 
@@ -68,8 +69,9 @@ def list_folder(
     """The examples of all splits of a folder in one of the shapes above; no image is opened.
 
     Image, mask and row belong together by name, whatever the suffix, and whether or not the name begins in "mask_" or
-    ends in "_mask" or "_mask_1"; that name is the example's id. Several masks of one image are joined when they are
-    read. A row with an empty Description is an example without text.
+    ends in "_mask" or "_mask_1"; that name is the example's id. Another beginning or ending that all masks, or all
+    images, add to it ("_segmentation", nnU-Net's "_0000") is found, left out and named in a warning. Several masks of
+    one image are joined when they are read. A row with an empty Description is an example without text.
 
     Args:
         data_dir: The folder.
@@ -82,7 +84,9 @@ def list_folder(
         ValueError: No such folder, or none of the shapes. Other faults are the listing's problems.
     """
     root = absolute(data_dir)
-    listing = merge(str(root), [_list_shared(group, needs_sentences) for group in find_splits(root)])
+    listing = merge(
+        str(root), [_list_shared(group, needs_sentences, group_of is not None) for group in find_splits(root)]
+    )
     listing.problems += _half_splits(root)
     examples = [replace(example, finding=finding_of(example.id)) for example in listing.examples]
     if group_of is not None:
@@ -104,7 +108,7 @@ def find_splits(root: Path) -> list[list[SplitFiles]]:
     if (root / "images").is_dir() and (root / "masks").is_dir():
         return [[_find_plain(root)]]
     known = "; ".join([*(" + ".join(shape).format(title="Train", split="train") for shape in SHAPES), "images + masks"])
-    there = sorted(path.name for path in root.iterdir())
+    there = sorted(path.name for path in root.iterdir() if not is_clutter(path))
     raise ValueError(
         f"{root}: no images in a shape that is known. Known shapes: {known}. Found: {there[:20]}. "
         "Give the folder that holds one of these as data_dir."
@@ -128,7 +132,7 @@ def _find_split(root: Path, shape: Shape, split: str) -> SplitFiles | None:
         images, masks = (root / part.format(title=title, split=title.lower()) for part in shape)
         if images.is_dir() and masks.is_dir():
             places = _table_places(root, images, split)
-            table = next((path for path in places if path.is_file()), None)
+            table = next(filter(None, map(_whatever_capitals, places)), None)
             is_lent = split == "val" and title == "Train"  # the train folder has a val part only if a table says so
             return None if is_lent and table is None else SplitFiles(split, images, masks, table, places)
     return None
@@ -140,8 +144,16 @@ def _table_places(root: Path, images: Path, split: str) -> list[Path]:
     return [root / f"{place}{suffix}" for place in places for suffix in TABLE_SUFFIXES]
 
 
+def _whatever_capitals(place: Path) -> Path | None:
+    """The file of this name, its suffix in capitals or not."""
+    if not place.parent.is_dir():
+        return None
+    alike = (path for path in place.parent.glob("*") if path.stem == place.stem and path.suffix.lower() == place.suffix)
+    return place if place.is_file() else next(alike, None)
+
+
 def _find_plain(root: Path) -> SplitFiles:
-    tables = sorted(path for path in root.iterdir() if path.suffix in TABLE_SUFFIXES)
+    tables = sorted(filter(_is_table, root.iterdir()))
     if len(tables) > 1:
         names = [path.name for path in tables]
         raise ValueError(f"{root}: one CSV or xlsx beside images/ and masks/ is expected, found {names}. Leave one.")
@@ -149,17 +161,19 @@ def _find_plain(root: Path) -> SplitFiles:
     return SplitFiles(ANY, root / "images", root / "masks", tables[0] if tables else None, places)
 
 
-def _list_shared(group: list[SplitFiles], needs_sentences: bool) -> Listing:
+def _list_shared(group: list[SplitFiles], needs_sentences: bool, knows_groups: bool) -> Listing:
     splits = SPLITS if group[0].split == ANY else tuple(files.split for files in group)
     pairs = pair_files(group[0].images, group[0].masks, splits)
-    listing = Listing(str(group[0].images), problems=list(pairs.problems))
+    listing = Listing(str(group[0].images))
     tables = {}
     for files in group:
-        table, problem = _try_table(files)
+        table, problem, notes = _try_table(files)
+        listing.warnings += notes
         if problem and (needs_sentences or not problem.concerns_sentences):
             listing.problems.append(problem)
         if table is not None:
             tables[files.split] = table
+            listing.warnings += _unread(table, files, knows_groups)
             listing.examples += _examples_of_table(table, pairs, files.split)
             listing.problems += _contradictions(table, files)
     listing.problems += _shown_twice(listing.examples)
@@ -168,19 +182,32 @@ def _list_shared(group: list[SplitFiles], needs_sentences: bool) -> Listing:
     elif len(tables) == len(group):
         addresses = [name for table in tables.values() for name in table["Image"]]
         listing.problems += [Problem(f"file '{path}' has no row", splits) for path in unused_files(pairs, addresses)]
-    return listing
+    return add_file_findings(listing, pairs)
 
 
-def _try_table(files: SplitFiles) -> tuple[pd.DataFrame | None, Problem | None]:
+def _try_table(files: SplitFiles) -> tuple[pd.DataFrame | None, Problem | None, list[str]]:
     splits = SPLITS if files.split == ANY else (files.split,)
     if files.table is None:
         places = ", ".join(map(str, files.places))
         text = f"no table of sentences for the split '{files.split}'. Put one of these there: {places}"
-        return None, Problem(text, splits, concerns_sentences=True)
+        others = sorted(path for path in files.places[0].parent.iterdir() if _is_table(path, OTHER_TABLE_SUFFIXES))
+        text += "".join(f"; {path} is not read: save it as UTF-8 CSV or xlsx" for path in others)
+        return None, Problem(text, splits, concerns_sentences=True), []
     try:
-        return read_table(files.table), None
+        table = open_table(files.table)
     except ValueError as error:
-        return None, Problem(str(error), splits, concerns_sentences=True)
+        return None, Problem(str(error), splits, concerns_sentences=True), []
+    return table.rows, None, table.notes
+
+
+def _unread(table: pd.DataFrame, files: SplitFiles, knows_groups: bool) -> list[str]:
+    """Columns that look like groups or splits, where these are not known otherwise."""
+    wanted = [*([] if knows_groups else ["group"]), *(["split"] if files.split == ANY else [])]
+    return [f"{files.table}: {text}" for text in unread_columns(table, wanted)]
+
+
+def _is_table(path: Path, suffixes: tuple[str, ...] = TABLE_SUFFIXES) -> bool:
+    return path.suffix.lower() in suffixes and not is_clutter(path)
 
 
 def _contradictions(table: pd.DataFrame, files: SplitFiles) -> list[Problem]:
@@ -214,6 +241,6 @@ def _examples_of_table(table: pd.DataFrame, pairs: Pairs, split: str) -> list[Ex
     for row in table.to_dict("records"):
         found = example_of(row["Image"], pairs)
         of = row["split"] if has_splits else "train" if split == ANY else split
-        group = (row.get("group") if split == ANY else None) or found.group
+        group = row.get("group") or found.group
         examples.append(replace(found, text=row["Description"], split=of, group=group))
     return examples

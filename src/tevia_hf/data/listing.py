@@ -1,5 +1,6 @@
 """What a source finds on disk: the examples of all splits, and what is wrong with them."""
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,11 +28,15 @@ class Listing:
         source: what they come from, for errors.
         examples: of all splits.
         problems: what cannot be used.
+        warnings: what one should know before training; `dataset` warns of it.
+        notes: what the data check alone tells, such as left-over files of the system.
     """
 
     source: str
     examples: list[Example] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def splits(self) -> list[str]:
@@ -51,6 +56,8 @@ class Listing:
                 f"{self.source}: no examples of the split '{split}', there are: {', '.join(self.splits) or 'none'}. "
                 "Name one of these, or divide the set anew by `group_split`."
             )
+        for text in self.warnings:
+            warnings.warn(f"{self.source}: {text}.", stacklevel=2)
         return dataset_from_rows(rows, source=self.source, problems=problems)
 
     def with_sentences(self, sentences: Sequence[str | None]) -> "Listing":
@@ -70,6 +77,8 @@ def merge(source: str, listings: Iterable[Listing]) -> Listing:
         source,
         [example for listing in listings for example in listing.examples],
         [problem for listing in listings for problem in listing.problems],
+        [text for listing in listings for text in listing.warnings],
+        [text for listing in listings for text in listing.notes],
     )
 
 

@@ -147,6 +147,6 @@ def list_examples(
     listing = cast(Callable[..., Listing], SOURCES[name].list_examples)(data_dir, **options)
     if sentences is not None:
         listing = listing.with_sentences(sentences_for(sentences, [example.id for example in listing.examples]))
-    if group_split or not listing.splits:
+    if listing.examples and (group_split or not listing.splits):
         listing = resplit(listing, group_split or DEFAULT_FRACTIONS, split_seed)
     return listing if window is None else listing.with_window(window)

@@ -1,67 +1,150 @@
-"""Tables of sentences: CSV or xlsx with the columns `Image` and `Description`."""
+"""Tables of texts: CSV or xlsx with the columns `Image` and `Description`."""
 
+import re
+import unicodedata
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
+from tevia_hf.data.affixes import common_affix
+from tevia_hf.data.cells import Cells, read_csv_cells, read_excel_cells
 from tevia_hf.data.features import raise_problems
 from tevia_hf.data.pairing import example_id
-from tevia_hf.extras import needed_for
 
 COLUMNS = ("Image", "Description")
 OPTIONAL_COLUMNS = ("split", "group")
 TABLE_SUFFIXES = (".csv", ".xlsx")
+OTHER_TABLE_SUFFIXES = (".xls", ".xlsm", ".xlsb", ".ods", ".tsv", ".numbers", ".parquet")
+
+_OFTEN_CALLED = {
+    "Image": ("file", "filename", "imagename", "imageid", "imagepath", "img", "picture", "path", "name", "id"),
+    "Description": ("text", "caption", "sentence", "prompt", "report", "finding", "findings", "impression"),
+    "group": ("patient", "subject", "study", "case", "participant", "person"),
+    "split": ("fold", "set", "subset", "partition", "phase"),
+}
+
+
+class Table(NamedTuple):
+    """The rows of a table, as `read_table` gives them, and what one should know of the file."""
+
+    rows: pd.DataFrame
+    notes: list[str]
 
 
 def read_table(path: str | Path) -> pd.DataFrame:
     """A table with the text columns `Image` and `Description` (None where empty) and, if given, `split` and `group`.
 
-    Blanks around a cell do not count, nor do capitals in `split`.
+    Cells are text: "NA" and "001" stay what they are. Blanks around a cell are left out, rows that are empty too;
+    capitals in these four names, in `split` and in the file's suffix make no difference. The delimiter of a CSV file
+    (comma, semicolon or tab) is found by its header; of a workbook the first sheet is read, cells as Excel shows them.
 
-    Raises ValueError where the file cannot be read, is empty, or lacks a column or a file name.
+    Raises ValueError where the file cannot be read, is empty, or lacks a column or a file name, and where a row has
+    more cells than the header.
     """
+    table = open_table(path)
+    for note in table.notes:
+        warnings.warn(note, stacklevel=2)
+    return table.rows
+
+
+def open_table(path: str | Path) -> Table:
+    """As `read_table`, with notes in place of warnings."""
     path = Path(path)
-    if path.suffix == ".xlsx":
-        with needed_for(f"{path}: reading it"):
-            import openpyxl as openpyxl
+    suffix = path.suffix.lower()
+    if suffix not in TABLE_SUFFIXES:
+        raise ValueError(f"{path}: tables ending in '{path.suffix}' are not read. Save it as UTF-8 CSV or xlsx.")
     try:
-        table = pd.read_csv(path, dtype=str) if path.suffix == ".csv" else pd.read_excel(path, dtype=str)
-    except Exception as error:  # pandas and openpyxl have no common class for a damaged table
+        cells = read_csv_cells(path, COLUMNS) if suffix == ".csv" else read_excel_cells(path)
+    except OSError as error:
+        raise ValueError(f"{path}: not readable as a table ({error}). Check the path.") from error
+    if not cells.rows:
         raise ValueError(
-            f"{path}: not readable as a table ({error}). "
+            f"{path}: not readable as a table (it is empty). "
             f"Save it as UTF-8 CSV or xlsx with the columns {', '.join(COLUMNS)}."
-        ) from error
-    table.columns = [_column(str(name)) for name in table.columns]
-    table = table.apply(lambda cells: cells.astype(object).str.strip()).replace("", None)
-    if "split" in table.columns:
-        table["split"] = table["split"].str.lower()
-    missing = [column for column in COLUMNS if column not in table.columns]
-    if missing:
-        raise ValueError(
-            f"{path}: no column {' and '.join(missing)}; it has {list(table.columns)}. "
-            f"Rename the columns to {', '.join(COLUMNS)}."
         )
-    nameless = [f"row {index + 2} has no file name" for index in table.index[table["Image"].isna()]]
-    raise_problems(str(path), nameless, "Fill the column Image, or delete these rows.")
-    if table.empty:
+    columns = _named_columns(path, cells)
+    if len(cells.rows) == 1:
         raise ValueError(f"{path} has no rows. Check that it is the right one, and that it has at least one example.")
-    return table.astype(object).where(table.notna(), None)
+    raise_problems(str(path), _row_problems(cells, columns), "Correct these rows in the table.")
+    rows = [{name: _cell(row, index) for name, index in columns.items()} for _, row in cells.rows[1:]]
+    for row in rows:
+        if row.get("split"):
+            row["split"] = str(row["split"]).lower()
+        if row.get("group"):
+            row["group"] = unicodedata.normalize("NFC", str(row["group"]))
+    return Table(pd.DataFrame(rows, columns=list(columns), dtype=object), cells.notes)
 
 
-def _column(name: str) -> str:
-    name = name.strip()
-    return name.lower() if name.lower() in OPTIONAL_COLUMNS else name
+def unread_columns(table: pd.DataFrame, wanted: Sequence[str] = OPTIONAL_COLUMNS) -> list[str]:
+    """A warning for each wanted column that is missing where others look like it, such as `patient` for `group`."""
+    found = []
+    for column in wanted:
+        alike = [name for name in table.columns if _is_often(name, column)] if column not in table.columns else []
+        if alike:
+            names = ", ".join(f"`{name}`" for name in alike)
+            found.append(f"the column {names} looks like the {column} but is not read: rename it to `{column}`")
+    return found
+
+
+def _is_often(name: str, column: str) -> bool:
+    plain = re.sub(r"[\W_]+", "", name.lower())
+    return plain.removesuffix("id") in _OFTEN_CALLED[column] or plain in _OFTEN_CALLED[column]
+
+
+def _named_columns(path: Path, cells: Cells) -> dict[str, int]:
+    """Where each named column is. Raises `ValueError` where one of the four is missing or there are several of it."""
+    known = {column.lower(): column for column in (*COLUMNS, *OPTIONAL_COLUMNS)}
+    header = [known.get(name.lower(), name) for name in cells.rows[0][1]]
+    if repeated := [name for name, times in Counter(header).items() if times > 1 and name in known.values()]:
+        raise ValueError(f"{path}: several columns are called {' and '.join(repeated)}: keep one of each.")
+    if missing := [column for column in COLUMNS if column not in header]:
+        names = [name for name in header if name]
+        likely = {column: [name for name in names if _is_often(name, column)] for column in missing}
+        calls = [f"'{(likely[column] or ['its column'])[0]}' to {column}" for column in missing]
+        raise ValueError(f"{path}: no column {' and '.join(missing)}; it has {names}. Rename {' and '.join(calls)}.")
+    return {name: header.index(name) for name in header if name}
+
+
+def _row_problems(cells: Cells, columns: dict[str, int]) -> list[str]:
+    """Rows whose cells slid, hide something or name no file."""
+    header = cells.rows[0][1]
+    nameless = [index for index, name in enumerate(header) if not name and index]  # pandas saves its index as the first
+    used = {columns[name]: name for name in (*COLUMNS, *OPTIONAL_COLUMNS) if name in columns}
+    problems = []
+    for number, row in cells.rows[1:]:
+        place = f"{cells.unit} {number}"
+        if len(row) > len(header):
+            problems.append(f"{place} has {len(row)} fields, the header {len(header)}: put texts with commas in quotes")
+        elif beyond := [f"'{row[index]}' in column {index + 1}" for index in nameless if _cell(row, index)]:
+            problems.append(f"{place} holds {', '.join(beyond)}, which has no name: name it, or put texts in quotes")
+        hidden = [
+            f"the cell {name} {cells.faults[number, i]}" for i, name in used.items() if (number, i) in cells.faults
+        ]
+        problems += [f"row {number}: {fault}" for fault in hidden]
+        if not _cell(row, columns["Image"]) and not hidden:
+            problems.append(f"row {number} has no file name: fill the column Image, or delete this row")
+    return problems
+
+
+def _cell(row: list[str], index: int) -> str | None:
+    return (row[index] if index < len(row) else "") or None
 
 
 def sentences_for(path: str | Path, wanted: Sequence[str]) -> list[str | None]:
     """The sentence of each of the wanted example ids; None where it is empty.
 
+    An ending or beginning that all rows add to the ids, such as "_segmentation", is left out.
+
     Raises `ValueError` for ids without a row, several rows of one id, and rows of no wanted id, all in one.
     """
     table = read_table(path)
     ids = [example_id(name) for name in table["Image"]]
+    affix = common_affix(set(ids), set(wanted))
+    ids = [affix.strip(name) for name in ids]
     problems = [f"'{name}' is the name of {times} examples" for name, times in Counter(wanted).items() if times > 1]
     problems += [f"'{name}' has no row" for name in sorted(set(wanted) - set(ids))]
     problems += [f"'{name}' has several rows" for name, times in sorted(Counter(ids).items()) if times > 1]

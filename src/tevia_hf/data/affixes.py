@@ -1,0 +1,62 @@
+"""The ending or beginning that all names of one kind add to those of another, such as "_segmentation" of masks."""
+
+from collections.abc import Collection, Iterator
+from os.path import commonprefix
+from typing import NamedTuple
+
+
+class Affix(NamedTuple):
+    """What names begin or end in; as text, how people call it."""
+
+    prefix: str = ""
+    suffix: str = ""
+
+    def strip(self, name: str) -> str:
+        """The name without it; one that does not have it, or is nothing else, stays."""
+        has_it = name.startswith(self.prefix) and name.endswith(self.suffix)
+        inside = name.removeprefix(self.prefix).removesuffix(self.suffix)
+        return inside if has_it and inside else name
+
+    def __str__(self) -> str:
+        return f"the beginning `{self.prefix}`" if self.prefix else f"the ending `{self.suffix}`"
+
+
+def common_affix(names: Collection[str], wanted: Collection[str]) -> Affix:
+    """The one affix of `find_affixes`; an empty one where there is none, or more than one."""
+    found = find_affixes(names, wanted)
+    return found[0] if len(found) == 1 else Affix()
+
+
+def find_affixes(names: Collection[str], wanted: Collection[str]) -> list[Affix]:
+    """What all names have in common and without which they are wanted ones; several where either would do.
+
+    All names must then be wanted, or, where none is as it stands, half of them or of the wanted: a file without
+    a partner does not part the others.
+    """
+    names, wanted = set(names), set(wanted)
+    if names <= wanted:
+        return []
+    enough = min(len(names), len(wanted)) / 2 if names.isdisjoint(wanted) else len(names)
+    fits = {affix: len({affix.strip(name) for name in names} & wanted) for affix in _candidates(names)}
+    best = max(fits.values(), default=0)
+    return [affix for affix, count in fits.items() if count == best] if best and best >= enough else []
+
+
+def _candidates(names: set[str]) -> Iterator[Affix]:
+    """Beginnings and endings common to all names, up to where letters, digits or marks change."""
+    prefix, suffix = commonprefix(list(names)), commonprefix([name[::-1] for name in names])[::-1]
+    shortest = min(map(len, names))
+    for end in range(1, min(len(prefix), shortest - 1) + 1):
+        if not prefix[:end].isdigit() and all(_is_boundary(name, end) for name in names):
+            yield Affix(prefix=prefix[:end])
+    for length in range(1, min(len(suffix), shortest - 1) + 1):
+        if not suffix[-length:].isdigit() and all(_is_boundary(name, len(name) - length) for name in names):
+            yield Affix(suffix=suffix[-length:])
+
+
+def _is_boundary(name: str, place: int) -> bool:
+    return _kind(name[place - 1]) != _kind(name[place]) or not name[place].isalnum()
+
+
+def _kind(letter: str) -> str:
+    return "digit" if letter.isdigit() else "upper" if letter.isupper() else "lower" if letter.isalpha() else "mark"
