@@ -1,6 +1,7 @@
 """Small data sets and files as people have them, and what the package answers when it is given them."""
 
 import logging
+import re
 import struct
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -148,7 +149,9 @@ def answer(action: Callable[[], Any], *refusals: type[Exception]) -> Answer:
 
 
 def mentions(lines: Sequence[str], *words: str) -> bool:
-    return any(word.lower() in line.lower() for line in lines for word in words)
+    """Whether a line holds one of the words, other than in the name of the test's own folder."""
+    plain = [re.sub(r"\S*pytest-\S*/", "", line).lower() for line in lines]
+    return any(word.lower() in line for line in plain for word in words)
 
 
 def examined(root: Path, num_labels: int = 1, **options: Any) -> DataReport:
@@ -163,6 +166,12 @@ def refusal_or_report(root: Path, num_labels: int = 1, **options: Any) -> tuple[
     if given.error is not None:
         return [given.error], []
     return given.value.faults, given.value.warnings
+
+
+def spoken_of(root: Path, num_labels: int = 1, **options: Any) -> list[str]:
+    """All that check-data says of a set, faults and warnings."""
+    faults, warned = refusal_or_report(root, num_labels, **options)
+    return [*faults, *warned]
 
 
 def faults_of(root: Path, num_labels: int = 1, **options: Any) -> list[str]:

@@ -39,7 +39,9 @@ def true_dice(prediction):
 @pytest.mark.parametrize("prediction", [EMPTY, half_drawn()], ids=["nothing found", "half found"])
 def test_a_white_reference_is_scored_as_a_lesion_or_refused(call, prediction):
     given = answer(lambda: scores(call, prediction, lesion()))
-    assert given.value == pytest.approx(true_dice(prediction)) if given.error is None else given.names("white_is_lesion")
+    assert (
+        given.value == pytest.approx(true_dice(prediction)) if given.error is None else given.names("white_is_lesion")
+    )
 
 
 @pytest.mark.parametrize("call", [segmentation_metrics, image_metrics])
