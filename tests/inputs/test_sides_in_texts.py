@@ -78,7 +78,6 @@ ENGLISH = {
     "Lesion at the lefthand border.": "righthand",
     "Cup in OS is enlarged.": "OD",
     "Oculus sinister: drusen.": "dexter",
-    "Nodule in the lingula.": "middle lobe",
     "Levoscoliosis of the spine.": "dextroscoliosis",
 }
 
