@@ -14,12 +14,12 @@ APPLE = b"\0\5\x16\7\0\2\0\0Mac OS X        " + bytes(60)  # how AppleDouble fil
 CLUTTER = {
     "._a.png": APPLE,
     "._b.png": APPLE,
+    "._c.png": APPLE,
     ".DS_Store": b"\0\0\0\1Bud1",
     "Thumbs.db": b"\xd0\xcf\x11\xe0",
     "desktop.ini": b"[.ShellClassInfo]\r\n",
     ".a.png.swp": b"b0VIM",
     "._.DS_Store": APPLE,
-    ".hidden.png": b"",
     "a.png~": b"",
     ".~lock.a.png#": b",ana,",
 }
@@ -110,8 +110,8 @@ def test_an_image_whose_name_begins_with_a_dot_is_read_where_it_is_named(tmp_pat
 
 def test_a_row_of_a_file_that_is_clutter_is_a_fault(tmp_path):
     root = sound_set(tmp_path)
-    clutter(root / "images", [".hidden.png"])
-    clutter(root / "masks", [".hidden.png"])
+    clutter(root / "images", ["._c.png"])
+    clutter(root / "masks", ["._c.png"])
     with (root / "table.csv").open("a") as file:
-        file.write('".hidden.png","Left","train"\n')
+        file.write('"._c.png","Left","train"\n')
     assert refusal_or_report(root)[0]

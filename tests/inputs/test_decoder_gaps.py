@@ -88,14 +88,14 @@ def test_a_white_is_zero_tiff_is_inverted_or_refused(tmp_path, dtype):
     assert is_right_or_named(path, -values.astype(float), "white", "photometric", "MINISWHITE")
 
 
-@pytest.mark.parametrize("options", [{"compression": "zlib"}, {"tile": (16, 16)}, {"byteorder": ">"}, {"bigtiff": True},
-                                     {"rowsperstrip": 7}, {"compression": "zlib", "predictor": True}], ids=str)  # fmt: skip
+LAYOUTS = [{"compression": "zlib"}, {"tile": (16, 16)}, {"byteorder": ">"}, {"bigtiff": True}, {"rowsperstrip": 7}]
+
+
+@pytest.mark.parametrize("options", LAYOUTS, ids=str)
 @pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
 def test_any_way_to_lay_a_tiff_out_is_read(tmp_path, dtype, options):
     pixels = ramp(dtype, 0, 200)
-    given = answer(lambda: tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="minisblack", **options))
-    if given.error and "imagecodecs" in given.error:
-        pytest.skip("written by imagecodecs only")
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="minisblack", **options)
     assert is_right_or_named(tmp_path / "a.tif", pixels, "imagecodecs")
 
 

@@ -80,7 +80,7 @@ def test_images_of_one_colour_are_named(tmp_path):
 
 def beside_its_window(path, seed=0):
     """A CT slice all of whose values lie beside its own window."""
-    values = (noise(16, 16, seed) + 1500).astype(np.uint16)
+    values = noise(16, 16, seed).astype(np.uint16) + 1500
     window = {"WindowCenter": "30", "WindowWidth": "100"}
     return write_dicom(path, values, RescaleSlope="1", RescaleIntercept="-1024", **window)
 
