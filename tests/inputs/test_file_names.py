@@ -150,6 +150,7 @@ def test_a_suffix_that_all_names_share_is_found_and_the_right_files_are_paired(t
 def test_the_suffix_is_named(tmp_path, scheme):
     suffix = next(name.replace("{}", "") for name in SCHEMES[scheme] if name != "{}")
     report = examined(set_of(tmp_path, *SCHEMES[scheme]))
+    assert report.is_sound  # else a fault would name the file
     report.save(tmp_path / "report")
     held = json.loads((tmp_path / "report" / "check.json").read_text())
     assert suffix in report.text() or suffix in json.dumps(held)

@@ -174,7 +174,10 @@ def test_an_image_of_slope_0_is_not_handed_over_as_one_value(tmp_path):
 
 
 def test_a_volume_whose_affine_spans_no_space_is_refused_by_name(tmp_path):
-    path = write_nifti(tmp_path / "a.nii.gz", RAMP.astype(np.int16)[..., None], np.diag([0.0, 0, 0, 1]))
+    path = write_nifti(tmp_path / "a.nii", RAMP.astype(np.int16)[..., None])
+    content = bytearray(path.read_bytes())
+    content[254:256], content[280:328] = (1).to_bytes(2, "little"), bytes(48)  # sform_code and srow_x to srow_z
+    path.write_bytes(content)
     given = answer(lambda: read_image(path))
     assert given.error is None or (given.names("affine") and not given.names("corrupt"))
 
