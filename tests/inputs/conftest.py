@@ -1,4 +1,4 @@
-"""Models for this folder, built or loaded once a session."""
+"""Models for this folder, built once for all tests."""
 
 from pathlib import Path
 

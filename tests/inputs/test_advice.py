@@ -96,7 +96,7 @@ def test_the_advice_for_probabilities_keeps_the_lesion(tmp_path):
     assert all(threshold == 0.5 for threshold in thresholds(faults))
 
 
-def test_nobody_is_told_a_threshold_where_the_background_is_not_0(tmp_path):
+def test_a_threshold_is_advised_only_where_it_gives_what_was_drawn(tmp_path):
     mask = np.where(drawn(), 2, 1).astype(np.uint8)
     for threshold in thresholds(refused_set(tmp_path, mask)):
         assert np.array_equal(mask > threshold, drawn())
