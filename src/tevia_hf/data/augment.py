@@ -10,6 +10,7 @@ import torch
 
 from tevia_hf.data.decoding import decode_example
 from tevia_hf.data.features import undecoded
+from tevia_hf.data.several_texts import with_drawn_text
 from tevia_hf.extras import needed_for
 from tevia_hf.labels_tevia import is_lesion
 from tevia_hf.prompts import flip_sentence, flip_with_mask, follow_mask, paraphrase
@@ -35,6 +36,8 @@ class TextAwareAugmentation:
     A flip swaps words. A zoom or rotation that changes the number, side or region of the lesions rewrites these words,
     or drops their clauses from free text (`prompts.follow_mask`); one that would move all lesions out of the picture is
     not carried out. Zoom of 0.95 to 1.2 with probability 0.1 is the published training's only augmentation.
+
+    Of several texts (`all_texts`, see `ready_dataset`) one is drawn.
 
     Raises `ValueError` for a `mask`, of which nobody knows what its values mean once it has been moved.
 
@@ -84,7 +87,7 @@ class TextAwareAugmentation:
         if example.get("mask") is not None:
             raise ValueError("Masks are decoded before they are augmented: give `decode_example(example, num_labels)`.")
         draws = np.random.RandomState([self.seed, self.epoch, crc32(str(example.get("id")).encode())])
-        varied = dict(example)
+        varied = with_drawn_text(example, self.seed, self.epoch)
         for axis, probability in self.flips.items():
             if draws.random_sample() < probability:
                 varied = self._flipped(varied, axis)

@@ -160,8 +160,10 @@ def prepare_datasets(
         )
     data = recipe.data
     seed = recipe.training.seed if data.sample_seed is None else data.sample_seed
+    train_dataset = ready_dataset(train_dataset, uses_text, data.several_texts)
     train_dataset = checked(train_dataset, uses_text, data.max_train_samples, seed, processor)
     if eval_dataset is not None:
+        eval_dataset = ready_dataset(eval_dataset, uses_text, data.several_texts and "first")
         eval_dataset = checked(eval_dataset, uses_text, data.max_eval_samples, seed, processor)
     check_sentences(train_dataset, uses_text)
     return train_dataset, eval_dataset

@@ -14,6 +14,7 @@ from ..data.augment import TextAwareAugmentation, augmented
 from ..data.collate import SegmentationCollator
 from ..data.features import undecoded
 from ..data.ready import AnyDataset, ready_dataset
+from ..data.several_texts import ALL_TEXTS, texts_of
 from ..inference.text_features import TextFeatureCache
 from ..metrics import segmentation_metrics
 from ..prompts import flip_sentence, words_of_paraphrases
@@ -58,6 +59,12 @@ def build_trainer(
         model.freeze_backbone()
     train_dataset = ready_dataset(train_dataset, model.config.use_text)
     eval_dataset = None if eval_dataset is None else undecoded(ready_dataset(eval_dataset, model.config.use_text))
+    if augmentation is None and ALL_TEXTS in (train_dataset.column_names or []):
+        warnings.warn(
+            f"Without an augmentation none of `{ALL_TEXTS}` is drawn, the first text is used: give `augmentation`, "
+            "e.g. TextAwareAugmentation(flip_probability=0, zoom_probability=0).",
+            stacklevel=2,
+        )
     let_ranks_read(args.accelerator_config)
     is_varied = augmentation is not None or isinstance(train_dataset, IterableDataset)
     texts = text_feature_cache(model, processor, args, is_varied)
@@ -124,7 +131,7 @@ def record_known_words(
     if not isinstance(dataset, Dataset):
         processor.known_words = None
         return
-    texts = [text for text in dataset["text"] if text]
+    texts = list(texts_of(dataset))
     paraphrased = set(texts) if augmentation is not None and augmentation.paraphrase_probability else ()
     words = set[str]().union(*map(words_of_paraphrases, paraphrased))
     if paraphrased and not words:
@@ -155,7 +162,7 @@ def training_callbacks(
 
 def all_sentences(*datasets: AnyDataset | None) -> set[str]:
     """Every text that is known beforehand: those of data sets that are no streams, and their left-right flips."""
-    own = {text for dataset in datasets if isinstance(dataset, Dataset) for text in dataset["text"] if text}
+    own = {text for dataset in datasets if isinstance(dataset, Dataset) for text in texts_of(dataset)}
     return own | {flip_sentence(text) for text in own}
 
 
