@@ -179,8 +179,8 @@ def plain_names(
 
 SEVERAL = (
     "The column 'text' holds lists, several texts an image. Take the first of each by "
-    "`dataset = dataset.map(lambda row: {'text': (row['text'] or [None])[0]})`, or have one drawn in each epoch of training (and "
-    "the first taken in validation) by `several_texts: draw` in the recipe, in Python by "
+    "`dataset = dataset.map(lambda row: {'text': (row['text'] or [None])[0]})`, or have one drawn in each epoch of "
+    "training (and the first taken in validation) by `several_texts: draw` in the recipe, in Python by "
     "`dataset = ready_dataset(dataset, several_texts='draw')`."
 )
 
