@@ -10,6 +10,7 @@ from stock import BATCH, new_model
 from tiny import tiny_processor
 
 from tevia_hf import build_trainer, train_from_recipe
+from tevia_hf.data.augment import TextAwareAugmentation, augmented
 from tevia_hf.data.collate import SegmentationCollator
 from tevia_hf.data.features import undecoded
 from tevia_hf.data.ready import ready_dataset
@@ -246,3 +247,97 @@ def test_ids_given_twice_are_refused():
     content = {"image": images[:2], "mask": masks[:2], "text": TEXTS[:2], "id": ["a", "a"]}
     with pytest.raises(ValueError, match="row 'a' appears 2 times"):
         ready_dataset(Dataset.from_dict(content))
+
+
+# Names and texts of other kinds
+
+SEVERAL = [["left lung", "a lesion, left"], ["right lung", ""], [], None]
+
+
+def with_text(texts, kind, folder, stream=False):
+    dataset = dataset_of("images", folder).remove_columns("text").add_column("text", texts, feature=kind)
+    return dataset.to_iterable_dataset() if stream else dataset
+
+
+def texts_in(dataset):
+    return [example["text"] for example in dataset]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_class_labels_become_their_names(stream, tmp_path):
+    labels = datasets.ClassLabel(names=["none", "left lung"])
+    dataset = with_text([1, 0, None, 1], labels, tmp_path)
+    dataset = dataset.add_column("group", [0, 1, 1, 0], feature=datasets.ClassLabel(names=["ana", "ben"]))
+    ready = list(ready_dataset(dataset.to_iterable_dataset() if stream else dataset))
+    assert [example["text"] for example in ready] == ["left lung", "none", None, "left lung"]
+    assert [example["group"] for example in ready] == ["ana", "ben", "ben", "ana"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("texts", "kind"),
+    [
+        ([1, 2, 3, 4], datasets.Value("int64")),
+        ([0.5] * 4, datasets.Value("float32")),
+        ([True] * 4, datasets.Value("bool")),
+        ([{"en": "left"}] * 4, {"en": datasets.Value("string")}),
+        ([[1, 2]] * 4, datasets.List(datasets.Value("int64"))),
+    ],
+    ids=["int", "float", "bool", "struct", "list of int"],
+)
+def test_texts_that_are_none_are_refused_by_name(texts, kind, stream, tmp_path):
+    dataset = with_text(texts, kind, tmp_path, stream)
+    with pytest.raises(ValueError, match="The column 'text' holds .*: give texts, or cast numbers of classes"):
+        ready_dataset(dataset)
+    assert texts_in(ready_dataset(dataset, uses_text=False)) == [None] * 4
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_several_texts_are_refused_unless_one_says_which(stream, tmp_path):
+    dataset = with_text(SEVERAL, datasets.List(datasets.Value("string")), tmp_path, stream)
+    with pytest.raises(ValueError, match="'text' holds lists, several texts an image. .*`several_texts: draw`"):
+        ready_dataset(dataset)
+    with pytest.raises(ValueError, match="`several_texts` is 'all': give 'first' or 'draw'"):
+        ready_dataset(dataset, several_texts="all")
+    assert texts_in(ready_dataset(dataset, several_texts="first")) == ["left lung", "right lung", None, None]
+    drawn = ready_dataset(ready_dataset(dataset, several_texts="draw"))
+    assert texts_in(drawn) == ["left lung", "right lung", None, None]
+    assert [example["all_texts"] for example in drawn] == [SEVERAL[0], ["right lung"], [], []]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_line_that_takes_the_first_text_works(stream, tmp_path):
+    dataset = with_text(SEVERAL, datasets.List(datasets.Value("string")), tmp_path, stream)
+    dataset = dataset.map(lambda row: {"text": (row["text"] or [None])[0]})
+    assert texts_in(ready_dataset(dataset)) == ["left lung", "right lung", None, None]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_one_of_several_texts_is_drawn_in_each_epoch(stream, tmp_path):
+    full = [["one", "two", "three"]] * 4
+    dataset = with_text(full, datasets.List(datasets.Value("string")), tmp_path, stream)
+    augmentation = TextAwareAugmentation(flip_probability=0, zoom_probability=0, seed=3)
+    dataset = augmented(ready_dataset(dataset, several_texts="draw"), augmentation)
+    epochs = []
+    for epoch in (0, 1, 2, 3, 0):
+        augmentation.set_epoch(epoch)
+        epochs.append(tuple(texts_in(dataset)))
+    assert epochs[0] == epochs[-1] and len(set(epochs)) == 4 and {"one", "two", "three"} == {*sum(epochs, ())}
+
+
+def test_a_recipe_draws_of_several_texts_and_validates_on_the_first(recipe, tmp_path):
+    given = with_text([SEVERAL[0]] * 4, datasets.List(datasets.Value("string")), tmp_path)
+    with pytest.raises(ValueError, match="several texts an image"):
+        train_from_recipe(recipe(), train_dataset=given, eval_dataset=given)
+    trainer = train_from_recipe(recipe(several_texts="draw"), train_dataset=given, eval_dataset=given)
+    assert {"left", "lesion"} <= set(trainer.processing_class.known_words)
+    assert "all_texts" not in trainer.eval_dataset.column_names
+
+
+def test_a_trainer_without_an_augmentation_warns_that_no_text_is_drawn(tmp_path):
+    given = with_text([SEVERAL[0]] * 4, datasets.List(datasets.Value("string")), tmp_path)
+    args = TeViATrainingArguments(
+        output_dir=str(tmp_path), eval_strategy="no", load_best_model_at_end=False, use_cpu=True, disable_tqdm=True
+    )
+    with pytest.warns(UserWarning, match="Without an augmentation none of `all_texts` is drawn"):
+        build_trainer(new_model(), tiny_processor(), args, ready_dataset(given, several_texts="draw"))

@@ -10,6 +10,7 @@ import torch
 
 from tevia_hf.data.decoding import decode_example
 from tevia_hf.data.features import undecoded
+from tevia_hf.data.several_texts import with_drawn_text
 from tevia_hf.extras import needed_for
 from tevia_hf.labels_tevia import is_lesion
 from tevia_hf.prompts import (
@@ -48,6 +49,7 @@ class TextAwareAugmentation:
     A text that may hold a side that nobody can rewrite (`prompts.may_hold_unknown_side`: in another language, as
     coordinates, ...) keeps its image from being flipped, and from a zoom or rotation that changes number, size or place
     of the lesions. All else is drawn as it would be for another text.
+    Of several texts (`all_texts`, see `ready_dataset`) one is drawn.
 
     Raises `ValueError` for a `mask`, of which nobody knows what its values mean once it has been moved.
 
@@ -97,7 +99,7 @@ class TextAwareAugmentation:
         if example.get("mask") is not None:
             raise ValueError("Masks are decoded before they are augmented: give `decode_example(example, num_labels)`.")
         draws = np.random.RandomState([self.seed, self.epoch, crc32(str(example.get("id")).encode())])
-        varied = dict(example)
+        varied = with_drawn_text(example, self.seed, self.epoch)
         for axis, probability in self.flips.items():
             is_drawn = draws.random_sample() < probability  # of every text, as what is drawn later depends on it
             if is_drawn and not may_hold_unknown_side(varied.get("text"), axis):

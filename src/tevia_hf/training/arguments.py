@@ -118,6 +118,10 @@ class DataArguments:
     window: str | None = field(
         default=None, metadata={"help": "Centre and width, as -600,1500, that DICOM and NIfTI are seen through."}
     )
+    several_texts: str | None = field(
+        default=None,
+        metadata={"help": "Of lists of texts in a given data set: 'draw' one in each epoch, or take the 'first'."},
+    )
     flip_probability: float = field(default=0.5, metadata={"help": "Share of left-right flips; the sentence follows."})
     vertical_flip_probability: float = field(default=0.0, metadata={"help": "Share of top-bottom flips, likewise."})
     zoom_probability: float = field(default=0.1, metadata={"help": "Share of zooms by 0.95 to 1.2 (published)."})

@@ -176,8 +176,10 @@ def prepare_datasets(
         )
     data = recipe.data
     seed = recipe.training.seed if data.sample_seed is None else data.sample_seed
+    train_dataset = ready_dataset(train_dataset, uses_text, data.several_texts)
     train_dataset = checked(train_dataset, "train", uses_text, data.max_train_samples, seed, survey, data.on_error)
     if eval_dataset is not None:
+        eval_dataset = ready_dataset(eval_dataset, uses_text, data.several_texts and "first")
         eval_dataset = checked(eval_dataset, "eval", uses_text, data.max_eval_samples, seed, survey, data.on_error)
     for warning in survey.warnings():
         warnings.warn(warning, UserWarning, stacklevel=3)

@@ -15,6 +15,7 @@ from ..data.augment import TextAwareAugmentation, augmented
 from ..data.collate import SegmentationCollator
 from ..data.features import undecoded
 from ..data.ready import AnyDataset, ready_dataset
+from ..data.several_texts import ALL_TEXTS, texts_of
 from ..data.survey import white_is_lesion_in
 from ..image_processing_tevia import check_logits
 from ..inference.text_differences import check_texts_differ
@@ -69,6 +70,12 @@ def build_trainer(
     eval_dataset = None if eval_dataset is None else undecoded(ready_dataset(eval_dataset, model.config.use_text))
     if white_is_lesion is None:
         white_is_lesion = reading_of_white(processor, train_dataset, eval_dataset)
+    if augmentation is None and ALL_TEXTS in (train_dataset.column_names or []):
+        warnings.warn(
+            f"Without an augmentation none of `{ALL_TEXTS}` is drawn, the first text is used: give `augmentation`, "
+            "e.g. TextAwareAugmentation(flip_probability=0, zoom_probability=0).",
+            stacklevel=2,
+        )
     let_ranks_read(args.accelerator_config)
     is_varied = augmentation is not None or isinstance(train_dataset, IterableDataset)
     texts = text_feature_cache(model, processor, args, is_varied)
@@ -171,7 +178,7 @@ def record_known_words(
     if not isinstance(dataset, Dataset):
         processor.known_words = None
         return
-    texts = [text for text in dataset["text"] if text]
+    texts = list(texts_of(dataset))
     paraphrased = set(texts) if augmentation is not None and augmentation.paraphrase_probability else ()
     words = set[str]().union(*map(words_of_paraphrases, paraphrased))
     if paraphrased and not words:
@@ -202,7 +209,7 @@ def training_callbacks(
 
 def all_sentences(*datasets: AnyDataset | None) -> set[str]:
     """Every text that is known beforehand: those of data sets that are no streams, and their left-right flips."""
-    own = {text for dataset in datasets if isinstance(dataset, Dataset) for text in dataset["text"] if text}
+    own = {text for dataset in datasets if isinstance(dataset, Dataset) for text in texts_of(dataset)}
     return own | {flip_sentence(text) for text in own}
 
 
