@@ -7,6 +7,7 @@ from tiny import tiny_processor
 
 from tevia_hf import load_segmentation_dataset
 from tevia_hf.data.splits import sample
+from tevia_hf.data.survey import Survey
 from tevia_hf.data.synthetic import synthetic_dataset
 from tevia_hf.io.output_dir import claim_output_dir
 from tevia_hf.training.arguments import DataArguments, as_mapping, parse_recipe
@@ -282,7 +283,7 @@ def test_no_limit_or_a_large_one_keeps_every_example(pictures, limit):
 
 
 def splits_of(recipe):
-    return prepare_datasets(recipe, tiny_processor(), True, None, None)
+    return prepare_datasets(recipe, Survey(tiny_processor().image_processor), True, None, None)
 
 
 def test_each_split_has_its_own_limit(write):
@@ -295,10 +296,14 @@ def test_a_set_without_validation_images_is_trained_on_where_the_recipe_does_not
     busi(tmp_path / "busi")
     words = f"--dataset breast --data_dir {tmp_path / 'busi'} --group_split 0.7,0,0.3 --config".split()
     words += ["{use_text: false}", "--load_best_model_at_end", "false", "--eval_strategy"]
-    train, held_out = prepare_datasets(parse_recipe(write(RECIPE), [*words, "no"]), tiny_processor(), False, None, None)
+    train, held_out = prepare_datasets(
+        parse_recipe(write(RECIPE), [*words, "no"]), Survey(tiny_processor().image_processor), False, None, None
+    )
     assert len(train) == 12 and held_out is None
     with pytest.raises(ValueError, match="no examples of the split 'val'"):
-        prepare_datasets(parse_recipe(write(RECIPE), [*words, "epoch"]), tiny_processor(), False, None, None)
+        prepare_datasets(
+            parse_recipe(write(RECIPE), [*words, "epoch"]), Survey(tiny_processor().image_processor), False, None, None
+        )
 
 
 def test_training_and_validating_on_one_split_is_possible(write):

@@ -11,6 +11,7 @@ from ..data.listing import Listing
 from ..data.registry import list_examples
 from ..image_processing_tevia import TeViAImageProcessor
 from ..io.output_dir import claim_output_dir
+from ..labels_tevia import IGNORE_INDEX
 from ..option_checks_tevia import check_count
 from ..prompts import unknown_sides_warning
 from .text_differences import text_problems
@@ -42,7 +43,7 @@ def check_data(
 
     Raises `ValueError` for an unknown data set and a folder that cannot be read or written.
     """
-    check_count("num_labels", num_labels, example="2", most=255)
+    check_count("num_labels", num_labels, example="2", most=IGNORE_INDEX)
     check_count("max_text_length", max_text_length, example="64")
     listing = list_examples(dataset, data_dir, **options)
     reader = AutoTokenizer.from_pretrained(tokenizer) if tokenizer else None
