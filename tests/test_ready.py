@@ -326,7 +326,7 @@ def test_one_of_several_texts_is_drawn_in_each_epoch(stream, tmp_path):
 
 
 def test_a_recipe_draws_of_several_texts_and_validates_on_the_first(recipe, tmp_path):
-    given = with_text([SEVERAL[0]] * 4, datasets.List(datasets.Value("string")), tmp_path)
+    given = with_text(SEVERAL[:2] * 2, datasets.List(datasets.Value("string")), tmp_path)
     with pytest.raises(ValueError, match="several texts an image"):
         train_from_recipe(recipe(), train_dataset=given, eval_dataset=given)
     trainer = train_from_recipe(recipe(several_texts="draw"), train_dataset=given, eval_dataset=given)
@@ -335,7 +335,7 @@ def test_a_recipe_draws_of_several_texts_and_validates_on_the_first(recipe, tmp_
 
 
 def test_a_trainer_without_an_augmentation_warns_that_no_text_is_drawn(tmp_path):
-    given = with_text([SEVERAL[0]] * 4, datasets.List(datasets.Value("string")), tmp_path)
+    given = with_text(SEVERAL[:2] * 2, datasets.List(datasets.Value("string")), tmp_path)
     args = TeViATrainingArguments(
         output_dir=str(tmp_path), eval_strategy="no", load_best_model_at_end=False, use_cpu=True, disable_tqdm=True
     )

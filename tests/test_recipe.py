@@ -27,6 +27,10 @@ config: {text_dropout: 0.2}
 """
 
 
+def tiny_survey():
+    return Survey(tiny_processor().image_processor)
+
+
 @pytest.fixture
 def write(tmp_path):
     """Writes text, or values as YAML, to a recipe file."""
@@ -283,7 +287,7 @@ def test_no_limit_or_a_large_one_keeps_every_example(pictures, limit):
 
 
 def splits_of(recipe):
-    return prepare_datasets(recipe, Survey(tiny_processor().image_processor), True, None, None)
+    return prepare_datasets(recipe, tiny_survey(), True, None, None)
 
 
 def test_each_split_has_its_own_limit(write):
@@ -296,14 +300,10 @@ def test_a_set_without_validation_images_is_trained_on_where_the_recipe_does_not
     busi(tmp_path / "busi")
     words = f"--dataset breast --data_dir {tmp_path / 'busi'} --group_split 0.7,0,0.3 --config".split()
     words += ["{use_text: false}", "--load_best_model_at_end", "false", "--eval_strategy"]
-    train, held_out = prepare_datasets(
-        parse_recipe(write(RECIPE), [*words, "no"]), Survey(tiny_processor().image_processor), False, None, None
-    )
+    train, held_out = prepare_datasets(parse_recipe(write(RECIPE), [*words, "no"]), tiny_survey(), False, None, None)
     assert len(train) == 12 and held_out is None
     with pytest.raises(ValueError, match="no examples of the split 'val'"):
-        prepare_datasets(
-            parse_recipe(write(RECIPE), [*words, "epoch"]), Survey(tiny_processor().image_processor), False, None, None
-        )
+        prepare_datasets(parse_recipe(write(RECIPE), [*words, "epoch"]), tiny_survey(), False, None, None)
 
 
 def test_training_and_validating_on_one_split_is_possible(write):

@@ -15,6 +15,7 @@ EXTRA_OF = {
     "pydicom": "medical",
     "nibabel": "medical",
     "h5py": "medical",
+    "tifffile": "medical",
     "gradio": "demo",
     "peft": "peft",
 }

@@ -11,6 +11,7 @@ from ..data.features import raise_problems
 from ..io.yaml_file import read_yaml
 from ..training.arguments import (
     OF_ONE_RUN,
+    RECORDED,
     READY,
     DataArguments,
     Recipe,
@@ -213,7 +214,9 @@ def recipe_differences(run: Run) -> list[str]:
     if not path.is_file():
         return []
     held = read_yaml(path)
-    names = sorted({*held, *run.recipe} - {"output_dir"})  # the same folder, whatever it is called from here
+    inferred = {name for name in RECORDED if name not in run.recipe}
+    # the output folder is the same, whatever it is called from here
+    names = sorted({*held, *run.recipe} - {"output_dir", *inferred})
     shown = [
         {name: repr(fields[name]) if name in fields else "left out" for name in names} for fields in (held, run.recipe)
     ]

@@ -41,6 +41,7 @@ PIXEL_FIELDS = set(TeViAImageProcessorKwargs.__annotations__) - {
 }
 READY = "ready"  # in place of a data set's name: it was handed over in Python
 OF_A_SOURCE = ("dataset", "data_dir", "train_split", "eval_split", "sentences", "group_split", "split_seed", "window")
+RECORDED = ("white_is_lesion",)  # inferred by a run where its recipe leaves it out
 OF_ONE_RUN = ("overwrite", "resume", "hub_token")  # said to a command, not kept with what it made
 
 
