@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import layouts
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -22,6 +23,7 @@ from tevia_hf import (
 )
 from tevia_hf.configuration_tevia import PUBLISHED
 from tevia_hf.data.features import undecoded
+from tevia_hf.data.registry import list_examples
 from tevia_hf.data.survey import reference_labels
 from tevia_hf.data.synthetic import DEFAULT_COUNTS
 from tevia_hf.demo.run import train_twin
@@ -124,23 +126,18 @@ def test_a_recipe_starts_a_training_run_on_a_miniature_of_its_data(folder, datas
         "early_stopping_patience": "1",
         **limits,
     }
-    if not layouts_have_sentences(dataset):
-        words["sentences"] = str(drawn_sentences(dataset, tmp_path))
+    words["sentences"] = str(texts_that_differ(dataset, tmp_path))
     trainer = train_from_recipe(folder / "recipe.yaml", [w for k, v in words.items() for w in (f"--{k}", v)])
     assert trainer.state.global_step == 1
     assert (tmp_path / "run" / "model.safetensors").is_file()
 
 
-def layouts_have_sentences(dataset):
-    return dataset in ("qata", "mosmed", "monuseg")
-
-
-def drawn_sentences(dataset, folder):
-    from tevia_cli.main import main
-
-    path = folder / "prompts.csv"
-    assert main(["prompts", dataset, str(folder / "data"), "--output", str(path)]) == 0
-    return path
+def texts_that_differ(dataset, folder):
+    """A table of two texts in turn, as a model learns nothing where all are equal."""
+    names = [example.id for example in list_examples(dataset, folder / "data").examples]
+    texts = [f"one infected area, lower {('left', 'right')[number % 2]} lung" for number in range(len(names))]
+    pd.DataFrame({"Image": names, "Description": texts}).to_csv(folder / "texts.csv", index=False)
+    return folder / "texts.csv"
 
 
 def test_tevia_tiny_reads_its_sentence():

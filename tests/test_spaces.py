@@ -150,7 +150,7 @@ def animation(path):
 BAD_FILES = {
     "text.png": (lambda path: path.write_text("no picture"), "text.png: not readable, corrupt or cut short"),
     "bomb.png": (header_bomb, "bomb.png: claims more than 178,956,970 pixels. Shrink it"),
-    "animated.gif": (animation, "animated.gif: files ending in '.gif' cannot be read"),
+    "animated.gif": (animation, "animated.gif: holds 3 pages"),
     "animated.png": (animation, "animated.png: holds 3 pages"),
     "empty.png": (lambda path: path.touch(), "empty.png: not readable"),
     "large.png": (

@@ -11,8 +11,8 @@ from ..data.features import raise_problems
 from ..io.yaml_file import read_yaml
 from ..training.arguments import (
     OF_ONE_RUN,
-    RECORDED,
     READY,
+    RECORDED,
     DataArguments,
     Recipe,
     as_mapping,

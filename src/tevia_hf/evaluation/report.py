@@ -86,6 +86,9 @@ class EvaluationReport:
             )
         if seen := self.settings.get("groups_seen_in_training"):
             lines.append(f"{seen} groups (patients) were in the model's training: the scores flatter it.")
+        if skipped := self.settings.get("skipped"):
+            lines.append(f"{len(skipped)} examples could not be read and are left out:")
+            lines += [f"- {one['id']}: {one['reason']}" for one in skipped]
         if any(marks.values()):
             lines.append("† The text denies the lesion, so that its Dice is no score: see what is marked all the same.")
         for name, changed in self.settings["texts_changed"].items():

@@ -160,7 +160,10 @@ def report_of(
             f"The report {evaluation or model_dir} was not measured on the {' and '.join(other)} of {model_dir}: "
             "run `tevia evaluate` on them."
         )
-    return {**report, "settings": made_public(report["settings"])}
+    settings = made_public(report["settings"])
+    if isinstance(settings.get("skipped"), list):
+        settings["skipped"] = len(settings["skipped"])  # their ids and files may name patients
+    return {**report, "settings": settings}
 
 
 def public_recipe(path: Path) -> str:

@@ -79,7 +79,8 @@ def differing_pixels(measured: Any, image_processor: TeViAImageProcessor) -> lis
     held = pixel_settings(image_processor)
     if not isinstance(measured, Mapping):
         return sorted(held)
-    expected = {**pixel_settings(type(image_processor)()), **measured}
+    measured_pixels = {name: value for name, value in measured.items() if name not in NOT_OF_PIXELS}
+    expected = {**pixel_settings(type(image_processor)()), **measured_pixels}
     return sorted(name for name in {*held, *expected} if held.get(name) != expected.get(name))
 
 
