@@ -123,7 +123,7 @@ def test_without_a_factor_no_dry_run_is_made(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("factor", [0, 1.5, -0.5])
 def test_a_factor_that_is_none_is_refused(tmp_path, factor):
-    with pytest.raises(ValueError, match="factor above 0 and up to 1"):
+    with pytest.raises(ValueError, match="layerwise_learning_rate_decay.*above 0, up to 1"):
         training_arguments(tmp_path, layerwise_learning_rate_decay=factor)
 
 

@@ -256,8 +256,11 @@ def test_logits_that_are_not_finite_are_refused(segment):
 
 @pytest.mark.parametrize("value", [0, -1, 2.5, "8"])
 def test_a_batch_size_out_of_range_is_refused_by_the_call_and_for_all_calls(segment, value):
-    always = TeViASegmentationPipeline(segment.model, processor=segment.processor, device="cpu", batch_size=value)
-    for call in (lambda: segment(FILMS, TEXTS, batch_size=value), lambda: always(FILMS, TEXTS)):
+    settings = {"processor": segment.processor, "device": "cpu", "batch_size": value}
+    for call in (
+        lambda: segment(FILMS, TEXTS, batch_size=value),
+        lambda: TeViASegmentationPipeline(segment.model, **settings),
+    ):
         with pytest.raises(ValueError, match="`batch_size` is .*: give a whole number from 1 on"):
             call()
 

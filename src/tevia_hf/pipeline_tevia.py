@@ -41,6 +41,11 @@ class TeViASegmentationPipeline(Pipeline):
     _load_feature_extractor = False  # type: ignore[assignment]  # see above
     _load_tokenizer = False  # type: ignore[assignment]  # see above
 
+    def __init__(self, *args: Any, **kwargs: Any):
+        if kwargs.get("batch_size") is not None:
+            check_count("batch_size", kwargs["batch_size"], example="8")
+        super().__init__(*args, **kwargs)
+
     def __call__(self, inputs: Any, text: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]  # two inputs
         """A list of `{"label", "score", "mask"}` for a picture; for several a list of these lists.
 
@@ -60,9 +65,8 @@ class TeViASegmentationPipeline(Pipeline):
         Raises `ValueError` where counts differ, texts are given twice, a mapping has other keys, or an address gives no
         picture, a threshold or batch size out of range, and logits that are not finite; the processor's errors besides.
         """
-        batch_size = kwargs.get("batch_size", self._batch_size)
-        if batch_size is not None:
-            check_count("batch_size", batch_size, example="8")
+        if kwargs.get("batch_size") is not None:
+            check_count("batch_size", kwargs["batch_size"], example="8")
         pairs = paired(inputs, text)
         return [] if pairs == [] else super().__call__(pairs, **kwargs)
 

@@ -57,7 +57,7 @@ class DivergenceCallback(TrainingObserver):
     def on_train_begin(self, args, state, control, model=None, **kwargs):
         self.args, self.trainer_state = args, state
         take_ids_out(model)
-        _LAST_IDS.pop(unwrapped(model), None)
+        _LAST_IDS[unwrapped(model)] = []
         self.check_weights(model, state.global_step)
         self.attach(model)
 
@@ -146,7 +146,8 @@ def is_finite(checkpoint: Path) -> bool:
 def take_ids_out(model: torch.nn.Module) -> None:
     """Makes the model take `ids` beside its inputs, and remember them; once only."""
     base = unwrapped(model)
-    if remember_ids not in base._forward_pre_hooks.values():
+    if base not in _LAST_IDS:
+        _LAST_IDS[base] = []
         base.register_forward_pre_hook(remember_ids, with_kwargs=True)
 
 
