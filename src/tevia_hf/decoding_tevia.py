@@ -84,8 +84,10 @@ def _palette_mask(image: Image.Image) -> np.ndarray:
     colours = np.zeros((256, 3), np.uint8)
     colours[: len(entries)] = entries
     used = np.unique(indices)
-    if "transparency" in image.info and (colours[used] == colours[used[0]]).all():
-        return np.array(image.convert("RGBA"))  # only its alpha tells pixels apart
+    if len(entries) and len(used) > 1 and (colours[used] == colours[used[0]]).all():
+        if "transparency" in image.info:
+            return np.array(image.convert("RGBA"))  # only its alpha tells pixels apart
+        raise ValueError("its palette shows all of it in one colour: save label numbers as one channel of grey")
     black, white = colours.max(1) == 0, colours.min(1) >= NEARLY_WHITE
     is_black_and_white = (black | white)[: len(entries)].all() and white.any() and black[: len(entries)].any()
     if is_black_and_white or (len(used) == 2 and white[used].any() and black[used].any()):
@@ -165,11 +167,12 @@ def channels_first(array: np.ndarray, name: str, layout: str | None = None, is_m
 
     Raises `ValueError` for other shapes, and those that may be either.
     """
+    channels = (*CHANNELS, 2) if is_mask else CHANNELS
     if array.ndim == 2:
         array = array[None]
-    elif array.ndim == 3 and (layout or layout_of(array.shape, name)) == "channels_last":
+    elif array.ndim == 3 and (layout or layout_of(array.shape, name, channels)) == "channels_last":
         array = np.moveaxis(array, -1, 0)
-    if array.ndim != 3 or array.shape[0] not in (*CHANNELS, *(2,) * is_mask) or array.size == 0:
+    if array.ndim != 3 or array.shape[0] not in channels or array.size == 0:
         raise ValueError(
             f"{name} has {f'{len(array)} channels' if layout and array.ndim == 3 else f'shape {array.shape}'}: give "
             "(height, width), (height, width, channels) or (channels, height, width) with 1, 3 or 4 channels."
@@ -177,13 +180,13 @@ def channels_first(array: np.ndarray, name: str, layout: str | None = None, is_m
     return array if is_mask else array[:3]
 
 
-def layout_of(shape: tuple[int, ...], name: str) -> str:
-    if shape[0] in CHANNELS and shape[-1] in CHANNELS:
+def layout_of(shape: tuple[int, ...], name: str, channels: tuple[int, ...] = CHANNELS) -> str:
+    if shape[0] in channels and shape[-1] in channels:
         raise ValueError(
             f"{name} has shape {shape}, whose channels may come first or last: name it by "
             'input_data_format="channels_first" or "channels_last", or give a PIL image.'
         )
-    return "channels_last" if shape[-1] in CHANNELS else "channels_first"
+    return "channels_last" if shape[-1] in channels else "channels_first"
 
 
 def scaled_to_unit(pixels: np.ndarray) -> np.ndarray:

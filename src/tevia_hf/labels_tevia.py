@@ -57,6 +57,14 @@ class WhiteReading:
     without_labels: list[str] = field(default_factory=list)
     without_white: str | None = None
 
+    def __post_init__(self) -> None:
+        if (
+            self.declared not in (None, True, False)
+            or isinstance(self.declared, int)
+            and not isinstance(self.declared, bool)
+        ):
+            raise ValueError(f"`white_is_lesion` is {self.declared!r}: give true or false, or leave it out.")
+
     def add(self, name: str, values: np.ndarray) -> None:
         """Takes note of a mask with these distinct values; booleans tell nothing of 255."""
         if values.dtype == bool:

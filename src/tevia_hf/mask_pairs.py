@@ -53,6 +53,8 @@ def _label_pair(prediction: np.ndarray, reference: np.ndarray, white_is_lesion: 
 
 def _check_is_label_map(mask: np.ndarray, name: str, prediction: np.ndarray, reference: np.ndarray) -> None:
     """Raises `ValueError` for other shapes and numbers, with what makes labels of them."""
+    if mask.size == 0:
+        raise ValueError(f"{name} is empty, of shape {mask.shape}: give labels (height, width).")
     if mask.ndim != 2:
         of_classes = "argmax(0)" if mask.ndim == 3 and len(mask) > 1 else "[0]"
         raise ValueError(

@@ -17,6 +17,7 @@ from tevia_hf import mask_scores as of
 from tevia_hf.intervals import Interval, ratio_interval
 from tevia_hf.mask_pairs import label_pairs
 from tevia_hf.mask_scores import SURFACE_TOLERANCE, MaskPair, Spacing, Sums
+from tevia_hf.option_checks_tevia import check_not_negative, check_positive
 
 DISTANCE = "mm or px"  # the unit that the spacing of a data set decides
 COLUMNS_BESIDE = ("id", "group", "text_mode", "text", "predicted_pixels", "true_pixels")  # in tables of images
@@ -174,7 +175,10 @@ def score_images(
     white_is_lesion: bool | None = None,
 ) -> list[ImageScores]:
     """The scores of each image; arguments and errors as of `segmentation_metrics`."""
+    check_not_negative("surface_tolerance", surface_tolerance, example="2.0")
     spacings = common_spacing(spacing_mm, len(references))
+    for spacing in filter(None, spacings):
+        check_spacing(spacing)
     if not len(predictions) == len(references) == len(spacings):
         raise ValueError(
             f"{len(predictions)} predictions but {len(references)} references and {len(spacings)} spacings: give one "
@@ -194,6 +198,14 @@ def common_spacing(spacing_mm: Sequence[Spacing | None] | None, count: int) -> S
     if spacing_mm is None or any(spacing is None for spacing in spacing_mm):
         return [None] * count
     return spacing_mm
+
+
+def check_spacing(spacing: Spacing) -> None:
+    """Raises `ValueError` for what is no (row, column) size of a pixel."""
+    if len(spacing) != 2:
+        raise ValueError(f"`spacing_mm` is {spacing}: give (row, column), the size of a pixel in mm.")
+    for step in spacing:
+        check_positive("spacing_mm", float(step), example="0.7")
 
 
 def summarize(scores: Sequence[ImageScores]) -> dict[str, float]:

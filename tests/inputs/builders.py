@@ -101,7 +101,7 @@ def pair(root: Path, mask: Any, image: Any = None, mask_suffix: str = ".png", im
     put(root / "images" / f"a{image_suffix}", noise() if image is None else image)
     put(root / "masks" / f"a{mask_suffix}", mask)
     put(root / "images" / "plain.png", noise(seed=99))
-    put(root / "masks" / "plain.png", lesion())
+    put(root / "masks" / "plain.png", drawn())  # of one bit, which says nothing of 255
     table(root, ["a", "plain"])
     return root
 
@@ -195,6 +195,8 @@ def read_mask(path: Path, num_labels: int = 1) -> np.ndarray:
 
 def same_order(read: np.ndarray, truth: np.ndarray) -> bool:
     """Whether brighter pixels are brighter, whatever the scale."""
+    if read.ndim == 3 and truth.ndim == 2 and (read == read[..., :1]).all():
+        read = read[..., 0]  # grey in colour
     read, truth = np.asarray(read, float).ravel(), np.asarray(truth, float).ravel()
     return read.shape == truth.shape and bool(read.std() > 0) and np.corrcoef(read, truth)[0, 1] > 0.99
 

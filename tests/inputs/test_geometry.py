@@ -233,13 +233,17 @@ def test_evaluation_refuses_a_mask_that_lies_elsewhere(tmp_path):
 
 
 def test_training_refuses_a_mask_that_lies_elsewhere_before_the_first_step(tmp_path):
-    from tevia_hf.data.features import verify_examples
+    from tevia_hf.data.features import undecoded
+    from tevia_hf.data.survey import Survey
+
+    def read(dataset):
+        Survey(tiny_processor().image_processor).read_all(undecoded(dataset))
 
     there = load_segmentation_dataset("folder", scan(tmp_path / "there", SCANNER))
-    verify_examples(there, tiny_processor())
+    read(there)
     away = load_segmentation_dataset("folder", scan(tmp_path / "away", np.eye(4)))
     with pytest.raises(ValueError, match=r"a\.nii\.gz"):
-        verify_examples(away, tiny_processor())
+        read(away)
 
 
 def test_check_data_ends_with_1_where_a_mask_lies_elsewhere(tmp_path, capsys):

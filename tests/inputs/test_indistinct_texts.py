@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from builders import answer, data_set, lesion, mentions, refusal_or_report, table
+from builders import answer, data_set, lesion, mentions, table
 
 from tevia_hf.inference.check_data import check_data
 from tevia_hf.training.recipe import train_from_recipe
@@ -69,7 +69,7 @@ def test_texts_that_the_tokenizer_makes_equal_are_named(tmp_path, spoken_of, pai
 
 
 def test_a_set_whose_texts_are_all_equal_is_refused(tmp_path):
-    faults, _ = refusal_or_report(texts_set(tmp_path, ["One lesion."] * COUNT))
+    faults = check_data("folder", texts_set(tmp_path, ["One lesion."] * COUNT)).faults
     assert mentions(faults, "text", "sentence") and mentions(faults, *APART)
 
 

@@ -17,6 +17,10 @@ class Affix(NamedTuple):
         inside = name.removeprefix(self.prefix).removesuffix(self.suffix)
         return inside if has_it and inside else name
 
+    @property
+    def text(self) -> str:
+        return self.prefix or self.suffix
+
     def __str__(self) -> str:
         return f"the beginning `{self.prefix}`" if self.prefix else f"the ending `{self.suffix}`"
 
@@ -40,6 +44,25 @@ def find_affixes(names: Collection[str], wanted: Collection[str]) -> list[Affix]
     fits = {affix: len({affix.strip(name) for name in names} & wanted) for affix in _candidates(names)}
     best = max(fits.values(), default=0)
     return [affix for affix, count in fits.items() if count == best] if best and best >= enough else []
+
+
+def affixes_of_both(images: Collection[str], masks: Collection[str]) -> tuple[Affix, Affix] | None:
+    """The longest affixes, each with a letter, without which all images and all masks have the same names."""
+    if min(len(images), len(masks)) < 2:
+        return None
+    of_images, of_masks = ({affix: _stripped(affix, names) for affix in _worded(names)} for names in (images, masks))
+    pairs = ((a, b) for a in of_images for b in of_masks if of_images[a] == of_masks[b])
+    return next(pairs, None)
+
+
+def _worded(names: Collection[str]) -> list[Affix]:
+    """Candidates with a letter in them, the longest first."""
+    worded = [affix for affix in _candidates(set(names)) if any(map(str.isalpha, affix.text))]
+    return sorted(worded, key=lambda affix: -len(affix.text))
+
+
+def _stripped(affix: Affix, names: Collection[str]) -> frozenset[str]:
+    return frozenset(map(affix.strip, names))
 
 
 def _candidates(names: set[str]) -> Iterator[Affix]:

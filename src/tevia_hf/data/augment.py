@@ -13,6 +13,7 @@ from tevia_hf.data.features import undecoded
 from tevia_hf.data.several_texts import with_drawn_text
 from tevia_hf.extras import needed_for
 from tevia_hf.labels_tevia import is_lesion
+from tevia_hf.option_checks_tevia import check_share
 from tevia_hf.prompts import (
     can_follow_mask,
     flip_sentence,
@@ -76,6 +77,9 @@ class TextAwareAugmentation:
         seed: int = 0,
         paraphrase_probability: float = 0.0,
     ) -> None:
+        shares = {name: value for name, value in locals().items() if name.endswith("_probability")}
+        for name, share in shares.items():
+            check_share(name, share)
         self.flips: dict[Axis, float] = {"horizontal": flip_probability, "vertical": vertical_flip_probability}
         self.paraphrase_probability = paraphrase_probability
         self.patient_sides = patient_sides

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from tevia_hf.data.affixes import Affix, find_affixes
+from tevia_hf.data.affixes import Affix, affixes_of_both, find_affixes
 from tevia_hf.data.example import Example, ImageRef
 from tevia_hf.data.listing import Listing, Problem
 from tevia_hf.io import has_slices, is_image_file, parse_address, stem, supported_suffixes
@@ -106,6 +106,8 @@ def _affixes(image_files: list[Path], mask_files: list[Path]) -> tuple[Affix, Af
         return Affix(), Affix(), [doubt]
     if found:
         return (Affix(), found[0], []) if of_masks else (found[0], Affix(), [])
+    if images.isdisjoint(masks) and (both := affixes_of_both(images, masks)):
+        return (*both, [])
     return Affix(), Affix(), _named_apart(images, masks)
 
 

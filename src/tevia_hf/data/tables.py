@@ -141,7 +141,7 @@ def sentences_for(path: str | Path, wanted: Sequence[str]) -> list[str | None]:
 
     Raises `ValueError` for ids without a row, several rows of one id, and rows of no wanted id, all in one.
     """
-    table = read_table(path)
+    table, wanted = read_table(path), [unicodedata.normalize("NFC", name) for name in wanted]
     ids = [example_id(name) for name in table["Image"]]
     affix = common_affix(set(ids), set(wanted))
     ids = [affix.strip(name) for name in ids]

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from datasets import Dataset
 
 from ..data.decoding import labels_of
-from ..data.features import undecoded
+from ..data.features import check_choice, undecoded
 from ..data.registry import load_segmentation_dataset
 from ..data.splits import held_out as held_out_of
 from ..data.splits import sample
@@ -66,7 +66,7 @@ def evaluate_model(
     Raises `ValueError` for unknown conditions, for one that should reword the texts but changes none, and where a model
     with a text encoder would be measured without texts.
     """
-    check_options(threshold, batch_size, seed)
+    check_options(threshold, batch_size, seed, on_error=on_error)
     check_texts(dataset, model.config.use_text)
     settings = provenance(model, processor, dataset)
     survey = Survey(processor.image_processor, white_is_lesion)
@@ -99,8 +99,11 @@ def evaluate_model(
     return report_of(measured, dataset, references, how | settings)
 
 
-def check_options(threshold: float, batch_size: int, seed: int, max_samples: int | None = None) -> None:
+def check_options(
+    threshold: float, batch_size: int, seed: int, max_samples: int | None = None, on_error: str = "raise"
+) -> None:
     """Raises `ValueError` for the first of these options of an evaluation that is out of its range."""
+    check_choice("on_error", on_error, get_args(OnError))
     check_share("threshold", threshold)
     check_count("batch_size", batch_size)
     check_seed("seed", seed)
@@ -146,7 +149,7 @@ def run_evaluation(
 
     Raises `ValueError` for what cannot be loaded or measured; the output folder is untouched then.
     """
-    check_options(threshold, batch_size, seed, max_samples)  # before anything is loaded
+    check_options(threshold, batch_size, seed, max_samples, on_error)  # before anything is loaded
     conditions_for(text_modes or (), uses_text=True)
     network, processor = load_trained(str(model))
     examples = load_segmentation_dataset(dataset, data_dir, split, **options)

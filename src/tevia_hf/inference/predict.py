@@ -25,6 +25,7 @@ from ..io import (
     write_mask,
 )
 from ..io.address import Window, check_window
+from ..io.clutter import is_clutter
 from ..io.output_dir import claim_output_dir
 from ..labels_tevia import is_lesion
 from ..option_checks_tevia import check_count, check_share
@@ -203,13 +204,15 @@ def output_names(images: Sequence[ImageRef], texts: Sequence[str]) -> list[str]:
 
 
 def list_images(paths: Sequence[str | Path]) -> list[str | Path | ImageRef]:
-    """The image files among files and folders (not their subfolders), sorted within a folder.
+    """The image files among files and folders (not their subfolders), sorted within a folder; no hidden ones.
 
     Raises `ValueError` where a path does not exist or a folder holds no image.
     """
     images: list[str | Path | ImageRef] = []
     for path in map(Path, paths):
-        found = sorted(filter(is_image_file, path.iterdir())) if path.is_dir() else [path]
+        found = [path]
+        if path.is_dir():
+            found = sorted(file for file in path.iterdir() if is_image_file(file) and not is_clutter(file))
         if not found or not parse_address(path).path.exists():
             suffixes = ", ".join(supported_suffixes())
             raise ValueError(f"No image at {path}: give image files, or folders with {suffixes} files.")
@@ -256,7 +259,9 @@ def write_or_report(
         row["overlay"] = str(overlay_path)
     except Exception as error:  # as of `read_or_report`
         row["error"] = described(row, error)
-        (overlay_path if row["mask"] else path).unlink(missing_ok=True)  # what was written in part
+        part = overlay_path if row["mask"] else path
+        if part.is_file():  # written in part
+            part.unlink()
 
 
 def described(row: Mapping[str, Any], error: Exception) -> str:

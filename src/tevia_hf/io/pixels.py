@@ -7,7 +7,7 @@ import numpy as np
 from tevia_hf.io.address import ImageRef, Window
 
 MOST_PIXELS = 178_956_970  # of one image or slice: where Pillow suspects an attack
-ROUNDING = 1e-3  # of labels that a header scales, such as 1 by 255 * 0.003921569
+ROUNDING = 1e-4  # of labels that a header scales, such as 1 by 255 * 0.003921569
 MOST_FULL_SLICES = 64  # of that size in a volume, which a packed file is unpacked for
 
 

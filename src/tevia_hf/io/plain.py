@@ -7,7 +7,8 @@ from PIL import Image
 
 from tevia_hf.decoding_tevia import DAMAGE, MASK_OF_WHITE_ZEROS, ORIENTATION, PIL_FORMATS, misread, one_page
 from tevia_hf.extras import needed_for
-from tevia_hf.io.address import ImageRef
+from tevia_hf.io.address import ImageRef, is_dicom
+from tevia_hf.io.dicom import read_dicom
 from tevia_hf.io.medical_image import Geometry, MedicalImage
 from tevia_hf.io.pixels import MOST_PIXELS, check_size, turned_as_shown
 from tevia_hf.labels_tevia import WHITE
@@ -26,6 +27,8 @@ def read_plain(address: ImageRef, is_mask: bool = False, most_pixels: int | None
     except Image.DecompressionBombError as error:
         raise ValueError(f"{path}: claims more than {MOST_PIXELS:,} pixels. Shrink it or cut it up first.") from error
     except DAMAGE:
+        if is_dicom(path):
+            return read_dicom(address, is_mask, most_pixels)
         if not path.name.lower().endswith(_TIFF_SUFFIXES):
             raise
         return _read_tiff(path, is_mask, most_pixels)

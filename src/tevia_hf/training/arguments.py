@@ -19,6 +19,7 @@ from ..image_processing_tevia import TeViAImageProcessorKwargs
 from ..io import parse_window
 from ..io.output_dir import write_whole
 from ..io.yaml_file import read_yaml
+from ..labels_tevia import WhiteReading
 from ..loss_tevia import LOSSES
 from ..metrics import METRICS
 from ..option_checks_tevia import (
@@ -147,6 +148,7 @@ class DataArguments:
             if isinstance(value := getattr(self, name), list):
                 setattr(self, name, ",".join(map(str, value)))
         check_choice("on_error", self.on_error, get_args(OnError))
+        WhiteReading(declared=self.white_is_lesion)  # refuses what is neither true nor false
         for name, value in vars(self).items():
             if name.endswith("_probability"):
                 check_share(name, value)
