@@ -16,9 +16,7 @@ def collate(examples):
 
 
 def compute_metrics(prediction):
-    return segmentation_metrics(
-        list(prediction.predictions), list(prediction.label_ids), outlines=False, white_is_lesion=False
-    )
+    return segmentation_metrics(list(prediction.predictions), list(prediction.label_ids), outlines=False)
 
 
 trainer = Trainer(

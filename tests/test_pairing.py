@@ -97,8 +97,14 @@ def test_an_affix_in_doubt_is_refused(tmp_path):
 
 
 def test_names_that_have_nothing_in_common_are_refused_with_one_of_each(tmp_path):
-    listing = folder_of(tmp_path, ["a_1.png", "a_2.png"], ["b_1.png", "b_2.png"])
-    assert "no mask is named like an image: images are e.g. 'a_1', masks 'b_1'" in faults(listing)[0]
+    listing = folder_of(tmp_path, ["ana.png", "ben.png"], ["cleo.png", "dora.png"])
+    assert "no mask is named like an image: images are e.g. 'ana', masks 'cleo'" in faults(listing)[0]
+
+
+def test_words_that_all_images_and_all_masks_add_are_left_out_of_both(tmp_path):
+    listing = folder_of(tmp_path, ["21_training.tif", "22_training.tif"], ["21_manual1.gif", "22_manual1.gif"])
+    assert pairs(listing) == {f"2{n}": (f"2{n}_training.tif", f"2{n}_manual1.gif") for n in (1, 2)}
+    assert len(listing.warnings) == 2
 
 
 def test_names_are_of_one_unicode_form_and_paths_stay(tmp_path):
