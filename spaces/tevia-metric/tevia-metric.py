@@ -13,9 +13,10 @@ are a perfect match; where one is empty, overlap is 0 and `hd95` the image's dia
 _KWARGS_DESCRIPTION = f"""
 Args:
     predictions: masks (height, width) of labels, 0 the background, as lists or arrays of any sizes.
-    references: the true masks; 255 is ignored.
+    references: the true masks; 255 is ignored beside labels.
     spacing_mm: one (row, column) pixel size in mm an image; without it `hd95` is in pixels.
     surface_tolerance: how far boundaries may lie apart to count as equal in `surface_dice`, in the unit of `hd95`.
+    white_is_lesion: True reads 255 as the lesion in all masks, False as ignored; needed where no reference has a label.
     outlines: False leaves out {" and ".join(f"`{key}`" for key, metric in METRICS.items() if metric.of_boundaries)},
         which take most of the time.
 Returns:
@@ -47,12 +48,5 @@ class TeViAMetric(evaluate.Metric):
         )
 
     def _compute(self, predictions, references, **options):
-        masks = ([as_labels(mask) for mask in masks] for masks in (predictions, references))
+        masks = ([np.asarray(mask, np.float32) for mask in masks] for masks in (predictions, references))
         return segmentation_metrics(*masks, **options)
-
-
-def as_labels(mask):
-    values = np.asarray(mask, np.float32)
-    if not np.array_equal(values, values.astype(np.uint8)):
-        raise ValueError("Masks hold labels, whole numbers from 0 to 255: threshold probabilities first, e.g. at 0.5.")
-    return values.astype(np.uint8)

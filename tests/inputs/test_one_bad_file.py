@@ -85,6 +85,34 @@ def test_an_evaluation_that_skips_lists_what_it_left_out(tmp_path, reader, proce
     assert sorted(set(report.images["id"])) == ["a", "c", "d"]
 
 
+def missing_mask(root):
+    (root / "masks" / "b.png").unlink()
+
+
+def mask_of_another_kind_of_file(root):
+    (root / "masks" / "b.png").rename(root / "masks" / "b.mha")
+
+
+def image_without_a_row(root):
+    Image.fromarray(noise(seed=9)).save(root / "images" / "e.png")
+
+
+@pytest.mark.parametrize("spoil", [missing_mask, mask_of_another_kind_of_file])
+def test_a_row_without_its_file_is_skipped_and_listed_too(tmp_path, reader, processor, spoil):
+    root = spoiled_set(tmp_path, spoil)
+    with pytest.raises(ValueError, match="'b"):
+        load_segmentation_dataset("folder", root, split="test")
+    dataset = load_segmentation_dataset("folder", root, split="test", on_error="skip")
+    report = evaluate_model(reader, processor, dataset, [], on_error="skip")
+    assert [skipped["id"] for skipped in report.settings["skipped"]] == ["b"]
+
+
+def test_a_file_without_a_row_is_a_warning_where_files_may_be_skipped(tmp_path):
+    root = spoiled_set(tmp_path, image_without_a_row)
+    with pytest.warns(UserWarning, match=r"e\.png' has no row"):
+        assert len(load_segmentation_dataset("folder", root, split="test", on_error="skip")) == 4
+
+
 def test_the_scores_are_those_of_the_rest(tmp_path, reader, processor):
     dataset = load_segmentation_dataset("folder", spoiled_set(tmp_path, other_size), split="test")
     report = evaluate_model(reader, processor, dataset, [], on_error="skip")

@@ -93,6 +93,7 @@ def draw_sentences(
     finding: str | None = None,
     patient_sides: bool = False,
     num_labels: int | None = None,
+    white_is_lesion: bool | None = None,
 ) -> DrawnSentences:
     """A sentence for each mask, each read back and compared with its mask.
 
@@ -100,13 +101,14 @@ def draw_sentences(
         listing: as `list_examples` gives it.
         finding: the class, where the data set does not tell.
         patient_sides: "left" is the patient's left, who faces the viewer.
-        num_labels: of the masks; None takes any labels. What 255 means all masks tell.
+        num_labels: of the masks; None takes any labels.
+        white_is_lesion: what 255 means in the masks; by default all of them tell.
     """
     whose = "the patient" if patient_sides else "the picture"
     drawn = DrawnSentences([], f'"Left" is the left of {whose}.', {}, [])
     compared: list[Claims] = []
     whole = [example for example in listing.examples if example.masks]
-    white = white_is_lesion_in((example.row() for example in whole), num_labels, on_error="skip")
+    white = white_is_lesion_in((example.row() for example in whole), num_labels, white_is_lesion, "skip")
     for example in tqdm(whole, desc="Reading masks"):
         try:
             mask = is_lesion(decode_labels(example.row(), num_labels, white))
@@ -137,6 +139,7 @@ def write_prompts(
     finding: str | None = None,
     patient_sides: bool = False,
     num_labels: int | None = None,
+    white_is_lesion: bool | None = None,
     overwrite: bool = False,
 ) -> DrawnSentences:
     """The texts of `tevia prompts`: drawn from the masks of a data set by name, and written to a table.
@@ -145,10 +148,11 @@ def write_prompts(
         dataset, data_dir: as `list_examples` takes them.
         output: the CSV to write; `overwrite` replaces it.
         grammar, template, empty_template: as of `choose_grammar`.
-        finding, patient_sides, num_labels: as of `draw_sentences`.
+        finding, patient_sides, num_labels, white_is_lesion: as of `draw_sentences`.
     """
     chosen = choose_grammar(dataset, grammar, template, empty_template)
-    drawn = draw_sentences(list_examples(dataset, data_dir), chosen, finding, patient_sides, num_labels)
+    listing = list_examples(dataset, data_dir)
+    drawn = draw_sentences(listing, chosen, finding, patient_sides, num_labels, white_is_lesion)
     drawn.save(output, overwrite=overwrite)
     return drawn
 

@@ -52,7 +52,10 @@ _SHOWN = 10
 
 
 def dataset_from_rows(
-    rows: Sequence[Mapping[str, Any]], source: str = "the data set", problems: Sequence[str] = ()
+    rows: Sequence[Mapping[str, Any]],
+    source: str = "the data set",
+    problems: Sequence[str] = (),
+    may_lack_files: bool = False,
 ) -> datasets.Dataset:
     """A `datasets.Dataset` with the columns of `FEATURES`.
 
@@ -62,11 +65,12 @@ def dataset_from_rows(
             Files stay paths: none is opened.
         source: What the rows come from, for the error.
         problems: What else is wrong with them.
+        may_lack_files: Keep rows without image or mask, for reading to skip them.
 
     Raises:
         ValueError: No rows, rows without image or mask, equal ids, other problems: one error for all of them.
     """
-    found = [*problems, *row_problems(rows)]
+    found = [*problems, *(repeated_ids([row["id"] for row in rows]) if may_lack_files else row_problems(rows))]
     raise_problems(source, found, "Add what is missing, and take out rows and files that have no partner.")
     if not rows:
         raise ValueError(f"{source} has no rows. Check that it is the right one, and that it has at least one example.")

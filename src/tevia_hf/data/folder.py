@@ -181,7 +181,8 @@ def _list_shared(group: list[SplitFiles], needs_sentences: bool, knows_groups: b
         listing.examples = [replace(example, split=splits[0]) for example in examples_of_files(pairs)]
     elif len(tables) == len(group):
         addresses = [name for table in tables.values() for name in table["Image"]]
-        listing.problems += [Problem(f"file '{path}' has no row", splits) for path in unused_files(pairs, addresses)]
+        unused = unused_files(pairs, addresses)
+        listing.problems += [Problem(f"file '{path}' has no row", splits, can_be_skipped=True) for path in unused]
     return add_file_findings(listing, pairs)
 
 

@@ -4,20 +4,29 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import datasets
 
 from tevia_hf.data.example import Example
-from tevia_hf.data.features import SPLITS, dataset_from_rows
+from tevia_hf.data.features import SPLITS, check_choice, dataset_from_rows
+
+OnError = Literal["raise", "skip"]  # what becomes of an example whose files cannot be used
 
 
 class Problem(NamedTuple):
-    """Something wrong with files or tables; `splits` that it spoils, and whether only the `sentences` are missing."""
+    """Something wrong with files or tables.
+
+    Args:
+        splits: that it spoils.
+        concerns_sentences: whether only texts are missing.
+        can_be_skipped: whether it concerns single files, which may be left out.
+    """
 
     text: str
     splits: tuple[str, ...] = SPLITS
     concerns_sentences: bool = False
+    can_be_skipped: bool = False
 
 
 @dataclass
@@ -47,18 +56,25 @@ class Listing:
     def of_split(self, split: str) -> list[Example]:
         return [example for example in self.examples if example.split == split]
 
-    def dataset(self, split: str) -> datasets.Dataset:
-        """The examples of one split. Raises `ValueError` with all that is wrong with it, or where it has none."""
-        problems = [problem.text for problem in self.problems if split in problem.splits]
+    def dataset(self, split: str, on_error: OnError = "raise") -> datasets.Dataset:
+        """The examples of one split.
+
+        Raises `ValueError` with all that is wrong with it, or where it has none. With "skip", rows without image or
+        mask stay, for reading to skip them, and files without a row are warned of.
+        """
+        check_choice("on_error", on_error, get_args(OnError))
+        found = [problem for problem in self.problems if split in problem.splits]
+        skipped = [problem.text for problem in found if problem.can_be_skipped and on_error == "skip"]
+        problems = [problem.text for problem in found if problem.text not in skipped]
         rows = [example.row() for example in self.of_split(split)]
         if not rows and not problems:
             raise ValueError(
                 f"{self.source}: no examples of the split '{split}', there are: {', '.join(self.splits) or 'none'}. "
                 "Name one of these, or divide the set anew by `group_split`."
             )
-        for text in self.warnings:
+        for text in [*self.warnings, *skipped]:
             warnings.warn(f"{self.source}: {text}.", stacklevel=2)
-        return dataset_from_rows(rows, source=self.source, problems=problems)
+        return dataset_from_rows(rows, self.source, problems, may_lack_files=on_error == "skip")
 
     def with_sentences(self, sentences: Sequence[str | None]) -> "Listing":
         """The same examples with these sentences, one each; faults of the set's own sentences no longer matter."""

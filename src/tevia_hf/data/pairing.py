@@ -191,7 +191,7 @@ def _add_unread(listing: Listing, splits: tuple[str, ...], kind: str, files: Fil
         if needed or not files.images:
             names = ", ".join(f"'{name}'" for name in (needed or [path.name for path in paths])[:_SHOWN])
             text = f"{files.folder} holds {ending} ({names}), not readable as an image: {convert}"
-            listing.problems.append(Problem(text, splits))
+            listing.problems.append(Problem(text, splits, can_be_skipped=bool(files.images)))
         else:
             listing.warnings.append(f"{files.folder} holds {ending}, no image by the suffix and left out")
     if not files.images and not files.others and not listing.examples:

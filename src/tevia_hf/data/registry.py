@@ -10,7 +10,7 @@ from tevia_hf.data.brain import list_brain
 from tevia_hf.data.breast import list_breast
 from tevia_hf.data.features import FEATURES, SPLITS, check_choice
 from tevia_hf.data.folder import list_folder
-from tevia_hf.data.listing import Listing
+from tevia_hf.data.listing import Listing, OnError
 from tevia_hf.data.monuseg import list_monuseg
 from tevia_hf.data.mosmed import list_mosmed
 from tevia_hf.data.origin import OF_SETS_ON_DISK, UNKNOWN, with_origin
@@ -79,7 +79,11 @@ def names_on_disk() -> list[str]:
 
 
 def load_segmentation_dataset(
-    name: str, data_dir: str | Path | None = None, split: str = "train", **options: Any
+    name: str,
+    data_dir: str | Path | None = None,
+    split: str = "train",
+    on_error: OnError = "raise",
+    **options: Any,
 ) -> datasets.Dataset:
     """A data set with the columns image, mask, text, id, group and spacing_mm; a report on it says which it is.
 
@@ -88,6 +92,8 @@ def load_segmentation_dataset(
             "folder", or a registered one.
         data_dir: The data set's folder; "synthetic" has none.
         split: "train", "val" or "test".
+        on_error: "skip" keeps rows whose image or mask is missing, for reading to skip them, and warns of files without
+            a row.
         options: For data sets on disk `group_split`, `split_seed`, `sentences` and `window` of `list_examples`; and the
             source's own, for "synthetic" `size`, `count`, `seed` and `counterpart`.
 
@@ -99,7 +105,7 @@ def load_segmentation_dataset(
     check_choice("split", split, SPLITS)
     make = SOURCES[name].make
     if make is None:
-        dataset = list_examples(name, data_dir, **options).dataset(split)
+        dataset = list_examples(name, data_dir, **options).dataset(split, on_error)
     else:
         dataset = make(split, **options_in_memory(name, data_dir, options))
         if missing := set(FEATURES) - set(dataset.column_names):

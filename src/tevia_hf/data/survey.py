@@ -1,19 +1,19 @@
 """A data set read once as training will read it: what is wrong with it, and what its masks mean together."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from datasets.utils import tqdm
 
 from tevia_hf.data.decoding import files_of, labels_of, load, load_masks, name_of, named
 from tevia_hf.data.features import check_choice, raise_problems
+from tevia_hf.data.listing import OnError
 from tevia_hf.io import MedicalImage
 from tevia_hf.io.grid import grid_fault, turn_note
 from tevia_hf.labels_tevia import WhiteReading, is_foreign, is_lesion, refusal, values_of
 from tevia_hf.metrics import Spacing
 
-OnError = Literal["raise", "skip"]  # what becomes of an example whose files cannot be used
 MOST_COVERED = 0.5  # share of the image that few lesions have
 SHOWN = 3
 

@@ -152,7 +152,7 @@ def run_evaluation(
     check_options(threshold, batch_size, seed, max_samples, on_error)  # before anything is loaded
     conditions_for(text_modes or (), uses_text=True)
     network, processor = load_trained(str(model))
-    examples = load_segmentation_dataset(dataset, data_dir, split, **options)
+    examples = load_segmentation_dataset(dataset, data_dir, split, on_error, **options)
     chosen = sample(held_out_of(examples, model) if held_out else examples, max_samples, seed)
     if len(chosen) < len(examples):
         num_labels = processor.image_processor.num_labels

@@ -199,7 +199,8 @@ def load_splits(
             "The recipe's data sets were given in Python (`dataset: ready`): call `train_from_recipe(recipe, "
             "train_dataset=..., eval_dataset=...)`, or name a `dataset`."
         )
-    load = partial(load_segmentation_dataset, arguments.dataset, arguments.data_dir, **arguments.source_options())
+    options = {"on_error": arguments.on_error, **arguments.source_options()}
+    load = partial(load_segmentation_dataset, arguments.dataset, arguments.data_dir, **options)
     return load(split=arguments.train_split), load(split=arguments.eval_split) if validates else None
 
 
