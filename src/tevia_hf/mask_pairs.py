@@ -31,54 +31,45 @@ def label_pairs(
 
 
 def _label_pair(prediction: np.ndarray, reference: np.ndarray, white_is_lesion: bool, name: str) -> Pair:
-    for part, mask in (("Prediction", prediction), ("Reference", reference)):
-        _check_is_label_map(mask, f"{part} of {name}", prediction, reference)
+    names = [f"Prediction of {name}", f"Reference of {name}"]
+    for mask, of_mask in zip((prediction, reference), names, strict=True):
+        _check_is_label_map(mask, of_mask)
     if prediction.shape != reference.shape:
         raise ValueError(
-            f"Prediction of {name} has shape {prediction.shape} but its reference {reference.shape}: resize the "
-            "prediction to the reference (`post_process_segmentation(..., target_sizes=...)`)."
+            f"{names[0]} has shape {prediction.shape} but its reference {reference.shape}: resize the prediction to "
+            "the reference (`post_process_segmentation(..., target_sizes=...)`)."
         )
     is_padding = reference == PADDING
     if is_padding.any():
         kept = np.ix_(~is_padding.all(1), ~is_padding.all(0))
-        reference = np.where(is_padding, IGNORE_INDEX, reference)[kept]
-        prediction = prediction[kept]
+        prediction, reference = prediction[kept], np.where(is_padding, IGNORE_INDEX, reference)[kept]
     if white_is_lesion:
         prediction, reference = (np.where(mask == IGNORE_INDEX, 1, mask) for mask in (prediction, reference))
-    ignored = reference == IGNORE_INDEX
-    return _as_labels(np.where(ignored, 0, prediction), f"Prediction of {name}"), _as_labels(
-        reference, f"Reference of {name}"
-    )
+    compared = np.where(reference == IGNORE_INDEX, 0, prediction)
+    return _as_labels(compared, names[0], IGNORE_INDEX - 1), _as_labels(reference, names[1], IGNORE_INDEX)
 
 
-def _check_is_label_map(mask: np.ndarray, name: str, prediction: np.ndarray, reference: np.ndarray) -> None:
+def _check_is_label_map(mask: np.ndarray, name: str) -> None:
     """Raises `ValueError` for other shapes and numbers, with what makes labels of them."""
-    if mask.size == 0:
-        raise ValueError(f"{name} is empty, of shape {mask.shape}: give labels (height, width).")
-    if mask.ndim != 2:
-        of_classes = "argmax(0)" if mask.ndim == 3 and len(mask) > 1 else "[0]"
+    if mask.ndim != 2 or mask.size == 0:
+        line = "mask.argmax(0)" if mask.ndim == 3 and len(mask) > 1 else "mask[0]"
         raise ValueError(
-            f"{name} has shape {mask.shape}: give labels (height, width), such as `mask{'.' * (of_classes[0] == 'a')}"
-            f"{of_classes}`, one mask an image."
+            f"{name} has shape {mask.shape}: give labels (height, width), e.g. `{line}`, one mask an image."
         )
     if mask.dtype.kind not in "biuf":
         raise ValueError(f"{name} is of the type {mask.dtype}: give integer labels, `mask.astype('uint8')`.")
-    if mask.dtype.kind == "f" and not (np.isfinite(mask).all() and (mask == np.round(mask)).all()):
-        line = "(mask > 0.5).astype('uint8')" if _are_shares(mask) else "(mask > 0).astype('uint8')"
-        kind = "probabilities" if _are_shares(mask) else "logits"
+    if not np.isfinite(mask).all():
+        raise ValueError(f"{name} holds NaN or infinite numbers, which are no labels: look for what made them.")
+    if mask.dtype.kind == "f" and (mask != np.round(mask)).any():
+        are_shares = (mask >= 0).all() and (mask <= 1).all()
+        line = "(mask > 0.5).astype('uint8')" if are_shares else "(mask > 0).astype('uint8')"
+        kind = "probabilities" if are_shares else "logits"
         raise ValueError(f"{name} holds numbers that are no labels: threshold {kind}, `{line}`.")
 
 
-def _are_shares(mask: np.ndarray) -> bool:
-    return bool((mask >= 0).all() and (mask <= 1).all())
-
-
-def _as_labels(mask: np.ndarray, name: str) -> np.ndarray:
+def _as_labels(mask: np.ndarray, name: str, highest: int) -> np.ndarray:
     """Small unsigned labels. Raises `ValueError` for numbers that are none."""
-    low, high = (mask.min(), mask.max()) if mask.size else (0, 0)
-    limit = IGNORE_INDEX if name.startswith("Reference") else IGNORE_INDEX - 1
-    if low < 0 or high > limit:
-        bad = low if low < 0 else high
+    for bad in mask[(mask < 0) | (mask > highest)][:1]:
         advice = "write the lesion as 1" if bad == IGNORE_INDEX else "give labels from 0 to 254"
         raise ValueError(f"{name} holds {bad:g}, which is no label: {advice}.")
     return mask.astype(np.uint8)

@@ -163,7 +163,8 @@ class Survey:
 
     def lesion_shares(self) -> list[float]:
         """The lesion's share of each image; with 255 read as ignored where the masks disagree about it."""
-        return [facts.lesion[self._reading()] for facts in self.facts]
+        reading = self._reading()
+        return [facts.lesion[reading] for facts in self.facts]
 
     def warnings(self) -> list[str]:
         """What looks as no data set should, though nothing proves it wrong."""
