@@ -16,7 +16,8 @@ def collate(examples):
 
 
 def compute_metrics(prediction):
-    return segmentation_metrics(list(prediction.predictions), list(prediction.label_ids), outlines=False)
+    masks, labels = list(prediction.predictions), list(prediction.label_ids)
+    return segmentation_metrics(masks, labels, outlines=False, white_is_lesion=False)  # 255 is ignored in labels
 
 
 trainer = Trainer(

@@ -23,10 +23,17 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def true_or_false(text: str) -> bool:
+    """Raises `ArgumentTypeError` for other text than "true" and "false"."""
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"'{text}' is given: write true or false")
+    return text.lower() == "true"
+
+
 def add_white_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--white-is-lesion",
-        type={"true": True, "false": False}.__getitem__,
+        type=true_or_false,
         metavar="{true,false}",
         help="255 in masks marks the lesion, or is ignored (default: all masks tell)",
     )

@@ -1,6 +1,6 @@
 """Images as PIL holds them, and files of the plain formats, to arrays; `tevia_hf.io` reads medical files too.
 
-One of the two modules that everything in the package may import; a model's code takes it along to the Hub.
+One of the modules that everything in the package may import; a model's code takes it along to the Hub.
 """
 
 import os
@@ -38,7 +38,7 @@ def image_to_array(image: Image.Image, is_mask: bool = False) -> np.ndarray:
 
     Raises `ValueError` for a TIFF file that PIL does not read right, and for a mask of which white is stored as 0.
     """
-    if reason := misread(image) or (is_mask and white_is_zero(image) and MASK_OF_WHITE_ZEROS):
+    if reason := misread(image, is_mask) or (is_mask and white_is_zero(image) and MASK_OF_WHITE_ZEROS):
         raise ValueError(reason)
     tags = getattr(image, "tag_v2", {})
     image = ImageOps.exif_transpose(image)
@@ -97,12 +97,18 @@ def _palette_mask(image: Image.Image) -> np.ndarray:
     return indices
 
 
-def misread(image: Image.Image) -> str | None:
-    """Why PIL gives wrong pixels of this file, with its kind; `None` where they are right."""
+def misread(image: Image.Image, is_mask: bool = False) -> str | None:
+    """Why PIL gives wrong pixels of this file, with its kind; `None` where they are right. Asked before it is loaded.
+
+    Of colours of 16 bits PIL gives the upper 8, which a mask's labels are not in.
+    """
     tags = getattr(image, "tag_v2", {})
     is_signed, bits = _number_format(tags)
-    if bits == 16 and len(image.getbands()) > 1 and tags.get(_PLANAR) == _SEPARATE:
-        return "it is a 16-bit TIFF in colour, one plane after another"
+    is_colour = len(image.getbands()) > 1
+    if bits == 16 and is_colour and (is_mask or tags.get(_PLANAR) == _SEPARATE):
+        return "it is a 16-bit TIFF in colour"
+    if is_mask and is_colour and any(";16" in str(tile[-1]) for tile in getattr(image, "tile", [])):
+        return "it is a 16-bit image in colour: save the mask as one channel of label numbers"
     if is_signed and white_is_zero(image):
         return f"it is a TIFF of signed {bits}-bit numbers that shows 0 as white"
     return None
@@ -144,8 +150,8 @@ def one_page(
         advice: what to do about several pages.
     """
     try:
-        pages = page_count(image)
-        if pages == 1:
+        pages, reason = page_count(image), misread(image, is_mask)
+        if pages == 1 and reason is None:
             image.load()
     except DAMAGE as error:
         raise ValueError(
@@ -153,6 +159,8 @@ def one_page(
         ) from error
     if pages > 1:
         raise ValueError(f"{name}: holds {pages} pages, one is expected. {advice}.")
+    if reason:
+        raise ValueError(f"{name}: {reason}.")
     try:
         return image_to_array(image, is_mask)
     except ValueError as error:

@@ -7,7 +7,7 @@ several labels, 1 to `num_labels - 1`), and 255 pixels that are ignored. No othe
 Whether 255 is the lesion or ignored cannot be seen from a mask of 0 and 255 alone: `WhiteReading` decides it once for
 all masks of a set.
 
-One of the two modules that everything in the package may import; a model's code takes it along to the Hub.
+One of the modules that everything in the package may import; a model's code takes it along to the Hub.
 """
 
 from dataclasses import dataclass, field
@@ -58,16 +58,14 @@ class WhiteReading:
     without_white: str | None = None
 
     def __post_init__(self) -> None:
-        if (
-            self.declared not in (None, True, False)
-            or isinstance(self.declared, int)
-            and not isinstance(self.declared, bool)
-        ):
+        if self.declared is not None and not isinstance(self.declared, bool):
             raise ValueError(f"`white_is_lesion` is {self.declared!r}: give true or false, or leave it out.")
+        if self.declared and self.num_labels is not None and self.num_labels > 1:
+            raise ValueError(f"With num_labels={self.num_labels} 255 is always ignored: leave `white_is_lesion` out.")
 
     def add(self, name: str, values: np.ndarray) -> None:
-        """Takes note of a mask with these distinct values; booleans tell nothing of 255."""
-        if values.dtype == bool:
+        """Takes note of a mask with these distinct values; booleans and greys tell nothing of 255."""
+        if values.dtype == bool or is_foreign(values, self.num_labels).any() or _is_lossy(values):
             return
         labels = np.asarray(values)[is_lesion(np.asarray(values))]
         has_white, has_label = WHITE in values, len(labels) > 0
@@ -101,6 +99,22 @@ class WhiteReading:
         return self.declared is None and self.beside_labels is None
 
     @property
+    def is_open(self) -> bool:
+        """Whether no label and no declaration tells what 255 is in the masks that hold it."""
+        is_asked = self.declared is None and self.num_labels in (None, 1)
+        return is_asked and bool(self.without_labels) and self.beside_labels is None
+
+    def warning(self) -> str | None:
+        """What to look at where another mask decides that 255 is ignored in masks without a label."""
+        if not self.is_inferred:
+            return None
+        shown = ", ".join(self.without_labels[:3]) + (", ..." if len(self.without_labels) > 3 else "")
+        return (
+            f"255 is ignored in {len(self.without_labels)} masks that hold no label ({shown}), since "
+            f"{self.beside_labels} holds labels beside 255: set `white_is_lesion` where it is the lesion"
+        )
+
+    @property
     def is_inferred(self) -> bool:
         """Whether another mask of the set, and no declaration, decides that 255 is ignored in masks without a label."""
         return bool(
@@ -129,7 +143,7 @@ def to_labels(
         raise ValueError(refusal(name, values, num_labels, white_is_lesion is not False))
     reading = WhiteReading(num_labels, white_is_lesion)
     reading.add(name, values)
-    if WHITE in values and reading.white_is_lesion():
+    if WHITE in values and reading.white_is_lesion() and np.isin(values, (0, 1, WHITE)).all():
         return (mask > 0).astype(np.uint8)
     return mask.astype(np.uint8)
 
@@ -196,8 +210,7 @@ def _advice(values: np.ndarray, num_labels: int | None) -> str:
         return f"threshold the probabilities{' (mask > 0.5)' if at_half and num_labels in (None, 1) else ''}"
     if num_labels is not None and num_labels > 1:
         return _advice_for_several(values, num_labels)
-    dark, bright = (values <= _DARK).sum(), (values >= _BRIGHT).sum()
-    if dark > 1 and bright > 1 and dark + bright == len(values) > 4:
+    if _is_lossy(values):
         return "these are the greys of a lossy file: binarise it (mask > 127)"
     if len(values) > MOST_LABELS:
         return "these are greys, or numbers of many lesions: binarise it where lesions begin, and look at the result"
@@ -206,6 +219,12 @@ def _advice(values: np.ndarray, num_labels: int | None) -> str:
     if len(values) == 2:
         return "write the lesion as 1 (mask > 0)"
     return f"if they number lesions, write 1 for all (mask > 0); if they are classes, {_more_labels(values)}"
+
+
+def _is_lossy(values: np.ndarray) -> bool:
+    """Whether these are black and white as a lossy file has them."""
+    dark, bright = (values <= _DARK).sum(), (values >= _BRIGHT).sum()
+    return bool(dark > 1 and bright > 1 and dark + bright == len(values) > 4)
 
 
 def _advice_for_several(values: np.ndarray, num_labels: int) -> str:

@@ -24,25 +24,28 @@ def label_pairs(
 
     Raises `ValueError` that names the image by its index, with the line to write, for what is no label map.
     """
-    if white_is_lesion is None:
-        white_is_lesion = _white_is_lesion([_without_padding(np.asarray(reference)) for reference in references])
+    for index, pair in enumerate(zip(predictions, references, strict=True)):
+        for part, mask in zip(("Prediction", "Reference"), pair, strict=True):
+            _check_is_label_map(np.asarray(mask), f"{part} of image {index}")
+    decided = _white_is_lesion(references, white_is_lesion)
     for index, (prediction, reference) in enumerate(zip(predictions, references, strict=True)):
-        yield _label_pair(np.asarray(prediction), np.asarray(reference), white_is_lesion, f"image {index}")
+        yield _label_pair(np.asarray(prediction), np.asarray(reference), decided, f"image {index}")
 
 
 def _label_pair(prediction: np.ndarray, reference: np.ndarray, white_is_lesion: bool, name: str) -> Pair:
     names = [f"Prediction of {name}", f"Reference of {name}"]
-    for mask, of_mask in zip((prediction, reference), names, strict=True):
-        _check_is_label_map(mask, of_mask)
     if prediction.shape != reference.shape:
         raise ValueError(
             f"{names[0]} has shape {prediction.shape} but its reference {reference.shape}: resize the prediction to "
             "the reference (`post_process_segmentation(..., target_sizes=...)`)."
         )
     is_padding = reference == PADDING
+    if is_padding.all():
+        raise ValueError(f"{names[1]} is nothing but padding ({PADDING}): give its labels.")
     if is_padding.any():
-        kept = np.ix_(~is_padding.all(1), ~is_padding.all(0))
-        prediction, reference = prediction[kept], np.where(is_padding, IGNORE_INDEX, reference)[kept]
+        height, width = (int(np.flatnonzero(~is_padding.all(axis))[-1]) + 1 for axis in (1, 0))
+        reference = np.where(is_padding, IGNORE_INDEX, reference)[:height, :width]
+        prediction = prediction[:height, :width]
     if white_is_lesion:
         prediction, reference = (np.where(mask == IGNORE_INDEX, 1, mask) for mask in (prediction, reference))
     compared = np.where(reference == IGNORE_INDEX, 0, prediction)
@@ -75,18 +78,16 @@ def _as_labels(mask: np.ndarray, name: str, highest: int) -> np.ndarray:
     return mask.astype(np.uint8)
 
 
-def _without_padding(reference: np.ndarray) -> np.ndarray:
-    return reference[reference != PADDING] if reference.dtype.kind in "if" else reference
-
-
-def _white_is_lesion(references: Sequence[np.ndarray]) -> bool:
-    """False where labels show that 255 is ignored. Raises `ValueError` where nothing tells, or references disagree."""
-    reading = WhiteReading()
-    for index, reference in enumerate(references):
-        reading.add(f"reference {index}", values_of(reference))
-    if reading.without_labels and not (reading.beside_labels or reading.without_white):
+def _white_is_lesion(references: Sequence[Any], declared: bool | None) -> bool:
+    """Whether 255 is the lesion. Raises `ValueError` where nothing tells, or references disagree."""
+    if declared is False:
+        return False
+    reading = WhiteReading(declared=declared)
+    for index, reference in enumerate(map(np.asarray, references)):
+        reading.add(f"reference {index}", values_of(reference[reference != PADDING]))
+    if reading.is_open and reading.without_white is None:
         raise ValueError(
             f"{reading.without_labels[0]} holds 255 and none of the references a label, so that 255 may be the lesion "
             "or ignored: pass `white_is_lesion=True` or `white_is_lesion=False`."
         )
-    return bool(reading.without_labels) and reading.white_is_lesion()
+    return bool(declared or reading.without_labels) and reading.white_is_lesion()

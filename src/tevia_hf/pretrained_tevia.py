@@ -171,8 +171,12 @@ def non_finite(model: nn.Module, trainable_only: bool = False) -> list[str]:
     Whole numbers, also those of quantised weights, and tensors without memory (`meta`) are passed over.
     """
     parameters = ((name, p) for name, p in model.named_parameters() if p.requires_grad or not trainable_only)
-    tensors = [*parameters, *model.named_buffers()]
-    return [name for name, x in tensors if x.dtype in FLOATS and not x.is_meta and not bool(x.isfinite().all())]
+    named = [(n, x) for n, x in (*parameters, *model.named_buffers()) if x.dtype in FLOATS and not x.is_meta]
+    if not named:
+        return []
+    device = named[0][1].device  # one answer for all, as each waits for a GPU
+    are_finite = torch.stack([tensor.isfinite().all().to(device) for _, tensor in named])
+    return [name for (name, _), is_finite in zip(named, are_finite.tolist(), strict=True) if not is_finite]
 
 
 def check_weights(model: nn.Module) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Collection, Iterator
 from os.path import commonprefix
 from typing import NamedTuple
 
+_SIDES = {"left", "right", "l", "r", "od", "os", "pre", "post"}
+
 
 class Affix(NamedTuple):
     """What names begin or end in; as text, how people call it."""
@@ -51,8 +53,13 @@ def affixes_of_both(images: Collection[str], masks: Collection[str]) -> tuple[Af
     if min(len(images), len(masks)) < 2:
         return None
     of_images, of_masks = ({affix: _stripped(affix, names) for affix in _worded(names)} for names in (images, masks))
-    pairs = ((a, b) for a in of_images for b in of_masks if of_images[a] == of_masks[b])
+    pairs = ((a, b) for a in of_images for b in of_masks if of_images[a] == of_masks[b] and not _are_sides(a, b))
     return next(pairs, None)
+
+
+def _are_sides(*affixes: Affix) -> bool:
+    """Whether two affixes name what differs of a patient, not of a file."""
+    return all(affix.text.strip("_-. ").lower() in _SIDES for affix in affixes)
 
 
 def _worded(names: Collection[str]) -> list[Affix]:

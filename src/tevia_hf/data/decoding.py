@@ -61,7 +61,7 @@ def load_masks(example: Mapping[str, Any]) -> list[MedicalImage]:
     loaded = [load(mask, is_mask=True) for mask in entries(example["mask"])]
     channels = [np.moveaxis(np.atleast_3d(mask.array), -1, 0) for mask in loaded]
     return [
-        mask._replace(array=single_channel(pixels, name_of(mask)))
+        mask._replace(array=np.ascontiguousarray(single_channel(pixels, name_of(mask))))
         for mask, pixels in zip(loaded, channels, strict=True)
     ]
 

@@ -1,6 +1,6 @@
 """Data sets by name: `SOURCES` declares each once, `register_dataset` adds one's own."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -111,6 +111,14 @@ def load_segmentation_dataset(
         if missing := set(FEATURES) - set(dataset.column_names):
             raise ValueError(f"'{name}' was made without the columns {', '.join(sorted(missing))}: add them.")
     return with_origin(dataset, name, data_dir, split, options)
+
+
+def rows_of_all_splits(name: str, data_dir: str | Path | None, **options: Any) -> Iterator[dict[str, Any]]:
+    """The rows of every split of a set on disk, whose files are not opened; none of a set that is made in memory."""
+    if SOURCES[name].list_examples is not None:
+        for example in list_examples(name, data_dir, **options).examples:
+            if example.masks:
+                yield example.row()
 
 
 def options_in_memory(name: str, data_dir: str | Path | None, options: dict[str, Any]) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def resplit(listing: Listing, fractions: Sequence[float], seed: int) -> Listing:
 def sample(dataset: Dataset, limit: int | None, seed: int) -> Dataset:
     """`limit` examples drawn without replacement; all of them where no limit is set."""
     if limit is not None:
-        check_count("limit", limit)
+        check_count("max_samples", limit)
     if limit is None or limit >= len(dataset):
         return dataset
     chosen = np.random.default_rng(seed).permutation(len(dataset))[:limit]

@@ -1,6 +1,8 @@
 """A data set read once as training will read it: what is wrong with it, and what its masks mean together."""
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
@@ -98,6 +100,7 @@ class Survey:
         self.white = WhiteReading(image_processor.num_labels, white_is_lesion)
         self.facts: list[MaskFacts] = []
         self.faults: list[Fault] = []
+        self.has_stream = False  # a part that is not read beforehand
 
     def read_all(
         self,
@@ -122,7 +125,8 @@ class Survey:
                 kept.append(keep(examined))
         if on_error == "raise" or not positions:
             reasons = [fault.reason for fault in self.faults[known:]]
-            advice = "Replace these files, leave the rows out, or skip them by `on_error: skip` (`--on-error skip`)."
+            skip = ", or skip them by `on_error: skip` (`--on-error skip`)" if on_error == "raise" else ""
+            advice = f"Replace these files, leave the rows out{skip}."
             raise_problems("The data set", reasons, advice, shown=len(reasons))
         return positions, kept
 
@@ -134,28 +138,36 @@ class Survey:
         except (ValueError, OSError) as error:
             self.faults.append(Fault(str(example.get("id")), part, str(error)))
             return None
-        for mask in examined.masks:
-            self.white.add(_spelled(example, mask), values_of(mask.array))
+        _take_note(self.white, example, examined.masks)
         return examined
+
+    def consult(self, examples: Iterable[Mapping[str, Any]]) -> None:
+        """Lets the masks of further examples of the set tell what 255 means, where those that were read do not."""
+        for example in examples:
+            if not self.white.is_open:
+                return
+            with suppress(ValueError):  # what is not used may be damaged
+                _take_note(self.white, example, load_masks(example))
 
     def _facts_of(self, examined: Examined) -> MaskFacts:
         own = WhiteReading(self.white.num_labels)
         for mask in examined.masks:
             own.add(name_of(mask), values_of(mask.array))
-        is_ambiguous = own.without_labels and not (own.beside_labels or own.without_white)
-        readings = (False, own.num_labels in (None, 1)) if is_ambiguous else (False, False)
-        maps = [is_lesion(examined.labels(own.num_labels, reading)) for reading in readings]
-        shares, corners = ([how(labels) for labels in maps] for how in (_share, _touches_all_corners))
+        maps = [is_lesion(examined.labels(own.num_labels, self.white.declared or False))]
+        if own.is_open and own.without_white is None:
+            maps.append(is_lesion(examined.labels(own.num_labels, True)))
+        shares, corners = ((how(maps[0]), how(maps[-1])) for how in (_share, _touches_all_corners))
         pixels = examined.image.array
         is_flat = bool((pixels == pixels[:1, :1]).all())
-        return MaskFacts(examined.id, tuple(shares), tuple(corners), is_flat, examined.note)  # type: ignore[arg-type]  # pairs
+        return MaskFacts(examined.id, shares, corners, is_flat, examined.note)  # type: ignore[arg-type]  # pairs
 
     def white_is_lesion(self) -> bool | None:
-        """What 255 means in the set; where nothing was read, as of a stream, what was declared.
+        """What 255 means in the set; where a part of it is a stream, or nothing was read, what was declared.
 
         Raises `ValueError` that names two masks which disagree.
         """
-        return self.white.white_is_lesion() if self.facts else self.white.declared
+        is_known = bool(self.facts) and not self.has_stream
+        return self.white.white_is_lesion() if is_known else self.white.declared
 
     def skipped(self) -> list[dict[str, str]]:
         """What cannot be used, as a report lists it."""
@@ -174,12 +186,8 @@ class Survey:
         flat = [facts.id for facts in self.facts if facts.is_flat]
         notes = [f"'{facts.id}': {facts.note}" for facts in self.facts if facts.note]
         found = []
-        if self.white.is_inferred:
-            count = len(self.white.without_labels)
-            found.append(
-                f"255 is ignored in {count} masks that hold no label ({_some(self.white.without_labels)}), since "
-                f"{self.white.beside_labels} holds labels beside 255: set `white_is_lesion` where it is the lesion"
-            )
+        if warning := self.white.warning():
+            found.append(warning)
         if shares and np.median(shares) > MOST_COVERED:
             found.append(
                 f"half of the masks mark {100 * np.median(shares):.0f} % of the image and more: look whether lesion "
@@ -211,6 +219,7 @@ def white_is_lesion_in(
 ) -> bool:
     """Whether 255 is the lesion in a set, by all its masks; the images are not read.
 
+    Warns where another mask decides that 255 is ignored in masks without a label.
     Raises `ValueError` that names two masks which disagree, and unless these are skipped, masks that cannot be read.
     """
     reading = WhiteReading(num_labels, declared)
@@ -219,18 +228,18 @@ def white_is_lesion_in(
     for example in examples:
         if example.get("labels") is not None or example.get("mask") is None:
             continue
-        try:
-            with named(example, "mask"):
-                for mask in load_masks(example):
-                    reading.add(_spelled(example, mask), values_of(mask.array))
-        except ValueError:
-            if on_error == "raise":
-                raise
+        with suppress(*(ValueError,) if on_error == "skip" else ()), named(example, "mask"):
+            _take_note(reading, example, load_masks(example))
+    if warning := reading.warning():
+        warnings.warn(warning, UserWarning, stacklevel=2)
     return reading.white_is_lesion()
 
 
-def _spelled(example: Mapping[str, Any], mask: MedicalImage) -> str:
-    return name_of(mask) if files_of(example.get("mask")) else f"the mask of '{example.get('id')}'"
+def _take_note(reading: WhiteReading, example: Mapping[str, Any], masks: Iterable[MedicalImage]) -> None:
+    """Adds an example's masks to a reading, by their files where they have some."""
+    for mask in masks:
+        name = name_of(mask) if files_of(example.get("mask")) else f"the mask of '{example.get('id')}'"
+        reading.add(name, values_of(mask.array))
 
 
 def _share(lesion: np.ndarray) -> float:

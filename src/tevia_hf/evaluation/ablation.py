@@ -92,9 +92,8 @@ def carry_out(plan: Plan, workers: int | None, environ: dict[str, str]) -> dict[
     if not mine:
         return {}
     evaluation = plan.evaluation  # missing data are noticed before the first step
-    load_segmentation_dataset(
-        evaluation["dataset"], evaluation["data_dir"], evaluation["split"], **source_options(evaluation)
-    )
+    names = ("dataset", "data_dir", "split", "on_error")
+    load_segmentation_dataset(*(evaluation[name] for name in names), **source_options(evaluation))
     claim_output_dir(plan.output_dir, resume=(plan.output_dir / MARKER).exists())
     slots = slots_for(len(share_of(plan.runs, environ)), workers, not plan.use_cpu, environ)
     works = [Work(train_and_evaluate, (run, evaluation), run.log) for run in mine]

@@ -26,7 +26,7 @@ from .text_conditions import conditions_for
 GRID_FIELDS = ("seeds", "baseline", "runs", "evaluation")
 OF_THE_GRID = ("output_dir", "seed", *OF_ONE_RUN)  # recipe fields that no run sets for itself
 MERGED = ("config", "image_processor")  # mappings of which a run changes single fields
-OF_THE_DATA = ("dataset", "data_dir", "sentences", "group_split", "split_seed", "window")
+OF_THE_DATA = ("dataset", "data_dir", "sentences", "group_split", "split_seed", "window", "white_is_lesion", "on_error")
 OF_THE_EVALUATION = {
     name: parameter.default
     for name, parameter in signature(run_evaluation).parameters.items()
@@ -185,7 +185,8 @@ def read_evaluation(given: Any, data: DataArguments) -> dict[str, Any]:
         kinds = (float, int) if isinstance(default, float) else type(default)
         if default is not None and not isinstance(found[name], kinds):
             raise ValueError(f"`{name}` of `evaluation` is {found[name]!r}: give a value such as {default!r}.")
-    check_options(*(found[name] for name in ("threshold", "batch_size", "seed", "max_samples")))
+    check_options(*(found[name] for name in ("threshold", "batch_size", "seed", "max_samples", "on_error")))
+    source_options(found)  # refuses what the data cannot be
     modes = found["text_modes"]
     if modes is not None:
         found["text_modes"] = modes.split(",") if isinstance(modes, str) else list(modes)

@@ -1,6 +1,7 @@
 """How good the masks are, and how much they depend on the text."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -9,15 +10,15 @@ from datasets import Dataset
 
 from ..data.decoding import labels_of
 from ..data.features import check_choice, undecoded
-from ..data.registry import load_segmentation_dataset
+from ..data.registry import load_segmentation_dataset, rows_of_all_splits
 from ..data.splits import held_out as held_out_of
 from ..data.splits import sample
-from ..data.survey import OnError, Survey, white_is_lesion_in
+from ..data.survey import OnError, Survey
 from ..extras import needed_for
 from ..inference.loading import load_trained
 from ..inference.predict import predict_masks
 from ..inference.text_features import TextFeatureCache
-from ..io.output_dir import claim_output_dir
+from ..io.output_dir import check_output_dir, claim_output_dir
 from ..labels_tevia import is_lesion
 from ..metrics import common_spacing, score_images
 from ..option_checks_tevia import check_count, check_seed, check_share
@@ -43,6 +44,7 @@ def evaluate_model(
     seed: int = 0,
     white_is_lesion: bool | None = None,
     on_error: OnError = "raise",
+    other_examples: Iterable[Mapping[str, Any]] = (),
 ) -> EvaluationReport:
     """A report on masks at the images' own sizes against the true ones, with each text condition.
 
@@ -62,6 +64,7 @@ def evaluate_model(
         white_is_lesion: what 255 means in the masks; by default all of them tell.
         on_error: "skip" leaves out images and masks that cannot be read, and lists them in the report; "raise" names
             them.
+        other_examples: of the same set, whose masks tell what 255 means where those of `dataset` do not.
 
     Raises `ValueError` for unknown conditions, for one that should reword the texts but changes none, and where a model
     with a text encoder would be measured without texts.
@@ -72,7 +75,10 @@ def evaluate_model(
     survey = Survey(processor.image_processor, white_is_lesion)
     positions, found = survey.read_all(undecoded(dataset), on_error, lambda read: (read.masks, read.spacing_mm))
     dataset = dataset.select(positions)
+    survey.consult(other_examples)
     white = survey.white_is_lesion()
+    if warning := survey.white.warning():
+        warnings.warn(warning, UserWarning, stacklevel=2)
     own = list(dataset["text"])
     modes = default_conditions(own, seed) if text_modes is None else text_modes
     conditions = conditions_for(modes, model.config.use_text)
@@ -80,6 +86,7 @@ def evaluate_model(
     features = TextFeatureCache(model, processor) if model.config.use_text else None
     references = [labels_of(masks, processor.image_processor.num_labels, white) for masks, _ in found]
     spacings = common_spacing([spacing for _, spacing in found], len(references))
+    del found  # the masks as stored
     chosen = examples_to_show(references, seed)
     measured = {}
     for name, condition in conditions.items():
@@ -144,8 +151,8 @@ def run_evaluation(
         max_samples: so many images, drawn by the seed.
         held_out: leave out every image that the model was trained or validated on, and every other one of their groups
             (patients), as the model's folder lists them: what is left had no part in any choice.
-        text_modes, threshold, batch_size, seed, white_is_lesion, on_error: as of `evaluate_model`; what 255 means is
-            told by all masks of the split, whichever of them are measured.
+        text_modes, threshold, batch_size, seed, white_is_lesion, on_error: as of `evaluate_model`; what 255 means, all
+            masks of the set tell, whichever of them are measured.
 
     Raises `ValueError` for what cannot be loaded or measured; the output folder is untouched then.
     """
@@ -153,17 +160,16 @@ def run_evaluation(
     conditions_for(text_modes or (), uses_text=True)
     network, processor = load_trained(str(model))
     examples = load_segmentation_dataset(dataset, data_dir, split, on_error, **options)
-    chosen = sample(held_out_of(examples, model) if held_out else examples, max_samples, seed)
-    if len(chosen) < len(examples):
-        num_labels = processor.image_processor.num_labels
-        white_is_lesion = white_is_lesion_in(undecoded(examples), num_labels, white_is_lesion, on_error)
-    examples = chosen
+    others = rows_of_all_splits(dataset, data_dir, **options)
+    examples = sample(held_out_of(examples, model) if held_out else examples, max_samples, seed)
     check_texts(examples, network.config.use_text)
+    inputs = [model, data_dir, options.get("sentences")]
     if output_dir is not None:
-        claim_output_dir(output_dir, overwrite=overwrite, inputs=[model, data_dir, options.get("sentences")])
+        check_output_dir(output_dir, overwrite=overwrite, inputs=inputs)
     report = evaluate_model(
-        network, processor, examples, text_modes, threshold, batch_size, seed, white_is_lesion, on_error
+        network, processor, examples, text_modes, threshold, batch_size, seed, white_is_lesion, on_error, others
     )
     if output_dir is not None:
+        claim_output_dir(output_dir, overwrite=overwrite, inputs=inputs)
         report.save(output_dir)
     return report

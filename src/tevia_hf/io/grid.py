@@ -79,7 +79,7 @@ def _count_difference(image: Geometry | None, mask: Geometry | None) -> list[str
 
 
 def _step_difference(image: MedicalImage, mask: MedicalImage) -> list[str]:
-    steps = [part.spacing_mm for part in (image, mask)]
+    steps = [part.spacing_mm if part.source is None or part.source.is_placed else None for part in (image, mask)]
     if steps[0] is None or steps[1] is None or np.allclose(steps[0], steps[1], rtol=1e-2):
         return []
     of_image, of_mask = (" x ".join(f"{step:.4g}" for step in part) for part in steps if part is not None)

@@ -23,17 +23,28 @@ def claim_output_dir(
     folder that is no output of this package, or that holds an input.
     """
     folder = Path(folder)
-    if resume and overwrite:
-        raise ValueError("Say either `resume` or `overwrite`, not both.")
-    held = folder.is_dir() and any(folder.iterdir())
-    if held and not (resume or overwrite):
-        raise ValueError(
-            f"{folder} already holds files: name another folder, or say `--overwrite` or, of a run, `--resume`."
-        )
-    if held and overwrite:
-        delete_output(folder, inputs)
+    check_output_dir(folder, resume, overwrite, inputs)
+    if overwrite and folder.is_dir():
+        shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MARKER).touch()
+
+
+def check_output_dir(
+    folder: str | Path, resume: bool = False, overwrite: bool = False, inputs: Iterable[str | os.PathLike | None] = ()
+) -> None:
+    """Raises as `claim_output_dir` and changes nothing, for work that must not delete before it has succeeded."""
+    folder = Path(folder)
+    if resume and overwrite:
+        raise ValueError("Give either `resume` or `overwrite`, not both.")
+    if not (folder.is_dir() and any(folder.iterdir())):
+        return
+    if not (resume or overwrite):
+        raise ValueError(
+            f"{folder} already holds files: name another folder, or give `--overwrite` or, of a run, `--resume`."
+        )
+    if overwrite:
+        check_may_be_deleted(folder, inputs)
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -44,7 +55,8 @@ def write_whole(path: Path, content: str | bytes) -> None:
     part.replace(path)
 
 
-def delete_output(folder: Path, inputs: Iterable[str | os.PathLike | None]) -> None:
+def check_may_be_deleted(folder: Path, inputs: Iterable[str | os.PathLike | None]) -> None:
+    """Raises `ValueError` for a folder that is no output of this package, or that holds an input."""
     if not (folder / MARKER).exists():
         raise ValueError(f"{folder} is no output of tevia, so `overwrite` leaves it: empty it yourself.")
     whole = folder.resolve()
@@ -54,4 +66,3 @@ def delete_output(folder: Path, inputs: Iterable[str | os.PathLike | None]) -> N
         raise ValueError(
             f"`overwrite` would delete {inside[0]}, which is read here: name another folder than {folder}."
         )
-    shutil.rmtree(folder)

@@ -35,7 +35,7 @@ def read_plain(address: ImageRef, is_mask: bool = False, most_pixels: int | None
     with image:
         if most_pixels is not None:
             check_size(image.height, image.width, path, most_pixels)
-        if misread(image):
+        if misread(image, is_mask):
             return _read_tiff(path, is_mask, most_pixels)
         orientation = image.getexif().get(ORIENTATION, 1)
         pixels = one_page(image, str(path), is_mask, "Save each page as a file of its own")
@@ -81,7 +81,7 @@ def _shown(pixels: np.ndarray, shows_zero_as_white: bool, is_mask: bool, kind: s
         pixels = np.abs(pixels)
     if pixels.dtype.kind == "f":
         pixels = pixels.astype(np.float32) if pixels.dtype.itemsize < 4 else pixels
-    elif pixels.ndim == 3 and pixels.dtype == np.uint16:
+    elif pixels.ndim == 3 and pixels.dtype == np.uint16 and not is_mask:
         pixels = np.round(pixels * (WHITE / (2.0**16 - 1))).astype(np.uint8)
     if not shows_zero_as_white:
         return pixels

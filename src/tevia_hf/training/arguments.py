@@ -13,6 +13,7 @@ from transformers import HfArgumentParser, TrainingArguments
 
 from ..configuration_tevia import TeViAConfig
 from ..data.features import check_choice
+from ..data.ready import SEVERAL_TEXTS
 from ..data.splits import parse_fractions
 from ..data.survey import OnError, Survey
 from ..image_processing_tevia import TeViAImageProcessorKwargs
@@ -149,6 +150,8 @@ class DataArguments:
                 setattr(self, name, ",".join(map(str, value)))
         check_choice("on_error", self.on_error, get_args(OnError))
         WhiteReading(declared=self.white_is_lesion)  # refuses what is neither true nor false
+        if self.several_texts is not None:
+            check_choice("several_texts", self.several_texts, SEVERAL_TEXTS)
         for name, value in vars(self).items():
             if name.endswith("_probability"):
                 check_share(name, value)

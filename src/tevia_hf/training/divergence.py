@@ -28,7 +28,7 @@ class TrainingDivergedError(RuntimeError):
         checkpoint: the last finite one, `None` where there is none.
     """
 
-    def __init__(self, message: str, step: int, ids: Sequence[str] = (), checkpoint: Path | None = None):
+    def __init__(self, message: str, step: int = 0, ids: Sequence[str] = (), checkpoint: Path | None = None):
         super().__init__(message)
         self.step, self.ids, self.checkpoint = step, list(ids), checkpoint
 

@@ -13,7 +13,8 @@ from ..configuration_tevia import PUBLISHED
 from ..data.augment import TextAwareAugmentation
 from ..data.features import undecoded
 from ..data.ready import AnyDataset, ready_dataset
-from ..data.registry import load_segmentation_dataset
+from ..data.registry import load_segmentation_dataset, rows_of_all_splits
+from ..data.several_texts import texts_of
 from ..data.splits import SPLITS_FILE, sample, split_table
 from ..data.survey import OnError, Survey
 from ..extras import needed_for
@@ -59,12 +60,13 @@ def train_from_recipe(
     survey = Survey(processor.image_processor, recipe.data.white_is_lesion)
     train_dataset, eval_dataset = prepare_datasets(recipe, survey, model.config.use_text, train_dataset, eval_dataset)
     check_sentences(train_dataset, model.config.use_text, processor)
+    white_is_lesion = survey.white_is_lesion()
     if arguments.process_index == 0:  # only now, so that a recipe that cannot be used overwrites nothing
         inputs = [recipe.model.model_name_or_path, recipe.model.config_name, recipe.data.data_dir]
         claim_output_dir(folder, arguments.resume, arguments.overwrite, inputs)
     augmentation = build_augmentation(recipe.data, arguments.seed)
     trainer = build_trainer(
-        model, processor, arguments, train_dataset, eval_dataset, augmentation, white_is_lesion=survey.white_is_lesion()
+        model, processor, arguments, train_dataset, eval_dataset, augmentation, white_is_lesion=white_is_lesion
     )
     if trainer.is_world_process_zero():
         recipe.record_white(survey)
@@ -181,6 +183,8 @@ def prepare_datasets(
     if eval_dataset is not None:
         eval_dataset = ready_dataset(eval_dataset, uses_text, data.several_texts and "first")
         eval_dataset = checked(eval_dataset, "eval", uses_text, data.max_eval_samples, seed, survey, data.on_error)
+    if data.dataset != READY:
+        survey.consult(rows_of_all_splits(data.dataset, data.data_dir, **data.source_options()))
     for warning in survey.warnings():
         warnings.warn(warning, UserWarning, stacklevel=3)
     return train_dataset, eval_dataset
@@ -215,6 +219,7 @@ def checked(
                 "No samples can be drawn from a stream: leave `max_train_samples` and `max_eval_samples` out, and hand "
                 "over e.g. `dataset.take(100)`."
             )
+        survey.has_stream = True
         return dataset
     dataset = sample(dataset, limit, seed)
     return dataset.select(survey.read_all(undecoded(dataset), on_error, part=part)[0])
@@ -228,4 +233,4 @@ def check_sentences(dataset: AnyDataset, uses_text: bool, processor: TeViAProces
             "`sentences`, or train the vision-only network with `use_text: false` under `config`."
         )
     if uses_text and isinstance(dataset, Dataset):
-        check_texts_differ(dataset["text"], processor.tokenizer)
+        check_texts_differ(list(texts_of(dataset)), processor.tokenizer)

@@ -164,8 +164,9 @@ def examine_texts(processor: TeViAProcessor, dataset: AnyDataset, augmentation: 
     """
     if not isinstance(dataset, Dataset):
         return
-    found = check_texts_differ(dataset["text"], processor.tokenizer)
-    if augmentation is not None and (unknown := augmentation.unknown_sides_warning(dataset["text"])):
+    texts = list(texts_of(dataset))
+    found = check_texts_differ(texts, processor.tokenizer)
+    if augmentation is not None and (unknown := augmentation.unknown_sides_warning(texts)):
         found.append(unknown)
     for text in found:
         warnings.warn(f"Training split: {text}.", UserWarning, stacklevel=3)
