@@ -1,3 +1,5 @@
+import struct
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -136,3 +138,27 @@ def test_a_format_of_ones_own_is_read_once_it_is_registered(tmp_path, monkeypatc
 def test_a_suffix_that_is_none_or_has_its_reader_is_refused(suffix):
     with pytest.raises(ValueError, match=f"'{suffix}' cannot be registered: give one such as"):
         register_reader([suffix], None)
+
+
+def bmp_of_16_colours(path, rows):
+    """A BMP file of 4 x 2 pixels whose rows are packed as RLE4."""
+    palette = b"".join(bytes([16 * index] * 3 + [0]) for index in range(16))
+    head = struct.pack("<IiiHHIIiiII", 40, 4, 2, 1, 4, 2, len(rows), 0, 0, 16, 0)
+    start = 14 + len(head) + len(palette)
+    path.write_bytes(b"BM" + struct.pack("<IHHI", start + len(rows), 0, 0, start) + head + palette + rows)
+    return path
+
+
+def test_a_bmp_that_pillow_shifts_is_refused(tmp_path):
+    path = bmp_of_16_colours(tmp_path / "a.bmp", b"\x00\x03\x12\x30\x01\x40\x00\x00\x04\x50\x00\x00\x00\x01")
+    with pytest.raises(ValueError, match=r"a\.bmp: it is a BMP of 16 colours packed as RLE4.*save it as PNG"):
+        read_image(path)
+
+
+def test_a_bmp_of_another_kind_is_not_called_corrupt(tmp_path):
+    Image.fromarray(RAMP).save(tmp_path / "a.bmp")
+    content = bytearray((tmp_path / "a.bmp").read_bytes())
+    content[30:34] = (4).to_bytes(4, "little")  # a whole JPEG inside
+    (tmp_path / "a.bmp").write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.bmp: not readable, damaged or of a kind that is not supported .*PNG"):
+        read_image(tmp_path / "a.bmp")

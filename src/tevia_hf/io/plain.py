@@ -14,6 +14,7 @@ from tevia_hf.io.pixels import MOST_PIXELS, check_size, turned_as_shown
 from tevia_hf.labels_tevia import WHITE
 
 _TIFF_SUFFIXES = (".tif", ".tiff")
+_NOT_IN_PILLOW = ("webp",)  # compressions that its wheels cannot unpack
 
 
 def read_plain(address: ImageRef, is_mask: bool = False, most_pixels: int | None = None) -> MedicalImage:
@@ -35,7 +36,7 @@ def read_plain(address: ImageRef, is_mask: bool = False, most_pixels: int | None
     with image:
         if most_pixels is not None:
             check_size(image.height, image.width, path, most_pixels)
-        if misread(image):
+        if image.format == "TIFF" and (misread(image) or image.info.get("compression") in _NOT_IN_PILLOW):
             return _read_tiff(path, is_mask, most_pixels)
         orientation = image.getexif().get(ORIENTATION, 1)
         pixels = one_page(image, str(path), is_mask, "Save each page as a file of its own")
