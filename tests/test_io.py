@@ -2,6 +2,7 @@ import struct
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from tevia_hf.io import MedicalImage, address, read_image, readers, register_reader, supported_suffixes, write_mask
@@ -162,3 +163,13 @@ def test_a_bmp_of_another_kind_is_not_called_corrupt(tmp_path):
     (tmp_path / "a.bmp").write_bytes(content)
     with pytest.raises(ValueError, match=r"a\.bmp: not readable, damaged or of a kind that is not supported .*PNG"):
         read_image(tmp_path / "a.bmp")
+
+
+def test_colours_that_a_16_bit_tiff_stores_multiplied_by_their_alpha_are_as_seen(tmp_path):
+    colours = np.full((4, 3, 5), 30000, np.uint16)  # alpha a half: 20000 and 40000 are seen
+    colours[0], colours[1], colours[3] = 10000, 20000, 32768
+    tifffile.imwrite(
+        tmp_path / "a.tif", colours, planarconfig="separate", photometric="rgb", extrasamples=["assocalpha"]
+    )
+    pixel = read_image(tmp_path / "a.tif").array[0, 0].tolist()
+    assert pixel == [round(value * 255 / 65535) for value in (20000, 40000, 60000, 32768)]

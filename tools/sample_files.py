@@ -21,11 +21,15 @@ from second_readers import opinions  # beside this file
 from tevia_hf.io import has_slices, is_image_file, read_image
 from tevia_hf.io.address import DICOM_SUFFIXES, suffix_of
 
-NO_IMAGES = r"\.(py|pyc|txt|md|json|rst|dump|icc|ttf|otf|toml|html|css|js|npz|npy|sh|csv|pickle|pkl|lut|gpl)$"
+NO_IMAGES = r"\.(py|pyc|txt|md|json|rst|dump|icc|ttf|otf|toml|html|css|js|npz|npy|sh|csv|pickle|pkl|lut|gpl|pyi|ini|typed|in|gitignore)$"
 SECONDS, SHOWN = 60, 5
+INTRODUCTION = """\
+Written by `tools/sample_files.py`. Read right: SimpleITK, tifffile, OpenCV, imagecodecs or a decoder written out in
+`tools/second_readers.py` shows the same but for its scale. Of a volume, or of frames, it is the middle one. A TIFF that
+this package leaves to tifffile may have been confirmed by tifffile alone."""
 RIGHT, REFUSED, WRONG = "read right", "refused by name", "wrong"
 # Reasons that say the bytes are at fault, which a reader that gets pixels out of them contradicts
-BLAMES_THE_FILE = re.compile("corrupt|not readable|is no DICOM|begins with")
+BLAMES_THE_FILE = re.compile("corrupt|is no DICOM|begins with")
 # What their names do not all tell; lenient readers show a part of them
 DAMAGED = (
     *("chunk_no_fctl.png", "invalid_header_length.jp2", "truncated_end_chunk.png", "truncated_jpeg.jpg"),
@@ -40,16 +44,14 @@ class Outcome(NamedTuple):
 
 def difference(ours: np.ndarray, theirs: np.ndarray) -> str | None:
     """What is not the same in two views of an image, whatever their scale; `None` where nothing is."""
-    ours, theirs = (np.atleast_3d(pixels).astype(np.float64) for pixels in (ours, theirs))
-    channels = [1 if pixels.shape[2] < 3 else 3 for pixels in (ours, theirs)]
-    ours, theirs = (
-        np.broadcast_to(p[..., :c], (*p.shape[:2], max(channels)))
-        for p, c in ((ours, channels[0]), (theirs, channels[1]))
-    )
-    if ours.shape != theirs.shape:
+    if ours.shape[:2] != theirs.shape[:2]:
         return f"shape {ours.shape[:2]}, not {theirs.shape[:2]}"
-    if ours.std() == 0 or theirs.std() == 0:
-        return None if ours.std() == theirs.std() else "one value only in one of the two"
+    visible = theirs[..., 3] > 0 if theirs.ndim == 3 and theirs.shape[2] == 4 else np.ones(theirs.shape[:2], bool)
+    ours, theirs = (np.atleast_3d(pixels).astype(np.float64)[visible] for pixels in (ours, theirs))
+    ours, theirs = (pixels[:, :3] if pixels.shape[1] > 2 else pixels[:, [0] * 3] for pixels in (ours, theirs))
+    is_flat = [pixels.std() <= 0.01 * np.abs(pixels).max(initial=0) for pixels in (ours, theirs)]
+    if any(is_flat):
+        return None if all(is_flat) else "nearly one value in one of the two alone"
     alike = float(np.corrcoef(ours.ravel(), theirs.ravel())[0, 1])
     return None if alike > 0.99 else f"correlation {alike:.3f}"
 
@@ -62,7 +64,7 @@ def outcome(path: Path) -> Outcome:
         ours = read_image(wide_open(path, shown)).array
     except ValueError as error:
         is_false = BLAMES_THE_FILE.search(str(error)) and shown and path.name not in DAMAGED
-        reason = str(error).replace(str(path), "").removeprefix(": ").replace(path.name, "NAME").split(" Supported:")[0]
+        reason = str(error).replace(str(path), "").removeprefix(": ").split(" Supported:")[0]
         return Outcome(WRONG if is_false or str(path) not in str(error) else REFUSED, " ".join(reason.split()))
     except Exception as error:  # a crash is what is looked for
         return Outcome(WRONG, f"{type(error).__name__}: {error}")
@@ -107,16 +109,17 @@ def table(outcomes: dict[str, dict[str, Outcome]]) -> str:
         kinds = Counter(one.kind for one in found.values())
         lines.append(f"| {source} | {len(found)} | {kinds[RIGHT]} | {kinds[REFUSED]} | {kinds[WRONG]} |")
     for kind in (WRONG, REFUSED):
-        lines += ["", f"## {kind.capitalize()}", "", "| source | files | reason |", "|---|---|---|"]
+        of_reason: dict[tuple[str, str], list[str]] = {}
         for source, found in outcomes.items():
-            of_reason: dict[str, list[str]] = {}
             for name, one in found.items():
                 if one.kind == kind:
-                    of_reason.setdefault(one.reason.replace("|", "/"), []).append(name)
-            for reason, names in of_reason.items():
-                more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-                lines.append(f"| {source} | {', '.join(names[:SHOWN])}{more} | {reason} |")
-    return "\n".join(lines) + "\n"
+                    of_reason.setdefault((source, one.reason.replace("|", "/")), []).append(name)
+        if of_reason:
+            lines += ["", f"## {kind.capitalize()}", "", "| source | files | reason |", "|---|---|---|"]
+        for (source, reason), names in of_reason.items():
+            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+            lines.append(f"| {source} | {', '.join(names[:SHOWN])}{more} | {reason} |")
+    return "\n".join(["# Sample files of other libraries", "", INTRODUCTION, "", *lines]) + "\n"
 
 
 def main() -> None:

@@ -9,6 +9,12 @@ from PIL import Image
 from tevia_hf.io.address import DICOM_SUFFIXES, suffix_of
 
 ORIENTATION = 0x0112
+# Damaged in a way that keeps the image whole, or stops a second reader: where the image is found undamaged
+SAME_IMAGE = {
+    "mmap_error.bmp": "bmp/g/pal8.bmp",
+    "hopper_rle8_row_overflow.bmp": "hopper_rle8.bmp",
+    "badrle.bmp": "../g/pal8rle.bmp",
+}
 TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     2: np.fliplr,
     3: lambda pixels: np.rot90(pixels, 2),
@@ -72,7 +78,8 @@ def by_tifffile(path: Path) -> np.ndarray:
             indices = pixels[..., 0] if pixels.ndim == 3 else pixels
             pixels = np.moveaxis(page.colormap[:, indices.astype(int)], 0, -1)
         elif form == PHOTOMETRIC.SEPARATED:
-            pixels = (255.0 - pixels[..., :3]) * (255.0 - pixels[..., 3:4])
+            most = float(np.iinfo(pixels.dtype).max)
+            pixels = (most - pixels[..., :3]) * (most - pixels[..., 3:4])
         elif form == PHOTOMETRIC.CIELAB:
             signed = pixels.astype(np.float32) * (100 / 255, 1, 1)
             signed[..., 1:] = pixels[..., 1:].view(np.int8)
@@ -103,13 +110,16 @@ def by_imagecodecs(path: Path) -> np.ndarray:
 def opinions(path: Path) -> Iterator[np.ndarray | str]:
     """The pixels that each second reader gives, or why it gives none."""
     suffix = suffix_of(path)
-    readers: tuple[Callable[[Path], np.ndarray], ...] = (by_opencv, by_imagecodecs, by_simpleitk)
+    readers: tuple[Callable[[Path], np.ndarray], ...] = (by_opencv, by_imagecodecs)
     if suffix in DICOM_SUFFIXES:
         readers = (by_simpleitk, by_hand)
     elif suffix in (".nii", ".nii.gz"):
         readers = (by_simpleitk_from_the_feet,)
     elif suffix in (".tif", ".tiff"):
         readers = (by_tifffile, by_opencv)
+    elif suffix == ".bmp":
+        readers = (by_opencv, by_simpleitk)
+    path = path.parent / SAME_IMAGE.get(path.name, path.name)
     for reader in readers:
         try:
             yield reader(path)

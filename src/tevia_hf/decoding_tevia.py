@@ -118,7 +118,7 @@ def white_is_zero(image: Image.Image) -> bool:
 def unreadable(error: Exception) -> str:
     """Why a library could not read a file, and what to do."""
     found = error if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-    if any(word in str(error).lower() for word in ("unsupported", "not support", "too large")):
+    if any(word in str(error).lower() for word in ("unsupported", "not support", "too large", "palette size")):
         return f"not readable, damaged or of a kind that is not supported ({found}). Save it as PNG, or fetch it again."
     return f"not readable, corrupt or cut short ({found}). Fetch or export the file again, or leave it out."
 
