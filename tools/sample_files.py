@@ -21,7 +21,10 @@ from second_readers import opinions  # beside this file
 from tevia_hf.io import has_slices, is_image_file, read_image
 from tevia_hf.io.address import DICOM_SUFFIXES, suffix_of
 
-NO_IMAGES = r"\.(py|pyc|txt|md|json|rst|dump|icc|ttf|otf|toml|html|css|js|npz|npy|sh|csv|pickle|pkl|lut|gpl|pyi|ini|typed|in|gitignore)$"
+NO_IMAGES = (
+    r"\.(py|pyc|pyi|ini|typed|in|gitignore|txt|md|json|rst|dump|icc|ttf|otf|toml|html|css|js|npz|npy|sh|csv|pickle|pkl|"
+    r"lut|gpl)$"
+)
 SECONDS, SHOWN = 60, 5
 INTRODUCTION = """\
 Written by `tools/sample_files.py`. Read right: SimpleITK, tifffile, OpenCV, imagecodecs or a decoder written out in
