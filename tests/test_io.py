@@ -1,5 +1,8 @@
+import struct
+
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from tevia_hf.io import MedicalImage, address, read_image, readers, register_reader, supported_suffixes, write_mask
@@ -136,3 +139,37 @@ def test_a_format_of_ones_own_is_read_once_it_is_registered(tmp_path, monkeypatc
 def test_a_suffix_that_is_none_or_has_its_reader_is_refused(suffix):
     with pytest.raises(ValueError, match=f"'{suffix}' cannot be registered: give one such as"):
         register_reader([suffix], None)
+
+
+def bmp_of_16_colours(path, rows):
+    """A BMP file of 4 x 2 pixels whose rows are packed as RLE4."""
+    palette = b"".join(bytes([16 * index] * 3 + [0]) for index in range(16))
+    head = struct.pack("<IiiHHIIiiII", 40, 4, 2, 1, 4, 2, len(rows), 0, 0, 16, 0)
+    start = 14 + len(head) + len(palette)
+    path.write_bytes(b"BM" + struct.pack("<IHHI", start + len(rows), 0, 0, start) + head + palette + rows)
+    return path
+
+
+def test_a_bmp_that_pillow_shifts_is_refused(tmp_path):
+    path = bmp_of_16_colours(tmp_path / "a.bmp", b"\x00\x03\x12\x30\x01\x40\x00\x00\x04\x50\x00\x00\x00\x01")
+    with pytest.raises(ValueError, match=r"a\.bmp: it is a BMP of 16 colours packed as RLE4.*save it as PNG"):
+        read_image(path)
+
+
+def test_a_bmp_of_another_kind_is_not_called_corrupt(tmp_path):
+    Image.fromarray(RAMP).save(tmp_path / "a.bmp")
+    content = bytearray((tmp_path / "a.bmp").read_bytes())
+    content[30:34] = (4).to_bytes(4, "little")  # a whole JPEG inside
+    (tmp_path / "a.bmp").write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.bmp: not readable, damaged or of a kind that is not supported .*PNG"):
+        read_image(tmp_path / "a.bmp")
+
+
+def test_colours_that_a_16_bit_tiff_stores_multiplied_by_their_alpha_are_as_seen(tmp_path):
+    colours = np.full((4, 3, 5), 30000, np.uint16)  # alpha a half: 20000 and 40000 are seen
+    colours[0], colours[1], colours[3] = 10000, 20000, 32768
+    tifffile.imwrite(
+        tmp_path / "a.tif", colours, planarconfig="separate", photometric="rgb", extrasamples=["assocalpha"]
+    )
+    pixel = read_image(tmp_path / "a.tif").array[0, 0].tolist()
+    assert pixel == [round(value * 255 / 65535) for value in (20000, 40000, 60000, 32768)]

@@ -420,3 +420,43 @@ def test_a_missing_library_says_what_to_install(tmp_path, monkeypatch, library, 
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ValueError, match=rf"{library}.*pip install .tevia_hf\[medical\]"):
         read_image(tmp_path / name)
+
+
+def test_dicom_without_pixels_is_not_called_another_kind_of_file(tmp_path):
+    bare = item(PatientName="A")
+    bare.file_meta = pydicom.dataset.FileMetaDataset()
+    bare.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    bare.save_as(tmp_path / "a.dcm", enforce_file_format=False)
+    (tmp_path / "a.dcm").write_bytes(b"\0" * 128 + b"DICM" + (tmp_path / "a.dcm").read_bytes().partition(b"DICM")[2])
+    with pytest.raises(ValueError, match="a.dcm: holds no image"):
+        read_image(tmp_path / "a.dcm")
+
+
+def test_a_dicomdir_is_named_as_a_list_of_files(tmp_path):
+    path = write_dicom(tmp_path / "a.dcm", RAMP, DirectoryRecordSequence=[item(PatientName="A")])
+    dataset = pydicom.dcmread(path)
+    del dataset.PixelData
+    dataset.save_as(path)
+    with pytest.raises(ValueError, match=r"a.dcm: is a list of DICOM files \(DICOMDIR\)"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("count", [b"1A", b"-2"])
+def test_a_frame_count_that_is_none_is_named(tmp_path, count):
+    path = write_dicom(tmp_path / "a.dcm", RAMP[None], NumberOfFrames=98)
+    path.write_bytes(path.read_bytes().replace(b"98", count))
+    with pytest.raises(ValueError, match=f"a.dcm: its NumberOfFrames is '{count.decode()}'"):
+        read_image(path)
+
+
+def test_compressed_pixels_that_no_decoder_reads_are_not_called_corrupt_alone(tmp_path):
+    path = write_dicom(tmp_path / "a.dcm", RAMP)
+    dataset = pydicom.dcmread(path)
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.JPEGExtended12Bit
+    dataset.PixelData = pydicom.encaps.encapsulate(
+        [b"\xff\xd8\xff\xc1\x00\x0b\x0c\x00\x03\x00\x04\x01\x01\x11\x00\xff\xd9"]
+    )
+    dataset["PixelData"].is_undefined_length = True
+    dataset.save_as(path)
+    with pytest.raises(ValueError, match=r"JPEG Extended.*no installed decoder reads, or damaged.*python-gdcm"):
+        read_image(path)

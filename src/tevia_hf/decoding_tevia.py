@@ -23,6 +23,7 @@ _BITS, _PHOTOMETRIC, _PLANAR, _SAMPLE_FORMAT = 258, 262, 284, 339  # tags of TIF
 _SIGNED = 2
 _WHITE_IS_ZERO = 0
 _SEPARATE = 2
+_RLE4 = 2  # a compression of BMP
 MASK_OF_WHITE_ZEROS = (
     "its tags show 0 as white, so that the lesion may be what is stored as 1 or what is shown as white: save the mask "
     "as PNG with the lesion as 1"
@@ -102,6 +103,8 @@ def misread(image: Image.Image, is_mask: bool = False) -> str | None:
 
     Of colours of 16 bits PIL gives the upper 8, which a mask's labels are not in.
     """
+    if image.format == "BMP" and image.info.get("compression") == _RLE4:
+        return "it is a BMP of 16 colours packed as RLE4, which Pillow shifts; save it as PNG"
     tags = getattr(image, "tag_v2", {})
     is_signed, bits = _number_format(tags)
     is_colour = len(image.getbands()) > 1
@@ -116,6 +119,14 @@ def misread(image: Image.Image, is_mask: bool = False) -> str | None:
 
 def white_is_zero(image: Image.Image) -> bool:
     return getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+
+
+def unreadable(error: Exception) -> str:
+    """Why a library could not read a file, and what to do."""
+    found = error if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+    if any(word in str(error).lower() for word in ("unsupported", "not support", "too large", "palette size")):
+        return f"not readable, damaged or of a kind that is not supported ({found}). Save it as PNG, or fetch it again."
+    return f"not readable, corrupt or cut short ({found}). Fetch or export the file again, or leave it out."
 
 
 def page_count(image: Image.Image) -> int:
@@ -154,9 +165,7 @@ def one_page(
         if pages == 1 and reason is None:
             image.load()
     except DAMAGE as error:
-        raise ValueError(
-            f"{name}: not readable, corrupt or cut short ({error}). Fetch the file again or leave it out."
-        ) from error
+        raise ValueError(f"{name}: {unreadable(error)}") from error
     if pages > 1:
         raise ValueError(f"{name}: holds {pages} pages, one is expected. {advice}.")
     if reason:
@@ -218,5 +227,6 @@ __all__ = [
     "page_count",
     "read_plain_file",
     "scaled_to_unit",
+    "unreadable",
     "white_is_zero",
 ]

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from tevia_hf.extras import needed_for
-from tevia_hf.io.address import ImageRef
+from tevia_hf.io.address import ImageRef, is_dicom
 from tevia_hf.io.medical_image import Geometry, MedicalImage
 from tevia_hf.io.pixels import check_finite, check_size, choose_number, to_unit, to_whole_numbers
 from tevia_hf.labels_tevia import WHITE
@@ -44,9 +44,9 @@ def read_dicom(address: ImageRef, is_mask: bool = False, most_pixels: int | None
             f"{path}: '{address.plane}' is a plane of a volume, this file has frames. Write {path.name}#0."
         )
     check_size(int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0), path, most_pixels)
-    frame = choose_number(address, int(dataset.get("NumberOfFrames") or 1), "frames")
+    count = _frame_count(dataset, path)
+    frame = choose_number(address, count, "frames")
     stored = _stored_pixels(dataset, frame, path)
-    count = int(dataset.get("NumberOfFrames") or 1)
     geometry = Geometry(path, _optional(_affine, dataset, frame), frame, count, references=_references(dataset))
     pixels = _mask(dataset, stored, path) if is_mask else _seen(dataset, stored, frame, address)
     return MedicalImage(pixels, _optional(_spacing, dataset, frame), geometry)
@@ -71,8 +71,13 @@ def _mask(dataset: Any, stored: np.ndarray, path: Path) -> np.ndarray:
 
 def _without_pixels(dataset: Any, path: Path) -> str:
     """Why there are no pixels in a file, and what to do."""
-    if "SOPClassUID" in dataset or "Modality" in dataset:
-        return "holds no image (no PixelData). Export the image, not the report or the structure set."
+    if "DirectoryRecordSequence" in dataset:
+        return "is a list of DICOM files (DICOMDIR), no image. Give one of the files that it lists."
+    if "SOPClassUID" in dataset or "Modality" in dataset or is_dicom(path):
+        return (
+            "holds no image (no PixelData). Export the image, not the report or the structure set, and fetch a file "
+            "that was cut short again."
+        )
     content = path.read_bytes()[:40]
     if not content:
         return "is empty. Fetch or export it again."
@@ -81,6 +86,19 @@ def _without_pixels(dataset: Any, path: Path) -> str:
             return f"is no DICOM but a {image.format} file: name it so that it ends in .{str(image.format).lower()}."
     except Exception:  # Pillow raises nearly anything on other content
         return f"is no DICOM file, it begins with {content!r}. Fetch or export it again."
+
+
+def _frame_count(dataset: Any, path: Path) -> int:
+    try:
+        count = int(dataset.get("NumberOfFrames") or 1)
+    except ValueError:
+        count = 0
+    if count < 1:
+        raise ValueError(
+            f"{path}: its NumberOfFrames is '{dataset.get('NumberOfFrames')}', give how many there are, or export it "
+            "again."
+        )
+    return count
 
 
 def _open(path: Path) -> Any:
@@ -103,10 +121,18 @@ def _stored_pixels(dataset: Any, frame: int, path: Path) -> np.ndarray:
     try:
         return pixel_array(dataset, index=frame)
     except Exception as error:  # decoders raise nearly anything on damaged bytes
-        raise ValueError(
-            f"{path}: its picture is corrupt or cut short ({error}). Fetch or export the file again, uncompressed if "
-            "it is not (Explicit VR Little Endian)."
-        ) from error
+        raise ValueError(f"{path}: {_undecoded(dataset.file_meta.TransferSyntaxUID, error)}") from error
+
+
+def _undecoded(syntax: Any, error: Exception) -> str:
+    """Why pixels could not be decoded, and what to do: of compressed ones it may be the decoder that lacks a kind."""
+    reason = " ".join(str(error).split())
+    if not syntax.is_compressed:
+        return f"its pixels are corrupt or cut short ({reason}). Fetch or export the file again."
+    return (
+        f"its pixels, compressed as {syntax.name}, are of a kind that no installed decoder reads, or damaged "
+        f"({reason}). pip install python-gdcm, export it uncompressed (Explicit VR Little Endian), or fetch it again."
+    )
 
 
 def _require_decoder(syntax: Any, path: Path) -> None:

@@ -14,6 +14,8 @@ from tevia_hf.io.pixels import MOST_PIXELS, check_size, turned_as_shown
 from tevia_hf.labels_tevia import WHITE
 
 _TIFF_SUFFIXES = (".tif", ".tiff")
+_MULTIPLIED = 1  # of ExtraSamples: colours are stored multiplied by their alpha
+_NOT_IN_PILLOW = ("webp",)  # compressions that its wheels cannot unpack
 
 
 def read_plain(address: ImageRef, is_mask: bool = False, most_pixels: int | None = None) -> MedicalImage:
@@ -35,7 +37,8 @@ def read_plain(address: ImageRef, is_mask: bool = False, most_pixels: int | None
     with image:
         if most_pixels is not None:
             check_size(image.height, image.width, path, most_pixels)
-        if misread(image, is_mask):
+        is_for_tifffile = misread(image, is_mask) or image.info.get("compression") in _NOT_IN_PILLOW
+        if image.format == "TIFF" and is_for_tifffile:
             return _read_tiff(path, is_mask, most_pixels)
         orientation = image.getexif().get(ORIENTATION, 1)
         pixels = one_page(image, str(path), is_mask, "Save each page as a file of its own")
@@ -67,8 +70,17 @@ def _read_tiff(path: Path, is_mask: bool, most_pixels: int | None) -> MedicalIma
             ) from error
         orientation = page.tags.valueof("Orientation", default=1)
         pixels = turned_as_shown(np.moveaxis(pixels, 0, -1) if page.axes.startswith("S") else pixels, orientation)
+        if _MULTIPLIED in page.extrasamples and pixels.ndim == 3 and pixels.dtype.kind == "u":
+            pixels = _divided_by_alpha(pixels)
     pixels = _shown(pixels, form == PHOTOMETRIC.MINISWHITE, is_mask, kind)
     return MedicalImage(pixels, source=Geometry(path, orientation=orientation))
+
+
+def _divided_by_alpha(pixels: np.ndarray) -> np.ndarray:
+    """Colours as they were before each was multiplied by its alpha, the last channel."""
+    most, alpha = np.iinfo(pixels.dtype).max, pixels[..., -1:].astype(np.float64)
+    colours = np.round(pixels[..., :-1] * (most / np.maximum(alpha, 1))).clip(0, most)
+    return np.concatenate([colours.astype(pixels.dtype), pixels[..., -1:]], axis=-1)
 
 
 def _shown(pixels: np.ndarray, shows_zero_as_white: bool, is_mask: bool, kind: str) -> np.ndarray:

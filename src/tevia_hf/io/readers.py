@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from tevia_hf.decoding_tevia import unreadable
 from tevia_hf.io.address import (
     DICOM_SUFFIXES,
     NIFTI_SUFFIXES,
@@ -55,10 +56,7 @@ def read_image(path: str | Path | ImageRef, is_mask: bool = False, most_pixels: 
     except Exception as error:  # decoders raise nearly anything on damaged bytes
         if isinstance(error, ValueError) and str(error).startswith(str(address.path)):
             raise
-        found = error if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-        raise ValueError(
-            f"{address.path}: not readable, corrupt or cut short ({found}). Fetch or export the file again."
-        ) from error
+        raise ValueError(f"{address.path}: {unreadable(error)}") from error
 
 
 def register_reader(suffixes: Iterable[str], reader: Reader) -> None:

@@ -1,0 +1,145 @@
+"""Reads the sample files that other libraries ship, and compares each with what a second reader makes of it.
+
+The second readers are SimpleITK, tifffile, OpenCV and imagecodecs: see `second_readers.py`.
+
+pip install SimpleITK imagecodecs opencv-python-headless    # beside tevia_hf[medical]; needed here alone
+python tools/sample_files.py pydicom=FOLDER pillow=FOLDER --output benchmarks/results/sample_files.md
+"""
+
+import argparse
+import multiprocessing
+import re
+import sys
+import warnings
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from second_readers import opinions  # beside this file
+
+from tevia_hf.io import has_slices, is_image_file, read_image
+from tevia_hf.io.address import DICOM_SUFFIXES, suffix_of
+
+NO_IMAGES = (
+    r"\.(py|pyc|pyi|ini|typed|in|gitignore|txt|md|json|rst|dump|icc|ttf|otf|toml|html|css|js|npz|npy|sh|csv|pickle|pkl|"
+    r"lut|gpl)$"
+)
+SECONDS, SHOWN = 60, 5
+INTRODUCTION = """\
+Written by `tools/sample_files.py`. Read right: SimpleITK, tifffile, OpenCV, imagecodecs or a decoder written out in
+`tools/second_readers.py` shows the same but for its scale. Of a volume, or of frames, it is the middle one. A TIFF that
+this package leaves to tifffile may have been confirmed by tifffile alone."""
+RIGHT, REFUSED, WRONG = "read right", "refused by name", "wrong"
+# Reasons that say the bytes are at fault, which a reader that gets pixels out of them contradicts
+BLAMES_THE_FILE = re.compile("corrupt|is no DICOM|begins with")
+# What their names do not all tell; lenient readers show a part of them
+DAMAGED = (
+    *("chunk_no_fctl.png", "invalid_header_length.jp2", "truncated_end_chunk.png", "truncated_jpeg.jpg"),
+    *("ultrahdr.jpg", "unknown_compression_method.png"),
+)
+
+
+class Outcome(NamedTuple):
+    kind: str
+    reason: str = ""
+
+
+def difference(ours: np.ndarray, theirs: np.ndarray) -> str | None:
+    """What is not the same in two views of an image, whatever their scale; `None` where nothing is."""
+    if ours.shape[:2] != theirs.shape[:2]:
+        return f"shape {ours.shape[:2]}, not {theirs.shape[:2]}"
+    visible = theirs[..., 3] > 0 if theirs.ndim == 3 and theirs.shape[2] == 4 else np.ones(theirs.shape[:2], bool)
+    ours, theirs = (np.atleast_3d(pixels).astype(np.float64)[visible] for pixels in (ours, theirs))
+    ours, theirs = (pixels[:, :3] if pixels.shape[1] > 2 else pixels[:, [0] * 3] for pixels in (ours, theirs))
+    is_flat = [pixels.std() <= 0.01 * np.abs(pixels).max(initial=0) for pixels in (ours, theirs)]
+    if any(is_flat):
+        return None if all(is_flat) else "nearly one value in one of the two alone"
+    alike = float(np.corrcoef(ours.ravel(), theirs.ravel())[0, 1])
+    return None if alike > 0.99 else f"correlation {alike:.3f}"
+
+
+def outcome(path: Path) -> Outcome:
+    """Read right where one of the second readers agrees; a refusal is wrong where it blames a file that they read."""
+    found = list(opinions(path)) if is_image_file(path) else []
+    shown = [opinion for opinion in found if not isinstance(opinion, str)]
+    try:
+        ours = read_image(wide_open(path, shown)).array
+    except ValueError as error:
+        is_false = BLAMES_THE_FILE.search(str(error)) and shown and path.name not in DAMAGED
+        reason = str(error).replace(str(path), "").removeprefix(": ").split(" Supported:")[0]
+        return Outcome(WRONG if is_false or str(path) not in str(error) else REFUSED, " ".join(reason.split()))
+    except Exception as error:  # a crash is what is looked for
+        return Outcome(WRONG, f"{type(error).__name__}: {error}")
+    faults = [opinion if isinstance(opinion, str) else difference(ours, opinion) for opinion in found]
+    return Outcome(RIGHT) if None in faults else Outcome(WRONG, "; ".join(map(str, faults)))
+
+
+def wide_open(path: Path, shown: list[np.ndarray]) -> str:
+    """The file's middle slice or frame, DICOM through a window that holds all values, inverted ones too."""
+    if not has_slices(path):
+        return str(path)
+    ends = [abs(float(end)) for pixels in shown[:1] for end in (pixels.min(), pixels.max())]
+    is_wide = suffix_of(path) in DICOM_SUFFIXES and 0 < max(ends, default=0) < 1e30
+    return f"{path}#middle@0,{64 * max(ends):.12f}" if is_wide else f"{path}#middle"
+
+
+def in_a_child(path: Path) -> Outcome:
+    """Of a file that may end or stop the process that reads it."""
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=lambda: sender.send(outcome(path)))
+    child.start()
+    sender.close()
+    try:
+        return receiver.recv() if receiver.poll(SECONDS) else Outcome(WRONG, f"no answer in {SECONDS} s")
+    except EOFError:
+        return Outcome(WRONG, "the process ended")
+    finally:
+        child.kill()
+
+
+def files_of(folder: Path) -> list[Path]:
+    """What may be an image: all but code, text and other kinds that no image has."""
+    found = [path for path in sorted(folder.rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
+    return [path for path in found if not re.search(NO_IMAGES, path.name.lower())]
+
+
+def table(outcomes: dict[str, dict[str, Outcome]]) -> str:
+    """The counts of each source, then the files that were not read, those of one reason in one line."""
+    lines = ["| source | files | read right | refused by name | wrong |", "|---|---|---|---|---|"]
+    for source, found in outcomes.items():
+        kinds = Counter(one.kind for one in found.values())
+        lines.append(f"| {source} | {len(found)} | {kinds[RIGHT]} | {kinds[REFUSED]} | {kinds[WRONG]} |")
+    for kind in (WRONG, REFUSED):
+        of_reason: dict[tuple[str, str], list[str]] = {}
+        for source, found in outcomes.items():
+            for name, one in found.items():
+                if one.kind == kind:
+                    of_reason.setdefault((source, one.reason.replace("|", "/")), []).append(name)
+        if of_reason:
+            lines += ["", f"## {kind.capitalize()}", "", "| source | files | reason |", "|---|---|---|"]
+        for (source, reason), names in of_reason.items():
+            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+            lines.append(f"| {source} | {', '.join(names[:SHOWN])}{more} | {reason} |")
+    return "\n".join(["# Sample files of other libraries", "", INTRODUCTION, "", *lines]) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sources", nargs="+", metavar="NAME=FOLDER")
+    parser.add_argument("--output", type=Path, help="where to write the table")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    outcomes = {}
+    for source, folder in (source.split("=", 1) for source in options.sources):
+        files = files_of(Path(folder))
+        outcomes[source] = {str(path.relative_to(folder)): in_a_child(path) for path in files}
+    text = table(outcomes)
+    sys.stdout.write(text)
+    if options.output:
+        options.output.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
