@@ -13,6 +13,7 @@ ORIENTATION = 0x0112
 SAME_IMAGE = {
     "mmap_error.bmp": "bmp/g/pal8.bmp",
     "hopper_rle8_row_overflow.bmp": "hopper_rle8.bmp",
+    "rgb32h52.bmp": "../g/rgb32.bmp",
     "badrle.bmp": "../g/pal8rle.bmp",
 }
 TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
