@@ -118,8 +118,6 @@ def opinions(path: Path) -> Iterator[np.ndarray | str]:
         readers = (by_simpleitk_from_the_feet,)
     elif suffix in (".tif", ".tiff"):
         readers = (by_tifffile, by_opencv)
-    elif suffix == ".bmp":
-        readers = (by_opencv, by_simpleitk)
     path = path.parent / SAME_IMAGE.get(path.name, path.name)
     for reader in readers:
         try:

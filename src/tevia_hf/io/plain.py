@@ -1,5 +1,6 @@
 """PNG, JPEG, TIFF and the other formats of everyday programs to arrays."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,8 @@ def _read_tiff(path: Path, is_mask: bool, most_pixels: int | None) -> MedicalIma
         )
         if page.samplesperpixel > max(CHANNELS):
             raise ValueError(f"{kind}: {_CHANNELS_ADVICE}")
+        if len(page.dataoffsets) < math.prod(page.chunked):  # tifffile would fill the rest with zeros
+            raise ValueError(f"{path}: corrupt or cut short, parts of it are missing. Fetch or export the file again.")
         if page.imagedepth != 1:
             raise ValueError(f"{path}: holds a volume of {page.imagedepth} slices. Save each as a file of its own.")
         if form not in (PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB):
