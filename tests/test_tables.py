@@ -180,3 +180,12 @@ def test_a_column_that_looks_like_a_group_or_split_is_named(column, wanted, tmp_
 def test_rows_may_be_named_by_masks_with_a_common_ending(tmp_path):
     path = csv_of(tmp_path, "Image,Description\nb_gt.png,right\na_gt.png,left\n")
     assert sentences_for(path, ["a", "b"]) == ["left", "right"]
+
+
+def test_a_workbook_with_a_cell_far_below_the_table_is_refused_before_it_is_read(tmp_path):
+    book = openpyxl.Workbook()
+    book.active.append(["Image", "Description"])
+    book.active["XFD1048576"] = "x"
+    book.save(tmp_path / "a.xlsx")
+    with pytest.raises(ValueError, match=r"a\.xlsx: its first sheet claims 1,048,576 rows and 16,384 columns"):
+        read_table(tmp_path / "a.xlsx")

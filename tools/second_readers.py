@@ -13,6 +13,7 @@ ORIENTATION = 0x0112
 SAME_IMAGE = {
     "mmap_error.bmp": "bmp/g/pal8.bmp",
     "hopper_rle8_row_overflow.bmp": "hopper_rle8.bmp",
+    "rgb32h52.bmp": "../g/rgb32.bmp",
     "badrle.bmp": "../g/pal8rle.bmp",
 }
 TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
@@ -117,8 +118,6 @@ def opinions(path: Path) -> Iterator[np.ndarray | str]:
         readers = (by_simpleitk_from_the_feet,)
     elif suffix in (".tif", ".tiff"):
         readers = (by_tifffile, by_opencv)
-    elif suffix == ".bmp":
-        readers = (by_opencv, by_simpleitk)
     path = path.parent / SAME_IMAGE.get(path.name, path.name)
     for reader in readers:
         try:

@@ -123,6 +123,8 @@ def white_is_zero(image: Image.Image) -> bool:
 
 def unreadable(error: Exception) -> str:
     """Why a library could not read a file, and what to do."""
+    if isinstance(error, MemoryError):
+        return "damaged, or larger than the memory. Fetch or export the file again, or cut it up first."
     found = error if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
     if any(word in str(error).lower() for word in ("unsupported", "not support", "too large", "palette size")):
         return f"not readable, damaged or of a kind that is not supported ({found}). Save it as PNG, or fetch it again."

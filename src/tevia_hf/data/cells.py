@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from tevia_hf.extras import needed_for
 
 DELIMITERS = (",", ";", "\t")
+_MOST_CELLS = 1_000_000  # openpyxl makes an object of each, the empty ones too
 _TIMES = (datetime.date, datetime.time, datetime.timedelta)
 
 
@@ -110,14 +111,24 @@ def read_excel_cells(path: Path) -> Cells:
         sheet, *others = openpyxl.load_workbook(path, data_only=True).worksheets
     except Exception as error:  # openpyxl has no common class for a damaged workbook
         raise ValueError(f"{path}: not readable as a table ({error}). Save it as UTF-8 CSV or xlsx.") from error
+    if sheet.max_row * sheet.max_column > _MOST_CELLS:
+        raise ValueError(
+            f"{path}: its first sheet claims {sheet.max_row:,} rows and {sheet.max_column:,} columns. "
+            "Delete what stands far below or beside the table, or save it as UTF-8 CSV."
+        )
     found = [(number, [_shown(cell) for cell in cells]) for number, cells in enumerate(sheet.iter_rows(), 1)]
     rows = [(number, cells) for number, cells in found if any(cells)]
-    more = [repr(other.title) for other in others if any(any(row) for row in other.iter_rows(values_only=True))]
+    more = [repr(other.title) for other in others if _holds_data(other)]
     notes = [
         f"{path.name}: only the first sheet '{sheet.title}' is read; the sheets {', '.join(more)} hold data too: "
         "move their rows into the first, or delete them"
     ]
     return Cells(rows, "row", _cell_faults(sheet), notes if more else [])
+
+
+def _holds_data(sheet: Any) -> bool:
+    is_huge = sheet.max_row * sheet.max_column > _MOST_CELLS
+    return is_huge or any(any(row) for row in sheet.iter_rows(values_only=True))
 
 
 def _shown(cell: Any) -> str:

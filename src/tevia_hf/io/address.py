@@ -119,7 +119,7 @@ def parse_window(text: str) -> Window:
     """(centre, width) from text such as "-600,1500". Raises `ValueError` for other text, or a width of 0 or less."""
     try:
         centre, width = (float(part) for part in text.split(","))
-    except ValueError:
+    except (ValueError, AttributeError):  # a recipe may hold a number
         centre, width = 0.0, 0.0
     return check_window((centre, width), text)
 

@@ -106,6 +106,8 @@ def _open(path: Path) -> Any:
         import pydicom
     try:
         return pydicom.dcmread(path, force=True)
+    except MemoryError:
+        raise
     except Exception as error:  # pydicom raises nearly anything on damaged bytes
         raise ValueError(f"{path}: not readable as DICOM ({error}). Fetch or export the file again.") from error
 

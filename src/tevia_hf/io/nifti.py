@@ -91,10 +91,17 @@ def _canonical(volume: Any, path: Path) -> _Canonical:
             f"{path}: its affine spans no space, so that left and right are not known. Correct it with nibabel's "
             "set_sform, or export the file again."
         )
-    affine[:3] *= _UNITS.get(volume.header.get_xyzt_units()[0], 1.0)
+    affine[:3] *= _UNITS.get(_unit(volume), 1.0)
     orientation = io_orientation(affine)
     axes = [int(np.flatnonzero(orientation[:, 0] == axis)[0]) for axis in range(3)]
     return _Canonical(orientation, tuple(shape[axis] for axis in axes), affine @ inv_ornt_aff(orientation, shape))
+
+
+def _unit(volume: Any) -> str:
+    try:
+        return volume.header.get_xyzt_units()[0]
+    except KeyError:  # a number that stands for none
+        return "unknown"
 
 
 def _plane(address: ImageRef, shape: tuple[int, ...]) -> Plane:

@@ -1,11 +1,12 @@
 """PNG, JPEG, TIFF and the other formats of everyday programs to arrays."""
 
+import math
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from tevia_hf.decoding_tevia import DAMAGE, MASK_OF_WHITE_ZEROS, ORIENTATION, PIL_FORMATS, misread, one_page
+from tevia_hf.decoding_tevia import CHANNELS, DAMAGE, MASK_OF_WHITE_ZEROS, ORIENTATION, PIL_FORMATS, misread, one_page
 from tevia_hf.extras import needed_for
 from tevia_hf.io.address import ImageRef, is_dicom
 from tevia_hf.io.dicom import read_dicom
@@ -14,6 +15,7 @@ from tevia_hf.io.pixels import MOST_PIXELS, check_size, turned_as_shown
 from tevia_hf.labels_tevia import WHITE
 
 _TIFF_SUFFIXES = (".tif", ".tiff")
+_CHANNELS_ADVICE = "1, 3 or 4 are expected. Save the channel that is meant as a file of its own."
 _MULTIPLIED = 1  # of ExtraSamples: colours are stored multiplied by their alpha
 _NOT_IN_PILLOW = ("webp",)  # compressions that its wheels cannot unpack
 
@@ -57,6 +59,12 @@ def _read_tiff(path: Path, is_mask: bool, most_pixels: int | None) -> MedicalIma
         kind = (
             f"{path}: a TIFF of {page.dtype} numbers in {page.samplesperpixel} channels ({form.name}, {packing.name})"
         )
+        if page.samplesperpixel > max(CHANNELS):
+            raise ValueError(f"{kind}: {_CHANNELS_ADVICE}")
+        if len(page.dataoffsets) < math.prod(page.chunked):  # tifffile would fill the rest with zeros
+            raise ValueError(f"{path}: corrupt or cut short, parts of it are missing. Fetch or export the file again.")
+        if page.imagedepth != 1:
+            raise ValueError(f"{path}: holds a volume of {page.imagedepth} slices. Save each as a file of its own.")
         if form not in (PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB):
             raise ValueError(f"{kind} cannot be read. Save it as PNG or as plain TIFF.")
         if is_mask and form == PHOTOMETRIC.MINISWHITE:
@@ -85,8 +93,8 @@ def _divided_by_alpha(pixels: np.ndarray) -> np.ndarray:
 
 def _shown(pixels: np.ndarray, shows_zero_as_white: bool, is_mask: bool, kind: str) -> np.ndarray:
     """Numbers of any type as those that the package works with: magnitudes, float32, colours of 8 bits."""
-    if pixels.ndim == 3 and pixels.shape[-1] not in (1, 3, 4):
-        raise ValueError(f"{kind}: 1, 3 or 4 are expected. Save the channel that is meant as a file of its own.")
+    if pixels.ndim == 3 and pixels.shape[-1] not in CHANNELS:
+        raise ValueError(f"{kind}: {_CHANNELS_ADVICE}")
     if np.iscomplexobj(pixels):
         if is_mask:
             raise ValueError(f"{kind} is no mask. Save the labels as whole numbers.")

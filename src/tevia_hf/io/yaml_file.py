@@ -23,8 +23,8 @@ def read_yaml(path: Path) -> dict:
         raise ValueError(f"No {path.name} at {path}: give the path of a YAML file.")
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), UniqueNames)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no YAML in UTF-8: {error}") from error
+    except Exception as error:  # PyYAML raises nearly anything on values of another type than they are marked as
+        raise ValueError(f"{path} is no YAML in UTF-8: {str(error) or type(error).__name__}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path} holds no `name: value` lines.")
     if odd := [name for name in values if not isinstance(name, str)]:
