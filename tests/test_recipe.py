@@ -208,7 +208,7 @@ def test_a_new_or_empty_folder_is_free(tmp_path, name):
 
 
 def test_a_used_folder_is_refused_and_kept(used):
-    with pytest.raises(ValueError, match="run already holds files: name another folder, or say `--overwrite`"):
+    with pytest.raises(ValueError, match="run already holds files: name another folder, or give `--overwrite`"):
         claim_output_dir(used)
     assert list(used.iterdir())
 
