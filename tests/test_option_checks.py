@@ -110,7 +110,7 @@ CALLS = {
         ("check_data", "max_text_length", (0,)),
         ("compare_runs", "seed", (-1,)),
         ("run_ablation", "workers", (0, 1.5)),
-        ("sample", "limit", (0, -5, 2.5)),
+        ("sample", "max_samples", (0, -5, 2.5)),
         ("post_process", "threshold", (1.5, float("nan"))),
         ("prototypes", "momentum", (1.5, float("nan"))),
         ("averaging", "decay", (1, -0.1, float("nan"))),

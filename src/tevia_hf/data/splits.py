@@ -72,13 +72,13 @@ def resplit(listing: Listing, fractions: Sequence[float], seed: int) -> Listing:
     )
 
 
-def sample(dataset: Dataset, limit: int | None, seed: int) -> Dataset:
-    """`limit` examples drawn without replacement; all of them where no limit is set."""
-    if limit is not None:
-        check_count("max_samples", limit)
-    if limit is None or limit >= len(dataset):
+def sample(dataset: Dataset, max_samples: int | None, seed: int) -> Dataset:
+    """`max_samples` examples drawn without replacement; all of them where no limit is set."""
+    if max_samples is not None:
+        check_count("max_samples", max_samples)
+    if max_samples is None or max_samples >= len(dataset):
         return dataset
-    chosen = np.random.default_rng(seed).permutation(len(dataset))[:limit]
+    chosen = np.random.default_rng(seed).permutation(len(dataset))[:max_samples]
     return dataset.select(sorted(chosen.tolist()))
 
 
