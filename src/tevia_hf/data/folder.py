@@ -24,6 +24,7 @@ from tevia_hf.data.features import SPLITS
 from tevia_hf.data.listing import Listing, Problem, absolute, merge
 from tevia_hf.data.pairing import Pairs, add_file_findings, example_of, examples_of_files, pair_files, unused_files
 from tevia_hf.data.tables import OTHER_TABLE_SUFFIXES, TABLE_SUFFIXES, open_table, unread_columns
+from tevia_hf.io import is_image_file
 from tevia_hf.io.clutter import is_clutter
 
 _TABLE_PLACES = ("{folder}/{title}_text", "{title}_text", "prompt/{split}", "{split}")
@@ -190,7 +191,9 @@ def _try_table(files: SplitFiles) -> tuple[pd.DataFrame | None, Problem | None, 
     splits = SPLITS if files.split == ANY else (files.split,)
     if files.table is None:
         places = ", ".join(map(str, files.places))
-        text = f"no table of sentences for the split '{files.split}'. Put one of these there: {places}"
+        names = sorted(path.name for path in files.images.iterdir() if is_image_file(path) and not is_clutter(path))
+        row = f", with a row for each image, such as '{names[0]}'" if names else ""
+        text = f"no table of sentences for the split '{files.split}'. Put one of these there: {places}{row}"
         others = sorted(path for path in files.places[0].parent.iterdir() if _is_table(path, OTHER_TABLE_SUFFIXES))
         text += "".join(f"; {path} is not read: save it as UTF-8 CSV or xlsx" for path in others)
         return None, Problem(text, splits, concerns_sentences=True), []
