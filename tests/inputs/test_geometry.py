@@ -144,7 +144,7 @@ MARKED[1:4, 2:5] = 1
 
 @pytest.mark.parametrize("other", [{"z": 105.0}, {"spacing": (1, 1)}, {"spacing": (2, 1)}], ids=str)
 def test_a_dicom_mask_of_another_place_is_a_fault(tmp_path, other):
-    ct_mask = lambda path: ct(path, pixels=MARKED, **other)  # noqa: E731
+    ct_mask = lambda path: ct(path, pixels=MARKED, **other)  # noqa: E731  # read only in the next line
     assert mentions(faults_of(pair(tmp_path, ct_mask, ct, ".dcm", ".dcm")), "a.dcm")
 
 
