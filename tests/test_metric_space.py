@@ -38,9 +38,11 @@ def test_the_metric_module_adds_up_batches(metric):
     )
 
 
-@pytest.mark.parametrize("value", [0.9, -1, 256])
-def test_what_is_no_label_is_refused(value, metric):
-    with pytest.raises(ValueError, match="threshold probabilities"):
+@pytest.mark.parametrize(
+    ("value", "advice"), [(0.9, "threshold probabilities"), (-1, "labels from 0"), (256, "labels from 0")]
+)
+def test_what_is_no_label_is_refused(value, advice, metric):
+    with pytest.raises(ValueError, match=advice):
         metric.compute(predictions=[[[value, 0.0]]], references=[[[1, 0]]])
 
 
