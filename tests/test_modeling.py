@@ -178,6 +178,28 @@ def test_features_of_sentences_stand_in_for_their_tokens(settings, text):
     assert torch.equal(output.logits, model(images(), **text).logits)
 
 
+def test_features_of_an_image_stand_in_for_its_pixels_whatever_text_is_asked(model, text):
+    pixels = torch.rand(2, 3, 50, 70)  # no multiples of 32
+    features = model.encode_image(pixels)
+    output = model(image_features=features, **text)
+    assert output.logits.shape[-2:] == (50, 70) and torch.equal(output.logits, model(pixels, **text).logits)
+    assert torch.equal(model(image_features=features).logits, model(pixels).logits)
+
+
+def test_features_of_one_image_serve_several_texts(model, text):
+    pixels = torch.rand(1, 3, 64, 64)
+    output = model(image_features=model.encode_image(pixels), **text)
+    assert_same(output.logits, model(pixels.expand(2, -1, -1, -1), **text).logits)
+    assert not torch.equal(*output.logits)
+
+
+def test_an_image_is_given_once(model):
+    pixels = torch.rand(1, 3, 64, 64)
+    for inputs in ({}, {"pixel_values": pixels, "image_features": model.encode_image(pixels)}):
+        with pytest.raises(ValueError, match="Give `pixel_values`, or the `image_features`"):
+            model(**inputs)
+
+
 def test_padding_is_not_attended_to_per_token(model, text):
     ids = F.pad(text["input_ids"], (0, 3), value=9)
     mask = F.pad(text["attention_mask"], (0, 3))

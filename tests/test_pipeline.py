@@ -15,6 +15,7 @@ from transformers.pipelines.pt_utils import KeyDataset
 
 from tevia_hf import TeViAForSegmentation, TeViASegmentationPipeline, load_segmentation_dataset
 from tevia_hf.data.features import FEATURES
+from tevia_hf.labels_tevia import FILL_OPACITY, LABEL_COLOURS
 from tevia_hf.pipeline_tevia import ROW_KEYS
 
 TASK = "text-guided-image-segmentation"
@@ -203,8 +204,8 @@ def test_the_overlay_changes_the_picture_inside_the_mask_only(segment):
     picture, plain = np.asarray(entry["overlay"]), np.asarray(FILMS[1].convert("RGB"))
     inside = np.asarray(entry["mask"]) > 0
     assert np.array_equal(picture[~inside], plain[~inside])
-    orange = np.array([230, 159, 0])
-    assert np.abs(picture[inside] - (0.55 * plain[inside] + 0.45 * orange)).max() <= 0.5 + 1e-3
+    orange = np.array(LABEL_COLOURS[0])
+    assert np.abs(picture[inside] - ((1 - FILL_OPACITY) * plain[inside] + FILL_OPACITY * orange)).max() <= 0.5 + 1e-3
 
 
 def test_several_labels_give_an_entry_each_without_the_background():

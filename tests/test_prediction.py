@@ -10,10 +10,11 @@ from PIL import Image
 from tiny import tiny_config, tiny_processor, tiny_reader
 
 from tevia_hf import TeViAForSegmentation, predict
-from tevia_hf.data.collate import SegmentationCollator
 from tevia_hf.inference import predict as predicting
+from tevia_hf.inference import predictor as asking
 from tevia_hf.inference.loading import load_trained
-from tevia_hf.inference.predict import list_images, load_input, predict_masks, sentences_from_table
+from tevia_hf.inference.predict import list_images, predict_masks, sentences_from_table
+from tevia_hf.inference.predictor import Predictor
 from tevia_hf.io import read_image
 
 SIZES = {"a.png": (40, 56), "b.png": (64, 32), "c.tif": (33, 70)}
@@ -189,9 +190,9 @@ def spoilt(model):
 @pytest.fixture
 def one_spoilt(spoilt, model, examples):
     """A model that gives NaN for b.png alone."""
-    inputs = SegmentationCollator(tiny_processor())([load_input(example) for example in examples])
-    with torch.no_grad():
-        wanted = model(**inputs).logits[1].mean()
+    predictor = Predictor(model, tiny_processor())
+    encoded = predictor.encode([predictor.prepare(example["image"]) for example in examples])
+    wanted = predictor.ask(encoded, TEXTS).logits[1].mean()
     return spoilt(lambda logits: (logits.mean((1, 2, 3)) - wanted).abs() < 1e-4)
 
 
@@ -236,14 +237,14 @@ def test_an_error_in_writing_costs_its_own_row_and_leaves_no_half_file(model, im
 
 
 def test_a_reader_that_fails_in_its_own_way_costs_one_row(model, images, tmp_path, monkeypatch):
-    usual = predicting.read_image
+    usual = asking.load
 
     def reads(file):
         if file.path.name == "b.png":
             raise AttributeError("no PixelData")
         return usual(file)
 
-    monkeypatch.setattr(predicting, "read_image", reads)
+    monkeypatch.setattr(asking, "load", reads)
     table = predict(model, tiny_processor(), images, TEXTS, tmp_path / "out")
     assert table["error"][1] == f"{images[1]}: AttributeError: no PixelData" and table["mask"][2] != ""
 

@@ -243,7 +243,7 @@ def test_the_page_keeps_no_old_mask_whatever_goes_wrong(app, film, monkeypatch):
     def break_down(*_):
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(app.tevia_hf, "explain_text", break_down)
+    monkeypatch.setattr(app.tevia_hf, "explain_texts", break_down)
     said, *pictures = app.answer(film, LEFT, "", False, 0.5, "", "")
     assert "went wrong" in said and not any(picture.visible for picture in pictures)
 

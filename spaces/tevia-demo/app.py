@@ -103,7 +103,7 @@ def segment(
     picture = read_picture(file, slice_number, window)
     asked = texts if texts[1] else texts[:1]
     try:
-        found = [tevia_hf.explain_text(MODEL, PROCESSOR, picture.array, text) for text in asked]
+        found = tevia_hf.explain_texts(MODEL, PROCESSOR, picture.array, asked)
     except ValueError as error:
         raise refusal(str(error).replace("image 0", Path(file).name)) from error
     masks = [influence.probability > threshold for influence in found]

@@ -26,10 +26,11 @@ if TYPE_CHECKING:
     from .hub.convert_lightning import convert_lightning_checkpoint as convert_lightning_checkpoint
     from .image_processing_tevia import TeViAImageProcessor as TeViAImageProcessor
     from .inference.check_data import check_data as check_data
-    from .inference.explain import explain_text as explain_text
+    from .inference.explain import explain_texts as explain_texts
     from .inference.explain import reading_notes as reading_notes
     from .inference.predict import predict as predict
     from .inference.predict import predict_files as predict_files
+    from .inference.predictor import Predictor as Predictor
     from .io.readers import read_image as read_image
     from .loss_tevia import register_loss as register_loss
     from .metrics import METRICS as METRICS
@@ -67,6 +68,7 @@ _MODULE_OF = {
     "MomentumPrototypeCallback": "training.callbacks",
     "TrainingDivergedError": "training.divergence",
     "METRICS": "metrics",
+    "Predictor": "inference.predictor",
     "TEXT_CONDITIONS": "evaluation.text_conditions",
     "build_trainer": "training.trainer",
     "check_data": "inference.check_data",
@@ -74,7 +76,7 @@ _MODULE_OF = {
     "convert_checkpoint_file": "hub.convert_lightning",
     "convert_lightning_checkpoint": "hub.convert_lightning",
     "evaluate_model": "evaluation.evaluate",
-    "explain_text": "inference.explain",
+    "explain_texts": "inference.explain",
     "heat_map": "visualization",
     "load_segmentation_dataset": "data.registry",
     "overlay": "visualization",

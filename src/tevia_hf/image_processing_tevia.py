@@ -15,6 +15,7 @@ from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from .decoding_tevia import channels_first, one_page, read_plain_file, scaled_to_unit
 from .labels_tevia import IGNORE_INDEX, WhiteReading, single_channel, to_labels, values_of
+from .logits_tevia import labels_from_probabilities, probabilities_from_logits
 from .option_checks_tevia import check_share
 
 TORCH_MODES: dict[int, str] = {
@@ -24,20 +25,6 @@ TORCH_MODES: dict[int, str] = {
 }
 SERVICE_SETTINGS = ("image_processor_type", "processor_class", "auto_map")
 FLAT_STD = 1e-5  # a channel of one value becomes 0, not amplified rounding noise
-
-
-class NonFiniteLogitsError(ValueError):
-    """Logits of which no mask can be made; `indices` are the images in the batch, from 0."""
-
-    def __init__(self, indices: Sequence[int], names: Sequence[str] | None = None):
-        self.indices = list(indices)
-        shown = [str(index) for index in self.indices] if names is None else list(names)
-        more = f" and {len(shown) - 5} more" if len(shown) > 5 else ""
-        super().__init__(
-            f"The logits of image {', '.join(shown[:5])}{more} are not finite (NaN or infinity), and no mask can be "
-            "made of them. In float16 large values overflow: compute in float32 or bfloat16. In these too, look for "
-            "weights that are not finite."
-        )
 
 
 class TeViAImageProcessorKwargs(TypedDict, total=False):
@@ -141,15 +128,13 @@ class TeViAImageProcessor(PilBackend):
         indices of the images), and when the count of target sizes is not that of the batch.
         """
         check_share("threshold", threshold)
-        logits = outputs.logits.float()
-        check_logits(logits)
-        probabilities = logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)
+        probabilities = probabilities_from_logits(outputs.logits)
         if self.swap_axes:
             probabilities = probabilities.transpose(-1, -2)
         maps = _resize_each(probabilities, target_sizes)
         if return_probabilities:
             return maps
-        return [(p[0] > threshold if len(p) == 1 else p.argmax(dim=0)).to(torch.uint8) for p in maps]
+        return [labels_from_probabilities(probabilities, threshold) for probabilities in maps]
 
     def read_image(self, image: Any, index: int = 0, input_data_format: str | None = None) -> torch.Tensor:
         """One picture as float32 (1 or 3, height, width) in [0, 1], before resizing; errors name it by `index`."""
@@ -273,13 +258,6 @@ class TeViAImageProcessor(PilBackend):
         return settings
 
 
-def check_logits(logits: torch.Tensor) -> None:
-    """Raises `NonFiniteLogitsError` where logits `(batch, ...)` hold NaN or infinity."""
-    is_finite = logits.isfinite().flatten(1).all(1)
-    if not is_finite.all():
-        raise NonFiniteLogitsError((~is_finite).nonzero().flatten().tolist())
-
-
 def check_names(given: Iterable[str], known: Iterable[str], taker: str) -> None:
     """Raises `TypeError` with the known names where a given one is none of them."""
     if unknown := sorted(set(given) - set(known)):
@@ -348,4 +326,4 @@ def _resize_each(maps: torch.Tensor, sizes: Any) -> list[torch.Tensor]:
     ]
 
 
-__all__ = ["NonFiniteLogitsError", "TeViAImageProcessor", "check_logits"]
+__all__ = ["TeViAImageProcessor"]

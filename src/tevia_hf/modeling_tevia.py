@@ -27,7 +27,7 @@ from .decoder_tevia import (
 )
 from .labels_tevia import IGNORE_INDEX
 from .loss_tevia import check_labels, deep_supervision_loss, segmentation_loss
-from .outputs_tevia import TeViAModelOutput, TeViASegmentationOutput
+from .outputs_tevia import TeViAImageFeatures, TeViAModelOutput, TeViASegmentationOutput
 from .pretrained_tevia import TeViAPreTrainedModel
 from .text_encoder_tevia import TeViATextEncoder, load_text_config, text_model_class
 from .vision_layout_tevia import STRIDES, load_vision_config
@@ -99,6 +99,21 @@ class TeViAModel(TeViAPreTrainedModel):
                 "use 'channel'."
             )
 
+    def encode_image(self, pixel_values: torch.Tensor) -> TeViAImageFeatures:
+        """Features of images `(batch, 3, height, width)`; computed once an image, handed to `forward` with every text.
+
+        Raises `ValueError` for images of less than 32 pixels a side.
+        """
+        height, width = pixel_values.shape[-2:]
+        if min(height, width) < STRIDES[-1]:
+            raise ValueError(
+                f"The image is {height}x{width}, smaller than the network's stride of {STRIDES[-1]}: "
+                f"resize or pad it to at least {STRIDES[-1]} pixels a side."
+            )
+        maps = self.backbone(pad_to_stride(pixel_values).to(self.dtype))[::-1]
+        maps = tuple(lateral(m) for lateral, m in zip(self.laterals, maps, strict=True))
+        return TeViAImageFeatures(maps, (height, width))
+
     def encode_text(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """Features of the frozen text encoder, `(batch, tokens, dim)`; computed once a sentence, handed to `forward`.
 
@@ -117,14 +132,6 @@ class TeViAModel(TeViAPreTrainedModel):
             input_ids = F.pad(input_ids, (0, missing), value=padding_id)
             attention_mask = F.pad(attention_mask, (0, missing))
         return self.text_parts.encoder(input_ids, attention_mask)
-
-    def read_text(self, input_ids, attention_mask, text_features, batch: int):
-        """What `prepare_text` gives, of tokens or features; three times `None` without a text branch."""
-        if not self.config.use_text:
-            return None, None, None
-        if text_features is None and input_ids is not None:
-            text_features = self.encode_text(input_ids, attention_mask)
-        return self.prepare_text(text_features, attention_mask, batch)
 
     def prepare_text(self, text_features, attention_mask, batch: int):
         """Puts the null text where a sample has no text or text dropout takes it.
@@ -155,39 +162,39 @@ class TeViAModel(TeViAPreTrainedModel):
 
     def forward(
         self,
-        pixel_values: torch.Tensor,
+        pixel_values: torch.Tensor | None = None,
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         text_features: torch.Tensor | None = None,
+        image_features: TeViAImageFeatures | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | list[int] | None = None,
         return_dict: bool | None = None,
     ) -> TeViAModelOutput | tuple:
-        """`pixel_values (batch, 3, height, width)`, its sides multiples of 32; else as in `TeViAForSegmentation`."""
+        """Inputs as of `TeViAForSegmentation`."""
         output_attentions, output_hidden_states, return_dict = self.resolve_outputs(
             output_attentions, output_hidden_states, return_dict
         )
-        # 1. Four maps of the image, coarse to fine.
-        maps = self.backbone(pixel_values.to(self.dtype))[::-1]
-        maps = [lateral(m) for lateral, m in zip(self.laterals, maps, strict=True)]
+        # 1. Four maps of the image, coarse to fine, and the text, or the null text in its place.
+        use_text = self.config.use_text
+        if use_text and text_features is None and input_ids is not None:
+            text_features = self.encode_text(input_ids, attention_mask)
+        maps = self.maps_of(pixel_values, image_features, text_features)
+        padding, has_text = None, None
+        if use_text:
+            text_features, padding, has_text = self.prepare_text(text_features, attention_mask, batch=maps[0].shape[0])
 
-        # 2. The text, or the null text in its place.
-        text_features, padding, has_text = self.read_text(
-            input_ids, attention_mask, text_features, batch=pixel_values.shape[0]
-        )
-
-        # 3. Three guided blocks, coarse to fine.
+        # 2. Three guided blocks, coarse to fine.
         x, states, guided_features, texts, attentions = maps[0], [maps[0]], [], [], []
         for scale, block in enumerate(self.decoder):
-            gate = self.text_parts.prototype_memory.gate(scale) if self.config.use_text else None
+            gate = self.text_parts.prototype_memory.gate(scale) if use_text else None
             x, guided, text, weights = block(x, maps[scale + 1], text_features, padding, gate, bool(output_attentions))
             states.append(x)
             guided_features.append(guided)
             texts.append(text)
             attentions.append(weights)
 
-        # 4. One text vector a scale: the mean of its tokens.
-        use_text = self.config.use_text
+        # 3. One text vector a scale: the mean of its tokens.
         output = TeViAModelOutput(
             x,
             tuple(guided_features),
@@ -197,6 +204,16 @@ class TeViAModel(TeViAPreTrainedModel):
             attentions=tuple(attentions) if output_attentions and use_text else None,
         )
         return output if return_dict else output.to_tuple()
+
+    def maps_of(self, pixel_values, image_features, text_features) -> tuple[torch.Tensor, ...]:
+        """The image's maps; those of one encoded image for each of several texts."""
+        if (pixel_values is None) == (image_features is None):
+            raise ValueError("Give `pixel_values`, or the `image_features` that `encode_image` made of them; not both.")
+        if image_features is None:
+            return self.encode_image(pixel_values).maps
+        if text_features is not None and image_features.maps[0].shape[0] == 1:
+            return tuple(m.expand(text_features.shape[0], -1, -1, -1) for m in image_features.maps)
+        return image_features.maps
 
 
 class TeViAForSegmentation(TeViAPreTrainedModel):
@@ -252,18 +269,22 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
     def prototype_memory(self) -> TeViAPrototypeMemory | None:
         return self.model.prototype_memory
 
+    def encode_image(self, pixel_values: torch.Tensor) -> TeViAImageFeatures:
+        return self.model.encode_image(pixel_values)
+
     def encode_text(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         return self.model.encode_text(input_ids, attention_mask)
 
-    encode_text.__doc__ = TeViAModel.encode_text.__doc__
+    encode_image.__doc__, encode_text.__doc__ = TeViAModel.encode_image.__doc__, TeViAModel.encode_text.__doc__
 
     def forward(
         self,
-        pixel_values: torch.Tensor,
+        pixel_values: torch.Tensor | None = None,
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         text_features: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
+        image_features: TeViAImageFeatures | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | list[int] | None = None,
         return_dict: bool | None = None,
@@ -277,6 +298,7 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
             text_features: `(batch, tokens, dim)`, what `encode_text` gave, instead of `input_ids`; hand over the
                 `attention_mask` with it, or padding counts as text.
             labels: `(batch, height, width)` integers; 255 is ignored.
+            image_features: what `encode_image` gave, instead of `pixel_values`; those of one image serve several texts.
             output_attentions, output_hidden_states, return_dict: whether `attentions` and `hidden_states` (all or those
                 at some places, as `[0, -1]`) are given, and a dictionary or a tuple; by default what the config says.
         """
@@ -284,9 +306,11 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
             output_attentions, output_hidden_states, return_dict
         )
         # 1. Encoders and decoder, on sides padded to multiples of 32.
-        height, width = self.check_image(pixel_values)
-        pixel_values = pad_to_stride(pixel_values)
-        outputs = self.model(pixel_values, input_ids, attention_mask, text_features, output_attentions, True, True)
+        outputs = self.model(
+            pixel_values, input_ids, attention_mask, text_features, image_features, output_attentions, True, True
+        )
+        image_size = image_features.size if image_features is not None else pixel_values.shape[-2:]  # type: ignore[union-attr]  # one of the two is given
+        height, width = image_size
 
         # 2. Logits, cut back to the image.
         with_features = labels is not None and self.config.foreground_representation == "head_grid"
@@ -326,16 +350,6 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
         if self.config.foreground_representation == "head_grid":
             return tuple(head_grid_representation(head_features, foreground, *grid) for grid in HEAD_GRIDS)
         return tuple(channel_representation(features, foreground) for features in guided_features)
-
-    def check_image(self, pixel_values: torch.Tensor) -> tuple[int, int]:
-        """The image's height and width; `ValueError` where it is too small."""
-        height, width = pixel_values.shape[-2:]
-        if min(height, width) < STRIDES[-1]:
-            raise ValueError(
-                f"The image is {height}x{width}, smaller than the network's stride of {STRIDES[-1]}: "
-                f"resize or pad it to at least {STRIDES[-1]} pixels a side."
-            )
-        return height, width
 
 
 def pick(states: Sequence[torch.Tensor], wanted: bool | list[int]) -> tuple[torch.Tensor | None, ...] | None:

@@ -1,9 +1,23 @@
 """What the models return."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from transformers.utils import ModelOutput
+
+
+class TeViAImageFeatures(NamedTuple):
+    """What the vision encoder makes of images, whatever text is asked about them.
+
+    Args:
+        maps: four maps `(batch, channels, height, width)` of the image padded to multiples of 32 a side, of strides 32,
+            16, 8 and 4.
+        size: the image's own height and width, to which logits are cut back.
+    """
+
+    maps: tuple[torch.Tensor, ...]
+    size: tuple[int, int]
 
 
 @dataclass
@@ -57,4 +71,4 @@ class TeViASegmentationOutput(ModelOutput):
     attentions: tuple[torch.Tensor, ...] | None = None
 
 
-__all__ = ["TeViAModelOutput", "TeViASegmentationOutput"]
+__all__ = ["TeViAImageFeatures", "TeViAModelOutput", "TeViASegmentationOutput"]

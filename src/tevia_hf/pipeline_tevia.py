@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from http.client import HTTPException
 from io import BytesIO, IOBase
 from itertools import repeat
-from typing import Any
+from typing import Any, cast
 from urllib.request import urlopen
 
 import numpy as np
@@ -14,13 +14,12 @@ import torch
 from PIL import Image
 from transformers import Pipeline
 
-from .labels_tevia import WHITE
+from .labels_tevia import FILL_OPACITY, WHITE, colour_of
+from .logits_tevia import labels_from_probabilities
 from .option_checks_tevia import check_count, check_share
 from .processing_tevia import TeViAProcessor
 
 TASK = "text-guided-image-segmentation"
-LESION_COLOUR = np.array([230, 159, 0], np.float32)
-FILL_OPACITY = 0.45
 SECONDS_TO_ANSWER = 30
 # A row of a data set is taken as it is; any other key may be a text under another name, which must not get lost.
 ROW_KEYS = ("image", "text", "mask", "id", "group", "spacing_mm")
@@ -54,7 +53,7 @@ class TeViASegmentationPipeline(Pipeline):
                 list, a tuple, a data set or a generator. The last two are read as the results, an iterator, are.
             text: a sentence for each picture, or one for all; None or "" for none. Not beside mappings.
             threshold: on the lesion's probability (0.5), for models with one label.
-            overlay: True adds "overlay", the RGB picture with the mask in orange.
+            overlay: True adds "overlay", the RGB image with the mask in its label's colour, orange for a lesion.
             batch_size: pictures that go through the network together.
 
         A model with one label gives one entry a picture, its mask all zero where nothing was found; with several, one
@@ -104,25 +103,22 @@ class TeViASegmentationPipeline(Pipeline):
         (probabilities,) = self.processor.post_process_segmentation(
             Outputs(model_outputs["logits"]), target_sizes=[tuple(picture.shape[-2:])], return_probabilities=True
         )  # (labels, height, width)
+        labels = labels_from_probabilities(probabilities, threshold)
         if len(probabilities) == 1:
-            found = {0: probabilities[0] > threshold}
-        else:
-            labels = probabilities.argmax(0)
-            found = {int(label): labels == label for label in labels.unique() if label > 0}
-        return [self.entry(label, mask, probabilities[label], picture, overlay) for label, mask in found.items()]
+            return [self.entry(0, labels == 1, probabilities[0], picture, overlay)]
+        present = [int(label) for label in labels.unique() if label > 0]
+        return [self.entry(label, labels == label, probabilities[label], picture, overlay) for label in present]
 
     def entry(
         self, label: int, mask: torch.Tensor, probabilities: torch.Tensor, picture: torch.Tensor, with_overlay: bool
     ) -> dict[str, Any]:
-        area = mask.cpu().numpy()
-        score = probabilities[mask].mean().item() if area.any() else 0.0
-        config: Any = self.model.config
+        area, config = mask.cpu().numpy(), cast(Any, self.model.config)
         entry = {
             "label": config.id2label[label],
-            "score": score,
+            "score": probabilities[mask].mean().item() if area.any() else 0.0,
             "mask": Image.fromarray(area.astype(np.uint8) * WHITE),
         }
-        return entry | ({"overlay": tinted(picture, area)} if with_overlay else {})
+        return entry | ({"overlay": tinted(picture, area, colour_of(max(label, 1)))} if with_overlay else {})
 
     def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
         """Writes model and processor, with the code that loads them where this package is not installed."""
@@ -206,10 +202,11 @@ def fetched(address: str) -> Image.Image:
     return picture
 
 
-def tinted(picture: torch.Tensor, area: np.ndarray) -> Image.Image:
-    """The picture in RGB, the area in translucent orange."""
+def tinted(picture: torch.Tensor, area: np.ndarray, colour: tuple[int, int, int]) -> Image.Image:
+    """The image in RGB, the area in a translucent colour."""
     pixels = picture.expand(3, -1, -1).permute(1, 2, 0).cpu().numpy() * WHITE  # (height, width, 3)
-    pixels = np.where(area[..., None], pixels * (1 - FILL_OPACITY) + LESION_COLOUR * FILL_OPACITY, pixels)
+    mixed = pixels * (1 - FILL_OPACITY) + np.array(colour, np.float32) * FILL_OPACITY
+    pixels = np.where(area[..., None], mixed, pixels)
     return Image.fromarray(pixels.round().clip(0, WHITE).astype(np.uint8))
 
 

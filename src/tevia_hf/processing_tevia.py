@@ -183,14 +183,18 @@ class TeViAProcessor(ProcessorMixin):
                 raise TypeError(f"text {index} is a {type(text).__name__}: give a string, or None for no text.")
         if max_length is not None:
             self._check_max_length(max_length)
-        sentences = [text or "" for text in texts]
-        self._warn_of_unfamiliar(sentences)
+        rows = [text or "" for text in texts]
+        self._warn_of_unfamiliar(rows)
+        encoded = self.tokenizer(rows, truncation=False, max_length=max_length, verbose=False, **padding)
+        limit = max_length or self.tokenizer.model_max_length
         if truncation not in (False, "do_not_truncate"):
-            self._warn_of_truncation(sentences, max_length or self.tokenizer.model_max_length)
-        encoded = self.tokenizer(sentences, truncation=truncation, max_length=max_length, verbose=False, **padding)
+            counts = [sum(mask) for mask in encoded["attention_mask"]]
+            if max(counts, default=0) > limit:
+                self._warn_of_truncation(dict(zip(rows, counts, strict=True)), limit)
+                encoded = self.tokenizer(rows, truncation=truncation, max_length=max_length, verbose=False, **padding)
         self._check_tokens(max(map(len, encoded["input_ids"]), default=0), "The longest text")
-        for sentence, mask in zip(sentences, encoded["attention_mask"], strict=True):
-            if not sentence.strip():
+        for row, mask in zip(rows, encoded["attention_mask"], strict=True):
+            if not row.strip():
                 mask[:] = [0] * len(mask)
         return BatchFeature(dict(encoded), tensor_type=return_tensors)
 
@@ -221,15 +225,14 @@ class TeViAProcessor(ProcessorMixin):
                 stacklevel=4,
             )
 
-    def _warn_of_truncation(self, sentences: list[str], limit: int) -> None:
-        tokens = self.tokenizer(sentences, verbose=False)["input_ids"]
+    def _warn_of_truncation(self, counts: Mapping[str, int], limit: int) -> None:
         advice = "tokenizer.model_max_length as far as the text encoder allows"
         if limit < self.tokenizer.model_max_length:
             advice = f"`max_length`, to {self.tokenizer.model_max_length} at most"
-        for sentence, count in dict(zip(sentences, map(len, tokens), strict=True)).items():
+        for text, count in counts.items():
             if count > limit:
                 warnings.warn(
-                    f"Text of {count} tokens truncated to the limit of {limit}: {sentence!r}. Shorten it, or raise "
+                    f"Text of {count} tokens truncated to the limit of {limit}: {text!r}. Shorten it, or raise "
                     f"{advice}.",
                     UserWarning,
                     stacklevel=4,

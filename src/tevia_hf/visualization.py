@@ -8,12 +8,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from tevia_hf.extras import needed_for
-from tevia_hf.labels_tevia import WHITE, is_lesion
+from tevia_hf.labels_tevia import FILL_OPACITY, LABEL_COLOURS, WHITE, colour_of, is_lesion
 
-# Okabe-Ito colours, told apart by colour-blind readers too; the first is that of a lesion.
-LABEL_COLOURS = [(230, 159, 0), (86, 180, 233), (204, 121, 167), (0, 158, 115), (213, 94, 0), (0, 114, 178)]
 REFERENCE_COLOUR = (0, 214, 100)
-FILL_OPACITY = 0.35
 HEAT_OPACITY = 0.8
 SMALLEST_SIDE = 384
 TILE_HEIGHT, MARGIN, FONT_SIZE, TITLE_SIZE = 280, 14, 15, 22
@@ -60,8 +57,7 @@ def overlay(
     labels = {name: _fit(np.asarray(array), name, picture, size) for name, array in masks.items()}
     picture = picture.resize(size, Image.Resampling.BICUBIC)
     for label in _foreground(labels["mask"]):
-        colour = LABEL_COLOURS[(label - 1) % len(LABEL_COLOURS)]
-        area = _area(labels["mask"], label)
+        colour, area = colour_of(label), _area(labels["mask"], label)
         picture.paste(colour, mask=area.point(lambda value: int(value * FILL_OPACITY)))
         picture.paste(colour, mask=_outline(area))
     for label in _foreground(labels.get("reference")):

@@ -17,7 +17,8 @@ from ..data.features import undecoded
 from ..data.registry import load_segmentation_dataset
 from ..data.survey import reference_labels
 from ..evaluation.report import score_table
-from ..inference.predict import predict_masks
+from ..inference.predict import masks_by_condition, predict_masks
+from ..inference.predictor import Predictor
 from ..io.output_dir import claim_output_dir
 from ..metrics import segmentation_metrics
 from ..training.arguments import TeViATrainingArguments
@@ -142,12 +143,10 @@ def measure(
     meant = load_segmentation_dataset("synthetic", split="test", size=IMAGE_SIZE, seed=seed)
     others = load_segmentation_dataset("synthetic", split="test", size=IMAGE_SIZE, seed=seed, counterpart=True)
     targets = {"meant": references(processor, meant), "other": references(processor, others)}
-    masks = {
-        "vision": predict_masks(twins["vision"], processor, with_texts(meant, meant["text"])),
-        "correct": predict_masks(twins["text"], processor, with_texts(meant, meant["text"])),
-        "wrong": predict_masks(twins["text"], processor, with_texts(meant, others["text"])),
-        "none": predict_masks(twins["text"], processor, with_texts(meant, [""] * len(meant))),
-    }
+    texts = {"correct": meant["text"], "wrong": others["text"], "none": [""] * len(meant)}
+    examples = undecoded(meant)
+    masks = masks_by_condition(Predictor(twins["text"], processor), examples, texts)
+    masks["vision"] = predict_masks(twins["vision"], processor, examples)
     rows = {
         "vision-only twin": ("vision", "meant"),
         "with its sentence": ("correct", "meant"),
@@ -156,10 +155,6 @@ def measure(
         "without a sentence": ("none", "meant"),
     }
     return {name: segmentation_metrics(masks[mask], targets[target]) for name, (mask, target) in rows.items()}
-
-
-def with_texts(dataset: Dataset, texts) -> list[dict]:
-    return [{**example, "text": text} for example, text in zip(undecoded(dataset), texts, strict=True)]
 
 
 def references(processor: TeViAProcessor, dataset: Dataset) -> list[np.ndarray]:
@@ -176,12 +171,17 @@ def draw_sheet(twins: dict[str, TeViAForSegmentation], processor: TeViAProcessor
     )
     films = [decode_image(example) for example in undecoded(meant)]
     rows, captions = [[Image.fromarray(film)] for film in films], [["the film"] for _ in films]
-    for twin, dataset in (("vision", meant), ("text", meant), ("text", others)):
-        masks = predict_masks(twins[twin], processor, with_texts(meant, dataset["text"]))
+    texts = {"meant": meant["text"], "others": others["text"]}
+    masks = masks_by_condition(Predictor(twins["text"], processor), undecoded(meant), texts)
+    columns = [
+        (predict_masks(twins["vision"], processor, undecoded(meant)), meant, ["vision-only twin"] * len(meant)),
+        *((masks[name], dataset, texts[name]) for name, dataset in (("meant", meant), ("others", others))),
+    ]
+    for column, dataset, headings in columns:
         truths = references(processor, dataset)
-        for index, (film, mask, truth) in enumerate(zip(films, masks, truths, strict=True)):
+        for index, (film, mask, truth) in enumerate(zip(films, column, truths, strict=True)):
             rows[index].append(overlay(film, mask, truth))
-            captions[index].append("vision-only twin" if twin == "vision" else dataset["text"][index])
+            captions[index].append(headings[index])
     return contact_sheet(
         rows, captions, title="The sentence says which lesions are meant. Orange: the mask; green outline: the truth"
     )

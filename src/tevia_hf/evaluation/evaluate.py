@@ -16,8 +16,8 @@ from ..data.splits import sample
 from ..data.survey import OnError, Survey
 from ..extras import needed_for
 from ..inference.loading import load_trained
-from ..inference.predict import predict_masks
-from ..inference.text_features import TextFeatureCache
+from ..inference.predict import masks_by_condition
+from ..inference.predictor import Predictor
 from ..io.output_dir import check_output_dir, claim_output_dir
 from ..labels_tevia import is_lesion
 from ..metrics import common_spacing, score_images
@@ -83,22 +83,21 @@ def evaluate_model(
     modes = default_conditions(own, seed) if text_modes is None else text_modes
     conditions = conditions_for(modes, model.config.use_text)
     given = chosen_texts(conditions, own, seed)
-    features = TextFeatureCache(model, processor) if model.config.use_text else None
     references = [labels_of(masks, processor.image_processor.num_labels, white) for masks, _ in found]
     spacings = common_spacing([spacing for _, spacing in found], len(references))
     del found  # the masks as stored
     chosen = examples_to_show(references, seed)
+    masks = masks_by_condition(Predictor(model, processor, threshold, batch_size), undecoded(dataset), given)
     measured = {}
     for name, condition in conditions.items():
-        texts = given[name]
-        examples = [{**example, "text": text} for example, text in zip(undecoded(dataset), texts, strict=True)]
-        masks = predict_masks(model, processor, examples, threshold, batch_size, f"text: {name}", features)
-        pixels, shown = [int(is_lesion(mask).sum()) for mask in masks], {index: masks[index] for index in chosen}
-        scores, against_text = (
-            score_images(masks, references, spacings, white_is_lesion=False),
-            score_by_texts(texts, masks, references),
+        texts, predicted = given[name], masks[name]
+        scores = score_images(predicted, references, spacings, white_is_lesion=False)
+        by_text = score_by_texts(texts, predicted, references)
+        pixels, shown = (
+            [int(is_lesion(mask).sum()) for mask in predicted],
+            {index: predicted[index] for index in chosen},
         )
-        measured[name] = Measured(condition, texts, scores, against_text, pixels, shown)
+        measured[name] = Measured(condition, texts, scores, by_text, pixels, shown)
     unit = "px" if spacings[0] is None else "mm"
     how: dict[str, Any] = {"images": len(dataset), "threshold": threshold, "seed": seed, "hd95_unit": unit}
     how |= {"white_is_lesion": white, "skipped": survey.skipped()}

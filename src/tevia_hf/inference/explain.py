@@ -1,24 +1,29 @@
-"""What a sentence did to a mask, and where."""
+"""What a text did to a mask, and where."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ..logits_tevia import lesion_probability
+from ..modeling_tevia import TeViAForSegmentation
+from ..processing_tevia import TeViAProcessor
 from ..vision_layout_tevia import STRIDES
+from .predictor import Predictor
 
 MOST_WORDS = 5  # that a note names
 
 
 class TextInfluence(NamedTuple):
-    """One picture read with one sentence; all maps are float32 `(height, width)` of the picture's size.
+    """What one text did to the mask of an image; all maps are float32 `(height, width)` of the image's size.
 
     Args:
-        probability: of a lesion, with the sentence.
-        effect: how much the sentence raised (up to 1) or lowered (down to -1) it against no sentence at all.
+        probability: of a lesion, with the text.
+        effect: how much the text raised (up to 1) or lowered (down to -1) it against no text at all.
         attention: how much each place singled out some of the tokens, 0 where it looked at all alike, 1 where at one
-            only; the mean over the heads of the finest scale. `None` without a sentence or a text branch.
+            only; the mean over the heads of the finest scale. `None` without a text or a text branch.
     """
 
     probability: np.ndarray
@@ -26,36 +31,51 @@ class TextInfluence(NamedTuple):
     attention: np.ndarray | None
 
 
-@torch.no_grad()
-def explain_text(model, processor, image: Any, text: str | None = None) -> TextInfluence:
-    """What a sentence did to the mask of a picture.
+def explain_texts(
+    model: TeViAForSegmentation, processor: TeViAProcessor, image: Any, texts: Sequence[str | None]
+) -> list[TextInfluence]:
+    """What each of several texts did to the mask of one image, which is encoded once.
 
     The effect is what counts: it compares the model with itself. Attention tells where tokens were told apart, not
     whether that changed the mask.
 
     Args:
-        model, processor: a `TeViAForSegmentation` and its `TeViAProcessor`.
-        image: as the processor takes it.
-        text: None or "" for none: the effect is 0 then.
-
-    The model is left in evaluation mode.
+        image: as `Predictor.prepare` takes it.
+        texts: None or "" for none: the effect is 0 then.
     """
-    text = text or ""
-    picture = processor.image_processor.read_image(image)  # (1 or 3, height, width)
-    size = (int(picture.shape[-2]), int(picture.shape[-1]))
-    inputs = processor([picture] * 2, [text, ""], input_data_format="channels_first").to(model.device)
-    outputs = model.eval()(**inputs, output_attentions=True)
-    maps = processor.post_process_segmentation(outputs, target_sizes=[size] * 2, return_probabilities=True)
-    with_text, without = (p[0] if len(p) == 1 else 1 - p[0] for p in maps)
-    attention = None
-    if text.strip() and outputs.attentions is not None:
-        height, width = inputs["pixel_values"].shape[-2:]
-        grid = [-(-side // STRIDES[-1]) * STRIDES[-1] // STRIDES[1] for side in (height, width)]
-        seen = focus(outputs.attentions[-1][0]).unflatten(0, grid)  # at stride 8, of the network's padded input
-        seen = F.interpolate(seen[None, None], scale_factor=STRIDES[1], mode="bilinear")[..., :height, :width]
-        upright = seen.transpose(-1, -2) if processor.image_processor.swap_axes else seen
-        attention = F.interpolate(upright, size, mode="bilinear")[0, 0].cpu().numpy()
-    return TextInfluence(with_text.cpu().numpy(), (with_text - without).cpu().numpy(), attention)
+    predictor = Predictor(model, processor)
+    encoded = predictor.encode([prepared := predictor.prepare(image)])
+    network_size = prepared.pixel_values.shape[-2:]
+
+    def answer(text: str) -> tuple[np.ndarray, Any]:
+        outputs = predictor.ask(encoded, [text], output_attentions=True)
+        (maps,) = processor.post_process_segmentation(outputs, encoded.sizes, return_probabilities=True)
+        return lesion_probability(maps).cpu().numpy(), outputs.attentions
+
+    without, _ = answer("")
+    influences = []
+    for text in texts:
+        if not (text or "").strip():
+            influences.append(TextInfluence(without, np.zeros_like(without), None))
+            continue
+        probability, attentions = answer(str(text))
+        attention = None
+        if attentions is not None:
+            attention = attention_map(attentions[-1][0], network_size, processor, encoded.sizes[0])
+        influences.append(TextInfluence(probability, probability - without, attention))
+    return influences
+
+
+def attention_map(
+    attention: torch.Tensor, network_size: Sequence[int], processor: TeViAProcessor, size: tuple[int, int]
+) -> np.ndarray:
+    """`focus` of the attention at stride 8, `(heads, places, tokens)`, over the image of this (height, width)."""
+    height, width = network_size
+    grid = [-(-side // STRIDES[-1]) * STRIDES[-1] // STRIDES[1] for side in (height, width)]  # of the padded input
+    seen = focus(attention).unflatten(0, grid)
+    seen = F.interpolate(seen[None, None], scale_factor=STRIDES[1], mode="bilinear")[..., :height, :width]
+    upright = seen.transpose(-1, -2) if processor.image_processor.swap_axes else seen
+    return F.interpolate(upright, size, mode="bilinear")[0, 0].cpu().numpy()
 
 
 def focus(attention: torch.Tensor) -> torch.Tensor:

@@ -5,20 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from ..data.collate import SegmentationCollator
-from ..data.decoding import decode_image
+from ..data.decoding import named
 from ..data.pairing import example_id
 from ..data.tables import sentences_for
 from ..extras import needed_for
-from ..image_processing_tevia import NonFiniteLogitsError
 from ..io import (
     ImageRef,
-    MedicalImage,
     is_image_file,
     parse_address,
-    read_image,
     stem,
     supported_suffixes,
     with_window,
@@ -28,73 +23,68 @@ from ..io.address import Window, check_window
 from ..io.clutter import is_clutter
 from ..io.output_dir import claim_output_dir
 from ..labels_tevia import is_lesion
-from ..option_checks_tevia import check_count, check_share
+from ..logits_tevia import NonFiniteLogitsError
+from ..modeling_tevia import TeViAForSegmentation
+from ..processing_tevia import TeViAProcessor
 from ..visualization import overlay
 from .loading import load_trained
-from .text_features import TextFeatureCache
+from .predictor import Prediction, Predictor, check_predictor_options
 
 with needed_for("Predicting files"):
     import pandas as pd
     from datasets.utils import tqdm
 
 
-@torch.no_grad()
 def predict_masks(
-    model,
-    processor,
+    model: TeViAForSegmentation,
+    processor: TeViAProcessor,
     examples: Sequence[Mapping[str, Any]],
     threshold: float = 0.5,
     batch_size: int = 16,
     description: str | None = "Predicting",
-    sentences: TextFeatureCache | None = None,
 ) -> list[np.ndarray]:
     """A label map uint8 `(height, width)` for each example, at its image's own size.
 
     Args:
         model, processor: a `TeViAForSegmentation` and its `TeViAProcessor`.
-        examples: mappings with "image" (path, picture, array or undecoded column entry) and "text" ("" for none).
+        examples: mappings with "image" (path, image, array or undecoded column entry) and "text" ("" for none).
         threshold: on the lesion's probability, for models with one label.
         description: of the progress bar; `None` shows none.
-        sentences: a cache to go on with.
 
-    Raises `ValueError` for an option out of its range and for logits that are not finite, with the images' names.
+    Raises `ValueError` for an option out of its range, for an image that cannot be used and for logits that are not
+    finite, with the images' names.
     """
-    check_options(threshold, batch_size)
-    was_training = model.training
-    model.eval()
-    if sentences is None and model.config.use_text:
-        sentences = TextFeatureCache(model, processor)
-    collator = SegmentationCollator(processor, text_features=sentences)
-    masks: list[np.ndarray] = []
-    for start in tqdm(range(0, len(examples), batch_size), desc=description, disable=description is None):
-        batch = [load_input(example) for example in examples[start : start + batch_size]]
-        inputs = {name: tensor.to(model.device) for name, tensor in collator(batch).items()}
-        sizes = [example["image"].shape[:2] for example in batch]
-        try:
-            maps = processor.post_process_segmentation(model(**inputs), target_sizes=sizes, threshold=threshold)
-        except NonFiniteLogitsError as error:
-            places = [start + index for index in error.indices]
-            names = [str(examples[place].get("id") or place) for place in places]
-            raise NonFiniteLogitsError(places, names) from error
-        masks += [label_map.cpu().numpy() for label_map in maps]
-    model.train(was_training)
+    predictor = Predictor(model, processor, threshold, batch_size)
+    return masks_by_condition(predictor, examples, {"": [example["text"] for example in examples]}, description)[""]
+
+
+def masks_by_condition(
+    predictor: Predictor,
+    examples: Sequence[Mapping[str, Any]],
+    texts: Mapping[str, Sequence[str | None]],
+    description: str | None = "Predicting",
+) -> dict[str, list[np.ndarray]]:
+    """The masks, as of `predict_masks`, under each of several conditions, which give a text an image.
+
+    Every image is decoded and encoded once, whatever number of conditions.
+    """
+    asked = ([text or "" for text in of_image] for of_image in zip(*texts.values(), strict=True))
+    predictions = tqdm(predictor.predictions(examples, asked), description, len(examples), disable=description is None)
+    masks: dict[str, list[np.ndarray]] = {name: [] for name in texts}
+    for example, prediction in zip(examples, predictions, strict=True):
+        if isinstance(prediction.error, NonFiniteLogitsError):  # which names the image
+            raise prediction.error
+        if prediction.error is not None:
+            with named(example, "image"):
+                raise prediction.error
+        for name, mask in zip(texts, prediction.masks, strict=True):
+            masks[name].append(mask)
     return masks
 
 
-def check_options(threshold: float, batch_size: int) -> None:
-    """Raises `ValueError` where one of the two is out of its range."""
-    check_share("threshold", threshold)
-    check_count("batch_size", batch_size)
-
-
-def load_input(example: Mapping[str, Any]) -> dict[str, Any]:
-    """An example's decoded image `(height, width[, channels])` and its text; its mask is left out."""
-    return {"image": decode_image(example), "text": example["text"], "id": example.get("id")}
-
-
 def predict(
-    model,
-    processor,
+    model: TeViAForSegmentation,
+    processor: TeViAProcessor,
     images: Sequence[str | Path | ImageRef],
     texts: Sequence[str],
     output_dir: str | Path,
@@ -115,7 +105,7 @@ def predict(
     own row only. Raises `ValueError` for an option out of its range, where counts differ or two images would be written
     to one name, and where the logits of no image are finite.
     """
-    check_options(threshold, batch_size)
+    predictor = Predictor(model, processor, threshold, batch_size)
     files = [parse_address(image) for image in images]
     names, folder = output_names(files, texts), Path(output_dir)
     if folder.resolve() in {file.path.resolve().parent for file in files}:
@@ -125,23 +115,17 @@ def predict(
         {"image": str(image), "text": text, "mask": "", "overlay": "", "foreground": float("nan"), "error": ""}
         for image, text in zip(images, texts, strict=True)
     ]
-    sentences = TextFeatureCache(model, processor) if model.config.use_text else None
-    predicted, not_finite = 0, list[str]()
-    for start in tqdm(range(0, len(rows), batch_size), desc="Predicting"):
-        batch = rows[start : start + batch_size]
-        examples = [read_or_report(row, file, processor) for row, file in zip(batch, files[start:], strict=False)]
-        readable = [{**example, "image": example["image"].array} for example in examples if example is not None]
-        masks = iter(masks_or_errors(model, processor, readable, threshold, sentences))
-        for row, example, name in zip(batch, examples, names[start:], strict=False):
-            if example is not None:
-                path, mask = folder / f"{name}{mask_suffix}", next(masks)
-                write_or_report(row, path, example["image"], mask, model.config.num_labels)
-                not_finite += [str(row["image"])] if isinstance(mask, NonFiniteLogitsError) else []
-                predicted += 1
+    examples = [{"image": file, "id": str(image)} for file, image in zip(files, images, strict=True)]
+    predictions = predictor.predictions(examples, ([text] for text in texts))
+    not_finite, has_finite = list[str](), False
+    for row, name, prediction in zip(rows, names, tqdm(predictions, "Predicting", len(rows)), strict=True):
+        write_or_report(row, folder / f"{name}{mask_suffix}", prediction, processor.image_processor.num_labels)
+        not_finite += [str(row["image"])] if isinstance(prediction.error, NonFiniteLogitsError) else []
+        has_finite |= bool(prediction.masks)
     table = pd.DataFrame(rows)
     table.to_csv(folder / "predictions.csv", index=False)
-    if predicted and len(not_finite) == predicted:
-        raise NonFiniteLogitsError(range(predicted), not_finite)
+    if not_finite and not has_finite:
+        raise NonFiniteLogitsError(range(len(not_finite)), not_finite)
     return table
 
 
@@ -169,7 +153,7 @@ def predict_files(
 
     Raises `ValueError` for an option out of its range before anything is loaded.
     """
-    check_options(threshold, batch_size)
+    check_predictor_options(threshold, batch_size)
     if window is not None:
         check_window(window)
     found = list_images(images)
@@ -179,18 +163,6 @@ def predict_files(
     network, processor = load_trained(model)
     claim_output_dir(output_dir, overwrite=overwrite, inputs=[model, *found, sentences])
     return predict(network, processor, found, texts, output_dir, threshold, batch_size, mask_suffix)
-
-
-def read_or_report(row: dict[str, Any], file: ImageRef, processor) -> dict[str, Any] | None:
-    """The row's image and text; `None`, and the reason in the row, where the image cannot be used."""
-    try:
-        image = read_image(file)
-        # Refuses here what would cost the whole batch there, such as NaN pixels.
-        processor.image_processor(image.array, input_data_format="channels_last")
-    except Exception as error:  # the libraries that read medical files raise errors of any kind
-        row["error"] = described(row, error)
-        return None
-    return {"image": image, "text": row["text"], "id": row["image"]}
 
 
 def output_names(images: Sequence[ImageRef], texts: Sequence[str]) -> list[str]:
@@ -228,36 +200,18 @@ def sentences_from_table(table_path: str | Path, images: Sequence[str | Path | I
     return [text or "" for text in sentences_for(table_path, [example_id(Path(image).name) for image in images])]
 
 
-def masks_or_errors(
-    model, processor, examples: Sequence[Mapping[str, Any]], threshold: float, sentences: TextFeatureCache | None
-) -> list[np.ndarray | NonFiniteLogitsError]:
-    """The mask of each example of a batch, or why there is none."""
-    if not examples:
-        return []
-    try:
-        return [*predict_masks(model, processor, examples, threshold, len(examples), None, sentences)]
-    except NonFiniteLogitsError as error:
-        if len(examples) == 1:
-            return [error]
-    return [
-        found for example in examples for found in masks_or_errors(model, processor, [example], threshold, sentences)
-    ]
-
-
-def write_or_report(
-    row: dict[str, Any], path: Path, image: MedicalImage, mask: np.ndarray | NonFiniteLogitsError, num_labels: int
-) -> None:
+def write_or_report(row: dict[str, Any], path: Path, prediction: Prediction, num_labels: int) -> None:
     """Writes mask and overlay, and in the row what became of them: their paths, or why they are missing."""
-    if isinstance(mask, NonFiniteLogitsError):
-        row["error"] = str(mask)
+    if prediction.error is not None:
+        row["error"] = described(row, prediction.error)
         return
-    overlay_path = path.parent / "overlays" / f"{stem(path)}.png"
+    overlay_path, mask = path.parent / "overlays" / f"{stem(path)}.png", prediction.masks[0]
     try:
-        written = write_mask(path, mask, num_labels, like=image)
+        written = write_mask(path, mask, num_labels, like=prediction.image)
         row.update(mask=str(written), foreground=float(is_lesion(mask).mean()))
-        overlay(image.array, mask).save(overlay_path)
+        overlay(prediction.image.array, mask).save(overlay_path)  # type: ignore[union-attr]  # read where there is no error
         row["overlay"] = str(overlay_path)
-    except Exception as error:  # as of `read_or_report`
+    except Exception as error:  # the libraries that write medical files raise errors of any kind
         row["error"] = described(row, error)
         part = overlay_path if row["mask"] else path
         if part.is_file():  # written in part

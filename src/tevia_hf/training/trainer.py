@@ -17,9 +17,9 @@ from ..data.features import undecoded
 from ..data.ready import AnyDataset, ready_dataset
 from ..data.several_texts import ALL_TEXTS, texts_of
 from ..data.survey import white_is_lesion_in
-from ..image_processing_tevia import check_logits
 from ..inference.text_differences import check_texts_differ
 from ..inference.text_features import TextFeatureCache
+from ..logits_tevia import labels_from_logits
 from ..metrics import segmentation_metrics
 from ..prompts import flip_sentence, words_of_paraphrases
 from .adapters import unwrapped
@@ -92,7 +92,7 @@ def build_trainer(
         data_collator=SegmentationCollator(processor, texts, white_is_lesion, with_ids=can_carry_ids(args)),
         processing_class=processor,
         compute_metrics=compute_metrics,
-        preprocess_logits_for_metrics=labels_from_logits,
+        preprocess_logits_for_metrics=lambda logits, labels: labels_from_logits(logits),  # no logits are collected
         callbacks=[
             DeepSupervisionCallback(),
             *training_callbacks(args, augmentation),
@@ -212,16 +212,6 @@ def all_sentences(*datasets: AnyDataset | None) -> set[str]:
     """Every text that is known beforehand: those of data sets that are no streams, and their left-right flips."""
     own = {text for dataset in datasets if isinstance(dataset, Dataset) for text in texts_of(dataset)}
     return own | {flip_sentence(text) for text in own}
-
-
-def labels_from_logits(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Label maps `(batch, height, width)` uint8; keeps the Trainer from collecting logits.
-
-    Raises `ValueError` for logits that are not finite.
-    """
-    check_logits(logits)
-    predicted = logits[:, 0] > 0 if logits.shape[1] == 1 else logits.argmax(1)
-    return predicted.to(torch.uint8)
 
 
 def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:

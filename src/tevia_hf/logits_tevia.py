@@ -1,0 +1,61 @@
+"""Logits to probabilities and label maps, the one rule for models with one label and with several."""
+
+from collections.abc import Sequence
+
+import torch
+
+
+class NonFiniteLogitsError(ValueError):
+    """Logits of which no mask can be made; `indices` are the images in the batch, from 0."""
+
+    def __init__(self, indices: Sequence[int], names: Sequence[str] | None = None):
+        self.indices = list(indices)
+        shown = [str(index) for index in self.indices] if names is None else list(names)
+        more = f" and {len(shown) - 5} more" if len(shown) > 5 else ""
+        super().__init__(
+            f"The logits of image {', '.join(shown[:5])}{more} are not finite (NaN or infinity), and no mask can be "
+            "made of them. In float16 large values overflow: compute in float32 or bfloat16. In these too, look for "
+            "weights that are not finite."
+        )
+
+
+def probabilities_from_logits(logits: torch.Tensor) -> torch.Tensor:
+    """Probabilities `(batch, num_labels, height, width)` float32: by sigmoid of one label, by softmax of several.
+
+    Raises `NonFiniteLogitsError` for logits that hold NaN or infinity.
+    """
+    is_finite = logits.isfinite().flatten(1).all(1)
+    if not is_finite.all():
+        raise NonFiniteLogitsError((~is_finite).nonzero().flatten().tolist())
+    return logits.float().sigmoid() if logits.shape[1] == 1 else logits.float().softmax(1)
+
+
+def labels_from_probabilities(probabilities: torch.Tensor, threshold: float = 0.5) -> torch.Tensor:
+    """Labels `(..., height, width)` uint8 of `(..., num_labels, height, width)`.
+
+    Args:
+        threshold: what the probability of the one label must exceed; of several the most probable one is taken.
+    """
+    if probabilities.shape[-3] == 1:
+        return (probabilities.squeeze(-3) > threshold).to(torch.uint8)
+    return probabilities.argmax(-3).to(torch.uint8)
+
+
+def lesion_probability(probabilities: torch.Tensor) -> torch.Tensor:
+    """`(..., height, width)`, the probability of any label but the background."""
+    first = probabilities.select(-3, 0)
+    return first if probabilities.shape[-3] == 1 else 1 - first
+
+
+def labels_from_logits(logits: torch.Tensor, threshold: float = 0.5) -> torch.Tensor:
+    """Labels `(batch, height, width)` uint8; errors as of `probabilities_from_logits`."""
+    return labels_from_probabilities(probabilities_from_logits(logits), threshold)
+
+
+__all__ = [
+    "NonFiniteLogitsError",
+    "labels_from_logits",
+    "labels_from_probabilities",
+    "lesion_probability",
+    "probabilities_from_logits",
+]

@@ -1,0 +1,127 @@
+"""An image is decoded, preprocessed and encoded once, however many texts are asked about it."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from PIL import Image
+from tiny import tiny_config, tiny_processor, tiny_reader
+
+from tevia_hf import Predictor, TeViAForSegmentation, evaluate_model, load_segmentation_dataset, predict
+from tevia_hf.data.features import undecoded
+from tevia_hf.inference import predictor as asking
+from tevia_hf.inference.predict import masks_by_condition, predict_masks
+
+TEXTS = ["upper left lung", "", "two infected areas, lower right lung"]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_reader()
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return load_segmentation_dataset("synthetic", split="test", size=48, count=5)
+
+
+@pytest.fixture
+def counted(model, monkeypatch):
+    """What was done, by its name: images decoded, preprocessed, encoded; texts encoded."""
+    counts = Counter()
+    processor = tiny_processor()
+
+    def counting(owner, name, amount=lambda *args, **kwargs: 1):
+        usual = getattr(owner, name)
+
+        def called(*args, **kwargs):
+            counts[name] += amount(*args, **kwargs)
+            return usual(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, called)
+
+    counting(asking, "load")
+    counting(type(processor.image_processor), "preprocess")
+    counting(model.model.backbone, "forward", lambda pixels: len(pixels))
+    counting(model.model, "encode_text", lambda input_ids, attention_mask: len(input_ids))
+    return counts, processor
+
+
+def test_files_are_decoded_preprocessed_and_encoded_once(model, counted, tmp_path):
+    counts, processor = counted
+    paths = [tmp_path / f"{index}.png" for index in range(3)]
+    for path in paths:
+        Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 56), np.uint8)).save(path)
+    predict(model, processor, paths, [TEXTS[0]] * 3, tmp_path / "out", batch_size=2)
+    assert counts == {"load": 3, "preprocess": 3, "forward": 3, "encode_text": 1}
+
+
+def test_an_evaluation_encodes_an_image_once_whatever_number_of_conditions(model, counted, dataset):
+    counts, processor = counted
+    conditions = ["none", "flipped", "contradictory", "absent"]
+    report = evaluate_model(model, processor, dataset, conditions, batch_size=2)
+    assert set(report.scores) == {"correct", "shuffled", *conditions}
+    assert counts["load"] == counts["forward"] == len(dataset)
+    asked = set(report.images["text"]) - {""}
+    assert counts["encode_text"] == len(asked)
+
+
+def test_masks_of_conditions_are_those_of_each_text_alone(model, dataset):
+    examples, texts = undecoded(dataset), {"own": dataset["text"], "none": [""] * 5, "one": [TEXTS[0]] * 5}
+    together = masks_by_condition(Predictor(model, tiny_processor(), batch_size=2), examples, texts)
+    for name, of_condition in texts.items():
+        alone = [{**example, "text": text} for example, text in zip(examples, of_condition, strict=True)]
+        for mask, expected in zip(together[name], predict_masks(model, tiny_processor(), alone), strict=True):
+            assert np.mean(mask != expected) < 0.002  # rounding on the threshold
+    assert any((a != b).any() for a, b in zip(together["own"], together["none"], strict=True))
+
+
+def test_several_texts_are_asked_about_one_image(model):
+    predictor = Predictor(model, tiny_processor())
+    encoded = predictor.encode([predictor.prepare(np.random.default_rng(1).random((40, 56)))])
+    logits = predictor.ask(encoded, TEXTS).logits
+    assert logits.shape[0] == 3
+    for place, text in enumerate(TEXTS):
+        torch.testing.assert_close(predictor.ask(encoded, [text]).logits[0], logits[place], atol=1e-5, rtol=1e-4)
+
+
+def test_images_of_several_sizes_are_predicted_at_their_own(model):
+    images = [np.random.default_rng(seed).random(shape) for seed, shape in enumerate([(40, 56), (64, 33), (40, 56)])]
+    predictor = Predictor(model, tiny_processor(do_resize=False))
+    examples = [{"image": image} for image in images]
+    predictions = list(predictor.predictions(examples, [TEXTS[:2]] * 3))
+    assert [[mask.shape for mask in each.masks] for each in predictions] == [[image.shape] * 2 for image in images]
+    alone = next(predictor.predictions(examples[2:], [TEXTS[:2]]))
+    for one, other in zip(predictions[2].masks, alone.masks, strict=True):
+        assert np.mean(one != other) < 0.002
+
+
+def test_an_image_at_fault_costs_its_own_prediction_only(model, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
+    examples = [{"image": np.zeros((40, 40))}, {"image": broken}, {"image": None}, {"image": np.full((40, 40), np.nan)}]
+    good, *bad = Predictor(model, tiny_processor()).predictions(examples, [[""]] * 4)
+    assert good.error is None and good.masks[0].shape == (40, 40)
+    assert [each.masks for each in bad] == [[]] * 3
+    assert ["broken.png" in str(bad[0].error), "missing" in str(bad[1].error), "NaN" in str(bad[2].error)] == [True] * 3
+
+
+def test_a_model_without_text_answers_every_text_alike(dataset):
+    model = TeViAForSegmentation(tiny_config(use_text=False))
+    masks = masks_by_condition(
+        Predictor(model, tiny_processor()), undecoded(dataset), {"a": dataset["text"], "b": [""] * 5}
+    )
+    assert all(np.array_equal(a, b) for a, b in zip(masks["a"], masks["b"], strict=True))
+    assert model.training
+
+
+def test_a_set_that_is_empty_gives_no_predictions(model):
+    assert list(Predictor(model, tiny_processor()).predictions(Dataset.from_dict({"image": []}), [])) == []
+
+
+@pytest.mark.parametrize("options", [{"threshold": 50}, {"threshold": float("nan")}, {"batch_size": 0}])
+def test_an_option_out_of_range_is_refused(model, options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        Predictor(model, tiny_processor(), **options)
