@@ -22,7 +22,8 @@ from transformers import (
     XLMRobertaConfig,
 )
 
-from tevia_hf.text_encoder_tevia import TEXT_FAMILIES, TeViATextEncoder, load_text_config
+from tevia_hf.encoder_quirks_tevia import TEXT_FAMILIES
+from tevia_hf.text_encoder_tevia import TeViATextEncoder, load_text_config
 
 SPECIAL = {"vocab_size": len(WORDS), "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
 SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}

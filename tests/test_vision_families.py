@@ -25,7 +25,7 @@ from transformers import (
     ViTConfig,
 )
 
-from tevia_hf.vision_layout_tevia import VISION_FAMILIES
+from tevia_hf.encoder_quirks_tevia import VISION_FAMILIES
 
 WIDTHS = [8, 8, 16, 16]
 ONE_EACH = [1, 1, 1, 1]

@@ -17,7 +17,7 @@ from transformers import (
     ViTConfig,
 )
 
-from tevia_hf import TeViAConfig, TeViAForSegmentation, vision_layout_tevia
+from tevia_hf import TeViAConfig, TeViAForSegmentation, encoder_quirks_tevia, vision_layout_tevia
 from tevia_hf.vision_layout_tevia import probe_layout
 
 ONE_EACH = [1, 1, 1, 1]
@@ -43,7 +43,7 @@ REFUSED = "does not show what its stages of .* cells end with, but an earlier ma
 def test_maps_from_after_the_downsampling_are_refused(config, monkeypatch):
     """As where a later transformers no longer knows the option, or its models no longer have these parts."""
     right = probe_layout(config)
-    monkeypatch.delitem(vision_layout_tevia.FORWARD_OPTIONS, "output_hidden_states_before_downsampling")
+    monkeypatch.delitem(encoder_quirks_tevia.FORWARD_OPTIONS, "output_hidden_states_before_downsampling")
     monkeypatch.setattr(vision_layout_tevia, "SHOWN_AFTER_DOWNSAMPLING", ())
     with pytest.raises(ValueError, match=REFUSED):
         probe_layout(config)
@@ -96,6 +96,6 @@ PLAIN = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "i
 )
 def test_a_family_that_ignores_an_option_of_sizes_is_known_to_take_one_size(config, option, monkeypatch):
     assert probe_layout(config).max_size is None
-    monkeypatch.delitem(vision_layout_tevia.FORWARD_OPTIONS, option)
+    monkeypatch.delitem(encoder_quirks_tevia.FORWARD_OPTIONS, option)
     layout = probe_layout(config)
     assert layout.min_size == layout.max_size == config.image_size

@@ -18,9 +18,10 @@ from transformers.utils import logging
 
 from tevia_hf.configuration_tevia import longest_text
 from tevia_hf.encoder_loading_tevia import build_encoder
+from tevia_hf.encoder_quirks_tevia import TEXT_FAMILIES, VISION_FAMILIES
 from tevia_hf.evaluation.report import score_table
-from tevia_hf.text_encoder_tevia import TEXT_FAMILIES, TeViATextEncoder, text_model_class
-from tevia_hf.vision_layout_tevia import STRIDES, VISION_FAMILIES, Layout, on_meta, probe_layout
+from tevia_hf.text_encoder_tevia import TeViATextEncoder, text_model_class
+from tevia_hf.vision_layout_tevia import STRIDES, Layout, on_meta, probe_layout
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))

@@ -45,6 +45,43 @@ def head_grid_representation(
     return mixed.permute(0, 3, 1, 2).flatten(1)
 
 
+class ChannelForeground:
+    """`foreground_representation="channel"`: see `channel_representation`."""
+
+    needs_head_features = False
+
+    @staticmethod
+    def check_widths(widths: Sequence[int]) -> None:
+        """Any widths of the three guided scales will do."""
+
+    @staticmethod
+    def embed(guided_features, head_features, foreground: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Vectors of the true foreground, `(batch, channels)` a scale; zero where a sample has none."""
+        return tuple(channel_representation(features, foreground) for features in guided_features)
+
+
+class HeadGridForeground(ChannelForeground):
+    """`foreground_representation="head_grid"`, as published: see `head_grid_representation`."""
+
+    needs_head_features = True
+
+    @staticmethod
+    def check_widths(widths: Sequence[int]) -> None:
+        expected = [side * side * channels for side, channels in HEAD_GRIDS]
+        if list(widths) != expected:
+            raise ValueError(
+                f"`foreground_representation='head_grid'` is defined for decoder widths {expected}, not {widths}: "
+                "use 'channel'."
+            )
+
+    @staticmethod
+    def embed(guided_features, head_features, foreground: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(head_grid_representation(head_features, foreground, *grid) for grid in HEAD_GRIDS)
+
+
+FOREGROUNDS: dict[str, type[ChannelForeground]] = {"channel": ChannelForeground, "head_grid": HeadGridForeground}
+
+
 def alignment_loss(
     text_embeddings: Sequence[torch.Tensor], visual_embeddings: Sequence[torch.Tensor], has_text: torch.Tensor
 ) -> torch.Tensor:
@@ -144,4 +181,4 @@ class TeViAPrototypeMemory(nn.Module):
             own.lerp_(mean.to(own), 1 - self.momentum)
 
 
-__all__ = ["TeViAPrototypeMemory", "alignment_loss", "channel_representation", "head_grid_representation"]
+__all__ = ["FOREGROUNDS", "TeViAPrototypeMemory", "alignment_loss", "foreground_mask"]

@@ -9,10 +9,10 @@ from torch import nn
 from transformers import PreTrainedConfig
 
 from .encoder_loading_tevia import EncoderFace, load_encoder
+from .encoder_quirks_tevia import fix_batch_norm_momentum
 from .lora_tevia import add_lora, is_lora
 from .vision_layout_tevia import STRIDES, build_vision_model, nearest, probe_layout, spatial_maps
 
-BATCH_NORM_MOMENTUM = 0.1
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
@@ -38,7 +38,7 @@ class TeViABackbone(EncoderFace):
         if self.layout.stride is not None:
             self.pyramid = TeViAFeaturePyramid(self.channels, self.layout.stride)
         self.is_frozen = False
-        mend_batch_norm_momentum(self.model)
+        fix_batch_norm_momentum(self.model)
         self.set_trainable()
 
     def set_trainable(self) -> None:
@@ -76,7 +76,7 @@ class TeViABackbone(EncoderFace):
     def load_pretrained(self, name_or_path: str, **kwargs) -> None:
         """Replaces the random weights by those of a checkpoint of the same architecture."""
         self.model = load_encoder(self.model, name_or_path, optional=self.layout.unused, **kwargs)
-        mend_batch_norm_momentum(self.model)
+        fix_batch_norm_momentum(self.model)
         self.set_trainable()
 
     def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -155,17 +155,6 @@ def rest_frozen_norms(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, BATCH_NORMS) and module.weight is not None and not module.weight.requires_grad:
             module.eval()
-
-
-def mend_batch_norm_momentum(model: nn.Module) -> None:
-    """Makes running statistics an average over many batches again.
-
-    MobileNetV1, MobileNetV2 and EfficientNet of transformers (5.23) hand TensorFlow's decay, 0.99 and more, to torch as
-    `momentum`, where it is the share of the *newest* batch: in training they would keep the last batch's statistics.
-    """
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d) and (module.momentum or 0) > 0.5:
-            module.momentum = BATCH_NORM_MOMENTUM
 
 
 __all__ = ["TeViABackbone", "TeViAFeaturePyramid", "rest_frozen_norms"]

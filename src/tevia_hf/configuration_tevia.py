@@ -7,6 +7,7 @@ from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from .encoder_quirks_tevia import POSITIONS_AFTER_PADDING
 from .option_checks_tevia import check_count, check_not_negative, check_number, check_share
 
 PUBLISHED = {
@@ -178,12 +179,6 @@ class TeViAConfig(PreTrainedConfig):
                 check_count(name, value, example)
         for name in [name for name in vars(self) if name.endswith("_loss_weight")]:
             check_not_negative(name, getattr(self, name))
-
-
-# Their first positions, up to the id of the padding token, belong to padding.
-POSITIONS_AFTER_PADDING = tuple(
-    "roberta xlm-roberta camembert xlm-roberta-xl mpnet longformer roberta-prelayernorm data2vec-text xmod".split()
-)
 
 
 def longest_text(text_config: dict | PreTrainedConfig | None) -> int | None:

@@ -1,4 +1,4 @@
-"""What a decoder is made of: text projection, the two attentions, upsampling, one block of them, the head."""
+"""What a decoder is made of: the two attentions, upsampling, one block of them, the head."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .configuration_tevia import TeViAConfig
+from .text_projection_tevia import LEAKY_SLOPE, TEXT_PROJECTIONS
 
-LEAKY_SLOPE = 0.01
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "_hf_hook")
 SUBPIXELS = 16  # of a place at stride 4
 
@@ -32,28 +32,6 @@ class TeViALateral(nn.Sequential):
 
     def __init__(self, channels: int, width: int):
         super().__init__(nn.Conv2d(channels, width, kernel_size=1, bias=False), nn.BatchNorm2d(width))
-
-
-class TeViATextProjection(nn.Module):
-    """Text features brought to one scale's channels, `(batch, tokens, channels)`, times a learned prompt.
-
-    With `text_projection="token_mixing"` a convolution over the token axis comes first, as published.
-    """
-
-    def __init__(self, config: TeViAConfig, scale: int, channels: int):
-        super().__init__()
-        tokens, self.mix = config.max_text_length, None
-        if config.text_projection == "token_mixing":
-            tokens = (config.text_token_lengths or ())[scale]  # the config holds three where there is mixing
-            self.mix = nn.Conv1d(config.max_text_length, tokens, kernel_size=1)
-        self.linear = nn.Linear(config.encoder_config("text_config").hidden_size, channels)
-        self.prompt = nn.Parameter(torch.zeros(tokens, channels))
-
-    def forward(self, text_features: torch.Tensor) -> torch.Tensor:
-        if self.mix is not None:
-            text_features = F.gelu(self.mix(text_features))  # (batch, tokens, dim)
-        text = F.leaky_relu(self.linear(text_features), LEAKY_SLOPE)  # (batch, tokens, channels)
-        return text * (1 + self.prompt[: text.shape[1]])
 
 
 class TeViAAttention(nn.MultiheadAttention):
@@ -156,7 +134,7 @@ class TeViADecoderBlock(nn.Module):
         super().__init__()
         self.self_attention = TeViAImageSelfAttention(channels)
         if config.use_text:
-            self.text_projection = TeViATextProjection(config, scale, channels)
+            self.text_projection = TEXT_PROJECTIONS[config.text_projection](config, scale, channels)
             self.cross_attention = TeViATextCrossAttention(config, channels)
         self.upsampling = TeViAUpsampling(channels, skip_channels)
 

@@ -8,14 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import initialization as init
 
-from .alignment_tevia import (
-    HEAD_GRIDS,
-    TeViAPrototypeMemory,
-    alignment_loss,
-    channel_representation,
-    foreground_mask,
-    head_grid_representation,
-)
+from .alignment_tevia import FOREGROUNDS, TeViAPrototypeMemory, alignment_loss, foreground_mask
 from .backbone_tevia import TeViABackbone
 from .configuration_tevia import TeViAConfig
 from .decoder_tevia import (
@@ -30,6 +23,7 @@ from .loss_tevia import check_labels, deep_supervision_loss, segmentation_loss
 from .outputs_tevia import TeViAImageFeatures, TeViAModelOutput, TeViASegmentationOutput
 from .pretrained_tevia import TeViAPreTrainedModel
 from .text_encoder_tevia import TeViATextEncoder, load_text_config, text_model_class
+from .text_projection_tevia import TEXT_PROJECTIONS
 from .vision_layout_tevia import STRIDES, load_vision_config
 
 
@@ -53,6 +47,8 @@ class TeViAModel(TeViAPreTrainedModel):
         channels = self.backbone.channels[::-1]
         widths = list(config.decoder_channels or channels)
         self.widths = widths
+        self.text_projection = TEXT_PROJECTIONS[config.text_projection]
+        self.foreground = FOREGROUNDS[config.foreground_representation]
         self.check_channels()
         self.laterals = nn.ModuleList(
             TeViALateral(channel, width) if config.decoder_channels else nn.Identity()
@@ -92,12 +88,7 @@ class TeViAModel(TeViAPreTrainedModel):
                 f"The decoder's widths {guided} must be multiples of {heads} attention heads: set `decoder_channels`, "
                 f"e.g. {[max(width // heads, 1) * heads for width in self.widths]}."
             )
-        expected = [side * side * channels for side, channels in HEAD_GRIDS]
-        if self.config.foreground_representation == "head_grid" and guided != expected:
-            raise ValueError(
-                f"`foreground_representation='head_grid'` is defined for decoder widths {expected}, not {guided}: "
-                "use 'channel'."
-            )
+        self.foreground.check_widths(guided)
 
     def encode_image(self, pixel_values: torch.Tensor) -> TeViAImageFeatures:
         """Features of images `(batch, 3, height, width)`; computed once an image, handed to `forward` with every text.
@@ -126,23 +117,17 @@ class TeViAModel(TeViAPreTrainedModel):
             )
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        if self.config.text_projection == "token_mixing":
-            missing = self.config.max_text_length - input_ids.shape[1]
-            padding_id = self.text_parts.encoder.model.config.pad_token_id or 0
-            input_ids = F.pad(input_ids, (0, missing), value=padding_id)
-            attention_mask = F.pad(attention_mask, (0, missing))
-        return self.text_parts.encoder(input_ids, attention_mask)
+        return self.text_parts.encoder(*self.text_projection.pad(input_ids, attention_mask, self.config))
 
     def prepare_text(self, text_features, attention_mask, batch: int):
         """Puts the null text where a sample has no text or text dropout takes it.
 
         Returns `text_features (batch, tokens, dim)`, `padding (batch, tokens)` True where masked, `has_text (batch,)`.
         """
-        mixing = self.config.text_projection == "token_mixing"
         if text_features is not None and text_features.shape[0] != batch:
             raise ValueError(f"{batch} images but {text_features.shape[0]} texts: give one text an image.")
         if text_features is None:
-            tokens = self.config.max_text_length if mixing else 1
+            tokens = self.text_projection.tokens_of_null_text(self.config)
             text_features = self.text_parts.null_text.expand(batch, tokens, -1)
             attention_mask = text_features.new_zeros(batch, tokens)
         elif attention_mask is None:
@@ -153,12 +138,7 @@ class TeViAModel(TeViAPreTrainedModel):
         text_features = torch.where(
             has_text[:, None, None], text_features.to(self.dtype), self.text_parts.null_text.to(self.dtype)
         )
-        if mixing:
-            return text_features, None, has_text
-        first = torch.arange(attention_mask.shape[1], device=has_text.device) == 0
-        # Logical operators: onnxruntime selects floats and integers, but no booleans.
-        read = (attention_mask.bool() & has_text[:, None]) | (first & ~has_text[:, None])
-        return text_features, ~read, has_text
+        return text_features, self.text_projection.padding(attention_mask, has_text), has_text
 
     def forward(
         self,
@@ -313,7 +293,7 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
         height, width = image_size
 
         # 2. Logits, cut back to the image.
-        with_features = labels is not None and self.config.foreground_representation == "head_grid"
+        with_features = labels is not None and self.model.foreground.needs_head_features
         logits, head_features = self.decode_head(outputs.last_hidden_state, with_features)
         logits = logits[..., :height, :width]
 
@@ -339,17 +319,11 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
             losses["loss"] = losses["loss"] + self.config.auxiliary_loss_weight * losses["auxiliary_loss"]
         if not self.config.use_text:
             return losses
-        visual_embeddings = self.embed_foreground(outputs.guided_features, head_features, labels)
+        foreground = pad_to_stride(foreground_mask(labels))  # (batch, 1, height, width)
+        visual_embeddings = self.model.foreground.embed(outputs.guided_features, head_features, foreground)
         text_loss = alignment_loss(outputs.text_embeddings, visual_embeddings, outputs.has_text)
         losses["loss"] = losses["loss"] + self.config.alignment_loss_weight * text_loss
         return {**losses, "alignment_loss": text_loss, "visual_embeddings": visual_embeddings}
-
-    def embed_foreground(self, guided_features, head_features, labels) -> tuple[torch.Tensor, ...]:
-        """Vectors of the true foreground, `(batch, channels)` a scale; zero where a sample has none."""
-        foreground = pad_to_stride(foreground_mask(labels))  # (batch, 1, height, width)
-        if self.config.foreground_representation == "head_grid":
-            return tuple(head_grid_representation(head_features, foreground, *grid) for grid in HEAD_GRIDS)
-        return tuple(channel_representation(features, foreground) for features in guided_features)
 
 
 def pick(states: Sequence[torch.Tensor], wanted: bool | list[int]) -> tuple[torch.Tensor | None, ...] | None:

@@ -11,9 +11,10 @@ from transformers.utils import logging
 from .alignment_tevia import TeViAPrototypeMemory
 from .backbone_tevia import TeViABackbone, rest_frozen_norms
 from .configuration_tevia import TeViAConfig
-from .decoder_tevia import TeViATextCrossAttention, TeViATextProjection
+from .decoder_tevia import TeViATextCrossAttention
 from .pipeline_tevia import CUSTOM_PIPELINES
 from .text_encoder_tevia import TeViATextEncoder
+from .text_projection_tevia import TeViATextProjection
 
 logger = logging.get_logger(__name__)
 

@@ -15,6 +15,7 @@ from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin
 from transformers.tokenization_utils_base import PaddingStrategy, TruncationStrategy
 
+from .encoder_quirks_tevia import has_bert_tokenizer
 from .image_processing_tevia import TeViAImageProcessor, TeViAImageProcessorKwargs, check_names
 
 TEXT_INPUTS = ["input_ids", "attention_mask"]
@@ -260,8 +261,7 @@ def _pixel_statistics(vision: str | os.PathLike) -> dict[str, Any]:
 def _load_tokenizer(text: str | os.PathLike, max_text_length: int) -> Any:
     config, _ = PreTrainedConfig.get_config_dict(text)
     tokenizer_class = get_tokenizer_config(text).get("tokenizer_class") or ""
-    is_cxr_bert = config.get("model_type") == "cxr-bert" or "CXRBert" in tokenizer_class
-    loader = BertTokenizer if is_cxr_bert else AutoTokenizer
+    loader = BertTokenizer if has_bert_tokenizer(config, tokenizer_class) else AutoTokenizer
     # On the right, as the decoder counts a sentence's tokens from its start.
     tokenizer = loader.from_pretrained(text, model_max_length=max_text_length, padding_side="right")
     tokenizer.init_kwargs.pop("max_length", None)  # of sentence encoders' files; `max_text_length` takes its place

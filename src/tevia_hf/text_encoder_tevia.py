@@ -4,18 +4,13 @@ import torch
 from transformers import (
     MODEL_FOR_TEXT_ENCODING_MAPPING,
     MODEL_MAPPING,
-    BertConfig,
     PreTrainedConfig,
     PreTrainedModel,
 )
 
 from .encoder_loading_tevia import EncoderFace, build_encoder, load_encoder, load_half_config, model_class
+from .encoder_quirks_tevia import TEXT_FAMILIES, plain_text_config
 from .lora_tevia import add_lora, is_lora
-
-TEXT_FAMILIES = tuple(
-    "bert cxr-bert roberta xlm-roberta distilbert mpnet deberta-v2 electra albert modernbert clip_text_model "
-    "siglip_text_model t5 qwen3".split()
-)
 
 
 class TeViATextEncoder(EncoderFace):
@@ -109,10 +104,7 @@ def load_text_config(name_or_path: str) -> PreTrainedConfig:
     CXR-BERT's becomes that of the plain BERT it is, without its remote code.
     """
     values, _ = PreTrainedConfig.get_config_dict(name_or_path)
-    if values.get("model_type") == "cxr-bert":
-        dropped = ("model_type", "auto_map", "architectures", "projection_size")
-        return BertConfig.from_dict({key: value for key, value in values.items() if key not in dropped})
-    return load_half_config(name_or_path, "text_config", TEXT_FAMILIES)
+    return plain_text_config(values) or load_half_config(name_or_path, "text_config", TEXT_FAMILIES)
 
 
-__all__ = ["TEXT_FAMILIES", "TeViATextEncoder", "load_text_config", "text_model_class"]
+__all__ = ["TeViATextEncoder", "load_text_config", "text_model_class"]

@@ -11,30 +11,11 @@ from torch.overrides import TorchFunctionMode
 from transformers import MODEL_FOR_BACKBONE_MAPPING, MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
 
 from .encoder_loading_tevia import build_encoder, load_half_config, model_class, nearest_family
+from .encoder_quirks_tevia import SHOWN_AFTER_DOWNSAMPLING, VISION_FAMILIES, declared_size, forward_options
 
 STRIDES = (4, 8, 16, 32)
 PROBE_SIZE = 224  # where a config names no size of its own, or one that 32 does not divide
 MAX_PREFIX_TOKENS = 16  # class and register tokens; more than these are no prefix (YOLOS has 100 at the end)
-
-PYRAMID_FAMILIES = tuple(
-    "convnext convnextv2 dinov3_convnext resnet bit swin swinv2 pvt_v2 focalnet hgnet_v2 hiera segformer mobilenet_v1 "
-    "mobilenet_v2 efficientnet".split()
-)
-SINGLE_SCALE_FAMILIES = tuple(
-    "vit dinov2 dinov2_with_registers dinov3_vit beit siglip_vision_model clip_vision_model".split()
-)
-VISION_FAMILIES = PYRAMID_FAMILIES + SINGLE_SCALE_FAMILIES
-
-# What a model needs to take any size and to show its stages as they end. A family may ignore any of these without a
-# word: the dry run then finds that it knows one size only, or `check_stage_ends` refuses its maps.
-FORWARD_OPTIONS = {
-    "interpolate_pos_encoding": True,
-    # Swin: stage outputs before the downsampling that ends them, and windows at maps smaller than one.
-    "output_hidden_states_before_downsampling": True,
-    "always_partition": True,
-}
-# Their models do not pass that option on to the encoder (transformers 5.23).
-SHOWN_AFTER_DOWNSAMPLING = ("swinv2", "focalnet")
 
 
 @dataclass(frozen=True)
@@ -177,13 +158,9 @@ def on_meta(config: PreTrainedConfig) -> PreTrainedModel:
 
 def probe_size(config: PreTrainedConfig) -> int:
     """Side of the dry run's image: the size the model was made for (fixed in some), else 224."""
-    size = getattr(config, "image_size", None) or timm_size(config)
+    size = declared_size(config)
     size = size[0] if isinstance(size, (list, tuple)) else size
     return size if isinstance(size, int) and size % STRIDES[-1] == 0 else PROBE_SIZE
-
-
-def timm_size(config: PreTrainedConfig) -> int | None:
-    return ((getattr(config, "pretrained_cfg", None) or {}).get("input_size") or [None])[-1]
 
 
 def dry_run(model: PreTrainedModel, size: int) -> list[torch.Tensor]:
@@ -242,9 +219,7 @@ def spatial_maps(model: PreTrainedModel, pixel_values: torch.Tensor, channels_la
 
 
 def with_hidden_states(model: PreTrainedModel, pixel_values: torch.Tensor):
-    # timm refuses words it does not know
-    options = {} if model.config.model_type.startswith("timm_") else FORWARD_OPTIONS
-    return model(pixel_values, output_hidden_states=True, **options)
+    return model(pixel_values, output_hidden_states=True, **forward_options(model.config))
 
 
 def maps_before_downsampling(model: PreTrainedModel, pixel_values: torch.Tensor) -> list[torch.Tensor]:
@@ -281,4 +256,4 @@ def load_vision_config(name_or_path: str) -> PreTrainedConfig:
     return load_half_config(name_or_path, "vision_config", VISION_FAMILIES)
 
 
-__all__ = ["STRIDES", "VISION_FAMILIES", "Layout", "load_vision_config", "probe_layout", "spatial_maps"]
+__all__ = ["STRIDES", "Layout", "load_vision_config", "probe_layout", "spatial_maps"]

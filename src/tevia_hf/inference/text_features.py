@@ -6,6 +6,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from ..text_projection_tevia import TEXT_PROJECTIONS
+
 
 class TextFeatureCache:
     """Text features by the words of the text: each distinct one is encoded the first time it is asked for.
@@ -25,7 +27,7 @@ class TextFeatureCache:
         self.filled: dict[str, torch.Tensor] = {}
         self.recent: dict[str, torch.Tensor] = {}  # in the order of their last use
         # The authors' token mixing attends to padding, so that there the padded positions belong to the text.
-        self.keeps_padding = model.config.text_projection == "token_mixing"
+        self.keeps_padding = TEXT_PROJECTIONS[model.config.text_projection].attends_to_padding
 
     def __call__(self, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """Features `(batch, tokens, dim)` and attention mask `(batch, tokens)`, as long as the longest; on the CPU.
