@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_white_option(parser)
     parser.add_argument("--output-dir", help="folder for check.json and overlays.jpg (default: print only)")
     parser.add_argument("--overwrite", action="store_true", help="delete what the folder holds")
+    parser.add_argument("--no-cache", action="store_true", help="read again what was read before, changed or not")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -35,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
 
     names = ("num_labels", "tokenizer", "max_text_length", "white_is_lesion", "output_dir", "overwrite")
     settings = {name: getattr(args, name) for name in names}
-    report = check_data(args.dataset, args.data_dir, **settings, **data_options(args))
+    report = check_data(args.dataset, args.data_dir, cache=not args.no_cache, **settings, **data_options(args))
     print(f"\n{report.text()}")
     if args.output_dir:
         print(f"\nLook at {args.output_dir}/overlays.jpg.")

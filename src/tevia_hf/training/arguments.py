@@ -140,6 +140,9 @@ class DataArguments:
     on_error: OnError = field(
         default="raise", metadata={"help": "'skip' leaves out examples that cannot be read, and lists them."}
     )
+    cache: bool = field(
+        default=True, metadata={"help": "Read files that were read before only where they have changed."}
+    )
     patient_sides: bool = field(
         default=False, metadata={"help": "'Left' in the sentences is the patient's, not the picture's."}
     )
