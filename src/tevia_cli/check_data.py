@@ -2,7 +2,7 @@
 
 import argparse
 
-from .data_options import add_data_options, add_white_option, data_options
+from .data_options import add_data_options, data_options
 from .options import number
 
 
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=64,
         help="tokens the model takes (default: %(default)s)",
     )
-    add_white_option(parser)
+    add_data_options(parser, "white_is_lesion", "cache")
     parser.add_argument("--output-dir", help="folder for check.json and overlays.jpg (default: print only)")
     parser.add_argument("--overwrite", action="store_true", help="delete what the folder holds")
 
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from tevia_hf.inference.check_data import check_data
 
-    names = ("num_labels", "tokenizer", "max_text_length", "white_is_lesion", "output_dir", "overwrite")
+    names = ("num_labels", "tokenizer", "max_text_length", "white_is_lesion", "cache", "output_dir", "overwrite")
     settings = {name: getattr(args, name) for name in names}
     report = check_data(args.dataset, args.data_dir, **settings, **data_options(args))
     print(f"\n{report.text()}")

@@ -1,26 +1,29 @@
-"""Options that every subcommand which reads a data set shares."""
+"""Options on how a data set is read, from the fields in `tevia_hf.data.options`."""
 
 import argparse
-from typing import Any
+from dataclasses import fields
+from typing import Any, Literal, get_args, get_origin
 
-from .options import checked, group_split, number, window
+from .options import checked
 
 
-def add_data_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--sentences", help="table to read in place of the set's own sentences")
-    parser.add_argument(
-        "--group-split",
-        type=checked(group_split),
-        help="divide anew by patient: shares of train, val, test, as 0.7,0.1,0.2",
-    )
-    parser.add_argument(
-        "--split-seed", type=number("split_seed", "check_seed"), default=0, help="draws the groups of each split"
-    )
-    parser.add_argument(
-        "--window",
-        type=checked(window),
-        help="centre,width that DICOM and NIfTI are seen through (write --window=-600,1500)",
-    )
+def add_data_options(parser: argparse.ArgumentParser, *names: str) -> None:
+    """Adds these options; `cache` as `--no-cache`. Without names, all that every data set on disk has."""
+    from tevia_hf.data.options import SOURCE_OPTIONS, ReadingOptions, SourceOptions
+
+    for option in (*fields(SourceOptions), *fields(ReadingOptions)):
+        if option.name in (names or SOURCE_OPTIONS):
+            how: dict[str, Any] = {"help": option.metadata["help"].replace("%", "%%"), "default": option.default}
+            if option.type is bool:
+                parser.add_argument(f"--no-{option.name}", dest=option.name, action="store_false", help=how["help"])
+                continue
+            if get_origin(option.type) is Literal:
+                how["choices"] = get_args(option.type)
+            elif option.type == bool | None:
+                how |= {"type": true_or_false, "metavar": "{true,false}"}
+            elif option.name in SourceOptions.readers:
+                how["type"] = checked(SourceOptions.readers[option.name])
+            parser.add_argument(f"--{option.name.replace('_', '-')}", **how)
 
 
 def true_or_false(text: str) -> bool:
@@ -30,18 +33,8 @@ def true_or_false(text: str) -> bool:
     return text.lower() == "true"
 
 
-def add_white_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--white-is-lesion",
-        type=true_or_false,
-        metavar="{true,false}",
-        help="255 in masks marks the lesion, or is ignored (default: all masks tell)",
-    )
-
-
 def data_options(args: argparse.Namespace) -> dict[str, Any]:
     """What `load_segmentation_dataset` and `list_examples` take beside name, folder and split."""
-    from tevia_hf.training.arguments import DataArguments
+    from tevia_hf.data.options import SOURCE_OPTIONS
 
-    names = ("dataset", "sentences", "group_split", "split_seed", "window")
-    return DataArguments(**{name: getattr(args, name) for name in names}).source_options()
+    return {name: getattr(args, name) for name in SOURCE_OPTIONS if getattr(args, name) is not None}

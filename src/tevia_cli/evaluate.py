@@ -2,7 +2,7 @@
 
 import argparse
 
-from .data_options import add_data_options, add_white_option, data_options
+from .data_options import add_data_options, data_options
 from .options import number
 
 
@@ -47,10 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0,
         help="draws shuffles and intervals (default: %(default)s)",
     )
-    add_white_option(parser)
-    parser.add_argument(
-        "--on-error", default="raise", choices=("raise", "skip"), help="skip images that cannot be read, and list them"
-    )
+    add_data_options(parser, "white_is_lesion", "on_error")
     parser.add_argument("--output-dir", required=True, help="folder to write to")
     parser.add_argument("--overwrite", action="store_true", help="delete what the folder holds")
 

@@ -32,19 +32,3 @@ def checked(read: Callable[[str], Any]) -> Callable[[str], Any]:
             raise argparse.ArgumentTypeError(str(error)) from error
 
     return read_option
-
-
-def window(text: str) -> str:
-    """The `type=` of `--window`: the text, if it names a window."""
-    from tevia_hf.io.address import parse_window
-
-    parse_window(text)
-    return text
-
-
-def group_split(text: str) -> str:
-    """The `type=` of `--group-split`: the text, if it holds shares."""
-    from tevia_hf.data.splits import parse_fractions
-
-    parse_fractions(text)
-    return text

@@ -3,7 +3,8 @@
 import argparse
 import sys
 
-from .options import checked, number, window
+from .data_options import add_data_options
+from .options import number
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,11 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sentences = parser.add_mutually_exclusive_group()
     sentences.add_argument("--text", default="", help="the sentence for every image (default: none)")
     sentences.add_argument("--sentences", help="CSV or xlsx with the columns Image, Description")
-    parser.add_argument(
-        "--window",
-        type=checked(window),
-        help="centre,width that DICOM and NIfTI are seen through (write --window=-600,1500)",
-    )
+    add_data_options(parser, "window")
     parser.add_argument(
         "--mask-suffix", default=".png", choices=MASK_SUFFIXES, help="of the masks (default: %(default)s)"
     )
@@ -40,12 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from tevia_hf.inference.predict import predict_files
-    from tevia_hf.io.address import parse_window
 
-    names = ("text", "sentences", "threshold", "batch_size", "mask_suffix", "overwrite")
-    window = parse_window(args.window) if args.window else None
+    names = ("text", "sentences", "threshold", "batch_size", "mask_suffix", "window", "overwrite")
     settings = {name: getattr(args, name) for name in names}
-    table = predict_files(args.model, args.images, args.output_dir, window=window, **settings)
+    table = predict_files(args.model, args.images, args.output_dir, **settings)
     failures = table[table["error"] != ""]
     for error in failures["error"]:
         print(error, file=sys.stderr)

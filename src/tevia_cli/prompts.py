@@ -2,7 +2,7 @@
 
 import argparse
 
-from .data_options import add_white_option
+from .data_options import add_data_options
 from .options import number
 
 
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=number("num_labels", "check_count", example="2", most=255),
         help="labels of the masks; with several, 255 is ignored everywhere",
     )
-    add_white_option(parser)
+    add_data_options(parser, "white_is_lesion")
     parser.add_argument("--overwrite", action="store_true", help="replace the table")
 
 

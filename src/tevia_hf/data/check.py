@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from datasets.utils import tqdm
 from PIL import Image
 
-from tevia_hf.data.duplicates import THUMBNAIL, fingerprint, near_duplicates, thumbnail
+from tevia_hf.data.duplicates import THUMBNAIL, near_duplicates
 from tevia_hf.data.example import Example
 from tevia_hf.data.features import SPLITS, row_problems
 from tevia_hf.data.listing import Listing
-from tevia_hf.data.survey import Examined, Survey, examine
-from tevia_hf.labels_tevia import values_of
+from tevia_hf.data.survey import Findings, Survey, examine
 from tevia_hf.visualization import contact_sheet, overlay
 
 SHEET_ROWS, SHEET_COLUMNS = 3, 4
@@ -28,11 +26,8 @@ class Look(NamedTuple):
     """What one readable example shows; `lesion` is its share of the image."""
 
     example: Example
-    size: tuple[int, int]
-    mask_values: tuple[float, ...]
+    findings: Findings
     lesion: float
-    fingerprint: str
-    thumbnail: np.ndarray
 
 
 @dataclass
@@ -94,6 +89,7 @@ def check_dataset(
     max_text_length: int | None = None,
     seed: int = 0,
     white_is_lesion: bool | None = None,
+    cache: bool = True,
 ) -> DataReport:
     """Reads every image, mask and sentence as training will, and says what it found.
 
@@ -104,6 +100,7 @@ def check_dataset(
         max_text_length: tokens beyond which a sentence is cut; None counts no cut ones.
         seed: draws the examples of the sheet.
         white_is_lesion: what 255 means in the masks; by default all of them tell.
+        cache: read files that were read before only where they have changed.
 
     Faults are: what the listing could not pair; files that cannot be read; masks that do not lie over their image, or
     of values that are no labels; masks that disagree about what 255 means; groups on two sides of a split; equal
@@ -118,7 +115,7 @@ def check_dataset(
         report.faults += row_problems([example.row() for example in listing.of_split(split)])
     if unknown := [split for split in listing.splits if split not in SPLITS]:
         report.faults.append(f"splits are named {unknown}: use {', '.join(SPLITS)}")
-    survey = Survey(processor.image_processor, white_is_lesion)
+    survey = Survey(processor.image_processor, white_is_lesion, cache)
     looks = _look_at_all(listing.examples, survey)
     report.faults += [fault.reason for fault in survey.faults]
     try:
@@ -141,23 +138,15 @@ def _looks_of(looks: Sequence[Look], split: str) -> list[Look]:
 
 def _look_at_all(examples: Sequence[Example], survey: Survey) -> list[Look]:
     whole = [example for example in examples if example.image is not None and example.masks]
-    looks = []
-    for example in tqdm(whole, desc="Reading images and masks"):
-        if (examined := survey.read(example.row())) is not None:
-            looks.append(_look(example, examined))
+    read = [(whole[position], findings) for position, (findings, _) in survey.read([one.row() for one in whole])]
     shares = survey.lesion_shares()  # only all masks together tell what 255 means
-    return [look._replace(lesion=share) for look, share in zip(looks, shares, strict=True)]
-
-
-def _look(example: Example, examined: Examined) -> Look:
-    image = examined.image.array
-    values = {float(value) for mask in examined.masks for value in values_of(mask.array)[:_SHOWN]}
-    return Look(example, image.shape[:2], tuple(sorted(values)), 0.0, fingerprint(image), thumbnail(image))
+    return [Look(*pair, share) for pair, share in zip(read, shares, strict=True)]
 
 
 def _split_facts(examples: Sequence[Example], looks: Sequence[Look]) -> dict[str, Any]:
-    sizes = Counter(f"{look.size[1]}x{look.size[0]}" for look in looks).most_common()
-    values = sorted({f"{value:g}" for look in looks for value in look.mask_values}, key=float)
+    sizes = Counter("{1}x{0}".format(*look.findings.size) for look in looks).most_common()
+    held = {value for look in looks for values in look.findings.values for value in values[:_SHOWN]}
+    values = sorted({f"{value:g}" for value in held}, key=float)
     shares = [look.lesion for look in looks if look.lesion]
     return {
         "examples": len(examples),
@@ -191,12 +180,12 @@ def _check_groups(examples: Sequence[Example], report: DataReport) -> None:
 
 
 def _check_duplicates(looks: Sequence[Look], report: DataReport) -> None:
-    thumbnails = np.array([look.thumbnail for look in looks]).reshape(len(looks), THUMBNAIL**2)
+    thumbnails = np.frombuffer(bytes.fromhex("".join(look.findings.thumbnail for look in looks)), np.float32)
     found: dict[tuple[str, str], list[tuple[Look, Look]]] = defaultdict(list)
-    for first, second in near_duplicates(thumbnails):
+    for first, second in near_duplicates(thumbnails.reshape(-1, THUMBNAIL**2)):
         a, b = looks[first], looks[second]
         place = "in different splits" if a.example.split != b.example.split else "in one split"
-        if a.fingerprint == b.fingerprint:
+        if a.findings.fingerprint == b.findings.fingerprint:
             found["equal", place].append((a, b))
         elif a.example.group != b.example.group:  # slices of one patient are alike by nature
             found["nearly equal", place].append((a, b))

@@ -123,8 +123,8 @@ def join_labels(maps: Sequence[np.ndarray]) -> np.ndarray:
     if len({labels.shape for labels in maps}) > 1:
         sizes = ", ".join(" x ".join(map(str, labels.shape)) for labels in maps)
         raise ValueError(f"its masks are {sizes} pixels, and cannot be joined. Bring them to the size of the image.")
-    joined = np.zeros_like(maps[0])
-    for labels in maps:
+    joined = maps[0]
+    for labels in maps[1:]:
         if (is_lesion(joined) & is_lesion(labels) & (joined != labels)).any():
             raise ValueError("its masks mark the same pixels by different labels. Save one mask of label numbers.")
         joined = np.where(is_lesion(labels) | ((labels == IGNORE_INDEX) & (joined == 0)), labels, joined)

@@ -10,14 +10,29 @@ from zlib import crc32
 import datasets
 
 UNKNOWN = "unknown"
-OF_SETS_ON_DISK = ("sentences", "group_split", "split_seed", "window")  # options that each of them has
 
 
 def with_origin(
-    dataset: datasets.Dataset, name: str, data_dir: str | Path | None, split: str, options: Mapping[str, Any]
+    dataset: datasets.Dataset,
+    name: str,
+    data_dir: str | Path | None,
+    split: str,
+    options: Mapping[str, Any],
+    own: Mapping[str, Any],
 ) -> datasets.Dataset:
-    """The data set with a record of how it was loaded, which `select`, `shuffle` and `save_to_disk` keep."""
-    record = {"data_dir": data_dir and str(data_dir), "split": split, **plain_options(options)}
+    """The data set with a record of how it was loaded, which `select`, `shuffle` and `save_to_disk` keep.
+
+    Args:
+        options: those of `SourceOptions`; `split_seed` is recorded where it is not the default of a published split.
+        own: the source's.
+    """
+    shown, of_source = (
+        {key: as_text(value) for key, value in given.items() if value is not None} for given in (options, own)
+    )
+    if "group_split" not in shown and not shown.get("split_seed"):
+        shown.pop("split_seed", None)
+    record = {"data_dir": data_dir and str(data_dir), "split": split, **shown}
+    record |= {"options": of_source} if of_source else {}
     dataset.info.dataset_name = name
     dataset.info.config_name = json.dumps({"origin": record, "examples": checksums(dataset)}, default=str)
     return dataset
@@ -60,21 +75,8 @@ def recorded(dataset: datasets.Dataset) -> dict[str, Any] | None:
     return record if isinstance(record, dict) and {"origin", "examples"} <= set(record) else None
 
 
-def plain_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as a report shows them: (0.7, 0.1, 0.2) as "0.7,0.1,0.2", paths as text, without those left out.
-
-    Options of a source's own stand under `options`, `split_seed` where it is not the default of a published split.
-    """
-    shown = {name: as_text(value) for name, value in options.items() if value is not None}
-    if "group_split" not in shown and not shown.get("split_seed"):
-        shown.pop("split_seed", None)
-    if "group_split" in shown:
-        shown.setdefault("split_seed", 0)
-    own = {name: shown.pop(name) for name in list(shown) if name not in OF_SETS_ON_DISK}
-    return shown | ({"options": own} if own else {})
-
-
 def as_text(value: Any) -> Any:
+    """An option as a report shows it: (0.7, 0.1, 0.2) as "0.7,0.1,0.2", a path as text."""
     if isinstance(value, (tuple, list)):
         return ",".join(str(part) for part in value)
     return str(value) if isinstance(value, Path) else value

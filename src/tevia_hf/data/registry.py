@@ -1,6 +1,6 @@
 """Data sets by name: `SOURCES` declares each once, `register_dataset` adds one's own."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -13,11 +13,10 @@ from tevia_hf.data.folder import list_folder
 from tevia_hf.data.listing import Listing, OnError
 from tevia_hf.data.monuseg import list_monuseg
 from tevia_hf.data.mosmed import list_mosmed
-from tevia_hf.data.origin import OF_SETS_ON_DISK, UNKNOWN, with_origin
+from tevia_hf.data.options import SOURCE_OPTIONS, SourceOptions
+from tevia_hf.data.origin import UNKNOWN, with_origin
 from tevia_hf.data.qata import list_qata
-from tevia_hf.data.splits import DEFAULT_FRACTIONS, resplit
 from tevia_hf.data.synthetic import synthetic_dataset
-from tevia_hf.data.tables import sentences_for
 from tevia_hf.prompts import Grammar
 
 
@@ -110,7 +109,8 @@ def load_segmentation_dataset(
         dataset = make(split, **options_in_memory(name, data_dir, options))
         if missing := set(FEATURES) - set(dataset.column_names):
             raise ValueError(f"'{name}' was made without the columns {', '.join(sorted(missing))}: add them.")
-    return with_origin(dataset, name, data_dir, split, options)
+    chosen, own = split_options(options)
+    return with_origin(dataset, name, data_dir, split, chosen.source_options(), own)
 
 
 def rows_of_all_splits(name: str, data_dir: str | Path | None, **options: Any) -> Iterator[dict[str, Any]]:
@@ -125,32 +125,29 @@ def options_in_memory(name: str, data_dir: str | Path | None, options: dict[str,
     """A made set's own options. Raises `ValueError` for a folder, and for options that only sets on disk have."""
     if data_dir is not None:
         raise ValueError(f"data_dir is '{data_dir}', but '{name}' is made in memory. Leave data_dir out.")
-    on_disk = [key for key in OF_SETS_ON_DISK if options.get(key)]
-    if on_disk:
-        raise ValueError(f"The data set '{name}' takes no {', '.join(on_disk)}: leave {', '.join(on_disk)} out.")
-    return {key: value for key, value in options.items() if key not in OF_SETS_ON_DISK}
+    chosen, own = split_options(options)
+    if chosen != SourceOptions():
+        names = ", ".join(name for name in SOURCE_OPTIONS if options.get(name))
+        raise ValueError(f"The data set '{name}' takes no {names}: leave {names} out.")
+    return own
 
 
-def list_examples(
-    name: str,
-    data_dir: str | Path | None,
-    group_split: Sequence[float] | None = None,
-    split_seed: int = 0,
-    sentences: str | Path | None = None,
-    window: tuple[float, float] | None = None,
-    **options: Any,
-) -> Listing:
+def split_options(options: Mapping[str, Any]) -> tuple[SourceOptions, dict[str, Any]]:
+    """Those that every data set on disk has, and a source's own."""
+    own = {name: value for name, value in options.items() if name not in SOURCE_OPTIONS}
+    return SourceOptions(**{name: value for name, value in options.items() if name not in own}), own
+
+
+def list_examples(name: str, data_dir: str | Path | None, **options: Any) -> Listing:
     """The examples of all splits of a data set on disk, and what is wrong with them; no image is opened.
 
     Args:
         name: A name of `SOURCES`.
         data_dir: The data set's folder.
-        group_split: Shares of train, val and test to divide the set anew, no group on two sides; by default the splits
-            are the published ones, and 0.7, 0.1, 0.2 for a set that has none.
-        split_seed: Draws the groups of each split.
-        sentences: A table with the columns `Image` and `Description`, whose texts take the place of the set's own.
-        window: (centre, width) that DICOM and NIfTI files are seen through, in place of their own.
-        options: The source's own.
+        options: Those of `SourceOptions`: `sentences`, a table with the columns `Image` and `Description` whose texts
+            take the place of the set's own; `group_split` and `split_seed`, to divide it anew, no group on two sides
+            (by default the splits are the published ones, and 0.7, 0.1, 0.2 for a set that has none); `window`,
+            (centre, width) that DICOM and NIfTI files are seen through, in place of their own. And the source's own.
 
     Raises:
         ValueError: Unknown name, no data_dir; and what the source raises.
@@ -158,9 +155,5 @@ def list_examples(
     check_choice("name", name, names_on_disk())
     if data_dir is None:
         raise ValueError(f"'{name}' is read from disk. Pass data_dir, the folder that holds it.")
-    listing = cast(Callable[..., Listing], SOURCES[name].list_examples)(data_dir, **options)
-    if sentences is not None:
-        listing = listing.with_sentences(sentences_for(sentences, [example.id for example in listing.examples]))
-    if listing.examples and (group_split or not listing.splits):
-        listing = resplit(listing, group_split or DEFAULT_FRACTIONS, split_seed)
-    return listing if window is None else listing.with_window(window)
+    chosen, own = split_options(options)
+    return chosen.applied_to(cast(Callable[..., Listing], SOURCES[name].list_examples)(data_dir, **own))

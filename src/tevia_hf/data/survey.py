@@ -1,17 +1,20 @@
 """A data set read once as training will read it: what is wrong with it, and what its masks mean together."""
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from datasets.utils import tqdm
 
 from tevia_hf.data.decoding import files_of, labels_of, load, load_masks, name_of, named
+from tevia_hf.data.duplicates import fingerprint, thumbnail
 from tevia_hf.data.features import check_choice, raise_problems
 from tevia_hf.data.listing import OnError
-from tevia_hf.io import MedicalImage
+from tevia_hf.data.reading import on_all_cores, remembered
+from tevia_hf.io import ImageRef, MedicalImage
 from tevia_hf.io.grid import grid_fault, turn_note
 from tevia_hf.labels_tevia import WhiteReading, is_foreign, is_lesion, refusal, values_of
 from tevia_hf.metrics import Spacing
@@ -21,11 +24,12 @@ SHOWN = 3
 
 
 class Examined(NamedTuple):
-    """An example whose files have been read and compared."""
+    """An example whose files have been read and compared; `values` are the distinct ones of each mask."""
 
     id: str
     image: MedicalImage
     masks: list[MedicalImage]
+    values: list[np.ndarray]
     spacing_mm: Spacing | None
     note: str | None
 
@@ -43,20 +47,26 @@ class Fault(NamedTuple):
     reason: str
 
 
-class MaskFacts(NamedTuple):
-    """What an example shows; `lesion` and `corners` with 255 read as ignored and as the lesion.
+class Findings(NamedTuple):
+    """What an example shows, without its pixels; `lesion` and `corners` with 255 read as ignored and as the lesion.
 
     Args:
+        size: (height, width) of the image.
+        values: the distinct ones of each mask.
         lesion: share of the image.
         corners: whether all four corners are lesion.
         is_flat: whether all pixels of the image are equal.
+        fingerprint, thumbnail: of the image as in `duplicates`, the latter's bytes in hexadecimal.
     """
 
-    id: str
+    size: tuple[int, int]
+    values: list[list[float]]
     lesion: tuple[float, float]
     corners: tuple[bool, bool]
     is_flat: bool
     note: str | None
+    fingerprint: str
+    thumbnail: str
 
 
 def examine(example: Mapping[str, Any], image_processor: Any) -> Examined:
@@ -69,15 +79,16 @@ def examine(example: Mapping[str, Any], image_processor: Any) -> Examined:
         image = load(example["image"])
         image_processor.read_image(image.array, input_data_format="channels_last")
     with named(example, "mask"):
-        masks = load_masks(example)
+        masks, values = load_masks(example), []
         for mask in masks:
             if fault := grid_fault(image, mask):
                 raise ValueError(f"{name_of(mask)}: {fault}.")
-            if is_foreign(values := values_of(mask.array), image_processor.num_labels).any():
-                raise ValueError(refusal(name_of(mask), values, image_processor.num_labels))
+            values.append(values_of(mask.array))
+            if is_foreign(values[-1], image_processor.num_labels).any():
+                raise ValueError(refusal(name_of(mask), values[-1], image_processor.num_labels))
         note = next(filter(None, (turn_note(image, mask) for mask in masks)), None)
     spacing = tuple(map(float, example["spacing_mm"])) if example.get("spacing_mm") else image.spacing_mm
-    return Examined(str(example.get("id")), image, masks, spacing, note)  # type: ignore[arg-type]  # a pair
+    return Examined(str(example.get("id")), image, masks, values, spacing, note)  # type: ignore[arg-type]  # a pair
 
 
 def reference_labels(
@@ -87,86 +98,122 @@ def reference_labels(
     return examine(example, image_processor).labels(image_processor.num_labels, white_is_lesion)
 
 
+def findings_of(examined: Examined, num_labels: int, declared: bool | None) -> Findings:
+    """What an examined example shows; `declared` is what the user set 255 to mean."""
+    own = WhiteReading(num_labels)
+    for mask, values in zip(examined.masks, examined.values, strict=True):
+        own.add(name_of(mask), values)
+    maps = [is_lesion(examined.labels(num_labels, declared or False))]
+    if own.is_open and own.without_white is None:
+        maps.append(is_lesion(examined.labels(num_labels, True)))
+    shares = [float(lesion.mean()) for lesion in maps]
+    corners = [bool(lesion[[0, 0, -1, -1], [0, -1, 0, -1]].all()) for lesion in maps]
+    pixels = examined.image.array
+    return Findings(
+        size=pixels.shape[:2],
+        values=[values.tolist() for values in examined.values],
+        lesion=(shares[0], shares[-1]),
+        corners=(corners[0], corners[-1]),
+        is_flat=bool((pixels == pixels[:1, :1]).all()),
+        note=examined.note,
+        fingerprint=fingerprint(pixels),
+        thumbnail=thumbnail(pixels).tobytes().hex(),
+    )
+
+
 class Survey:
     """Collects what reading example after example tells of a whole set.
 
     Args:
         image_processor: of the model, which decides what can be read.
         white_is_lesion: what 255 means, where the user declared it.
+        cache: keep what files show, and read those that were read before only where they have changed.
     """
 
-    def __init__(self, image_processor: Any, white_is_lesion: bool | None = None) -> None:
+    def __init__(self, image_processor: Any, white_is_lesion: bool | None = None, cache: bool = True) -> None:
         self.image_processor = image_processor
         self.white = WhiteReading(image_processor.num_labels, white_is_lesion)
-        self.facts: list[MaskFacts] = []
+        self.cache = cache
+        self.findings: list[tuple[str, Findings]] = []  # with the example's id
         self.faults: list[Fault] = []
         self.has_stream = False  # a part that is not read beforehand
+        self._masks_read: set[tuple[ImageRef, ...]] = set()
 
     def read_all(
         self,
         examples: Iterable[Mapping[str, Any]],
         on_error: OnError = "raise",
-        keep: Callable[[Examined], Any] = lambda _: None,
+        keep: Callable[[Examined], Any] | None = None,
         part: str = "",
     ) -> tuple[list[int], list[Any]]:
         """The positions of the examples that can be used, and what `keep` gives of each; their pixels are not held.
 
         Args:
             on_error: "skip" takes note of what cannot be used; "raise" names all of it in one `ValueError`.
+            keep: reads every file, whatever is in the cache.
             part: of the run, such as "train", for the list of what was skipped.
 
         Raises `ValueError` too where no example can be used.
         """
         check_choice("on_error", on_error, get_args(OnError))
-        positions, kept, known = [], [], len(self.faults)
-        for position, example in enumerate(tqdm(examples, desc="Reading images and masks")):
-            if (examined := self.read(example, part)) is not None:
-                positions.append(position)
-                kept.append(keep(examined))
-        if on_error == "raise" or not positions:
+        known = len(self.faults)
+        kept = {position: held for position, (_, held) in self.read(examples, keep, part)}
+        if on_error == "raise" or not kept:
             reasons = [fault.reason for fault in self.faults[known:]]
             skip = ", or skip them by `on_error: skip` (`--on-error skip`)" if on_error == "raise" else ""
             advice = f"Replace these files, leave the rows out{skip}."
             raise_problems("The data set", reasons, advice, shown=len(reasons))
-        return positions, kept
+        return list(kept), list(kept.values())
 
-    def read(self, example: Mapping[str, Any], part: str = "") -> Examined | None:
-        """The example, taken note of; `None` where it is at fault."""
+    def read(
+        self, examples: Iterable[Mapping[str, Any]], keep: Callable[[Examined], Any] | None = None, part: str = ""
+    ) -> Iterator[tuple[int, tuple[Findings, Any]]]:
+        """Position, findings and what `keep` gives of each example that can be used; note is taken of all of them."""
+        total = len(examples) if isinstance(examples, Sized) else None
+        results = on_all_cores(lambda example: self._result(example, keep), examples)
+        for position, (example, result) in enumerate(tqdm(results, "Reading images and masks", total)):
+            if isinstance(result, str):
+                self.faults.append(Fault(str(example.get("id")), part, result))
+                continue
+            self.findings.append((str(example.get("id")), result[0]))
+            self._masks_read |= {files for files in [files_of(example["mask"])] if files}
+            _take_note(self.white, example, result[0].values)
+            yield position, result
+
+    def _result(self, example: Mapping[str, Any], keep: Callable[[Examined], Any] | None) -> tuple[Findings, Any] | str:
+        """What an example shows, and what `keep` gives of it; or the reason why it cannot be used."""
+        processor, declared = self.image_processor, self.white.declared
         try:
-            examined = examine(example, self.image_processor)
-            self.facts.append(self._facts_of(examined))
+            if keep is not None:
+                examined = examine(example, processor)
+                return findings_of(examined, processor.num_labels, declared), keep(examined)
+            found = remembered(
+                ["findings", type(processor).__name__, processor.num_labels, declared],
+                _files_of(example, "image", "mask"),
+                lambda: findings_of(examine(example, processor), processor.num_labels, declared),
+                self.cache,
+            )
+            return Findings(*found), None
         except (ValueError, OSError) as error:
-            self.faults.append(Fault(str(example.get("id")), part, str(error)))
-            return None
-        _take_note(self.white, example, examined.masks)
-        return examined
+            return str(error)
 
     def consult(self, examples: Iterable[Mapping[str, Any]]) -> None:
         """Lets the masks of further examples of the set tell what 255 means, where those that were read do not."""
-        for example in examples:
+        if not self.white.is_open:
+            return
+        others = (example for example in examples if files_of(example["mask"]) not in self._masks_read)
+        for example, values in on_all_cores(partial(_values_in, cache=self.cache), others):
             if not self.white.is_open:
                 return
-            with suppress(ValueError):  # what is not used may be damaged
-                _take_note(self.white, example, load_masks(example))
-
-    def _facts_of(self, examined: Examined) -> MaskFacts:
-        own = WhiteReading(self.white.num_labels)
-        for mask in examined.masks:
-            own.add(name_of(mask), values_of(mask.array))
-        maps = [is_lesion(examined.labels(own.num_labels, self.white.declared or False))]
-        if own.is_open and own.without_white is None:
-            maps.append(is_lesion(examined.labels(own.num_labels, True)))
-        shares, corners = ((how(maps[0]), how(maps[-1])) for how in (_share, _touches_all_corners))
-        pixels = examined.image.array
-        is_flat = bool((pixels == pixels[:1, :1]).all())
-        return MaskFacts(examined.id, shares, corners, is_flat, examined.note)  # type: ignore[arg-type]  # pairs
+            if not isinstance(values, Exception):  # what is not used may be damaged
+                _take_note(self.white, example, values)
 
     def white_is_lesion(self) -> bool | None:
         """What 255 means in the set; where a part of it is a stream, or nothing was read, what was declared.
 
         Raises `ValueError` that names two masks which disagree.
         """
-        is_known = bool(self.facts) and not self.has_stream
+        is_known = bool(self.findings) and not self.has_stream
         return self.white.white_is_lesion() if is_known else self.white.declared
 
     def skipped(self) -> list[dict[str, str]]:
@@ -176,33 +223,31 @@ class Survey:
     def lesion_shares(self) -> list[float]:
         """The lesion's share of each image; with 255 read as ignored where the masks disagree about it."""
         reading = self._reading()
-        return [facts.lesion[reading] for facts in self.facts]
+        return [findings.lesion[reading] for _, findings in self.findings]
 
     def warnings(self) -> list[str]:
         """What looks as no data set should, though nothing proves it wrong."""
         reading = self._reading()
-        shares = [facts.lesion[reading] for facts in self.facts if facts.lesion[reading]]
-        in_corners = [facts.id for facts in self.facts if facts.corners[reading]]
-        flat = [facts.id for facts in self.facts if facts.is_flat]
-        notes = [f"'{facts.id}': {facts.note}" for facts in self.facts if facts.note]
-        found = []
-        if warning := self.white.warning():
-            found.append(warning)
+        shares = [share for share in self.lesion_shares() if share]
+        in_corners = [name for name, findings in self.findings if findings.corners[reading]]
+        flat = [name for name, findings in self.findings if findings.is_flat]
+        notes = [f"'{name}': {findings.note}" for name, findings in self.findings if findings.note]
+        warned = [warning] if (warning := self.white.warning()) else []
         if shares and np.median(shares) > MOST_COVERED:
-            found.append(
+            warned.append(
                 f"half of the masks mark {100 * np.median(shares):.0f} % of the image and more: look whether lesion "
                 "and background are exchanged"
             )
         if len(in_corners) > len(shares) / 2:
-            found.append(
+            warned.append(
                 f"{len(in_corners)} of {len(shares)} masks mark all four corners of the image ({_some(in_corners)}): "
                 "look whether lesion and background are exchanged"
             )
         if flat:
-            found.append(f"{len(flat)} images hold one value only ({_some(flat)}): look at their files and windows")
+            warned.append(f"{len(flat)} images hold one value only ({_some(flat)}): look at their files and windows")
         if notes:
-            found.append(f"{len(notes)} examples are turned by EXIF on one side: {_some(notes)}")
-        return found
+            warned.append(f"{len(notes)} examples are turned by EXIF on one side: {_some(notes)}")
+        return warned
 
     def _reading(self) -> int:
         try:
@@ -225,29 +270,42 @@ def white_is_lesion_in(
     reading = WhiteReading(num_labels, declared)
     if declared is not None or num_labels not in (None, 1):
         return reading.white_is_lesion()
-    for example in examples:
-        if example.get("labels") is not None or example.get("mask") is None:
-            continue
-        with suppress(*(ValueError,) if on_error == "skip" else ()), named(example, "mask"):
-            _take_note(reading, example, load_masks(example))
+    masked = (row for row in examples if row.get("labels") is None and row.get("mask") is not None)
+    for example, values in on_all_cores(_values_in, masked):
+        if not isinstance(values, Exception):
+            _take_note(reading, example, values)
+        elif on_error == "raise":
+            raise values
     if warning := reading.warning():
         warnings.warn(warning, UserWarning, stacklevel=2)
     return reading.white_is_lesion()
 
 
-def _take_note(reading: WhiteReading, example: Mapping[str, Any], masks: Iterable[MedicalImage]) -> None:
+def _values_in(example: Mapping[str, Any], cache: bool = True) -> list[list[float]] | ValueError:
+    """The distinct values of each of an example's masks; the error where they cannot be read."""
+    try:
+        with named(example, "mask"):
+            return remembered(
+                ["values"],
+                _files_of(example, "mask"),
+                lambda: [values_of(mask.array).tolist() for mask in load_masks(example)],
+                cache,
+            )
+    except ValueError as error:
+        return error
+
+
+def _take_note(reading: WhiteReading, example: Mapping[str, Any], values: Iterable[list[float]]) -> None:
     """Adds an example's masks to a reading, by their files where they have some."""
-    for mask in masks:
-        name = name_of(mask) if files_of(example.get("mask")) else f"the mask of '{example.get('id')}'"
-        reading.add(name, values_of(mask.array))
+    names = map(str, (file.path for file in files_of(example.get("mask"))))
+    for held in values:
+        reading.add(next(names, f"the mask of '{example.get('id')}'"), np.asarray(held))
 
 
-def _share(lesion: np.ndarray) -> float:
-    return float(lesion.mean())
-
-
-def _touches_all_corners(lesion: np.ndarray) -> bool:
-    return bool(lesion[[0, 0, -1, -1], [0, -1, 0, -1]].all())
+def _files_of(example: Mapping[str, Any], *parts: str) -> tuple[ImageRef, ...]:
+    """The files of an example; none where one of these parts is held in memory."""
+    files = [files_of(example.get(part)) for part in parts]
+    return tuple(chain(*files)) if all(files) else ()
 
 
 def _some(names: list[str]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.features import raise_problems
+from ..data.options import SOURCE_OPTIONS
 from ..io.yaml_file import read_yaml
 from ..training.arguments import (
     OF_ONE_RUN,
@@ -26,7 +27,7 @@ from .text_conditions import conditions_for
 GRID_FIELDS = ("seeds", "baseline", "runs", "evaluation")
 OF_THE_GRID = ("output_dir", "seed", *OF_ONE_RUN)  # recipe fields that no run sets for itself
 MERGED = ("config", "image_processor")  # mappings of which a run changes single fields
-OF_THE_DATA = ("dataset", "data_dir", "sentences", "group_split", "split_seed", "window", "white_is_lesion", "on_error")
+OF_THE_DATA = ("dataset", "data_dir", *SOURCE_OPTIONS, "white_is_lesion", "on_error")
 OF_THE_EVALUATION = {
     name: parameter.default
     for name, parameter in signature(run_evaluation).parameters.items()

@@ -12,6 +12,7 @@ from typing import Any, get_origin
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from ..data.options import SOURCE_OPTIONS
 from ..data.origin import UNKNOWN
 from ..evaluation.text_conditions import TEXT_CONDITIONS
 from ..io.yaml_file import read_yaml
@@ -20,7 +21,7 @@ from ..metrics import METRICS, units_text
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
 TASK = "image-segmentation"  # the nearest that the Hub has a filter for
 # Other examples of a split.
-CHOICES = ("sentences", "group_split", "split_seed", "window", "max_samples", "held_out", "options")
+CHOICES = (*SOURCE_OPTIONS, "max_samples", "held_out", "options")
 
 
 @dataclass

@@ -28,6 +28,7 @@ def check_data(
     max_text_length: int = 64,
     white_is_lesion: bool | None = None,
     overwrite: bool = False,
+    cache: bool = True,
     **options: Any,
 ) -> DataReport:
     """The report of `tevia check-data`: what a data set holds, and what is wrong with it.
@@ -40,6 +41,7 @@ def check_data(
             apart; by default words count, and only equal texts and equal beginnings are found.
         max_text_length: tokens that the model takes.
         white_is_lesion: what 255 means in the masks; by default all of them tell.
+        cache: read files that were read before, for this or for a training, only where they have changed.
 
     Raises `ValueError` for an unknown data set and a folder that cannot be read or written.
     """
@@ -51,7 +53,9 @@ def check_data(
         claim_output_dir(output_dir, overwrite=overwrite, inputs=[data_dir, options.get("sentences")])
     processor = SimpleNamespace(image_processor=TeViAImageProcessor(num_labels=num_labels))
     count_tokens = token_counter(reader) if reader else count_words
-    report = check_dataset(listing, processor, count_tokens, max_text_length, white_is_lesion=white_is_lesion)
+    report = check_dataset(
+        listing, processor, count_tokens, max_text_length, white_is_lesion=white_is_lesion, cache=cache
+    )
     check_texts(listing, reader, max_text_length, report)
     if output_dir is not None:
         report.save(output_dir)

@@ -63,8 +63,8 @@ def register_reader(suffixes: Iterable[str], reader: Reader) -> None:
     """Makes `read_image` read files of another format, known by their suffixes, such as `[".mat"]`.
 
     Args:
-        reader: Called with an `ImageRef`, `is_mask` and `most_pixels`, as `read_image` has them. Its `ValueError`
-            should begin with the path and say what to do.
+        reader: Called with an `ImageRef`, `is_mask` and `most_pixels`, as `read_image` has them, by several threads.
+            Its `ValueError` should begin with the path and say what to do.
 
     Raises:
         ValueError: A suffix that this package reads itself, or that is not in lower case with a dot.
@@ -75,6 +75,11 @@ def register_reader(suffixes: Iterable[str], reader: Reader) -> None:
             raise ValueError(f"'{suffix}' cannot be registered: give one such as '.mat', which nothing here reads.")
     _READERS.update(dict.fromkeys(suffixes, reader))
     add_suffixes(suffixes)
+
+
+def is_read_here(file: ImageRef) -> bool:
+    """Whether this package itself reads a file, by a reader that changes with its version alone."""
+    return _READERS.get(suffix_of(file), read_plain).__module__.startswith("tevia_hf.")
 
 
 _READERS: dict[str, Reader] = {

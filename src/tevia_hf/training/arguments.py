@@ -5,7 +5,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import NoReturn
 
 import torch
 import yaml
@@ -13,14 +13,12 @@ from transformers import HfArgumentParser, TrainingArguments
 
 from ..configuration_tevia import TeViAConfig
 from ..data.features import check_choice
+from ..data.options import SOURCE_OPTIONS, ReadingOptions, SourceOptions
 from ..data.ready import SEVERAL_TEXTS
-from ..data.splits import parse_fractions
-from ..data.survey import OnError, Survey
+from ..data.survey import Survey
 from ..image_processing_tevia import TeViAImageProcessorKwargs
-from ..io import parse_window
 from ..io.output_dir import write_whole
 from ..io.yaml_file import read_yaml
-from ..labels_tevia import WhiteReading
 from ..loss_tevia import LOSSES
 from ..metrics import METRICS
 from ..option_checks_tevia import (
@@ -42,7 +40,7 @@ PIXEL_FIELDS = set(TeViAImageProcessorKwargs.__annotations__) - {
     "return_tensors",
 }
 READY = "ready"  # in place of a data set's name: it was handed over in Python
-OF_A_SOURCE = ("dataset", "data_dir", "train_split", "eval_split", "sentences", "group_split", "split_seed", "window")
+OF_A_SOURCE = ("dataset", "data_dir", "train_split", "eval_split", *SOURCE_OPTIONS)
 RECORDED = ("white_is_lesion",)  # inferred by a run where its recipe leaves it out
 OF_ONE_RUN = ("overwrite", "resume", "hub_token")  # said to a command, not kept with what it made
 
@@ -98,7 +96,7 @@ class ModelArguments:
 
 
 @dataclass
-class DataArguments:
+class DataArguments(ReadingOptions, SourceOptions):
     """Which pictures are shown, how many of them, and how they are varied."""
 
     dataset: str = field(
@@ -111,16 +109,6 @@ class DataArguments:
     max_train_samples: int | None = field(default=None, metadata={"help": "Train on so many of them."})
     max_eval_samples: int | None = field(default=None, metadata={"help": "Validate on so many of them."})
     sample_seed: int | None = field(default=None, metadata={"help": "Draws these samples; default: `seed`."})
-    sentences: str | None = field(
-        default=None, metadata={"help": "Table (Image, Description) to read in place of the set's own sentences."}
-    )
-    group_split: str | None = field(
-        default=None, metadata={"help": "Divide anew by patient or study: shares of train, val, test, as 0.7,0.1,0.2."}
-    )
-    split_seed: int = field(default=0, metadata={"help": "Draws the groups of each split."})
-    window: str | None = field(
-        default=None, metadata={"help": "Centre and width, as -600,1500, that DICOM and NIfTI are seen through."}
-    )
     several_texts: str | None = field(
         default=None,
         metadata={"help": "Of lists of texts in a given data set: 'draw' one in each epoch, or take the 'first'."},
@@ -134,22 +122,13 @@ class DataArguments:
     paraphrase_probability: float = field(
         default=0.0, metadata={"help": "Share of texts in a grammar that are written in other words."}
     )
-    white_is_lesion: bool | None = field(
-        default=None, metadata={"help": "255 marks the lesion (true) or is ignored (false); default: all masks tell."}
-    )
-    on_error: OnError = field(
-        default="raise", metadata={"help": "'skip' leaves out examples that cannot be read, and lists them."}
-    )
     patient_sides: bool = field(
         default=False, metadata={"help": "'Left' in the sentences is the patient's, not the picture's."}
     )
 
     def __post_init__(self):
-        for name in ("group_split", "window"):  # YAML lists say the same as words on the command line
-            if isinstance(value := getattr(self, name), list):
-                setattr(self, name, ",".join(map(str, value)))
-        check_choice("on_error", self.on_error, get_args(OnError))
-        WhiteReading(declared=self.white_is_lesion)  # refuses what is neither true nor false
+        SourceOptions.__post_init__(self)
+        ReadingOptions.__post_init__(self)
         if self.several_texts is not None:
             check_choice("several_texts", self.several_texts, SEVERAL_TEXTS)
         for name, value in vars(self).items():
@@ -159,16 +138,6 @@ class DataArguments:
                 check_count(name, value, example="100")
             if name.endswith("_seed") and value is not None:
                 check_seed(name, value)
-        self.source_options()  # which reads shares and window
-
-    def source_options(self) -> dict[str, Any]:
-        """What `load_segmentation_dataset` takes beside name, folder and split."""
-        options = {
-            "sentences": self.sentences,
-            "group_split": parse_fractions(self.group_split) if self.group_split else None,
-            "window": parse_window(self.window) if self.window else None,
-        }
-        return {name: value for name, value in options.items() if value is not None} | {"split_seed": self.split_seed}
 
 
 @dataclass

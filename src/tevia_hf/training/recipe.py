@@ -48,7 +48,7 @@ def train_from_recipe(
             The saved recipe then says `dataset: ready`.
 
     Every image and mask is read once before the first step, so that a bad file costs no training time; a stream's are
-    not.
+    not. What was read before, by `check_data` or another training, is read again only where it has changed.
     """
     recipe = parse_recipe(recipe_path, overrides)
     if train_dataset is not None:
@@ -57,7 +57,7 @@ def train_from_recipe(
     checkpoint = last_complete_checkpoint(folder) if arguments.resume else None
     set_seed(arguments.seed)
     model, processor = load_model_and_processor(recipe.model)
-    survey = Survey(processor.image_processor, recipe.data.white_is_lesion)
+    survey = Survey(processor.image_processor, recipe.data.white_is_lesion, recipe.data.cache)
     train_dataset, eval_dataset = prepare_datasets(recipe, survey, model.config.use_text, train_dataset, eval_dataset)
     check_sentences(train_dataset, model.config.use_text, processor)
     white_is_lesion = survey.white_is_lesion()

@@ -1,0 +1,177 @@
+"""What a file showed is kept until the file changes."""
+
+import json
+import os
+import threading
+import time
+
+import datasets
+import pytest
+from layouts import LAYOUTS
+from PIL import Image
+from test_survey import rows, square
+from tiny import tiny_processor
+
+from tevia_hf import load_segmentation_dataset
+from tevia_hf.data.check import check_dataset
+from tevia_hf.data.features import undecoded
+from tevia_hf.data.reading import on_all_cores, remembered
+from tevia_hf.data.registry import list_examples
+from tevia_hf.data.survey import Survey
+from tevia_hf.io import parse_address, readers
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """The folder of the cache, empty."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    return tmp_path / "cache" / "tevia_hf"
+
+
+@pytest.fixture
+def examples(tmp_path, cache):
+    """Two examples, whose files were written a minute ago."""
+    made = rows(tmp_path, a=square(255), b=square(0))
+    for path in tmp_path.glob("*.png"):
+        age(path)
+    return made
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """The names of the files that are decoded."""
+    names = []
+
+    def read(path, *args):
+        names.append(path.path.name)
+        return readers.read_image(path, *args)
+
+    monkeypatch.setattr("tevia_hf.data.decoding.read_image", read)
+    return names
+
+
+def age(path):
+    os.utime(path, (time.time() - 60,) * 2)
+
+
+def survey_of(examples, **settings):
+    made = Survey(tiny_processor().image_processor, **settings)
+    list(made.read(examples))
+    return made
+
+
+def test_a_second_reading_gives_the_same_and_opens_no_file(examples, decoded):
+    first = survey_of(examples)
+    assert sorted(decoded) == ["a.image.png", "a.png", "b.image.png", "b.png"]
+    decoded.clear()
+    again = survey_of(examples)
+    assert decoded == [] and again.white == first.white
+    assert json.dumps(again.findings) == json.dumps(first.findings)
+    survey_of(examples, cache=False)
+    assert len(decoded) == 4
+
+
+@pytest.mark.parametrize(
+    "settings", [{"white_is_lesion": True}, {"white_is_lesion": False}], ids=["declared", "ignored"]
+)
+def test_what_decides_the_result_beside_the_files_is_part_of_the_key(examples, decoded, settings):
+    shares = survey_of(examples).lesion_shares()
+    decoded.clear()
+    assert (survey_of(examples, **settings).lesion_shares() == shares) is settings["white_is_lesion"]
+    assert len(decoded) == 4
+
+
+def test_a_file_that_changed_in_content_or_time_is_read_anew(examples, decoded, tmp_path):
+    shares = survey_of(examples).lesion_shares()
+    decoded.clear()
+    Image.fromarray(square(255, border=255)).save(tmp_path / "a.png")
+    assert survey_of(examples).lesion_shares()[0] > shares[0] and sorted(decoded) == ["a.image.png", "a.png"]
+    decoded.clear()
+    age(tmp_path / "b.image.png")
+    survey_of(examples)
+    assert "b.image.png" in decoded
+
+
+def test_a_file_just_written_is_not_kept_as_it_may_change_within_its_time(examples, decoded, cache, tmp_path):
+    os.utime(tmp_path / "a.png")
+    survey_of(examples)
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_a_deleted_file_and_a_damaged_one_are_faults_every_time(examples, tmp_path):
+    survey_of(examples)
+    (tmp_path / "a.png").unlink()
+    (tmp_path / "b.png").write_bytes((tmp_path / "b.png").read_bytes()[:40])
+    age(tmp_path / "b.png")
+    for _ in range(2):
+        missing, damaged = (fault.reason for fault in survey_of(examples).faults)
+        assert "no such file" in missing and "corrupt or cut short" in damaged
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\xff\xfe", b"x\n[[], []]", None], ids=str)
+def test_a_damaged_or_foreign_entry_is_written_anew(examples, decoded, cache, content):
+    shares = survey_of(examples).lesion_shares()
+    for entry in cache.iterdir():
+        held = entry.read_bytes()
+        entry.write_bytes(held.replace(b"0.", b"0.9", 1) if content is None else content)
+    decoded.clear()
+    assert survey_of(examples).lesion_shares() == shares and len(decoded) == 4
+    assert survey_of(examples).lesion_shares() == shares and len(decoded) == 4
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing_but_time(examples, cache):
+    cache.parent.mkdir()
+    cache.touch()
+    assert len(survey_of(examples).findings) == 2
+
+
+def test_files_of_a_reader_of_ones_own_and_pixels_in_memory_are_read_every_time(tmp_path, cache, monkeypatch):
+    monkeypatch.setitem(readers._READERS, ".png", lambda *args: None)
+    path = tmp_path / "a.png"
+    path.touch()
+    age(path)
+    for files in ([parse_address(path)], []):
+        assert [remembered(["what"], files, lambda held=held: held) for held in (1, 2)] == [1, 2]
+
+
+def test_masks_consulted_for_255_alone_are_kept_too_and_those_that_were_read_are_left_out(examples, decoded):
+    made = survey_of(examples[:1])
+    decoded.clear()
+    made.consult(examples)
+    assert decoded == ["b.png"] and made.white.without_labels == [str(examples[0]["mask"][0].path)]
+    survey_of(examples[:1]).consult(examples)
+    assert decoded == ["b.png"]
+
+
+def test_results_come_in_order_from_several_threads_with_few_items_held(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(4), raising=False)
+    threads, taken = set(), []
+
+    def square(number):
+        threads.add(threading.get_ident())
+        time.sleep(0.01 if number % 2 else 0)
+        return number**2
+
+    def numbers():
+        for number in range(40):
+            taken.append(number)
+            yield number
+
+    results = on_all_cores(square, numbers())
+    assert next(results) == (0, 0) and len(taken) < 12
+    assert [result for _, result in results] == [number**2 for number in range(1, 40)] and len(threads) > 1
+
+
+def test_an_error_of_a_thread_is_raised():
+    with pytest.raises(ZeroDivisionError):
+        list(on_all_cores(lambda number: 1 / number, [1, 0]))
+
+
+def test_a_data_set_of_rows_shares_the_cache_with_the_check(tmp_path, cache, decoded):
+    LAYOUTS["qata"][1](tmp_path)
+    for path in tmp_path.rglob("*.*"):
+        age(path)
+    check_dataset(list_examples("qata", tmp_path), tiny_processor())
+    decoded.clear()
+    survey_of(undecoded(load_segmentation_dataset("qata", tmp_path)))
+    assert decoded == []
