@@ -132,7 +132,7 @@ class DataArguments:
     intensity_probability: float = field(default=0.0, metadata={"help": "Share of gammas of 0.7 to 1.5."})
     noise_probability: float = field(default=0.0, metadata={"help": "Share of pictures with noise."})
     paraphrase_probability: float = field(
-        default=0.0, metadata={"help": "Share of texts in a grammar that are written in other words."}
+        default=0.0, metadata={"help": "Share of texts in a known language that are written in other words."}
     )
     white_is_lesion: bool | None = field(
         default=None, metadata={"help": "255 marks the lesion (true) or is ignored (false); default: all masks tell."}
