@@ -20,7 +20,7 @@ from tevia_hf.data.drawn_sentences import draw_sentences, named_regions
 from tevia_hf.data.listing import Listing
 from tevia_hf.data.registry import SOURCES, list_examples
 from tevia_hf.labels_tevia import is_lesion
-from tevia_hf.prompts import GRAMMARS, QATA, lungs
+from tevia_hf.prompts import QATA, lungs
 
 PAGE = Path(__file__).parents[1] / "docs" / "datasets.md"
 UPPER_ENDS = np.arange(48, 90, 4) / 224
@@ -35,7 +35,7 @@ def main() -> None:
         listing = list_examples(name, folder)
         for split in listing.splits:
             examples = listing.of_split(split)
-            agreement = draw_sentences(Listing(split, examples), GRAMMARS[SOURCES[name].grammar]).agreement
+            agreement = draw_sentences(Listing(split, examples), SOURCES[name].language).agreement
             shares = ", ".join(f"{field} {100 * share:.2f} %" for field, share in agreement.items())
             lines.append(f"| {name} | {split} | {len(examples)} | {shares} |")
     if "qata" in folders:

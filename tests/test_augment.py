@@ -6,7 +6,7 @@ from PIL import Image
 from tevia_hf.data.augment import PARAPHRASES, TextAwareAugmentation, augmented
 from tevia_hf.data.features import dataset_from_rows
 from tevia_hf.data.synthetic import synthetic_dataset
-from tevia_hf.prompts import BREAST, GRAMMARS, QATA, flip_sentence, read_paraphrase
+from tevia_hf.prompts import BREAST, LANGUAGES, QATA, flip_sentence, stated_facts
 
 TEXT = "Unilateral pulmonary infection, one infected area, lower left lung."
 FLIPPED_TEXT = "Unilateral pulmonary infection, one infected area, lower right lung."
@@ -187,15 +187,15 @@ VARIED = TextAwareAugmentation(0.5, 0.5, 0.3, 0.5, 0.5, 0.5)
 
 
 @pytest.mark.parametrize("patient_sides", [False, True])
-@pytest.mark.parametrize("name", GRAMMARS)
+@pytest.mark.parametrize("name", LANGUAGES)
 def test_the_sentence_of_the_varied_mask_is_the_varied_sentence(name, patient_sides):
-    grammar, changed = GRAMMARS[name], 0
+    language, changed = LANGUAGES[name], 0
     vary = TextAwareAugmentation(0.5, 0.5, 0.3, 0.5, 0.5, 0.5, patient_sides=patient_sides)
     for seed in range(120):
         mask = blobs(seed, (96, 128))
-        text = grammar.describe(mask, "benign", patient_sides)
+        text = language.describe(mask, "benign", patient_sides)
         varied = vary({"image": mask * np.uint8(200), "labels": mask * np.uint8(1), "text": text, "id": str(seed)})
-        assert varied["text"] == grammar.describe(varied["labels"] == 1, "benign", patient_sides)
+        assert varied["text"] == language.describe(varied["labels"] == 1, "benign", patient_sides)
         changed += varied["text"] != text
     assert changed > 8
 
@@ -267,8 +267,8 @@ def test_a_paraphrase_states_the_text_of_the_varied_mask_and_changes_nothing_els
     own, written = ([vary(example(name=str(name))) for name in range(60)] for vary in (plain, worded))
     for one, other in zip(own, written, strict=True):
         np.testing.assert_array_equal(one["image"], other["image"])
-        facts = {"laterality": "unilateral", **read_paraphrase(other["text"])}
-        assert facts == read_paraphrase(one["text"])
+        facts = {"laterality": "unilateral", **stated_facts(other["text"])}
+        assert facts == stated_facts(one["text"])
     assert 20 < len({other["text"] for other in written}) <= 2 * PARAPHRASES
     assert [worded(example(name="0"))["text"] for _ in range(2)] == [written[0]["text"]] * 2
 

@@ -7,7 +7,7 @@ from layouts import LAYOUTS, film, save, square
 from PIL import Image
 
 from tevia_hf import load_segmentation_dataset
-from tevia_hf.data.drawn_sentences import choose_grammar, draw_sentences
+from tevia_hf.data.drawn_sentences import choose_language, draw_sentences
 from tevia_hf.data.registry import list_examples
 from tevia_hf.prompts import BRAIN, BREAST, QATA
 
@@ -16,7 +16,7 @@ def drawn_of(layout, root, **options):
     name, write = LAYOUTS[layout]
     write(root)
     listing = list_examples(name, root)
-    return draw_sentences(listing, choose_grammar(name, None, None, ""), **options)
+    return draw_sentences(listing, choose_language(name, None, None, ""), **options)
 
 
 def test_every_example_gets_a_sentence_that_its_set_takes_back(tmp_path):
@@ -108,10 +108,10 @@ def test_a_mask_of_greys_is_a_problem_and_gets_no_sentence(tmp_path):
 
 def test_a_sentence_of_ones_own_form_is_drawn(tmp_path):
     LAYOUTS["lgg"][1](tmp_path)
-    grammar = choose_grammar("brain", None, "{Count_word} {finding}{s} ({percent} %), {place}.", "Clear.")
-    texts = {text for _, text in draw_sentences(list_examples("brain", tmp_path), grammar).rows}
+    language = choose_language("brain", None, "{Count_word} {finding}{s} ({percent} %), {place}.", "Clear.")
+    texts = {text for _, text in draw_sentences(list_examples("brain", tmp_path), language).rows}
     assert texts == {"Clear.", "One glioma (3.3 %), lower left."}
-    assert {text for _, text in draw_sentences(list_examples("brain", tmp_path), grammar, finding="x").rows} == texts
+    assert {text for _, text in draw_sentences(list_examples("brain", tmp_path), language, finding="x").rows} == texts
 
 
 def test_a_sentence_that_cannot_be_read_back_is_a_problem(tmp_path):
@@ -121,17 +121,17 @@ def test_a_sentence_that_cannot_be_read_back_is_a_problem(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("dataset", "grammar", "message"),
+    ("dataset", "language", "message"),
     [
-        ("folder", None, "has no grammar of its own"),
-        ("brain", "lungs", "grammar is 'lungs'"),
+        ("folder", None, "has no language of its own"),
+        ("brain", "lungs", "language is 'lungs'"),
         ("atlas", None, "dataset is"),
     ],
 )
-def test_a_grammar_that_nothing_names_is_refused(dataset, grammar, message):
+def test_a_language_that_nothing_names_is_refused(dataset, language, message):
     with pytest.raises(ValueError, match=message):
-        choose_grammar(dataset, grammar, None, "")
-    assert choose_grammar("brain", None, None, "") is BRAIN and choose_grammar("brain", "qata", None, "") is QATA
+        choose_language(dataset, language, None, "")
+    assert choose_language("brain", None, None, "") is BRAIN and choose_language("brain", "qata", None, "") is QATA
 
 
 @pytest.mark.parametrize("values", [(255, 255), (1, 1), (1, 2)])

@@ -99,7 +99,7 @@ def test_flipped_sentences_change_sides_and_contradictory_ones_presence(model, e
     assert texts["flipped"] == ["right lung", "left lung", "upper right lung", "lower left lung"]
     assert set(texts["contradictory"]) == {"There is no lesion in this image."}
     for name in ("flipped", "contradictory"):
-        assert TEXT_CONDITIONS[name].choose([None, ""], 0) == ["", ""]
+        assert TEXT_CONDITIONS[name].texts([None, ""], 0) == ["", ""]
 
 
 def test_text_sensitivity_is_the_paired_difference_of_correct_and_shuffled(report):

@@ -35,6 +35,7 @@ from tevia_hf.data.folder import list_folder
 from tevia_hf.data.registry import SOURCES
 from tevia_hf.evaluation.comparison import comparison_text
 from tevia_hf.loss_tevia import LOSSES, cross_entropy_loss, soft_dice_loss
+from tevia_hf.prompts import QATA
 from tevia_hf.training.arguments import TeViATrainingArguments, parse_recipe
 from tevia_hf.training.recipe import load_splits
 from tevia_hf.training.trainer import compute_metrics
@@ -204,7 +205,7 @@ def test_a_text_condition_may_be_measured_always(tmp_path):
 
 
 def test_a_data_set_of_ones_own_is_read_by_every_subcommand(films, tmp_path, capsys):
-    register_dataset("clinic", lambda folder: list_folder(folder, group_of=lambda name: name.split("_")[0]), "qata")
+    register_dataset("clinic", lambda folder: list_folder(folder, group_of=lambda name: name.split("_")[0]), QATA)
     for subcommand in ("evaluate", "check-data", "prompts"):
         assert "clinic" in help_of(subcommand, capsys)
     assert load_segmentation_dataset("clinic", films)["group"][:] == ["train0", "train1"]

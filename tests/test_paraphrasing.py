@@ -11,43 +11,47 @@ from masks import blobs
 from tevia_hf.prompts import (
     BRAIN,
     BREAST,
-    GRAMMARS,
+    FREE_TEXT,
+    LANGUAGES,
     NUCLEI,
     QATA,
     REGIONS,
     Area,
-    paraphrase,
+    language_of,
     qata_sentence,
-    read_paraphrase,
-    words_of_paraphrases,
+    stated_facts,
 )
-from tevia_hf.prompts.paraphrasing import known_slips
 from tevia_hf.prompts.phrases import lung_phrases
+from tevia_hf.prompts.report_language import known_slips
 from tevia_hf.prompts.slips import corrected, slips_of, with_slip
 from tevia_hf.prompts.wordings import WORDINGS
 
-EMPTY = [grammar.empty for grammar in GRAMMARS.values()]
+EMPTY = [language.empty for language in LANGUAGES.values()]
 MIXED = qata_sentence([Area("left", ("upper", "lower")), Area("right", ("middle",))], 4)
 
 
 def texts_of(name: str, seed: int) -> list[str]:
     """A text of a random mask, with and without a finding, in two cases."""
-    grammar, mask = GRAMMARS[name], blobs(seed)
-    return [grammar.describe(mask, finding="benign"), grammar.describe(mask).lower()]
+    language, mask = LANGUAGES[name], blobs(seed)
+    return [language.describe(mask, finding="benign"), language.describe(mask).lower()]
+
+
+def paraphrased(text: str, seed: int, table: str = "training") -> str:
+    return language_of(text).paraphrase(text, seed, table)
 
 
 def facts_of(text: str) -> dict[str, str]:
-    values = next(values for grammar in GRAMMARS.values() if (values := grammar.read(text)) is not None)
+    values = next(values for language in LANGUAGES.values() if (values := language.read(text)) is not None)
     return {name: value for name, value in values.items() if value and name != "s"}
 
 
 @pytest.mark.parametrize("templates", WORDINGS)
-@pytest.mark.parametrize("name", GRAMMARS)
+@pytest.mark.parametrize("name", LANGUAGES)
 def test_a_paraphrase_states_every_fact_of_its_text_and_no_other(name, templates):
     for seed in range(300):
         for text in texts_of(name, seed % 25):
-            written = paraphrase(text, seed, templates)
-            facts, read = facts_of(text), read_paraphrase(written)
+            written = paraphrased(text, seed, templates)
+            facts, read = facts_of(text), stated_facts(written)
             assert read is not None, written
             assert {"laterality": facts.get("laterality"), **read} == {"laterality": None, **facts}, written
 
@@ -60,20 +64,20 @@ def test_every_part_of_the_lungs_is_named_and_read_in_every_wording(templates):
     for given in areas:
         text = qata_sentence(given)
         for seed in range(25):
-            written = paraphrase(text, seed, templates)
-            assert (read_paraphrase(written) or {}).get("lungs") == facts_of(text)["lungs"], written
+            written = paraphrased(text, seed, templates)
+            assert (stated_facts(written) or {}).get("lungs") == facts_of(text)["lungs"], written
 
 
 @pytest.mark.parametrize("templates", WORDINGS)
 @pytest.mark.parametrize("text", EMPTY)
 def test_that_nothing_is_there_stays_so(text, templates):
-    written = {paraphrase(text, seed, templates) for seed in range(50)}
-    assert len(written) > 5 and all(read_paraphrase(each) == {} for each in written)
+    written = {paraphrased(text, seed, templates) for seed in range(50)}
+    assert len(written) > 5 and all(stated_facts(each) == {} for each in written)
 
 
 def test_a_seed_gives_one_text_and_seeds_give_many():
-    assert paraphrase(MIXED, 7) == paraphrase(MIXED, 7) == paraphrase(MIXED, np.random.default_rng(7))
-    assert len({paraphrase(MIXED, seed) for seed in range(100)}) > 80
+    assert paraphrased(MIXED, 7) == paraphrased(MIXED, 7) == paraphrased(MIXED, np.random.default_rng(7))
+    assert len({paraphrased(MIXED, seed) for seed in range(100)}) > 80
 
 
 @pytest.mark.parametrize(
@@ -87,23 +91,23 @@ def test_a_seed_gives_one_text_and_seeds_give_many():
     ],
 )
 def test_what_no_grammar_reads_comes_back_as_it_is(text):
-    assert {paraphrase(text, seed) for seed in range(5)} == {text}
+    assert {paraphrased(text, seed) for seed in range(5)} == {text}
 
 
 @pytest.mark.parametrize("text", ["hello world", "There are two opacities.", "opacity in the left lung", ""])
 def test_what_nobody_wrote_in_this_way_is_not_read(text):
-    assert read_paraphrase(text) is None
+    assert stated_facts(text) is None
 
 
-@pytest.mark.parametrize("grammar", [QATA, BREAST, NUCLEI, BRAIN])
-def test_a_text_of_the_grammar_itself_is_read_as_well(grammar):
-    text = grammar.describe(blobs(3))
-    assert read_paraphrase(text) == facts_of(text) and read_paraphrase(grammar.empty) == {}
+@pytest.mark.parametrize("language", [QATA, BREAST, NUCLEI, BRAIN])
+def test_a_text_of_the_grammar_itself_is_read_as_well(language):
+    text = language.describe(blobs(3))
+    assert stated_facts(text) == facts_of(text) and stated_facts(language.empty) == {}
 
 
 def test_sides_are_those_of_the_image_and_a_left_middle_lobe_is_not_invented():
     left, right = (qata_sentence([Area(side, ("middle",))]) for side in ("left", "right"))
-    written = {side: [paraphrase(text, seed) for seed in range(300)] for side, text in (("L", left), ("R", right))}
+    written = {side: [paraphrased(text, seed) for seed in range(300)] for side, text in (("L", left), ("R", right))}
     assert any("RML" in each for each in written["R"]) and not any("LML" in each for each in written["L"])
     assert not any(re.search(r"\bright\b|\bR", each) for each in written["L"] if not each.isupper())
 
@@ -123,52 +127,52 @@ def test_sides_are_those_of_the_image_and_a_left_middle_lobe_is_not_invented():
 def test_people_abbreviate_write_digits_and_whole_sentences(templates, form):
     alike = [qata_sentence([Area(side, regions) for side in ("left", "right")]) for regions in (("lower",), REGIONS)]
     texts = [*alike, qata_sentence([Area("left", ("upper",))])]
-    assert any(form in paraphrase(text, seed, templates) for text in texts for seed in range(300))
+    assert any(form in paraphrased(text, seed, templates) for text in texts for seed in range(300))
 
 
 def test_nuclei_are_compared_by_the_area_that_they_cover_and_no_cause_is_added_to_an_infection():
     texts = ["The nuclei are sparsely distributed.", "The nuclei density in the upper left is high.", MIXED]
     pairs = product(texts, WORDINGS, range(200))
-    written = " ".join(paraphrase(text, seed, templates) for text, templates, seed in pairs).lower()
+    written = " ".join(paraphrased(text, seed, templates) for text, templates, seed in pairs).lower()
     assert not re.search(r"few nuclei|most nuclei|covid|viral", written)
 
 
 def test_a_count_always_precedes_its_noun_and_a_place_its_verb():
     texts = [qata_sentence([Area(side, REGIONS) for side in sides]) for sides in (["left"], ["left", "right"])]
     texts += [qata_sentence([Area("left", ("lower",))]), *texts_of("breast", 1), *texts_of("breast", 2)]
-    written = [paraphrase(text, seed, name).lower() for text in texts for name in WORDINGS for seed in range(200)]
+    written = [paraphrased(text, seed, name).lower() for text in texts for name in WORDINGS for seed in range(200)]
     assert not [text for text in written if re.search(r"pair of\W*[.;,]|solitary[.;,]|number a|located|^of ", text)]
 
 
 def test_a_count_in_digits_is_read_as_its_word():
     text = "Unilateral pulmonary infection, 1 infected area, lower left lung."
     assert facts_of(text)["count_word"] == "one"
-    written = {paraphrase(text, seed, "training").lower() for seed in range(100)}
+    written = {paraphrased(text, seed, "training").lower() for seed in range(100)}
     assert not [each for each in written if re.search("opacities|foci|areas|lesions", each)]
 
 
 def test_case_and_full_stop_vary():
-    written = [paraphrase(MIXED, seed) for seed in range(100)]
+    written = [paraphrased(MIXED, seed) for seed in range(100)]
     assert any(each.isupper() for each in written) and any(each.islower() for each in written)
     assert 10 < sum(each.endswith(".") for each in written) < 90
 
 
 def test_no_text_but_for_its_facts_is_written_for_training_and_for_evaluation():
-    training, evaluation = (frames(WORDINGS[name]) for name in ("training", "evaluation"))
+    training, evaluation = (frames(name) for name in ("training", "evaluation"))
     assert len(training) > 100 < len(evaluation) and not training & evaluation
     for part in ("asides", "place", "lungs"):
         own, other = (set(words_of(WORDINGS[name], part)) for name in ("training", "evaluation"))
         assert own and other and not own & other
 
 
-def frames(table) -> set[str]:
+def frames(table: str) -> set[str]:
     """All texts of a table with their facts masked out, in lower case."""
-    found = {text.lower().removesuffix(".") for texts in table.empty.values() for text in texts}
-    for template in (template for templates in table.templates.values() for template in templates):
-        parts = [
-            [literal + form for form in forms_of(table, name)] for literal, name, _, _ in Formatter().parse(template)
-        ]
-        found |= {"".join(choice).lower() for choice in product(*parts)}
+    found = set()
+    for templates, empty in (getattr(language, table) for language in LANGUAGES.values()):
+        found |= {text.lower().removesuffix(".") for text in empty}
+        for parsed in map(Formatter().parse, templates):
+            parts = [[literal + form for form in forms_of(WORDINGS[table], name)] for literal, name, _, _ in parsed]
+            found |= {"".join(choice).lower() for choice in product(*parts)}
     return found
 
 
@@ -192,13 +196,13 @@ def test_no_two_facts_are_written_alike():
             assert not same, phrase
 
 
-@pytest.mark.parametrize("name", GRAMMARS)
+@pytest.mark.parametrize("name", LANGUAGES)
 def test_the_words_of_paraphrases_are_known_beforehand(name):
-    text = GRAMMARS[name].describe(blobs(1))
-    known = words_of_paraphrases(text) | set(re.findall("[a-z]+", text.lower()))
-    written = corrected(" ".join(paraphrase(text, seed) for seed in range(100)).lower(), known_slips())
+    text = LANGUAGES[name].describe(blobs(1))
+    known = language_of(text).paraphrase_words() | set(re.findall("[a-z]+", text.lower()))
+    written = corrected(" ".join(paraphrased(text, seed) for seed in range(100)).lower(), known_slips())
     assert set(re.findall("[a-z]+", written)) <= known
-    assert words_of_paraphrases("hello world") == set()
+    assert FREE_TEXT.paraphrase_words() == set()
 
 
 def test_slips_are_put_right_and_spare_words_with_facts():

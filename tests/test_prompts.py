@@ -5,15 +5,13 @@ from masks import blobs
 from tevia_hf.prompts import (
     BRAIN,
     BREAST,
-    GRAMMARS,
+    LANGUAGES,
     NUCLEI,
     QATA,
     Area,
-    Grammar,
-    contradict_sentence,
+    ReportLanguage,
     flip_sentence,
-    follow_mask,
-    grammar_of,
+    language_of,
     qata_sentence,
 )
 from tevia_hf.prompts.lesions import Lesions
@@ -93,31 +91,35 @@ def test_flipping_twice_gives_the_original(text):
     )
 
 
+def follow(text: str, before: np.ndarray, after: np.ndarray) -> str:
+    return language_of(text).follow(text, before, after)
+
+
 def mask_of(picture: str) -> np.ndarray:
     """A mask drawn with # and other characters."""
     return np.array([[character == "#" for character in line] for line in picture.split()])
 
 
-@pytest.mark.parametrize("name", GRAMMARS)
+@pytest.mark.parametrize("name", LANGUAGES)
 @pytest.mark.parametrize("seed", range(25))
 def test_a_described_mask_is_read_back_as_it_was_observed(name, seed):
-    grammar, mask = GRAMMARS[name], blobs(seed)
-    sentence = grammar.describe(mask, finding="benign")
-    read = grammar.read(sentence)
-    assert {**read, "finding": ""} == {**grammar.observe(mask), "finding": ""}
+    language, mask = LANGUAGES[name], blobs(seed)
+    sentence = language.describe(mask, finding="benign")
+    read = language.read(sentence)
+    assert {**read, "finding": ""} == {**language.observe(mask), "finding": ""}
     assert read.get("finding", "benign") == "benign"
-    assert grammar.disagreements(sentence, mask) == {}
-    assert grammar_of(sentence) is grammar
+    assert language.disagreements(sentence, language.observe(mask)) == {}
+    assert language_of(sentence) is language
 
 
-@pytest.mark.parametrize("name", GRAMMARS)
+@pytest.mark.parametrize("name", LANGUAGES)
 @pytest.mark.parametrize("seed", range(25))
 def test_the_flipped_sentence_describes_the_mirrored_mask(name, seed):
-    grammar, mask = GRAMMARS[name], blobs(seed)
-    assert flip_sentence(grammar.describe(mask)) == grammar.describe(mask[:, ::-1])
-    assert grammar.describe(mask, patient_sides=True) == grammar.describe(mask[:, ::-1])
+    language, mask = LANGUAGES[name], blobs(seed)
+    assert flip_sentence(language.describe(mask)) == language.describe(mask[:, ::-1])
+    assert language.describe(mask, patient_sides=True) == language.describe(mask[:, ::-1])
     if name != "qata":  # lungs have no plane of symmetry from top to bottom
-        assert flip_sentence(grammar.describe(mask), "vertical") == grammar.describe(mask[::-1])
+        assert flip_sentence(language.describe(mask), "vertical") == language.describe(mask[::-1])
 
 
 def test_left_is_the_left_of_the_picture_unless_the_patients_is_asked_for():
@@ -211,13 +213,13 @@ def test_few_nuclei_are_sparse():
     assert NUCLEI.describe(np.eye(20, dtype=bool)) == "The nuclei are sparsely distributed."
 
 
-@pytest.mark.parametrize("grammar", GRAMMARS.values())
-def test_an_empty_mask_has_a_sentence_of_its_own_and_denies_all_others(grammar):
+@pytest.mark.parametrize("language", LANGUAGES.values())
+def test_an_empty_mask_has_a_sentence_of_its_own_and_denies_all_others(language):
     empty = np.zeros((9, 9), np.uint8)
-    assert grammar.describe(empty, "malignant") == grammar.empty
-    assert grammar.read(grammar.empty) == {}
-    assert grammar.disagreements(grammar.describe(blobs(0)), empty)
-    assert grammar.disagreements(grammar.empty, blobs(0))
+    assert language.describe(empty, "malignant") == language.empty
+    assert language.read(language.empty) == {}
+    assert language.disagreements(language.describe(blobs(0)), {})
+    assert language.disagreements(language.empty, language.observe(blobs(0)))
 
 
 def test_published_sentences_are_read_in_any_case_and_spelling_of_the_whole_lung():
@@ -237,24 +239,26 @@ def test_a_false_word_is_found_with_what_is_seen():
     mask = np.zeros((40, 40), bool)
     mask[30:34, 5:9] = True
     sentence = "Unilateral pulmonary infection, two infected areas, lower right lung."
-    assert QATA.disagreements(sentence, mask) == {
+    assert QATA.disagreements(sentence, QATA.observe(mask)) == {
         "count_word": ("two", "one"), "s": ("s", ""), "lungs": ("lower right lung", "lower left lung"),
     }  # fmt: skip
-    assert QATA.disagreements("A film.", mask) is None
+    assert QATA.disagreements("A film.", QATA.observe(mask)) is None
 
 
 def test_a_template_of_ones_own_is_written_and_read_back():
-    grammar = Grammar("{Count_word} {finding}{s}, {percent} % of the picture, {count} in all, again {count}.", "None.")
-    sentence = grammar.describe(mask_of("#.#.. ....."), finding="cyst")
+    language = ReportLanguage(
+        "{Count_word} {finding}{s}, {percent} % of the picture, {count} in all, again {count}.", "None."
+    )
+    sentence = language.describe(mask_of("#.#.. ....."), finding="cyst")
     assert sentence == "Two cysts, 20.0 % of the picture, 2 in all, again 2."
-    assert grammar.disagreements(sentence, mask_of("#.#.. .....")) == {}
-    assert grammar.disagreements(sentence, mask_of("#.... ....."))["count"] == ("2", "1")
+    assert language.disagreements(sentence, language.observe(mask_of("#.#.. ....."))) == {}
+    assert language.disagreements(sentence, language.observe(mask_of("#.... .....")))["count"] == ("2", "1")
 
 
 @pytest.mark.parametrize("template", ["{colour}", "{}", "{0}", "{count"])
 def test_a_template_with_a_field_that_does_not_exist_is_refused(template):
     with pytest.raises(ValueError, match="use count, count_word|expected '}'"):
-        Grammar(template, "None.")
+        ReportLanguage(template, "None.")
 
 
 def test_replaced_fields_leave_the_rest_as_it_was_written():
@@ -265,29 +269,29 @@ def test_replaced_fields_leave_the_rest_as_it_was_written():
 
 
 @pytest.mark.parametrize("seed", range(25))
-@pytest.mark.parametrize("name", GRAMMARS)
+@pytest.mark.parametrize("name", LANGUAGES)
 def test_a_sentence_follows_its_mask_to_any_other(name, seed):
-    grammar, before, after = GRAMMARS[name], blobs(seed), blobs(seed + 1000)
-    followed = follow_mask(grammar.describe(before, "benign"), before, after)
-    assert followed == grammar.describe(after, "benign")
-    assert follow_mask(grammar.describe(before, "benign"), before, np.zeros_like(before)) == grammar.empty
+    language, before, after = LANGUAGES[name], blobs(seed), blobs(seed + 1000)
+    followed = follow(language.describe(before, "benign"), before, after)
+    assert followed == language.describe(after, "benign")
+    assert follow(language.describe(before, "benign"), before, np.zeros_like(before)) == language.empty
 
 
 def test_claims_of_a_person_that_the_change_leaves_alone_are_kept():
     before, after = np.zeros((40, 40), bool), np.zeros((40, 40), bool)
     before[30:34, 5:9] = after[30:34, 5:9] = after[20:22, 5:9] = True
     text = "bilateral pulmonary infection, one infected area, upper right lung."
-    assert follow_mask(text, before, after) == "bilateral pulmonary infection, two infected areas, upper right lung."
+    assert follow(text, before, after) == "bilateral pulmonary infection, two infected areas, upper right lung."
 
 
 def test_clauses_of_free_text_that_may_no_longer_be_true_are_dropped():
     before, after = np.zeros((40, 40), bool), np.zeros((40, 40), bool)
     before[30:34, 5:9] = after[30:34, 25:29] = True
     text = "A film of an adult; one opacity, at the left base. Blurred edges."
-    assert follow_mask(text, before, after) == "A film of an adult; one opacity, Blurred edges."
-    assert follow_mask(text, before, before) == text
-    assert follow_mask("One lesion on the left", before, after) == ""
-    assert follow_mask(text, before, ~after & False) == "A film of an adult; Blurred edges."
+    assert follow(text, before, after) == "A film of an adult; one opacity, Blurred edges."
+    assert follow(text, before, before) == text
+    assert follow("One lesion on the left", before, after) == ""
+    assert follow(text, before, ~after & False) == "A film of an adult; Blurred edges."
 
 
 def square_at(row, column, side=4):
@@ -300,8 +304,8 @@ def test_a_person_who_reads_regions_otherwise_is_not_corrected_by_a_small_move()
     before, after = square_at(15, 5), square_at(12, 5)
     measured, person = "lower left lung", "upper left lung"
     text = "unilateral pulmonary infection, one infected area, {}."
-    assert follow_mask(text.format(measured), before, after) == text.format("middle lower left lung")
-    assert follow_mask(text.format(person), before, after) == text.format(person)
+    assert follow(text.format(measured), before, after) == text.format("middle lower left lung")
+    assert follow(text.format(person), before, after) == text.format(person)
 
 
 @pytest.mark.parametrize(
@@ -314,7 +318,7 @@ def test_a_person_who_reads_regions_otherwise_is_not_corrected_by_a_small_move()
     ],
 )
 def test_free_text_loses_its_numbers_when_a_lesion_leaves_the_picture(text, left):
-    assert follow_mask(text, square_at(5, 5) | square_at(30, 30), square_at(5, 5)) == left
+    assert follow(text, square_at(5, 5) | square_at(30, 30), square_at(5, 5)) == left
 
 
 @pytest.mark.parametrize(
@@ -327,14 +331,14 @@ def test_free_text_loses_its_numbers_when_a_lesion_leaves_the_picture(text, left
 )
 def test_free_text_loses_sizes_and_shares_that_a_zoom_changed(clause, after):
     before = square_at(3, 3)
-    assert follow_mask(f"One lesion, {clause}, blurred.", before, after) == "One lesion, blurred."
-    assert follow_mask(f"One lesion, {clause}, blurred.", before, before) == f"One lesion, {clause}, blurred."
+    assert follow(f"One lesion, {clause}, blurred.", before, after) == "One lesion, blurred."
+    assert follow(f"One lesion, {clause}, blurred.", before, before) == f"One lesion, {clause}, blurred."
 
 
 @pytest.mark.parametrize("around", ["{}", " {}", "{}\n", "  {} "])
 def test_blanks_around_a_sentence_do_not_hide_its_form(around):
     text = around.format("unilateral pulmonary infection, one infected area, lower left lung.")
-    followed = follow_mask(text, square_at(30, 5), square_at(30, 30))
+    followed = follow(text, square_at(30, 5), square_at(30, 30))
     assert followed == text.replace("left", "right")
 
 
@@ -387,4 +391,4 @@ def test_a_flip_knows_the_abbreviations_of_paraphrases(text, mirrored, axis):
     ],
 )
 def test_a_contradiction_turns_presence_round(text, opposite):
-    assert contradict_sentence(text) == opposite
+    assert language_of(text).contradict(text) == opposite

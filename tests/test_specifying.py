@@ -4,75 +4,74 @@ import pytest
 from masks import blobs
 
 from tevia_hf.prompts import (
-    GRAMMARS,
+    FREE_TEXT,
+    LANGUAGES,
     QATA,
     denies_lesion,
-    deny_lesion,
-    overspecify,
-    paraphrase,
-    read_paraphrase,
+    language_of,
     stated_facts,
-    underspecify,
 )
 
 LUNGS = "Unilateral pulmonary infection, one infected area, lower left lung."
 LOCATION = {"laterality", "lungs", "place", "density"}
 
 
-@pytest.mark.parametrize("name", GRAMMARS)
+@pytest.mark.parametrize("name", LANGUAGES)
 @pytest.mark.parametrize("seed", range(12))
 def test_an_underspecified_text_states_less_and_nothing_else(name, seed):
-    text = GRAMMARS[name].describe(blobs(seed), finding="benign")
-    facts, left = stated_facts(text), stated_facts(underspecify(text, seed)) or {}
+    text = LANGUAGES[name].describe(blobs(seed), finding="benign")
+    facts, left = stated_facts(text), stated_facts(language_of(text).underspecify(text, seed)) or {}
     assert left.items() < facts.items()
     assert not left.keys() & LOCATION or "count_word" not in left
 
 
 def test_either_the_location_or_the_count_is_left_out():
-    written = {underspecify(LUNGS, seed) for seed in range(20)}
+    written = {language_of(LUNGS).underspecify(LUNGS, seed) for seed in range(20)}
     assert written == {
         "Pulmonary infection, one infected area.",
         "Unilateral pulmonary infection, lower left lung.",
     }
-    assert underspecify(LUNGS.lower(), 0).islower()
+    assert QATA.underspecify(LUNGS.lower(), 0).islower()
 
 
 def test_without_its_count_a_text_says_nothing_of_the_number():
-    text = GRAMMARS["breast"].describe(blobs(1)).replace("One", "Two").replace("tumor ", "tumors ")
-    written = {underspecify(text, seed) for seed in range(20)}
+    text = LANGUAGES["breast"].describe(blobs(1)).replace("One", "Two").replace("tumor ", "tumors ")
+    written = {language_of(text).underspecify(text, seed) for seed in range(20)}
     assert any("tumor tissue at the" in each for each in written) and not any("lesion" in each for each in written)
 
 
 def test_of_free_text_the_clauses_with_location_or_count_are_left_out():
     text = "Two nodules, at the left base, with calcification."
-    written = {underspecify(text, seed) for seed in range(20)}
+    written = {language_of(text).underspecify(text, seed) for seed in range(20)}
     assert written == {"at the left base, with calcification.", "Two nodules, with calcification."}
     for kept in ("Two nodules at the left base.", "hello world", "", QATA.empty):
-        assert underspecify(kept, 0) == kept
+        assert language_of(kept).underspecify(kept, 0) == kept
 
 
-@pytest.mark.parametrize("name", GRAMMARS)
+@pytest.mark.parametrize("name", LANGUAGES)
 @pytest.mark.parametrize("seed", range(12))
 def test_an_overspecified_text_states_the_same_facts_in_more_words(name, seed):
     for text in (
-        GRAMMARS[name].describe(blobs(seed)),
-        GRAMMARS[name].describe(blobs(seed)).lower(),
-        GRAMMARS[name].empty,
+        LANGUAGES[name].describe(blobs(seed)),
+        LANGUAGES[name].describe(blobs(seed)).lower(),
+        LANGUAGES[name].empty,
     ):
-        longer = overspecify(text, seed)
+        longer = language_of(text).overspecify(text, seed)
         assert longer.startswith(text.removesuffix(".")) and longer.count(".") >= 3
-        assert stated_facts(longer) == read_paraphrase(text)
+        assert stated_facts(longer) == stated_facts(text)
         assert denies_lesion(longer) == denies_lesion(text)
 
 
 def test_irrelevant_findings_are_added_to_free_text_but_not_to_none():
-    assert overspecify("A nodule", 0).startswith("A nodule. ")
-    assert overspecify("", 0) == deny_lesion("", 0) == underspecify("", 0) == ""
+    assert FREE_TEXT.overspecify("A nodule", 0).startswith("A nodule. ")
+    assert FREE_TEXT.overspecify("", 0) == FREE_TEXT.deny("", 0) == FREE_TEXT.underspecify("", 0) == ""
 
 
-@pytest.mark.parametrize("text", [*(grammar.describe(blobs(0)) for grammar in GRAMMARS.values()), "A nodule.", LUNGS])
+@pytest.mark.parametrize(
+    "text", [*(language.describe(blobs(0)) for language in LANGUAGES.values()), "A nodule.", LUNGS]
+)
 def test_a_denial_has_several_wordings_which_are_known_as_such(text):
-    denials = {deny_lesion(text, seed) for seed in range(30)}
+    denials = {language_of(text).deny(text, seed) for seed in range(30)}
     assert len(denials) >= 3 and all(map(denies_lesion, denials)) and not denies_lesion(text)
 
 
@@ -105,7 +104,7 @@ def test_a_denied_finding_is_not_read_as_a_class(text):
 
 @pytest.mark.parametrize("seed", range(40))
 def test_a_paraphrase_that_begins_with_a_negative_aside_denies_nothing(seed):
-    assert not denies_lesion(paraphrase(LUNGS, seed)) and not denies_lesion(paraphrase(LUNGS, seed, "evaluation"))
+    assert not any(denies_lesion(QATA.paraphrase(LUNGS, seed, table)) for table in ("training", "evaluation"))
 
 
 @pytest.mark.parametrize("text", ["hello world", "", "MRI displaying a tumor.", "The image shows nuclei."])

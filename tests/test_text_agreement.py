@@ -15,7 +15,7 @@ from tevia_hf.evaluation.ablation_table import scores_of
 from tevia_hf.evaluation.text_agreement import agreeing_fields, score_by_texts, text_tables
 from tevia_hf.evaluation.text_conditions import TEXT_CONDITIONS
 from tevia_hf.hub.model_card import eval_results, model_card, read_card_details, read_report, shown
-from tevia_hf.prompts import BREAST, NUCLEI, QATA, denies_lesion, read_paraphrase
+from tevia_hf.prompts import BREAST, NUCLEI, QATA, denies_lesion, stated_facts
 
 TINY = Path(__file__).parents[1] / "hub_configs" / "tevia-tiny"
 LEFT = "Unilateral pulmonary infection, one infected area, lower left lung."
@@ -39,7 +39,7 @@ def square(row: int, column: int, size: int = 5) -> np.ndarray:
     ],
 )
 def test_count_side_and_region_are_compared_one_by_one(mask, agreeing):
-    assert agreeing_fields(LEFT, mask) == agreeing
+    assert agreeing_fields(stated_facts(LEFT), mask) == agreeing
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_count_side_and_region_are_compared_one_by_one(mask, agreeing):
     ],
 )
 def test_what_a_text_states_is_compared_in_any_wording_and_nothing_else(text, mask, agreeing):
-    assert agreeing_fields(text, mask) == agreeing
+    assert agreeing_fields(stated_facts(text), mask) == agreeing
 
 
 def test_agreement_is_a_share_of_the_images_that_state_a_field_beside_that_of_the_true_masks():
@@ -140,8 +140,8 @@ def test_a_row_whose_texts_deny_the_lesions_is_marked_as_no_score(report):
 
 def test_the_texts_of_the_conditions_are_in_each_images_own_words_or_not(report):
     texts = {name: list(rows["text"]) for name, rows in report.images.groupby("text_mode")}
-    own = [read_paraphrase(text) for text in texts["correct"]]
-    facts = [read_paraphrase(text) for text in texts["paraphrased"]]
+    own = [stated_facts(text) for text in texts["correct"]]
+    facts = [stated_facts(text) for text in texts["paraphrased"]]
     assert texts["paraphrased"] != texts["correct"]
     assert [{"laterality": row.get("laterality"), **read} for row, read in zip(own, facts, strict=True)][:3] == own[:3]
     assert all(map(denies_lesion, texts["absent"])) and len(set(texts["absent"])) > 1
@@ -171,6 +171,6 @@ def test_denying_conditions_are_recorded_and_have_no_figure_on_a_card_nor_in_an_
 
 @pytest.mark.parametrize("name", ["paraphrased", "underspecified", "overspecified", "absent"])
 def test_a_condition_is_drawn_by_its_seed_and_leaves_images_without_text_alone(name):
-    choose = TEXT_CONDITIONS[name].choose
+    choose = TEXT_CONDITIONS[name].texts
     assert choose([LEFT] * 20, 1) == choose([LEFT] * 20, 1) != choose([LEFT] * 20, 2)
     assert choose([None, ""], 0) == ["", ""]

@@ -6,18 +6,16 @@ from masks import blobs
 
 from tevia_hf.data.synthetic import synthetic_dataset
 from tevia_hf.prompts import (
-    GRAMMARS,
-    can_follow_mask,
+    FREE_TEXT,
+    LANGUAGES,
     flip_sentence,
+    language_of,
     may_hold_unknown_side,
-    overspecify,
-    paraphrase,
-    underspecify,
     unknown_sides_warning,
 )
 from tevia_hf.prompts.words import MIRRORED
 
-LANGUAGES = {
+FOREIGN = {
     "German": ["Infiltrat im linken Oberlappen.", "Verschattung links", "Herd rechtsbasal", "Linksseitiger Erguss"],
     "Spanish": ["Infiltrado en el lóbulo superior izquierdo.", "tumor derecho"],
     "French": ["Opacité du lobe supérieur gauche.", "lobe droit", "Infection pulmonaire bilaterale"],
@@ -54,7 +52,7 @@ ENGLISH = [
 
 
 @pytest.mark.parametrize("axis", MIRRORED)
-@pytest.mark.parametrize("text", [text for texts in LANGUAGES.values() for text in texts])
+@pytest.mark.parametrize("text", [text for texts in FOREIGN.values() for text in texts])
 def test_a_side_in_another_language_is_unknown(text, axis):
     assert may_hold_unknown_side(text, axis)
 
@@ -82,12 +80,12 @@ def test_a_text_without_words_is_understood():
 
 @pytest.mark.parametrize("axis", MIRRORED)
 def test_texts_of_the_grammars_and_what_is_made_of_them_are_understood(axis):
-    texts = {grammar.describe(blobs(seed), "benign") for grammar in GRAMMARS.values() for seed in range(12)}
-    texts |= {grammar.empty for grammar in GRAMMARS.values()} | {row["text"] for row in synthetic_dataset(count=20)}
-    made = {
-        paraphrase(text, seed, table) for text in texts for seed in range(6) for table in ("training", "evaluation")
-    }
-    made |= {change(text, 0) for text in texts for change in (underspecify, overspecify)}
+    texts = {language.describe(blobs(seed), "benign") for language in LANGUAGES.values() for seed in range(12)}
+    texts |= {language.empty for language in LANGUAGES.values()} | {row["text"] for row in synthetic_dataset(count=20)}
+    made = set()
+    for text, language in ((text, language_of(text)) for text in texts):
+        made |= {language.underspecify(text, 0), language.overspecify(text, 0)}
+        made |= {language.paraphrase(text, seed, table) for seed in range(6) for table in ("training", "evaluation")}
     assert [text for text in texts | made if may_hold_unknown_side(text, axis)] == []
 
 
@@ -142,8 +140,8 @@ def square(row, column):
     ],
 )
 def test_a_text_that_is_not_understood_follows_no_mask_of_other_facts(after, is_followed):
-    assert can_follow_mask("Tumor links.", square(2, 2), after) == is_followed
-    assert can_follow_mask("A tumor on the left.", square(2, 2), after)
+    assert FREE_TEXT.can_follow("Tumor links.", square(2, 2), after) == is_followed
+    assert FREE_TEXT.can_follow("A tumor on the left.", square(2, 2), after)
 
 
 def test_unknown_sides_are_counted_with_one_of_the_texts():

@@ -8,12 +8,12 @@ from .options import number
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from tevia_hf.data.registry import names_on_disk
-    from tevia_hf.prompts import GRAMMARS
+    from tevia_hf.prompts import LANGUAGES
 
     parser.add_argument("dataset", help=f"one of {', '.join(names_on_disk())}")
     parser.add_argument("data_dir", help="folder of the data set")
     parser.add_argument("--output", default="prompts.csv", help="table to write (default: %(default)s)")
-    parser.add_argument("--grammar", help=f"one of {', '.join(GRAMMARS)} (default: that of the data set)")
+    parser.add_argument("--language", help=f"one of {', '.join(LANGUAGES)} (default: that of the data set)")
     parser.add_argument(
         "--template", help="a sentence of your own, e.g. '{Count_word} {size} lesion{s} at the {place}.'"
     )
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from tevia_hf.data.drawn_sentences import write_prompts
 
-    names = ["grammar", "template", "empty_template", "finding", "patient_sides", "num_labels"]
+    names = ["language", "template", "empty_template", "finding", "patient_sides", "num_labels"]
     names += ["white_is_lesion", "overwrite"]
     settings = {name: getattr(args, name) for name in names}
     drawn = write_prompts(args.dataset, args.data_dir, args.output, **settings)

@@ -10,17 +10,16 @@ import torch
 
 from tevia_hf.data.decoding import decode_example
 from tevia_hf.data.features import undecoded
+from tevia_hf.data.origin import language_in
 from tevia_hf.data.several_texts import with_drawn_text
 from tevia_hf.extras import needed_for
 from tevia_hf.labels_tevia import is_lesion
 from tevia_hf.option_checks_tevia import check_share
 from tevia_hf.prompts import (
-    can_follow_mask,
+    ReportLanguage,
     flip_sentence,
-    flip_with_mask,
-    follow_mask,
+    language_of,
     may_hold_unknown_side,
-    paraphrase,
     unknown_sides_warning,
 )
 from tevia_hf.prompts.rewriting import Axis
@@ -44,7 +43,7 @@ class TextAwareAugmentation:
     same. Call `set_epoch` before each epoch, else every epoch repeats the draws of the first.
 
     A flip swaps words. A zoom or rotation that changes the number, side or region of the lesions rewrites these words,
-    or drops their clauses from free text (`prompts.follow_mask`); one that would move all lesions out of the picture is
+    or drops their clauses from free text (`FreeText.follow`); one that would move all lesions out of the picture is
     not carried out. Zoom of 0.95 to 1.2 with probability 0.1 is the published training's only augmentation.
 
     A text that may hold a side that nobody can rewrite (`prompts.may_hold_unknown_side`: in another language, as
@@ -60,8 +59,8 @@ class TextAwareAugmentation:
         rotation_probability: of a rotation by up to 15 degrees either way.
         intensity_probability: of a gamma of 0.7 to 1.5.
         noise_probability: of Gaussian noise with up to 5 % of the picture's range as standard deviation.
-        paraphrase_probability: of other words for a text in one of the grammars (`prompts.paraphrase`), once it has
-            followed the moves; 128 paraphrases of a text at most.
+        paraphrase_probability: of other words for a text in a known language (`ReportLanguage.paraphrase`), once it
+            has followed the moves; 128 paraphrases of a text at most.
         patient_sides: whether "left" in the sentences is the patient's left.
     """
 
@@ -99,7 +98,8 @@ class TextAwareAugmentation:
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
-    def __call__(self, example: Mapping[str, Any]) -> dict[str, Any]:
+    def __call__(self, example: Mapping[str, Any], language: ReportLanguage | None = None) -> dict[str, Any]:
+        """The varied example; `language` is that of its data set, if it names one."""
         if example.get("mask") is not None:
             raise ValueError("Masks are decoded before they are augmented: give `decode_example(example, num_labels)`.")
         draws = np.random.RandomState([self.seed, self.epoch, crc32(str(example.get("id")).encode())])
@@ -107,35 +107,31 @@ class TextAwareAugmentation:
         for axis, probability in self.flips.items():
             is_drawn = draws.random_sample() < probability  # of every text, as what is drawn later depends on it
             if is_drawn and not may_hold_unknown_side(varied.get("text"), axis):
-                varied = self._flipped(varied, axis)
-        varied = self._moved(varied, seed=int(draws.randint(2**31)))
+                varied = self._flipped(varied, axis, language)
+        varied = self._moved(varied, int(draws.randint(2**31)), language)
         varied = {**varied, "image": self._exposed(varied["image"], seed=int(draws.randint(2**31)))}
         if draws.random_sample() < self.paraphrase_probability and varied.get("text"):
-            varied["text"] = self._paraphrased(varied["text"], int(draws.randint(PARAPHRASES)))
+            text, number = varied["text"], int(draws.randint(PARAPHRASES))
+            of_text = np.random.default_rng([self.seed, crc32(text.encode()), number])
+            varied["text"] = language_of(text, language).paraphrase(text, of_text)
         return varied
 
     def unknown_sides_warning(self, texts: Iterable[str | None]) -> str | None:
         """How many of these texts, one an example, keep their image from a flip that is drawn at all; or None."""
         return unknown_sides_warning(texts, [axis for axis, probability in self.flips.items() if probability])
 
-    def _paraphrased(self, text: str, number: int) -> str:
-        return paraphrase(text, np.random.default_rng([self.seed, crc32(text.encode()), number]))
-
-    def _flipped(self, example: dict[str, Any], axis: Any) -> dict[str, Any]:
+    def _flipped(self, example: dict[str, Any], axis: Any, language: ReportLanguage | None) -> dict[str, Any]:
         flipped = dict(example)
         for part in _parts(example):
             flipped[part] = np.ascontiguousarray(np.flip(example[part], axis=1 if axis == "horizontal" else 0))
-        if example.get("text"):
-            flipped["text"] = self._flipped_text(example, flipped, axis)
+        if (text := example.get("text")) and axis == "vertical" and "labels" in _parts(example):
+            before, after = (is_lesion(part["labels"]) for part in (example, flipped))
+            flipped["text"] = language_of(text, language).flip(text, axis, before, after, self.patient_sides)
+        elif text:
+            flipped["text"] = flip_sentence(text, axis)
         return flipped
 
-    def _flipped_text(self, before: dict[str, Any], after: dict[str, Any], axis: Any) -> str:
-        if axis == "horizontal" or "labels" not in _parts(before):
-            return flip_sentence(before["text"], axis)
-        old, new = (is_lesion(example["labels"]) for example in (before, after))
-        return flip_with_mask(before["text"], axis, old, new, self.patient_sides)
-
-    def _moved(self, example: dict[str, Any], seed: int) -> dict[str, Any]:
+    def _moved(self, example: dict[str, Any], seed: int, language: ReportLanguage | None) -> dict[str, Any]:
         """Zoomed and rotated."""
         parts = _parts(example)
         self._moves.set_random_state(seed=seed)
@@ -147,10 +143,11 @@ class TextAwareAugmentation:
         before, after = (is_lesion(part["labels"]) for part in (example, result))
         if before.any() and not after.any():
             return example
-        if example.get("text"):
-            if not can_follow_mask(example["text"], before, after):
+        if text := example.get("text"):
+            spoken = language_of(text, language)
+            if not spoken.can_follow(text, before, after):
                 return example
-            result["text"] = follow_mask(example["text"], before, after, self.patient_sides)
+            result["text"] = spoken.follow(text, before, after, self.patient_sides)
         return result
 
     def _exposed(self, image: np.ndarray, seed: int) -> np.ndarray:
@@ -179,9 +176,10 @@ def augmented(
 
     Raises `ValueError` where the data set has no masks.
     """
+    language = language_in(dataset)
 
     def vary_example(example: dict[str, Any]) -> dict[str, Any]:
-        return augmentation(decode_example(example, num_labels, white_is_lesion))
+        return augmentation(decode_example(example, num_labels, white_is_lesion), language)
 
     def vary(columns: dict[str, list]) -> dict[str, list]:
         examples = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]

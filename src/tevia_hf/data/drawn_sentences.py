@@ -1,5 +1,6 @@
 """Sentences drawn from the masks of a data set, and how far its own sentences agree with its masks."""
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,9 +17,10 @@ from tevia_hf.data.listing import Listing
 from tevia_hf.data.pairing import example_id
 from tevia_hf.data.registry import SOURCES, list_examples, names_on_disk
 from tevia_hf.data.survey import white_is_lesion_in
-from tevia_hf.data.tables import COLUMNS
+from tevia_hf.data.tables import COLUMNS, LANGUAGE_SUFFIX
 from tevia_hf.labels_tevia import is_lesion
-from tevia_hf.prompts import GRAMMARS, REGIONS, Grammar
+from tevia_hf.prompts import LANGUAGES, REGIONS, ReportLanguage, as_record
+from tevia_hf.prompts.templates import FINDING
 
 Claims = tuple[dict[str, str] | None, dict[str, str]]  # what a sentence says, and what is seen
 
@@ -38,12 +40,14 @@ class DrawnSentences:
         sides: whose left is meant.
         agreement: how the set's own sentences agree with its masks, by name; empty where it has none.
         problems: masks that could not be read, and sentences that are not true of their mask.
+        language: of the texts.
     """
 
     rows: list[tuple[str, str]]
     sides: str
     agreement: dict[str, float]
     problems: list[str]
+    language: ReportLanguage
 
     def about(self) -> str:
         """What readers of the table must know."""
@@ -57,6 +61,8 @@ class DrawnSentences:
     def save(self, path: str | Path, overwrite: bool = False) -> Path:
         """Writes the table (`Image`, `Description`), and what must be known of it as `NAME.about.txt` beside it.
 
+        The language is kept as `NAME.language.json`, for whoever reads the table as `sentences`.
+
         Raises `ValueError` where the table exists and is not to be replaced.
         """
         path = Path(path)
@@ -67,29 +73,30 @@ class DrawnSentences:
         path.parent.mkdir(parents=True, exist_ok=True)
         pd.DataFrame(self.rows, columns=list(COLUMNS)).to_csv(path, index=False)
         path.with_suffix(".about.txt").write_text(self.about() + "\n", encoding="utf-8")
+        path.with_suffix(LANGUAGE_SUFFIX).write_text(json.dumps(as_record(self.language)) + "\n", encoding="utf-8")
         return path
 
 
-def choose_grammar(dataset: str, grammar: str | None, template: str | None, empty_template: str) -> Grammar:
-    """The grammar of one's own template, of this name, or of the data set.
+def choose_language(dataset: str, name: str | None, template: str | None, empty_template: str) -> ReportLanguage:
+    """The language of one's own template, of this name, or of the data set.
 
-    Raises `ValueError` for an unknown name, or where nothing says which grammar is meant.
+    Raises `ValueError` for an unknown name, or where nothing says which language is meant.
     """
     check_choice("dataset", dataset, names_on_disk())
     if template is not None:
-        return Grammar(template, empty_template)
-    name = grammar or SOURCES[dataset].grammar
-    if isinstance(name, Grammar):
-        return name
-    if name is None:
-        raise ValueError(f"'{dataset}' has no grammar of its own. Say --grammar {'|'.join(GRAMMARS)}, or --template.")
-    check_choice("grammar", name, GRAMMARS)
-    return GRAMMARS[name]
+        return ReportLanguage(template, empty_template)
+    if name is not None:
+        check_choice("language", name, LANGUAGES)
+        return LANGUAGES[name]
+    if (language := SOURCES[dataset].language) is None:
+        options = f"--language {'|'.join(LANGUAGES)}, or --template"
+        raise ValueError(f"'{dataset}' has no language of its own. Give {options}.")
+    return language
 
 
 def draw_sentences(
     listing: Listing,
-    grammar: Grammar,
+    language: ReportLanguage,
     finding: str | None = None,
     patient_sides: bool = False,
     num_labels: int | None = None,
@@ -105,7 +112,7 @@ def draw_sentences(
         white_is_lesion: what 255 means in the masks; by default all of them tell.
     """
     whose = "the patient" if patient_sides else "the picture"
-    drawn = DrawnSentences([], f'"Left" is the left of {whose}.', {}, [])
+    drawn = DrawnSentences([], f'"Left" is the left of {whose}.', {}, [], language)
     compared: list[Claims] = []
     whole = [example for example in listing.examples if example.masks]
     white = white_is_lesion_in((example.row() for example in whole), num_labels, white_is_lesion, "skip")
@@ -115,13 +122,14 @@ def draw_sentences(
         except ValueError as error:
             drawn.problems.append(str(error))
             continue
-        text = grammar.describe(mask, example.finding or finding, patient_sides)
-        if (false := grammar.disagreements(text, mask, patient_sides)) != {}:
-            fault = "cannot be read back" if false is None else f"is not true of its mask: {false}"
+        seen = language.observe(mask, patient_sides)
+        text = language.write(seen | {FINDING: example.finding or finding or ""})
+        if (errors := language.disagreements(text, seen)) != {}:
+            fault = "cannot be read back" if errors is None else f"is not true of its mask: {errors}"
             drawn.problems.append(f"'{example.id}': '{text}' {fault}")
         drawn.rows.append((_mask_name(example), text))
         if example.text:
-            compared.append(_claims(grammar, example.text, mask, patient_sides))
+            compared.append((language.read(example.text), seen))
     drawn.problems += [f"row '{example.id}' has no mask" for example in listing.examples if not example.masks]
     drawn.problems += [problem.text for problem in listing.problems if not problem.concerns_sentences]
     drawn.agreement = _agreement(compared)
@@ -133,7 +141,7 @@ def write_prompts(
     data_dir: str | Path,
     output: str | Path = "prompts.csv",
     *,
-    grammar: str | None = None,
+    language: str | None = None,
     template: str | None = None,
     empty_template: str = "No lesion.",
     finding: str | None = None,
@@ -147,18 +155,14 @@ def write_prompts(
     Args:
         dataset, data_dir: as `list_examples` takes them.
         output: the CSV to write; `overwrite` replaces it.
-        grammar, template, empty_template: as of `choose_grammar`.
+        language, template, empty_template: as of `choose_language`.
         finding, patient_sides, num_labels, white_is_lesion: as of `draw_sentences`.
     """
-    chosen = choose_grammar(dataset, grammar, template, empty_template)
+    chosen = choose_language(dataset, language, template, empty_template)
     listing = list_examples(dataset, data_dir)
     drawn = draw_sentences(listing, chosen, finding, patient_sides, num_labels, white_is_lesion)
     drawn.save(output, overwrite=overwrite)
     return drawn
-
-
-def _claims(grammar: Grammar, text: str, mask: np.ndarray, patient_sides: bool) -> Claims:
-    return grammar.read(text), grammar.observe(mask, patient_sides)
 
 
 def _agreement(compared: Sequence[Claims]) -> dict[str, float]:

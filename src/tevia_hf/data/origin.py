@@ -4,10 +4,15 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from zlib import crc32
 
 import datasets
+
+from tevia_hf.data.ready import AnyDataset
+from tevia_hf.prompts import ReportLanguage, as_record, from_record
+
+T = TypeVar("T", bound=AnyDataset)
 
 UNKNOWN = "unknown"
 
@@ -31,19 +36,28 @@ def with_origin(
     )
     if "group_split" not in shown and not shown.get("split_seed"):
         shown.pop("split_seed", None)
-    record = {"data_dir": data_dir and str(data_dir), "split": split, **shown}
-    record |= {"options": of_source} if of_source else {}
+    origin = {"data_dir": data_dir and str(data_dir), "split": split, **shown}
+    origin |= {"options": of_source} if of_source else {}
     dataset.info.dataset_name = name
-    dataset.info.config_name = json.dumps({"origin": record, "examples": checksums(dataset)}, default=str)
-    return dataset
+    return _noted(dataset, origin=origin, examples=checksums(dataset))
 
 
 def with_choice(dataset: datasets.Dataset, **choice: Any) -> datasets.Dataset:
     """A part of a data set, with a record of how it was chosen."""
     if (record := recorded(dataset)) is not None:
-        record = {"origin": record["origin"] | choice, "examples": checksums(dataset)}
-        dataset.info.config_name = json.dumps(record, default=str)
+        _noted(dataset, origin=record["origin"] | choice, examples=checksums(dataset))
     return dataset
+
+
+def with_language(dataset: T, language: ReportLanguage) -> T:
+    """The data set with a record of the language of its texts, kept likewise: augmentation and evaluation ask it."""
+    return _noted(dataset, language=as_record(language))
+
+
+def language_in(dataset: AnyDataset) -> ReportLanguage | None:
+    """The language that a data set names, if any."""
+    language = _notes(dataset).get("language")
+    return None if language is None else from_record(language)
 
 
 def origin_of(dataset: datasets.Dataset) -> dict[str, Any]:
@@ -68,11 +82,21 @@ def checksums(dataset: datasets.Dataset) -> list[int]:
 
 def recorded(dataset: datasets.Dataset) -> dict[str, Any] | None:
     """What `with_origin` wrote, `None` where it did not, or where data sets of several origins were joined."""
+    record = _notes(dataset)
+    return record if {"origin", "examples"} <= set(record) else None
+
+
+def _notes(dataset: AnyDataset) -> dict[str, Any]:
     try:
-        record = json.loads(dataset.info.config_name or "")
+        notes = json.loads(dataset.info.config_name or "")
     except ValueError:
-        return None
-    return record if isinstance(record, dict) and {"origin", "examples"} <= set(record) else None
+        return {}
+    return notes if isinstance(notes, dict) else {}
+
+
+def _noted(dataset: T, **notes: Any) -> T:
+    dataset.info.config_name = json.dumps(_notes(dataset) | notes, default=str)
+    return dataset
 
 
 def as_text(value: Any) -> Any:

@@ -14,10 +14,11 @@ from tevia_hf.data.listing import Listing, OnError
 from tevia_hf.data.monuseg import list_monuseg
 from tevia_hf.data.mosmed import list_mosmed
 from tevia_hf.data.options import SOURCE_OPTIONS, SourceOptions
-from tevia_hf.data.origin import UNKNOWN, with_origin
+from tevia_hf.data.origin import UNKNOWN, with_language, with_origin
 from tevia_hf.data.qata import list_qata
 from tevia_hf.data.synthetic import synthetic_dataset
-from tevia_hf.prompts import Grammar
+from tevia_hf.data.tables import language_beside
+from tevia_hf.prompts import BRAIN, BREAST, NUCLEI, QATA, ReportLanguage
 
 
 class Source(NamedTuple):
@@ -25,24 +26,24 @@ class Source(NamedTuple):
 
     Args:
         list_examples: `(data_dir) -> Listing` of all splits.
-        grammar: that its texts follow: a name of `prompts.GRAMMARS`, or a `Grammar`.
+        language: of its texts; augmentation, text conditions, `tevia prompts` and agreement ask it.
         make: `(split) -> Dataset` with the columns of `FEATURES`, of a set that is not read from a folder.
 
     Options that `load_segmentation_dataset` does not know are handed on to either function.
     """
 
     list_examples: Callable[..., Listing] | None = None
-    grammar: str | Grammar | None = None
+    language: ReportLanguage | None = None
     make: Callable[..., datasets.Dataset] | None = None
 
 
 SOURCES: dict[str, Source] = {
-    "synthetic": Source(make=synthetic_dataset),
-    "qata": Source(list_qata, "qata"),
-    "mosmed": Source(list_mosmed, "qata"),
-    "monuseg": Source(list_monuseg, "nuclei"),
-    "breast": Source(list_breast, "breast"),
-    "brain": Source(list_brain, "brain"),
+    "synthetic": Source(language=QATA, make=synthetic_dataset),
+    "qata": Source(list_qata, QATA),
+    "mosmed": Source(list_mosmed, QATA),
+    "monuseg": Source(list_monuseg, NUCLEI),
+    "breast": Source(list_breast, BREAST),
+    "brain": Source(list_brain, BRAIN),
     "folder": Source(list_folder),
 }
 
@@ -50,7 +51,7 @@ SOURCES: dict[str, Source] = {
 def register_dataset(
     name: str,
     list_examples: Callable[..., Listing] | None = None,
-    grammar: str | Grammar | None = None,
+    language: ReportLanguage | None = None,
     *,
     make: Callable[..., datasets.Dataset] | None = None,
     exist_ok: bool = False,
@@ -58,7 +59,7 @@ def register_dataset(
     """Adds a data set: recipes, `load_segmentation_dataset` and the subcommands of `tevia` then take its name.
 
     Args:
-        list_examples, grammar, make: as of `Source`; one of the two functions.
+        list_examples, language, make: as of `Source`; one of the two functions.
         exist_ok: replace a data set of this name.
 
     Raises `ValueError` for a name that is taken or says something else, and for both functions or none.
@@ -69,7 +70,7 @@ def register_dataset(
         raise ValueError(f"There is a data set '{name}': choose another name, or pass exist_ok=True to replace it.")
     if (list_examples is None) == (make is None):
         raise ValueError(f"Give `list_examples` for '{name}' to be read from a folder, or `make`, one of the two.")
-    SOURCES[name] = Source(list_examples, grammar, make)
+    SOURCES[name] = Source(list_examples, language, make)
 
 
 def names_on_disk() -> list[str]:
@@ -110,7 +111,9 @@ def load_segmentation_dataset(
         if missing := set(FEATURES) - set(dataset.column_names):
             raise ValueError(f"'{name}' was made without the columns {', '.join(sorted(missing))}: add them.")
     chosen, own = split_options(options)
-    return with_origin(dataset, name, data_dir, split, chosen.source_options(), own)
+    dataset = with_origin(dataset, name, data_dir, split, chosen.source_options(), own)
+    language = language_beside(options.get("sentences")) or SOURCES[name].language
+    return dataset if language is None else with_language(dataset, language)
 
 
 def rows_of_all_splits(name: str, data_dir: str | Path | None, **options: Any) -> Iterator[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """Tables of texts: CSV or xlsx with the columns `Image` and `Description`."""
 
+import json
 import re
 import unicodedata
 import warnings
@@ -14,9 +15,11 @@ from tevia_hf.data.affixes import common_affix
 from tevia_hf.data.cells import Cells, read_csv_cells, read_excel_cells
 from tevia_hf.data.features import raise_problems
 from tevia_hf.data.pairing import example_id
+from tevia_hf.prompts import ReportLanguage, from_record
 
 COLUMNS = ("Image", "Description")
 OPTIONAL_COLUMNS = ("split", "group")
+LANGUAGE_SUFFIX = ".language.json"  # of the file beside a table that names the language of its texts
 TABLE_SUFFIXES = (".csv", ".xlsx")
 OTHER_TABLE_SUFFIXES = (".xls", ".xlsm", ".xlsb", ".ods", ".tsv", ".numbers", ".parquet")
 
@@ -152,3 +155,13 @@ def sentences_for(path: str | Path, wanted: Sequence[str]) -> list[str | None]:
     raise_problems(str(path), problems, "Each image needs one row; leave Description empty for an image without text.")
     sentences = dict(zip(ids, table["Description"], strict=True))
     return [sentences[name] for name in wanted]
+
+
+def language_beside(table: str | Path | None) -> ReportLanguage | None:
+    """The language of a table's texts, where `tevia prompts` noted it beside the table, as NAME.language.json."""
+    if table is None or not (path := Path(table).with_suffix(LANGUAGE_SUFFIX)).is_file():
+        return None
+    try:
+        return from_record(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error

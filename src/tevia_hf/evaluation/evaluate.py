@@ -10,6 +10,7 @@ from datasets import Dataset
 
 from ..data.decoding import labels_of
 from ..data.features import check_choice, undecoded
+from ..data.origin import language_in
 from ..data.registry import load_segmentation_dataset, rows_of_all_splits
 from ..data.splits import held_out as held_out_of
 from ..data.splits import sample
@@ -58,7 +59,7 @@ def evaluate_model(
         text_modes: names of `TEXT_CONDITIONS`: "none", "flipped" (sides changed), "contradictory" (presence denied, or
             claimed), "paraphrased" (in other words), "underspecified" (location or count left out), "overspecified"
             (with irrelevant findings), "absent" (nothing is there), or registered ones; "correct" and "shuffled"
-            (another image's text) are always measured. Default: "none", and "paraphrased" where a text is in a grammar.
+            (another image's text) are always measured. Default: "none", and "paraphrased" where it changes a text.
         threshold: on the lesion's probability, for models with one label.
         seed: of the shuffling, the bootstrap and the examples shown.
         white_is_lesion: what 255 means in the masks; by default all of them tell.
@@ -79,10 +80,10 @@ def evaluate_model(
     white = survey.white_is_lesion()
     if warning := survey.white.warning():
         warnings.warn(warning, UserWarning, stacklevel=2)
-    own = list(dataset["text"])
-    modes = default_conditions(own, seed) if text_modes is None else text_modes
+    own, language = list(dataset["text"]), language_in(dataset)
+    modes = default_conditions(own, seed, language) if text_modes is None else text_modes
     conditions = conditions_for(modes, model.config.use_text)
-    given = chosen_texts(conditions, own, seed)
+    given = chosen_texts(conditions, own, seed, language)
     references = [labels_of(masks, processor.image_processor.num_labels, white) for masks, _ in found]
     spacings = common_spacing([spacing for _, spacing in found], len(references))
     del found  # the masks as stored
@@ -92,7 +93,7 @@ def evaluate_model(
     for name, condition in conditions.items():
         texts, predicted = given[name], masks[name]
         scores = score_images(predicted, references, spacings, white_is_lesion=False)
-        by_text = score_by_texts(texts, predicted, references)
+        by_text = score_by_texts(texts, predicted, references, language)
         pixels, shown = (
             [int(is_lesion(mask).sum()) for mask in predicted],
             {index: predicted[index] for index in chosen},

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..labels_tevia import IGNORE_INDEX, is_lesion
-from ..prompts import SIDES, denies_lesion, stated_facts
+from ..prompts import SIDES, ReportLanguage, stated_facts
 from ..prompts.fields import FIELDS
 from ..prompts.lesions import Lesions
 
@@ -78,22 +78,28 @@ class TextScores(NamedTuple):
 
 
 def score_by_texts(
-    texts: Sequence[str], predictions: Sequence[np.ndarray], references: Sequence[np.ndarray]
+    texts: Sequence[str],
+    predictions: Sequence[np.ndarray],
+    references: Sequence[np.ndarray],
+    language: ReportLanguage | None = None,
 ) -> TextScores:
     """The scores of label maps (height, width) against their texts; left and right are the image's.
+
+    `language` is that of the texts' data set, if it names one.
 
     Pixels that the reference ignores count nowhere.
     """
     valid = [reference != IGNORE_INDEX for reference in references]
     predictions = [np.where(counted, mask, 0) for mask, counted in zip(predictions, valid, strict=True)]
     rows: dict[str, list[tuple[bool, bool]]] = {}
-    for text, *masks in zip(texts, predictions, references, strict=True):
-        predicted, reference = (agreeing_fields(text, mask) for mask in masks)
+    facts = [stated_facts(text, language) for text in texts]
+    for stated, *masks in zip(facts, predictions, references, strict=True):
+        predicted, reference = (agreeing_fields(stated, mask) for mask in masks)
         for field, agrees in predicted.items():
             rows.setdefault(field, []).append((agrees, reference[field]))
     agreement = {field: Agreement(len(found), *map(float, np.mean(found, axis=0))) for field, found in rows.items()}
     lesions = [bool(is_lesion(reference).any()) for reference in references]
-    denied = [denies_lesion(text) for text in texts]
+    denied = [stated == {} for stated in facts]
     shares = [
         float(is_lesion(mask).sum() / max(counted.sum(), 1)) for mask, counted in zip(predictions, valid, strict=True)
     ]
@@ -110,9 +116,8 @@ def absence_of(denied: Sequence[bool], marked: Sequence[float], lesions: Sequenc
     return Absence(len(shares), with_lesion, float(np.mean(shares)), float(np.mean([share > 0 for share in shares])))
 
 
-def agreeing_fields(text: str, mask: np.ndarray) -> dict[str, bool]:
-    """Whether a mask shows what the text states, for each field it states; none for free text."""
-    facts = stated_facts(text)
+def agreeing_fields(facts: Mapping[str, str] | None, mask: np.ndarray) -> dict[str, bool]:
+    """Whether a mask shows the facts of a text, for each field it states; none for free text."""
     if facts is None:
         return {}
     facts = facts or NOTHING

@@ -5,11 +5,11 @@
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
-from ..prompts import contradict_sentence, deny_lesion, flip_sentence, overspecify, paraphrase, underspecify
+from ..prompts import FreeText, ReportLanguage, flip_sentence, language_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -17,26 +17,37 @@ if TYPE_CHECKING:
 OWN, ANOTHERS = "correct", "shuffled"  # their difference is the text sensitivity
 NO_TEXT_BRANCH = "no text branch"  # the only row of a vision-only network
 Choose = Callable[[list[str], int], list[str]]
+Change = Callable[[FreeText, str, np.random.Generator], str]
 
 
 class TextCondition(NamedTuple):
-    """A way to choose the texts.
+    """A way to choose the texts, all at once or each alone.
 
     Args:
         label: what the model is given, for model cards.
         choose: `(texts, seed) -> texts`, one text an image, "" for none.
+        change: `(language, text, draws) -> text`, of one image, in the language of its text.
         always: measured whatever conditions are asked for.
         by_default: measured where no conditions are asked for.
-        rewords: it changes texts of the grammars, and of free text only some: one that changes none is refused.
+        rewords: it changes texts of known languages, and of free text only some: one that changes none is refused.
         denies: its texts say that nothing is there, so that the Dice against the mask is no score.
     """
 
     label: str
-    choose: Choose
+    choose: Choose | None = None
+    change: Change | None = None
     always: bool = False
     by_default: bool = False
     rewords: bool = False
     denies: bool = False
+
+    def texts(self, texts: Sequence[str | None], seed: int, language: ReportLanguage | None = None) -> list[str]:
+        """The texts of this condition, "" for none; `language` is that of the data set, if it names one."""
+        own = [text or "" for text in texts]
+        if self.choose is not None:
+            return [text or "" for text in self.choose(own, seed)]
+        change, draws = cast(Change, self.change), np.random.default_rng(seed)
+        return [change(language_of(text, language), text, draws) for text in own]
 
 
 def own_texts(texts: list[str], seed: int) -> list[str]:
@@ -56,74 +67,57 @@ def no_texts(texts: list[str], seed: int) -> list[str]:
     return [""] * len(texts)
 
 
-def flipped_texts(texts: list[str], seed: int) -> list[str]:
-    """Each image's own text with its sides changed: what is true of the mirrored image."""
-    return [flip_sentence(text or "") for text in texts]
-
-
-def contradictory_texts(texts: list[str], seed: int) -> list[str]:
-    """The opposite of each image's own text about whether there is a lesion at all; "" where it has none."""
-    return [contradict_sentence(text) if text else "" for text in texts]
-
-
-def paraphrased_texts(texts: list[str], seed: int) -> list[str]:
-    """Each image's own text in other words, of templates that no training text came from; free text as it is."""
-    return _each(lambda text, draws: paraphrase(text, draws, templates="evaluation"), texts, seed)
-
-
-def underspecified_texts(texts: list[str], seed: int) -> list[str]:
-    """Each image's own text without its location or without its count."""
-    return _each(underspecify, texts, seed)
-
-
-def overspecified_texts(texts: list[str], seed: int) -> list[str]:
-    """Each image's own text and findings that say nothing of its lesion."""
-    return _each(overspecify, texts, seed)
-
-
-def absent_texts(texts: list[str], seed: int) -> list[str]:
-    """In several wordings, that nothing is there, whatever the image's own text says; "" where it has none.
-
-    It differs from `contradictory_texts` where the own text says so as well: that one then claims a lesion.
-    """
-    return _each(deny_lesion, texts, seed)
-
-
-def _each(change: Callable[[str, np.random.Generator], str], texts: list[str], seed: int) -> list[str]:
-    draws = np.random.default_rng(seed)
-    return [change(text or "", draws) for text in texts]
-
-
 TEXT_CONDITIONS: dict[str, TextCondition] = {
     OWN: TextCondition("its own text", own_texts, always=True),
     ANOTHERS: TextCondition("another image's text", shuffled_texts, always=True),
     "none": TextCondition("no text", no_texts, by_default=True),
-    "flipped": TextCondition("its text, sides changed", flipped_texts),
-    "contradictory": TextCondition("a text that says the opposite", contradictory_texts),
-    "paraphrased": TextCondition("its text in other words", paraphrased_texts, by_default=True, rewords=True),
-    "underspecified": TextCondition("its text without location or count", underspecified_texts, rewords=True),
-    "overspecified": TextCondition("its text and irrelevant findings", overspecified_texts, rewords=True),
-    "absent": TextCondition("a text that says that nothing is there", absent_texts, denies=True),
+    "flipped": TextCondition("its text, sides changed", change=lambda _, text, draws: flip_sentence(text)),
+    "contradictory": TextCondition(
+        "a text that says the opposite", change=lambda own, text, draws: own.contradict(text) if text else ""
+    ),
+    "paraphrased": TextCondition(  # of templates that no training text came from
+        "its text in other words",
+        change=lambda own, text, draws: own.paraphrase(text, draws, "evaluation"),
+        by_default=True,
+        rewords=True,
+    ),
+    "underspecified": TextCondition(
+        "its text without location or count", change=lambda own, *text: own.underspecify(*text), rewords=True
+    ),
+    "overspecified": TextCondition(
+        "its text and irrelevant findings", change=lambda own, *text: own.overspecify(*text), rewords=True
+    ),
+    "absent": TextCondition(  # even where its own text says so, unlike "contradictory"
+        "a text that says that nothing is there", change=lambda own, *text: own.deny(*text), denies=True
+    ),
 }
 
 
 def register_text_condition(
-    name: str, choose: Choose, *, label: str, always: bool = False, exist_ok: bool = False
+    name: str,
+    choose: Choose | None = None,
+    *,
+    label: str,
+    change: Change | None = None,
+    always: bool = False,
+    exist_ok: bool = False,
 ) -> None:
     """Adds a text condition to `TEXT_CONDITIONS`; `evaluate_model(text_modes=...)` and `--text` then take its name.
 
     Args:
         name: without commas, which part names on the command line.
-        choose, label, always: as of `TextCondition`.
+        choose, change, label, always: as of `TextCondition`; one of the two functions.
         exist_ok: replace a condition of this name.
 
-    Raises `ValueError` for a name that is taken, empty or holds a comma.
+    Raises `ValueError` for a name that is taken, empty or holds a comma, and for both functions or none.
     """
+    if (choose is None) == (change is None):
+        raise ValueError(f"Give '{name}' a function `choose` of all texts, or `change` of one.")
     if not name.strip() or "," in name or name == NO_TEXT_BRANCH:
         raise ValueError(f"'{name}' cannot name a text condition: give a word such as 'template'.")
     if name in TEXT_CONDITIONS and not exist_ok:
         raise ValueError(f"There is a text condition '{name}': choose another name, or pass exist_ok=True.")
-    TEXT_CONDITIONS[name] = TextCondition(label, choose, always)
+    TEXT_CONDITIONS[name] = TextCondition(label, choose, change, always)
 
 
 def conditions_for(text_modes: Sequence[str], uses_text: bool) -> dict[str, TextCondition]:
@@ -139,27 +133,29 @@ def conditions_for(text_modes: Sequence[str], uses_text: bool) -> dict[str, Text
     return {name: TEXT_CONDITIONS[name] for name in dict.fromkeys((*always, *text_modes))}
 
 
-def default_conditions(texts: Sequence[str | None], seed: int) -> list[str]:
+def default_conditions(texts: Sequence[str | None], seed: int, language: ReportLanguage | None = None) -> list[str]:
     """The conditions to measure where none are named; of those that reword, the ones that change one of the texts."""
     own = [text or "" for text in texts]
     by_default = {name: condition for name, condition in TEXT_CONDITIONS.items() if condition.by_default}
-    return [name for name, way in by_default.items() if not way.rewords or way.choose([*own], seed) != own]
+    return [name for name, way in by_default.items() if not way.rewords or way.texts(own, seed, language) != own]
 
 
 def chosen_texts(
-    conditions: Mapping[str, TextCondition], texts: Sequence[str | None], seed: int
+    conditions: Mapping[str, TextCondition],
+    texts: Sequence[str | None],
+    seed: int,
+    language: ReportLanguage | None = None,
 ) -> dict[str, list[str]]:
     """The texts of each condition, "" for none.
 
     Raises `ValueError` for a condition that rewords, but changes no text.
     """
-    own = [text or "" for text in texts]
-    chosen = {name: [text or "" for text in way.choose([*own], seed)] for name, way in conditions.items()}
+    chosen = {name: way.texts(texts, seed, language) for name, way in conditions.items()}
     changed = changed_texts(conditions, texts, chosen)
     if idle := [name for name, count in changed.items() if not count]:
         raise ValueError(
-            f"The text conditions {idle} change none of the {len(texts)} texts, which are in no grammar of `GRAMMARS` "
-            "(or there are none): leave them out, or write the texts with `tevia prompts`."
+            f"The text conditions {idle} change none of the {len(texts)} texts: these are in no known language, or it "
+            "has no other words for them. Leave the conditions out, or write the texts with `tevia prompts`."
         )
     return chosen
 

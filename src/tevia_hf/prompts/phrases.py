@@ -8,8 +8,8 @@ from itertools import combinations
 import numpy as np
 
 from tevia_hf.prompts.fields import FIELDS
-from tevia_hf.prompts.grammars import FINDING, FINDING_PATTERN
 from tevia_hf.prompts.lungs import REGIONS, SIDES, Area, Region, lung_clauses
+from tevia_hf.prompts.templates import FINDING, FINDING_PATTERN
 from tevia_hf.prompts.wordings import LungWording, Wordings
 from tevia_hf.prompts.words import join_places
 

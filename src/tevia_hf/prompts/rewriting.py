@@ -4,14 +4,12 @@ import re
 from collections.abc import Iterable
 from typing import Literal
 
-import numpy as np
-
 from tevia_hf.prompts.fields import FIELDS
-from tevia_hf.prompts.grammars import Grammar, grammar_of
 from tevia_hf.prompts.lesions import Lesions
 from tevia_hf.prompts.words import BEGIN, END, MIRRORED, NUMBERS, PLACE_LIST, join_places, like, number_word, swap_words
 
 Axis = Literal["horizontal", "vertical"]
+AXES: tuple[Axis, ...] = ("horizontal", "vertical")
 
 _REGION = "(?:upper|middle|lower)"
 _REGIONS = f"(?:all|{_REGION})(?: {_REGION})*"
@@ -61,39 +59,21 @@ def without_known_sides(text: str, axis: Axis) -> str:
     return re.sub(rf"{BEGIN}(?:{'|'.join(MIRRORED[axis])}){END}", "", text, flags=re.IGNORECASE)
 
 
-def follow_mask(text: str, before: np.ndarray, after: np.ndarray, patient_sides: bool = False) -> str:
-    """The sentence after its picture was changed by more than a flip, such as a zoom or a rotation.
-
-    Claims that the two masks (height, width) do not differ in stay as they are. Of the others, those of a sentence in
-    one of the grammars are written anew from the mask; of free text, the clauses that make them are dropped.
-    """
-    grammar = grammar_of(text)
-    if grammar is None:
-        return drop_claims(text, _outdated_words(Lesions(before), Lesions(after)))
-    if not grammar.read(text):
-        return text
-    return _rewritten(text, grammar, *(grammar.observe(mask, patient_sides) for mask in (before, after)))
-
-
-def flip_with_mask(text: str, axis: Axis, before: np.ndarray, after: np.ndarray, patient_sides: bool = False) -> str:
-    """The flipped sentence, in which what was measured on the mask before is what is measured after.
-
-    `flip_sentence` alone swaps words, but the thirds of a lung are not where their mirror images are.
-    """
-    flipped = flip_sentence(text, axis)
-    grammar = grammar_of(text)
-    said = grammar.read(text) if grammar else None
-    if not (grammar and said):
-        return flipped
-    seen, now = (grammar.observe(mask, patient_sides) for mask in (before, after))
-    return grammar.replace(flipped, {name: value for name, value in now.items() if said[name] == seen.get(name)})
-
-
 def drop_claims(text: str, words: Iterable[str]) -> str:
     """The text without the clauses, ended by a comma, semicolon or full stop, that hold one of these words."""
     wanted = re.compile(rf"{BEGIN}(?:{'|'.join(words) or '(?!)'}){END}", re.IGNORECASE)
     kept = [clause for clause in re.split(r"(?<=[,;.])\s+", text) if not wanted.search(clause)]
     return re.sub(r"[,;]$", ".", " ".join(kept))
+
+
+def outdated_words(before: Lesions, after: Lesions) -> set[str]:
+    """Words of free text that may no longer be true."""
+    if not (before.count and after.count):
+        return COUNT_WORDS | PLACE_WORDS if before.count != after.count else set()
+    changed = {name for name in FIELDS if FIELDS[name].value(before) != FIELDS[name].value(after)}
+    found = COUNT_WORDS if before.count != after.count else set()
+    found = found | (PLACE_WORDS if changed & {"lungs", "place"} else set())
+    return found.union(*(words for name, words in _MEASURED_WORDS.items() if name in changed))
 
 
 def _mirrored(claim: str, axis: Axis) -> str:
@@ -134,23 +114,3 @@ def _mirrored_hour(hour: str, axis: Axis) -> str:
 def _reversed_words(text: str) -> str:
     words = text.split(" ")
     return " ".join(like(here, word.lower()) for here, word in zip(words, reversed(words), strict=True))
-
-
-def _rewritten(text: str, grammar: Grammar, before: dict[str, str], after: dict[str, str]) -> str:
-    if before and not after:
-        return grammar.empty
-    said = grammar.read(text) or {}
-    is_known = {name: said.get(name) == before.get(name) for name in after}  # another rule's words are not ours to mend
-    lost = before.get("count_word") != after.get("count_word")
-    changed = {name: value for name, value in after.items() if before.get(name) != value}
-    return grammar.replace(text, {name: value for name, value in changed.items() if is_known[name] or lost})
-
-
-def _outdated_words(before: Lesions, after: Lesions) -> set[str]:
-    """Words of free text that may no longer be true."""
-    if not (before.count and after.count):
-        return COUNT_WORDS | PLACE_WORDS if before.count != after.count else set()
-    changed = {name for name in FIELDS if FIELDS[name].value(before) != FIELDS[name].value(after)}
-    found = COUNT_WORDS if before.count != after.count else set()
-    found = found | (PLACE_WORDS if changed & {"lungs", "place"} else set())
-    return found.union(*(words for name, words in _MEASURED_WORDS.items() if name in changed))

@@ -10,11 +10,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from tevia_hf.prompts.fields import FIELDS
-from tevia_hf.prompts.grammars import grammar_of
 from tevia_hf.prompts.lesions import Lesions
-from tevia_hf.prompts.rewriting import Axis, without_known_sides
+from tevia_hf.prompts.rewriting import AXES, Axis, without_known_sides
 
-AXES: tuple[Axis, ...] = ("horizontal", "vertical")
 MOVING_FIELDS = ("count", "lungs", "place", "size")
 LEAST_WORDS = 4  # from which on a text without one English word counts as another language
 _HOUR = r"(?:1[0-2]|0?[1-9])"
@@ -131,18 +129,12 @@ def is_foreign(text: str) -> bool:
     return foreign > english or is_unknown
 
 
-def can_follow_mask(text: str, before: np.ndarray, after: np.ndarray) -> bool:
-    """Whether `follow_mask` keeps a text true between these two masks (height, width).
-
-    Of a text that is understood it does; of one that may hold an unknown side only where number, size and place of the
-    lesions stay.
-    """
-    if grammar_of(text) or not any(may_hold_unknown_side(text, axis) for axis in AXES):
-        return True
+def is_moved(before: np.ndarray, after: np.ndarray) -> bool:
+    """Whether number, size or place of the lesions of two masks (height, width) differ."""
     old, new = Lesions(before), Lesions(after)
     if not (old.count and new.count):
-        return old.count == new.count
-    return all(FIELDS[name].value(old) == FIELDS[name].value(new) for name in MOVING_FIELDS)
+        return old.count != new.count
+    return any(FIELDS[name].value(old) != FIELDS[name].value(new) for name in MOVING_FIELDS)
 
 
 def unknown_sides_warning(texts: Iterable[str | None], axes: Sequence[Axis] = AXES[:1]) -> str | None:

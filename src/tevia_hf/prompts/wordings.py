@@ -13,6 +13,19 @@ from tevia_hf.prompts.fields import PARTS
 from tevia_hf.prompts.words import NUMBERS, PLACES
 
 
+class Phrasing(NamedTuple):
+    """How a language is written in other words, for one table.
+
+    Args:
+        templates: of texts with facts: `{lungs}`, `{count_word}`, ... are those of the text, `{disease}`, `{lesion}`,
+            `{mass}` and `{is}` are interchangeable words of the table.
+        empty: whole texts that say that nothing is there.
+    """
+
+    templates: Sequence[str] = ()
+    empty: Sequence[str] = ()
+
+
 class LungWording(NamedTuple):
     """One way to name parts of the lungs, with the preposition they need.
 
@@ -35,11 +48,9 @@ class LungWording(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Wordings:
-    """Everything one table can write; the keys of `templates`, `empty` and `asides` are names of grammars.
+    """The words of one table, which the phrasings of all languages share.
 
     Args:
-        templates: of a text with facts.
-        empty: whole texts that say that nothing is there.
         asides: sentences that say nothing of the image, before or after.
         free_words: name -> interchangeable words.
         values: fact -> its value -> ways to write it; other values are written as they are.
@@ -47,8 +58,6 @@ class Wordings:
         place: how one of several places is written.
     """
 
-    templates: Mapping[str, Sequence[str]]
-    empty: Mapping[str, Sequence[str]]
     asides: Sequence[str]
     free_words: Mapping[str, Sequence[str]]
     values: Mapping[str, Mapping[str, Sequence[str]]]
@@ -72,60 +81,6 @@ _TOP_BOTTOM = {
 }
 
 TRAINING = Wordings(
-    templates={
-        "qata": (
-            "{laterality} {disease}, {count_word} {lesion}, {lungs}",
-            "There {is} {count_word} {lesion} {lungs}",
-            "{disease}: {count_word} {lesion} {lungs}",
-            "{count_word} {lesion} {lungs}, in keeping with {disease}",
-            "{laterality} {disease} with {count_word} {lesion} {lungs}",
-            "{lungs}: {count_word} {lesion}, {laterality} {disease}",
-            "{lungs}: there {is} {count_word} {lesion}",
-            "{count_word} {lesion}, {lungs}",
-            "{lungs}, {count_word} {lesion}",
-            "Chest X-ray with {count_word} {lesion} {lungs}",
-            "Chest X-ray: {laterality} {disease}, {count_word} {lesion}, {lungs}",
-            "{disease} with {count_word} {lesion} {lungs}",
-            "Impression: {laterality} {disease}, {count_word} {lesion} {lungs}",
-            "{count_word} {lesion} {lungs}; {laterality} {disease}",
-            "{count_word} {lesion} due to {disease} {lungs}",
-            "{laterality}, {count_word} {lesion}: {lungs}",
-            "Signs of {disease} {lungs}, {count_word} {lesion}",
-            "Patient with {laterality} {disease}. {count_word} {lesion} {lungs}",
-        ),
-        "breast": (
-            "{count_word} {size} {shape} {finding} {mass} {place}",
-            "There {is} {count_word} {size} {finding} {mass} of {shape} shape {place}",
-            "Ultrasound of the breast with {count_word} {size} {shape} {finding} {mass} {place}",
-            "{place}, {count_word} {size} {shape} {finding} {mass}",
-            "Breast ultrasound, {count_word} {finding} {mass}, {size}, {shape}, {place}",
-            "Impression: {count_word} {finding} {mass} {place}, {shape}, {size}",
-            "{finding} {mass} {place}: {count_word}, {size} and {shape}",
-            "{count_word} {shape} {finding} {mass}, {size}, {place}",
-            "In this breast, {place}, {count_word} {shape} {finding} {mass}, {size}",
-        ),
-        "nuclei": (
-            "{density}",
-            "In this section {density}",
-            "Histology: {density}",
-            "In this stained tissue {density}",
-            "Impression: {density}",
-        ),
-        "brain": (
-            "Brain MRI with a {finding} {mass} {place}",
-            "There is a {finding} {mass} {place}",
-            "{place} of the image a {finding} {mass}",
-            "MRI: {finding} {mass} {place}",
-            "Impression: {finding} {mass} {place}",
-            "Patient with a {finding} {mass} {place}",
-        ),
-    },
-    empty={
-        "qata": ("There is no pneumonia.", "Clear lungs.", "No opacity in either lung.", "Lungs without infection."),
-        "breast": ("There is no breast mass.", "No lesion on ultrasound.", "Normal breast tissue."),
-        "nuclei": ("No nuclei.", "A section without nuclei."),
-        "brain": ("There is no brain tumor.", "No mass on MRI.", "MRI without a lesion."),
-    },
     asides=(
         "Compared with the prior study, no change can be judged.",
         "Single view.",
@@ -232,33 +187,6 @@ TRAINING = Wordings(
 )
 
 EVALUATION = Wordings(
-    templates={
-        "qata": (
-            "The radiograph shows {count_word} {lesion} {lungs}",
-            "{count_word} {lesion} can be seen {lungs}, consistent with {laterality} {disease}",
-            "Findings: {laterality} {disease}; {lungs}; {count_word} {lesion}",
-            "{disease} {lungs} ({count_word} {lesion})",
-            "We note {laterality} {disease}, namely {count_word} {lesion} {lungs}",
-            "Site: {lungs}. Finding: {count_word} {lesion}",
-        ),
-        "breast": (
-            "The scan shows {count_word} {size} {finding} {mass}, {shape} in outline, {place}",
-            "Findings: {count_word} {finding} {mass}, {size}, {shape}; site: {place}",
-            "{place} we note {count_word} {size}, {shape} {finding} {mass}",
-        ),
-        "nuclei": ("We note that {density}", "Microscopy shows that {density}", "Findings: {density}"),
-        "brain": (
-            "The scan shows a {finding} {mass} {place}",
-            "{finding} {mass} can be seen {place}",
-            "Site of the {finding} {mass}: {place}",
-        ),
-    },
-    empty={
-        "qata": ("The lungs are clear.", "No consolidation is seen.", "Chest radiograph without infiltrates."),
-        "breast": ("The breast is unremarkable.", "No nodule is seen in the breast.", "Ultrasound: no focal finding."),
-        "nuclei": ("The image holds no nuclei.", "Nuclei are absent."),
-        "brain": ("The brain is unremarkable.", "No neoplasm is seen on MRI.", "MRI scan, no focal finding."),
-    },
     asides=(
         "An earlier examination is not at hand.",
         "Image quality is sufficient.",

@@ -120,7 +120,7 @@ class DataArguments(ReadingOptions, SourceOptions):
     intensity_probability: float = field(default=0.0, metadata={"help": "Share of gammas of 0.7 to 1.5."})
     noise_probability: float = field(default=0.0, metadata={"help": "Share of pictures with noise."})
     paraphrase_probability: float = field(
-        default=0.0, metadata={"help": "Share of texts in a grammar that are written in other words."}
+        default=0.0, metadata={"help": "Share of texts in a known language that are written in other words."}
     )
     patient_sides: bool = field(
         default=False, metadata={"help": "'Left' in the sentences is the patient's, not the picture's."}

@@ -14,6 +14,7 @@ from ..auto import TeViAForSegmentation, TeViAProcessor
 from ..data.augment import TextAwareAugmentation, augmented
 from ..data.collate import SegmentationCollator
 from ..data.features import undecoded
+from ..data.origin import language_in
 from ..data.ready import AnyDataset, ready_dataset
 from ..data.several_texts import ALL_TEXTS, texts_of
 from ..data.survey import white_is_lesion_in
@@ -21,7 +22,7 @@ from ..inference.text_differences import check_texts_differ
 from ..inference.text_features import TextFeatureCache
 from ..logits_tevia import labels_from_logits
 from ..metrics import segmentation_metrics
-from ..prompts import flip_sentence, words_of_paraphrases
+from ..prompts import flip_sentence, language_of
 from .adapters import unwrapped
 from .arguments import TeViATrainingArguments
 from .averaging import WeightAveragingCallback
@@ -181,11 +182,12 @@ def record_known_words(
         return
     texts = list(texts_of(dataset))
     paraphrased = set(texts) if augmentation is not None and augmentation.paraphrase_probability else ()
-    words = set[str]().union(*map(words_of_paraphrases, paraphrased))
+    languages = {language_of(text, language_in(dataset)) for text in paraphrased}
+    words = set[str]().union(*(language.paraphrase_words() for language in languages))
     if paraphrased and not words:
         warnings.warn(
-            "`paraphrase_probability` changes nothing: no training text is in a grammar of `GRAMMARS`. Set it to 0, or "
-            "write the texts with `tevia prompts`.",
+            "`paraphrase_probability` changes nothing: no training text is in a language that has other words for it. "
+            "Set it to 0, or write the texts with `tevia prompts`.",
             UserWarning,
             stacklevel=3,
         )

@@ -1,0 +1,330 @@
+"""The languages of texts about masks: what a text states, and how it is rewritten truthfully.
+
+`FREE_TEXT` knows least, a `ReportLanguage` more; both have the same methods. A data set names its language; where a
+text is not in that one, `language_of` finds it among `LANGUAGES`.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache, cached_property
+from typing import Any
+
+import numpy as np
+
+from tevia_hf.prompts.fields import FIELDS
+from tevia_hf.prompts.lesions import Lesions
+from tevia_hf.prompts.paraphrasing import (
+    as_typed,
+    fact_words,
+    facts_of_phrasing,
+    fields_of,
+    free_words,
+    is_consistent,
+    phrasing_pattern,
+    without_aside,
+    words_in,
+    words_written,
+    write_phrasing,
+)
+from tevia_hf.prompts.phrases import pick
+from tevia_hf.prompts.rewriting import AXES, COUNT_WORDS, PLACE_WORDS, Axis, drop_claims, flip_sentence, outdated_words
+from tevia_hf.prompts.slips import corrected, slips_of
+from tevia_hf.prompts.templates import FINDING, Template, without_location
+from tevia_hf.prompts.unknown_sides import is_moved, may_hold_unknown_side
+from tevia_hf.prompts.wordings import WORDINGS, Phrasing
+from tevia_hf.prompts.words import number_word
+
+Seed = int | np.random.Generator  # the same number gives the same text; a generator has the choices taken from it
+
+OF_ANY_IMAGE = ("The examination is complete.", "Image contrast is good.", "The request was read.")
+NO_LESION = ("There is no lesion in this image.", "No lesion is seen.", "Nothing abnormal is shown.")
+_BEGINS_IN_DENIAL = re.compile(
+    r"\s*(?:no|none|nothing|not|without|normal|clear|unremarkable|negative|healthy|absent)\b", re.IGNORECASE
+)
+_DENIED = re.compile(  # up to the end of the clause, or of a list that ends in "or"
+    r"\b(?:no|none|nothing|not|without|negative|absent)\b[^,;.]*?(?=[,;.]|\bbut\b|$)(?:(?:,[^,;.]*)*\bn?or\b[^,;.]*)?",
+    re.IGNORECASE,
+)
+_LESION = re.compile(
+    r"\b(?:lesion|opaci|consolidat|infiltrat|nodul|mass(?:es)?\b|tumou?r|infect|pneumoni|neoplas|foc(?:us|i|al)\b|scar|cyst"
+    r"|carcinom|metasta|abnormal|shadow)",
+    re.IGNORECASE,
+)
+
+
+class FreeText:
+    """Texts of no known form, and what can be done with any English text."""
+
+    irrelevant: Sequence[str] = OF_ANY_IMAGE
+
+    @property
+    def denials(self) -> Sequence[str]:
+        """Texts that say that nothing is there."""
+        return NO_LESION
+
+    def facts(self, text: str) -> dict[str, str] | None:
+        """What a text is known to state, by the fields of `FIELDS`: nothing where it denies a lesion, `None` unknown.
+
+        Free text is known to deny a lesion only in the words of `deny`: a negation in it may concern anything.
+        """
+        return {} if self._core(text).lower().removesuffix(".") in _plain(NO_LESION) else None
+
+    def can_follow(self, text: str, before: np.ndarray, after: np.ndarray) -> bool:
+        """Whether `follow` keeps a text true between these two masks (height, width).
+
+        A text that may hold an unknown side is kept only where number, size and place of the lesions stay.
+        """
+        return not (any(may_hold_unknown_side(text, axis) for axis in AXES) and is_moved(before, after))
+
+    def follow(self, text: str, before: np.ndarray, after: np.ndarray, patient_sides: bool = False) -> str:
+        """The text after its image was changed by more than a flip, such as a zoom or a rotation.
+
+        Claims that the two masks (height, width) do not differ in stay as they are. Others are written anew from the
+        mask; of free text, the clauses that make them are dropped.
+        """
+        return drop_claims(text, outdated_words(Lesions(before), Lesions(after)))
+
+    def flip(self, text: str, axis: Axis, before: np.ndarray, after: np.ndarray, patient_sides: bool = False) -> str:
+        """The flipped text, in which what was measured on the mask before is what is measured after.
+
+        `flip_sentence` alone swaps words, but the thirds of a lung are not where their mirror images are.
+        """
+        return flip_sentence(text, axis)
+
+    def underspecify(self, text: str, seed: Seed) -> str:
+        """The text without its location or without its count, which of them by the seed.
+
+        Of free text, the clauses that state one of them are left out; a text that has neither, or nothing else, stays.
+        """
+        return drop_claims(text, pick((COUNT_WORDS, PLACE_WORDS), np.random.default_rng(seed))) or text
+
+    def overspecify(self, text: str, seed: Seed) -> str:
+        """The text followed by two findings that say nothing of its lesion; a text "" stays."""
+        if not text.strip():
+            return text
+        order = np.random.default_rng(seed).permutation(len(self.irrelevant))
+        added = " ".join(self.irrelevant[index] for index in order[:2])
+        return f"{text.rstrip().removesuffix('.')}. {_in_case_of(text, added)}"
+
+    def deny(self, text: str, seed: Seed) -> str:
+        """A text, of the kind of this one, that says that nothing is there, its wording by the seed; "" stays."""
+        return _in_case_of(text, pick(self.denials, np.random.default_rng(seed))) if text.strip() else text
+
+    def contradict(self, text: str) -> str:
+        """A text that says the opposite about whether there is a lesion at all.
+
+        A text that denies a lesion becomes one that claims it, any other the first of `denials`. Free text denies it
+        where it begins in a negation ("No", "Normal", "Clear", ...) and names no lesion that is not denied.
+        """
+        if denies_lesion(text) or (_BEGINS_IN_DENIAL.match(text) and not _LESION.search(_DENIED.sub("", text))):
+            return "There is a lesion in this image."
+        return self.denials[0]
+
+    def paraphrase(self, text: str, seed: Seed, table: str = "training") -> str:
+        """A text that states the same facts in other words; one that is not in the language comes back as it is.
+
+        Clauses that follow from others may be missing ("bilateral" from the sides), and a text that says nothing of
+        the image may be added; case, full stop and the spelling of words that carry no fact vary. "Left" stays "left".
+
+        Args:
+            table: of `WORDINGS`, "training" or "evaluation", which have no text in common but for its facts.
+        """
+        return text
+
+    def paraphrase_words(self, table: str = "training") -> set[str]:
+        """The words, in lower case, that paraphrases are made of."""
+        return set()
+
+    def _core(self, text: str) -> str:
+        """The text without what `overspecify` adds."""
+        return _any_of(tuple(self.irrelevant)).sub("", " ".join(text.split()))
+
+
+@dataclass(frozen=True)
+class ReportLanguage(Template, FreeText):
+    """Texts of one template, with all that is known of how they are written.
+
+    Args:
+        template, empty: as of `Template`.
+        name: by which `LANGUAGES` has it.
+        less_specific: templates without the location, or without the count; by default the template without its
+            location. Without any, nothing is underspecified.
+        irrelevant: findings that are usual in such a report and say nothing of the lesion.
+        training, evaluation: other words, of the tables of `WORDINGS`; without them nothing is paraphrased.
+
+    Raises `ValueError` for a field that does not exist, or that the template lacks.
+    """
+
+    name: str = ""
+    less_specific: Sequence[str] = ()
+    irrelevant: Sequence[str] = OF_ANY_IMAGE
+    training: Phrasing = Phrasing()
+    evaluation: Phrasing = Phrasing()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("less_specific", "irrelevant"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        known = {*map(str.lower, fields_of([self.template])), FINDING}
+        used = {"less_specific": {*map(str.lower, fields_of(self.less_specific))}}
+        for name, table in WORDINGS.items():
+            object.__setattr__(self, name, Phrasing(*map(tuple, getattr(self, name))))
+            used[name] = fields_of(getattr(self, name).templates) - table.free_words.keys()
+        for name, fields in used.items():
+            if unknown := fields - known:
+                raise ValueError(f"`{name}` has the fields {sorted(unknown)}, which '{self.template}' lacks.")
+
+    @property
+    def denials(self) -> Sequence[str]:
+        return (self.empty, *(self.evaluation.empty or NO_LESION))
+
+    def facts(self, text: str) -> dict[str, str] | None:
+        """Of a text of the language, a paraphrase, or one that another method made of them."""
+        core = self._core(text)
+        plain = " ".join(core.lower().split()).removesuffix(".")
+        for wording in (plain, corrected(plain, known_slips())):
+            if (facts := self._facts_of_paraphrase(wording)) is not None:
+                return facts
+        if (values := self.read(plain)) is None:
+            values = next(filter(None, (shorter.read(core) for shorter in self._shorter)), None)
+            if not (values := values and _facts_in(values)):
+                return super().facts(text)
+        return _facts_in(values)
+
+    def can_follow(self, text: str, before: np.ndarray, after: np.ndarray) -> bool:
+        return True
+
+    def follow(self, text: str, before: np.ndarray, after: np.ndarray, patient_sides: bool = False) -> str:
+        if not (stated := self.read(text)):
+            return text
+        seen, now = (self.observe(mask, patient_sides) for mask in (before, after))
+        if seen and not now:
+            return self.empty
+        changed = {name: value for name, value in now.items() if seen.get(name) != value}
+        if not changed.keys() & {"count", "count_word"}:  # else words by another rule than ours stay
+            changed = {name: value for name, value in changed.items() if stated.get(name) == seen.get(name)}
+        return self.replace(text, changed)
+
+    def flip(self, text: str, axis: Axis, before: np.ndarray, after: np.ndarray, patient_sides: bool = False) -> str:
+        flipped, stated = flip_sentence(text, axis), self.read(text)
+        if not (stated and self.read(flipped)):
+            return flipped
+        seen, now = (self.observe(mask, patient_sides) for mask in (before, after))
+        return self.replace(flipped, {name: value for name, value in now.items() if stated[name] == seen.get(name)})
+
+    def underspecify(self, text: str, seed: Seed) -> str:
+        if not ((values := self.read(text)) and self._shorter):
+            return text
+        return _in_case_of(text, pick(self._shorter, np.random.default_rng(seed)).write(values))
+
+    def paraphrase(self, text: str, seed: Seed, table: str = "training") -> str:
+        values, phrasing, words = self.read(text), getattr(self, table), WORDINGS[table]
+        facts = _facts_in(values or {})
+        choices = phrasing.templates if facts else phrasing.empty
+        if values is None or not choices or not is_consistent(facts):
+            return text
+        draws, chosen = np.random.default_rng(seed), " ".join(facts.values())
+        template = pick(choices, draws)
+        written = write_phrasing(template, facts, words, draws) if facts else template.removesuffix(".")
+        slips = {slip: word for slip, word in known_slips().items() if word not in chosen}
+        return as_typed(written[:1].upper() + written[1:], words, slips, draws)
+
+    def paraphrase_words(self, table: str = "training") -> set[str]:
+        phrasing = getattr(self, table)
+        return words_written(phrasing, WORDINGS[table]) if any(phrasing) else set()
+
+    @cached_property
+    def _shorter(self) -> list[Template]:
+        return [Template(template, self.empty) for template in self.less_specific or without_location(self.template)]
+
+    @cached_property
+    def _patterns_of_paraphrases(self) -> dict[str, list[re.Pattern[str]]]:
+        templates = {name: getattr(self, name).templates for name in WORDINGS}
+        return {
+            name: [re.compile(phrasing_pattern(template, WORDINGS[name])) for template in found]
+            for name, found in templates.items()
+        }
+
+    def _facts_of_paraphrase(self, text: str) -> dict[str, str] | None:
+        """Of a text in lower case, without its full stop; `None` where no table writes it."""
+        for name, table in WORDINGS.items():
+            core = without_aside(text, table)
+            if core in _plain(getattr(self, name).empty):
+                return {}
+            matches = (pattern.fullmatch(core) for pattern in self._patterns_of_paraphrases[name])
+            if (match := next(filter(None, matches), None)) is not None:
+                return _facts_in(facts_of_phrasing(match, table))
+        return None
+
+
+FREE_TEXT = FreeText()
+LANGUAGES: dict[str, ReportLanguage] = {}  # filled by `languages`
+
+
+def language_of(text: str, own: ReportLanguage | None = None) -> FreeText:
+    """The language that a text is in: its data set's own, else one of `LANGUAGES`, else `FREE_TEXT`."""
+    return next((language for language in _known(own) if language.read(text) is not None), FREE_TEXT)
+
+
+def stated_facts(text: str, own: ReportLanguage | None = None) -> dict[str, str] | None:
+    """The facts of a text of the data set's own language or of `LANGUAGES`; `None` where they are not known."""
+    readings = (language.facts(text) for language in (*_known(own), FREE_TEXT))
+    return next((facts for facts in readings if facts is not None), None)
+
+
+def denies_lesion(text: str, own: ReportLanguage | None = None) -> bool:
+    """Whether a text is known to say that nothing is there; never of free text, whatever that says."""
+    return stated_facts(text, own) == {}
+
+
+def as_record(language: ReportLanguage) -> str | dict[str, Any]:
+    """The name of a language of `LANGUAGES`, or all fields of another, for JSON."""
+    return language.name if LANGUAGES.get(language.name) == language else asdict(language)
+
+
+def from_record(record: str | dict[str, Any]) -> ReportLanguage:
+    """Raises `ValueError` for a name that `LANGUAGES` lacks, and for fields that no language has."""
+    if isinstance(record, str) and record not in LANGUAGES:
+        raise ValueError(f"There is no language '{record}': choose one of {', '.join(LANGUAGES)}.")
+    try:
+        return LANGUAGES[record] if isinstance(record, str) else ReportLanguage(**record)
+    except TypeError as error:
+        raise ValueError(f"{record} describes no language: give at least its `template`.") from error
+
+
+@cache
+def known_slips() -> dict[str, str]:
+    """The slips of all long words of `LANGUAGES` and tables that carry no fact."""
+    free, facts = set[str](), words_in(field.pattern for field in FIELDS.values())
+    for name, table in WORDINGS.items():
+        phrasings = [getattr(language, name) for language in LANGUAGES.values()]
+        free = free.union(*(free_words([*phrasing.templates, *phrasing.empty]) for phrasing in phrasings))
+        free |= words_in([*table.asides, *(word for words in table.free_words.values() for word in words)])
+        facts |= fact_words(table)
+    return slips_of(sorted(free - facts))
+
+
+def _known(own: ReportLanguage | None) -> Iterator[ReportLanguage]:
+    yield from [own] if own else []
+    yield from (language for language in LANGUAGES.values() if language is not own)
+
+
+def _facts_in(values: dict[str, str]) -> dict[str, str]:
+    """The values without the plural, which follows from the count; that in digits also as a word."""
+    word = {"count_word": number_word(int(values["count"]))} if values.get("count") else {}
+    return word | {name: value for name, value in values.items() if value and name != "s"}
+
+
+@cache
+def _any_of(findings: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(f" {re.escape(finding)}" for finding in (*findings, *OF_ANY_IMAGE)), re.IGNORECASE)
+
+
+@cache
+def _plain(texts: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(text.lower().removesuffix(".") for text in texts)
+
+
+def _in_case_of(text: str, written: str) -> str:
+    return written.lower() if text.islower() else written
