@@ -15,7 +15,7 @@ from tevia_hf.data.origin import language_in, with_language
 from tevia_hf.data.ready import ready_dataset
 from tevia_hf.data.registry import SOURCES
 from tevia_hf.data.synthetic import synthetic_dataset
-from tevia_hf.evaluation.text_agreement import score_by_texts
+from tevia_hf.evaluation.text_agreement import compare_with_text, text_scores
 from tevia_hf.evaluation.text_conditions import chosen_texts, conditions_for, default_conditions
 from tevia_hf.prompts import (
     FREE_TEXT,
@@ -146,7 +146,10 @@ def test_texts_of_a_template_are_known_to_whoever_reads_their_table(films, tmp_p
     for varied in augmented(dataset, VARIED, white_is_lesion=True):
         assert varied["text"] == language.describe(varied["labels"] == 1)
     masks = [np.asarray(mask) > 0 for mask in dataset["mask"]]
-    agreement = score_by_texts(dataset["text"], masks, masks, language_in(dataset)).agreement
+    pairs = zip(dataset["text"], masks, strict=True)
+    agreement = text_scores(
+        [compare_with_text(text, mask, mask, language_in(dataset)) for text, mask in pairs]
+    ).agreement
     assert {field: row.images for field, row in agreement.items()} == {"count": 2, "region": 2}
     write_prompts("folder", films, table, language="qata", overwrite=True)
     assert language_in(load_segmentation_dataset("folder", films, sentences=table)) is QATA

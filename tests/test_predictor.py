@@ -12,7 +12,7 @@ from tiny import tiny_config, tiny_processor, tiny_reader
 from tevia_hf import Predictor, TeViAForSegmentation, evaluate_model, load_segmentation_dataset, predict
 from tevia_hf.data.features import undecoded
 from tevia_hf.inference import predictor as asking
-from tevia_hf.inference.predict import masks_by_condition, predict_masks
+from tevia_hf.inference.predict import masks_of_each, predict_masks
 
 TEXTS = ["upper left lung", "", "two infected areas, lower right lung"]
 
@@ -69,13 +69,13 @@ def test_an_evaluation_encodes_an_image_once_whatever_number_of_conditions(model
 
 
 def test_masks_of_conditions_are_those_of_each_text_alone(model, dataset):
-    examples, texts = undecoded(dataset), {"own": dataset["text"], "none": [""] * 5, "one": [TEXTS[0]] * 5}
-    together = masks_by_condition(Predictor(model, tiny_processor(), batch_size=2), examples, texts)
-    for name, of_condition in texts.items():
+    examples, texts = undecoded(dataset), [dataset["text"], [""] * 5, [TEXTS[0]] * 5]
+    together = list(masks_of_each(Predictor(model, tiny_processor(), batch_size=2), examples, texts))
+    for place, of_condition in enumerate(texts):
         alone = [{**example, "text": text} for example, text in zip(examples, of_condition, strict=True)]
-        for mask, expected in zip(together[name], predict_masks(model, tiny_processor(), alone), strict=True):
-            assert np.mean(mask != expected) < 0.002  # rounding on the threshold
-    assert any((a != b).any() for a, b in zip(together["own"], together["none"], strict=True))
+        for masks, expected in zip(together, predict_masks(model, tiny_processor(), alone), strict=True):
+            assert np.mean(masks[place] != expected) < 0.002  # rounding on the threshold
+    assert any((own != none).any() for own, none, _ in together)
 
 
 def test_several_texts_are_asked_about_one_image(model):
@@ -110,10 +110,9 @@ def test_an_image_at_fault_costs_its_own_prediction_only(model, tmp_path):
 
 def test_a_model_without_text_answers_every_text_alike(dataset):
     model = TeViAForSegmentation(tiny_config(use_text=False))
-    masks = masks_by_condition(
-        Predictor(model, tiny_processor()), undecoded(dataset), {"a": dataset["text"], "b": [""] * 5}
-    )
-    assert all(np.array_equal(a, b) for a, b in zip(masks["a"], masks["b"], strict=True))
+    texts = [dataset["text"], [""] * 5]
+    masks = list(masks_of_each(Predictor(model, tiny_processor()), undecoded(dataset), texts))
+    assert len(masks) == 5 and all(np.array_equal(own, none) for own, none in masks)
     assert model.training
 
 

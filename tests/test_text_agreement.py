@@ -12,7 +12,7 @@ from tevia_hf import evaluate_model
 from tevia_hf.data.features import dataset_from_rows
 from tevia_hf.evaluation.ablation_grid import Run
 from tevia_hf.evaluation.ablation_table import scores_of
-from tevia_hf.evaluation.text_agreement import agreeing_fields, score_by_texts, text_tables
+from tevia_hf.evaluation.text_agreement import agreeing_fields, compare_with_text, text_scores, text_tables
 from tevia_hf.evaluation.text_conditions import TEXT_CONDITIONS
 from tevia_hf.hub.model_card import eval_results, model_card, read_card_details, read_report, shown
 from tevia_hf.prompts import BREAST, NUCLEI, QATA, denies_lesion, stated_facts
@@ -59,29 +59,33 @@ def test_what_a_text_states_is_compared_in_any_wording_and_nothing_else(text, ma
     assert agreeing_fields(stated_facts(text), mask) == agreeing
 
 
+def scores(texts, predictions, references):
+    return text_scores([compare_with_text(*of_image) for of_image in zip(texts, predictions, references, strict=True)])
+
+
 def test_agreement_is_a_share_of_the_images_that_state_a_field_beside_that_of_the_true_masks():
     texts = [LEFT, LEFT, "hello world", "Pulmonary infection, one infected area."]
-    found = score_by_texts(texts, [square(30, 5), EMPTY, EMPTY, EMPTY], [square(30, 5)] * 4)
+    found = scores(texts, [square(30, 5), EMPTY, EMPTY, EMPTY], [square(30, 5)] * 4)
     assert found.agreement == {"count": (3, 1 / 3, 1.0), "side": (2, 0.5, 1.0), "region": (2, 0.5, 1.0)}
     assert found.absence is None and not found.denies_all_lesions
 
 
 def test_pixels_marked_against_a_denying_text_are_counted_whatever_the_true_mask():
     texts = [QATA.empty, "Clear lungs.", LEFT]
-    found = score_by_texts(texts, [square(0, 0, 4), EMPTY, square(0, 0)], [square(0, 0, 4), EMPTY, square(0, 0)])
+    found = scores(texts, [square(0, 0, 4), EMPTY, square(0, 0)], [square(0, 0, 4), EMPTY, square(0, 0)])
     assert found.absence == (2, 1, 16 / 1600 / 2, 0.5)
     assert found.healthy == (1, 0, 0.0, 0.0)
     assert not found.denies_all_lesions  # the third text does not
-    assert score_by_texts(texts[:2], [EMPTY] * 2, [square(0, 0), EMPTY]).denies_all_lesions
+    assert scores(texts[:2], [EMPTY] * 2, [square(0, 0), EMPTY]).denies_all_lesions
 
 
 def test_ignored_pixels_are_neither_marked_nor_counted():
     reference = square(30, 5)
     reference[:20] = 255
-    found = score_by_texts([LEFT, QATA.empty], [square(30, 5) | square(2, 30)] * 2, [reference] * 2)
+    found = scores([LEFT, QATA.empty], [square(30, 5) | square(2, 30)] * 2, [reference] * 2)
     assert found.agreement["count"] == (2, 0.5, 0.5) and found.agreement["side"] == (1, 1.0, 1.0)
     assert found.absence == (1, 1, 25 / 800, 1.0)
-    assert score_by_texts([QATA.empty], [square(2, 30)], [reference]).absence == (1, 1, 0.0, 0.0)
+    assert scores([QATA.empty], [square(2, 30)], [reference]).absence == (1, 1, 0.0, 0.0)
 
 
 def rows():

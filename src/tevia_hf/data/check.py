@@ -138,7 +138,7 @@ def _looks_of(looks: Sequence[Look], split: str) -> list[Look]:
 
 def _look_at_all(examples: Sequence[Example], survey: Survey) -> list[Look]:
     whole = [example for example in examples if example.image is not None and example.masks]
-    read = [(whole[position], findings) for position, (findings, _) in survey.read([one.row() for one in whole])]
+    read = [(whole[position], findings) for position, findings in survey.read([one.row() for one in whole])]
     shares = survey.lesion_shares()  # only all masks together tell what 255 means
     return [Look(*pair, share) for pair, share in zip(read, shares, strict=True)]
 

@@ -21,7 +21,7 @@ from tevia_hf.io.readers import is_read_here
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-FORMAT = [1, version("tevia_hf")]  # count on where reading the same file gives something else
+FORMAT = [2, version("tevia_hf")]  # count on where reading the same file gives something else
 MOST_THREADS = 16
 SETTLED = 2  # seconds, in which a file may change again without another time of change
 

@@ -1,7 +1,7 @@
 """A data set read once as training will read it: what is wrong with it, and what its masks mean together."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple, get_args
@@ -30,7 +30,6 @@ class Examined(NamedTuple):
     image: MedicalImage
     masks: list[MedicalImage]
     values: list[np.ndarray]
-    spacing_mm: Spacing | None
     note: str | None
 
     def labels(self, num_labels: int | None, white_is_lesion: bool | None = None) -> np.ndarray:
@@ -56,6 +55,7 @@ class Findings(NamedTuple):
         lesion: share of the image.
         corners: whether all four corners are lesion.
         is_flat: whether all pixels of the image are equal.
+        spacing_mm: (row, column) size of a pixel, where the image's file names it.
         fingerprint, thumbnail: of the image as in `duplicates`, the latter's bytes in hexadecimal.
     """
 
@@ -64,6 +64,7 @@ class Findings(NamedTuple):
     lesion: tuple[float, float]
     corners: tuple[bool, bool]
     is_flat: bool
+    spacing_mm: Spacing | None
     note: str | None
     fingerprint: str
     thumbnail: str
@@ -87,8 +88,7 @@ def examine(example: Mapping[str, Any], image_processor: Any) -> Examined:
             if is_foreign(values[-1], image_processor.num_labels).any():
                 raise ValueError(refusal(name_of(mask), values[-1], image_processor.num_labels))
         note = next(filter(None, (turn_note(image, mask) for mask in masks)), None)
-    spacing = tuple(map(float, example["spacing_mm"])) if example.get("spacing_mm") else image.spacing_mm
-    return Examined(str(example.get("id")), image, masks, values, spacing, note)  # type: ignore[arg-type]  # a pair
+    return Examined(str(example.get("id")), image, masks, values, note)
 
 
 def reference_labels(
@@ -115,6 +115,7 @@ def findings_of(examined: Examined, num_labels: int, declared: bool | None) -> F
         lesion=(shares[0], shares[-1]),
         corners=(corners[0], corners[-1]),
         is_flat=bool((pixels == pixels[:1, :1]).all()),
+        spacing_mm=examined.image.spacing_mm,
         note=examined.note,
         fingerprint=fingerprint(pixels),
         thumbnail=thumbnail(pixels).tobytes().hex(),
@@ -135,67 +136,58 @@ class Survey:
         self.white = WhiteReading(image_processor.num_labels, white_is_lesion)
         self.cache = cache
         self.findings: list[tuple[str, Findings]] = []  # with the example's id
+        self.spacings: list[Spacing | None] = []  # of the same examples: their own, or else their image's
         self.faults: list[Fault] = []
         self.has_stream = False  # a part that is not read beforehand
         self._masks_read: set[tuple[ImageRef, ...]] = set()
 
-    def read_all(
-        self,
-        examples: Iterable[Mapping[str, Any]],
-        on_error: OnError = "raise",
-        keep: Callable[[Examined], Any] | None = None,
-        part: str = "",
-    ) -> tuple[list[int], list[Any]]:
-        """The positions of the examples that can be used, and what `keep` gives of each; their pixels are not held.
+    def read_all(self, examples: Iterable[Mapping[str, Any]], on_error: OnError = "raise", part: str = "") -> list[int]:
+        """The positions of the examples that can be used; their pixels are not held.
 
         Args:
             on_error: "skip" takes note of what cannot be used; "raise" names all of it in one `ValueError`.
-            keep: reads every file, whatever is in the cache.
             part: of the run, such as "train", for the list of what was skipped.
 
         Raises `ValueError` too where no example can be used.
         """
         check_choice("on_error", on_error, get_args(OnError))
         known = len(self.faults)
-        kept = {position: held for position, (_, held) in self.read(examples, keep, part)}
-        if on_error == "raise" or not kept:
+        positions = [position for position, _ in self.read(examples, part)]
+        if on_error == "raise" or not positions:
             reasons = [fault.reason for fault in self.faults[known:]]
             skip = ", or skip them by `on_error: skip` (`--on-error skip`)" if on_error == "raise" else ""
             advice = f"Replace these files, leave the rows out{skip}."
             raise_problems("The data set", reasons, advice, shown=len(reasons))
-        return list(kept), list(kept.values())
+        return positions
 
-    def read(
-        self, examples: Iterable[Mapping[str, Any]], keep: Callable[[Examined], Any] | None = None, part: str = ""
-    ) -> Iterator[tuple[int, tuple[Findings, Any]]]:
-        """Position, findings and what `keep` gives of each example that can be used; note is taken of all of them."""
+    def read(self, examples: Iterable[Mapping[str, Any]], part: str = "") -> Iterator[tuple[int, Findings]]:
+        """Position and findings of each example that can be used; note is taken of all of them."""
         total = len(examples) if isinstance(examples, Sized) else None
-        results = on_all_cores(lambda example: self._result(example, keep), examples)
+        results = on_all_cores(self._result, examples)
         for position, (example, result) in enumerate(tqdm(results, "Reading images and masks", total)):
             if isinstance(result, str):
                 self.faults.append(Fault(str(example.get("id")), part, result))
                 continue
-            self.findings.append((str(example.get("id")), result[0]))
+            self.findings.append((str(example.get("id")), result))
+            spacing = example.get("spacing_mm") or result.spacing_mm
+            self.spacings.append(spacing and (float(spacing[0]), float(spacing[1])))
             self._masks_read |= {files for files in [files_of(example["mask"])] if files}
-            _take_note(self.white, example, result[0].values)
+            _take_note(self.white, example, result.values)
             yield position, result
 
-    def _result(self, example: Mapping[str, Any], keep: Callable[[Examined], Any] | None) -> tuple[Findings, Any] | str:
-        """What an example shows, and what `keep` gives of it; or the reason why it cannot be used."""
+    def _result(self, example: Mapping[str, Any]) -> Findings | str:
+        """What an example shows, or the reason why it cannot be used."""
         processor, declared = self.image_processor, self.white.declared
         try:
-            if keep is not None:
-                examined = examine(example, processor)
-                return findings_of(examined, processor.num_labels, declared), keep(examined)
             found = remembered(
                 ["findings", type(processor).__name__, processor.num_labels, declared],
                 _files_of(example, "image", "mask"),
                 lambda: findings_of(examine(example, processor), processor.num_labels, declared),
                 self.cache,
             )
-            return Findings(*found), None
         except (ValueError, OSError) as error:
             return str(error)
+        return Findings(*found)
 
     def consult(self, examples: Iterable[Mapping[str, Any]]) -> None:
         """Lets the masks of further examples of the set tell what 255 means, where those that were read do not."""

@@ -17,7 +17,7 @@ from ..data.features import undecoded
 from ..data.registry import load_segmentation_dataset
 from ..data.survey import reference_labels
 from ..evaluation.report import score_table
-from ..inference.predict import masks_by_condition, predict_masks
+from ..inference.predict import masks_of_each, predict_masks
 from ..inference.predictor import Predictor
 from ..io.output_dir import claim_output_dir
 from ..metrics import segmentation_metrics
@@ -143,9 +143,9 @@ def measure(
     meant = load_segmentation_dataset("synthetic", split="test", size=IMAGE_SIZE, seed=seed)
     others = load_segmentation_dataset("synthetic", split="test", size=IMAGE_SIZE, seed=seed, counterpart=True)
     targets = {"meant": references(processor, meant), "other": references(processor, others)}
-    texts = {"correct": meant["text"], "wrong": others["text"], "none": [""] * len(meant)}
-    examples = undecoded(meant)
-    masks = masks_by_condition(Predictor(twins["text"], processor), examples, texts)
+    examples, texts = undecoded(meant), [meant["text"], others["text"], [""] * len(meant)]
+    answers = zip(*masks_of_each(Predictor(twins["text"], processor), examples, texts), strict=True)
+    masks = dict(zip(("correct", "wrong", "none"), answers, strict=True))
     masks["vision"] = predict_masks(twins["vision"], processor, examples)
     rows = {
         "vision-only twin": ("vision", "meant"),
@@ -171,11 +171,12 @@ def draw_sheet(twins: dict[str, TeViAForSegmentation], processor: TeViAProcessor
     )
     films = [decode_image(example) for example in undecoded(meant)]
     rows, captions = [[Image.fromarray(film)] for film in films], [["the film"] for _ in films]
-    texts = {"meant": meant["text"], "others": others["text"]}
-    masks = masks_by_condition(Predictor(twins["text"], processor), undecoded(meant), texts)
+    texts = [meant["text"], others["text"]]
+    of_meant, of_others = zip(*masks_of_each(Predictor(twins["text"], processor), undecoded(meant), texts), strict=True)
     columns = [
         (predict_masks(twins["vision"], processor, undecoded(meant)), meant, ["vision-only twin"] * len(meant)),
-        *((masks[name], dataset, texts[name]) for name, dataset in (("meant", meant), ("others", others))),
+        (of_meant, meant, texts[0]),
+        (of_others, others, texts[1]),
     ]
     for column, dataset, headings in columns:
         truths = references(processor, dataset)

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import numpy as np
 from datasets import Dataset
 
-from ..data.decoding import labels_of
+from ..data.decoding import decode_labels
 from ..data.features import check_choice, undecoded
 from ..data.origin import language_in
 from ..data.registry import load_segmentation_dataset, rows_of_all_splits
@@ -17,7 +17,7 @@ from ..data.splits import sample
 from ..data.survey import OnError, Survey
 from ..extras import needed_for
 from ..inference.loading import load_trained
-from ..inference.predict import masks_by_condition
+from ..inference.predict import masks_of_each
 from ..inference.predictor import Predictor
 from ..io.output_dir import check_output_dir, claim_output_dir
 from ..labels_tevia import is_lesion
@@ -25,7 +25,7 @@ from ..metrics import common_spacing, score_images
 from ..option_checks_tevia import check_count, check_seed, check_share
 from .provenance import provenance
 from .report import EvaluationReport, Measured, report_of
-from .text_agreement import score_by_texts
+from .text_agreement import compare_with_text
 from .text_conditions import changed_texts, check_texts, chosen_texts, conditions_for, default_conditions
 
 with needed_for("Evaluation"):  # at its end only, but what is missing then is missed before the first image
@@ -74,8 +74,7 @@ def evaluate_model(
     check_texts(dataset, model.config.use_text)
     settings = provenance(model, processor, dataset)
     survey = Survey(processor.image_processor, white_is_lesion)
-    positions, found = survey.read_all(undecoded(dataset), on_error, lambda read: (read.masks, read.spacing_mm))
-    dataset = dataset.select(positions)
+    dataset = dataset.select(survey.read_all(undecoded(dataset), on_error))
     survey.consult(other_examples)
     white = survey.white_is_lesion()
     if warning := survey.white.warning():
@@ -84,26 +83,27 @@ def evaluate_model(
     modes = default_conditions(own, seed, language) if text_modes is None else text_modes
     conditions = conditions_for(modes, model.config.use_text)
     given = chosen_texts(conditions, own, seed, language)
-    references = [labels_of(masks, processor.image_processor.num_labels, white) for masks, _ in found]
-    spacings = common_spacing([spacing for _, spacing in found], len(references))
-    del found  # the masks as stored
-    chosen = examples_to_show(references, seed)
-    masks = masks_by_condition(Predictor(model, processor, threshold, batch_size), undecoded(dataset), given)
-    measured = {}
-    for name, condition in conditions.items():
-        texts, predicted = given[name], masks[name]
-        scores = score_images(predicted, references, spacings, white_is_lesion=False)
-        by_text = score_by_texts(texts, predicted, references, language)
-        pixels, shown = (
-            [int(is_lesion(mask).sum()) for mask in predicted],
-            {index: predicted[index] for index in chosen},
-        )
-        measured[name] = Measured(condition, texts, scores, by_text, pixels, shown)
+    spacings = common_spacing(survey.spacings, len(dataset))
+    measured = {name: Measured(condition, given[name]) for name, condition in conditions.items()}
+    predictor = Predictor(model, processor, threshold, batch_size)
+    chosen = examples_to_show(survey.lesion_shares(), seed)
+    true_pixels, shown = list[int](), dict[int, np.ndarray]()
+    examples = undecoded(dataset)
+    answers = zip(examples, spacings, masks_of_each(predictor, examples, list(given.values())), strict=True)
+    for index, (example, spacing, masks) in enumerate(answers):
+        reference = decode_labels(example, processor.image_processor.num_labels, white)
+        true_pixels.append(int(is_lesion(reference).sum()))
+        shown |= {index: reference} if index in chosen else {}
+        for found, mask in zip(measured.values(), masks, strict=True):
+            found.scores += score_images([mask], [reference], [spacing], white_is_lesion=False)
+            found.rows.append(compare_with_text(found.texts[index], mask, reference, language))
+            found.pixels.append(int(is_lesion(mask).sum()))
+            found.shown |= {index: mask} if index in chosen else {}
     unit = "px" if spacings[0] is None else "mm"
     how: dict[str, Any] = {"images": len(dataset), "threshold": threshold, "seed": seed, "hd95_unit": unit}
     how |= {"white_is_lesion": white, "skipped": survey.skipped()}
     how["texts_changed"] = changed_texts(conditions, own, given)
-    return report_of(measured, dataset, references, how | settings)
+    return report_of(measured, dataset, true_pixels, {index: shown[index] for index in chosen}, how | settings)
 
 
 def check_options(
@@ -118,10 +118,10 @@ def check_options(
         check_count("max_samples", max_samples, example="100")
 
 
-def examples_to_show(references: list[np.ndarray], seed: int) -> list[int]:
+def examples_to_show(lesion_shares: Sequence[float], seed: int) -> list[int]:
     """Some images, those with a lesion first."""
-    order = np.random.default_rng(seed).permutation(len(references)).tolist()
-    return sorted(order, key=lambda index: not is_lesion(references[index]).any())[:SHOWN_EXAMPLES]
+    order = np.random.default_rng(seed).permutation(len(lesion_shares)).tolist()
+    return sorted(order, key=lambda index: not lesion_shares[index])[:SHOWN_EXAMPLES]
 
 
 def run_evaluation(

@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,10 +15,9 @@ from PIL import Image
 from ..data.decoding import decode_image
 from ..data.features import undecoded
 from ..intervals import Interval, PairedDifference, paired_difference
-from ..labels_tevia import is_lesion
 from ..metrics import METRICS, ImageScores, score_intervals, summarize, units_text
 from ..visualization import contact_sheet, interval_chart, overlay, stack
-from .text_agreement import TextScores, text_tables
+from .text_agreement import MaskAndText, TextScores, text_scores, text_tables
 from .text_conditions import ANOTHERS, OWN, TextCondition
 
 
@@ -119,18 +119,23 @@ class EvaluationReport:
         self.figure.save(folder / "evaluation.png")
 
 
-class Measured(NamedTuple):
-    """What one text condition gave: a text, scores and marked pixels an image; the masks of those that are shown.
+@dataclass
+class Measured:
+    """What one text condition gave: for each image its text, scores and marked pixels; the masks of those shown.
 
     `scores` are against the true masks, `against_text` against the texts.
     """
 
     condition: TextCondition
-    texts: list[str]
-    scores: list[ImageScores]
-    against_text: TextScores
-    pixels: list[int]
-    shown: dict[int, np.ndarray]
+    texts: Sequence[str]
+    scores: list[ImageScores] = field(default_factory=list)
+    rows: list[MaskAndText] = field(default_factory=list)
+    pixels: list[int] = field(default_factory=list)
+    shown: dict[int, np.ndarray] = field(default_factory=dict)
+
+    @cached_property
+    def against_text(self) -> TextScores:
+        return text_scores(self.rows)
 
     @property
     def denies(self) -> bool:
@@ -138,14 +143,23 @@ class Measured(NamedTuple):
 
 
 def report_of(
-    measured: Mapping[str, Measured], dataset: Dataset, references: list[np.ndarray], settings: dict[str, Any]
+    measured: Mapping[str, Measured],
+    dataset: Dataset,
+    true_pixels: Sequence[int],
+    shown: Mapping[int, np.ndarray],
+    settings: dict[str, Any],
 ) -> EvaluationReport:
-    """Scores, intervals, rows and figure of what was measured with each text condition."""
+    """Scores, intervals, rows and figure of what was measured with each text condition.
+
+    Args:
+        true_pixels: lesion pixels of each image's true mask.
+        shown: the true masks of the images in the figure, by position.
+    """
     seed, unit = settings["seed"], settings["hd95_unit"]
     scores = {name: summarize(found.scores) for name, found in measured.items()}
     intervals = {name: score_intervals(found.scores, dataset["group"], seed) for name, found in measured.items()}
     images = pd.DataFrame(
-        [row for name, found in measured.items() for row in image_rows(dataset, name, found, references)]
+        [row for name, found in measured.items() for row in image_rows(dataset, name, found, true_pixels)]
     )
     chart = interval_chart(
         {name: (row["dice"], intervals[name]["dice"]) for name, row in scores.items() if not measured[name].denies},
@@ -158,7 +172,7 @@ def report_of(
         intervals,
         text_sensitivity(images, seed),
         images,
-        figure=stack([chart, masks_sheet(measured, dataset, references)]),
+        figure=stack([chart, masks_sheet(measured, dataset, shown)]),
         metrics={key: metric.about(unit) for key, metric in METRICS.items() if key in next(iter(scores.values()))},
         text_conditions={name: found.condition.label for name, found in measured.items()},
         against_text={name: found.against_text for name, found in measured.items()},
@@ -166,13 +180,13 @@ def report_of(
     )
 
 
-def image_rows(dataset: Dataset, name: str, found: Measured, references: list[np.ndarray]) -> list[dict]:
+def image_rows(dataset: Dataset, name: str, found: Measured, true_pixels: Sequence[int]) -> list[dict]:
     """A row an image of one text condition, as `evaluation.csv` holds them."""
-    columns = zip(dataset["id"], dataset["group"], found.texts, found.pixels, references, found.scores, strict=True)
+    columns = zip(dataset["id"], dataset["group"], found.texts, found.pixels, true_pixels, found.scores, strict=True)
     return [
         {"id": example, "group": group, "text_mode": name, "text": text, **of_image.values}
-        | {"predicted_pixels": pixels, "true_pixels": int(is_lesion(reference).sum())}
-        for example, group, text, pixels, reference, of_image in columns
+        | {"predicted_pixels": pixels, "true_pixels": of_true}
+        for example, group, text, pixels, of_true, of_image in columns
     ]
 
 
@@ -184,15 +198,18 @@ def text_sensitivity(images: pd.DataFrame, seed: int = 0) -> PairedDifference | 
     return paired_difference(list(own["dice"]), list(anothers["dice"]), list(own["group"]), seed)
 
 
-def masks_sheet(measured: Mapping[str, Measured], dataset: Dataset, references: list[np.ndarray]) -> Image.Image:
+def masks_sheet(
+    measured: Mapping[str, Measured], dataset: Dataset, references: Mapping[int, np.ndarray]
+) -> Image.Image:
     """What the masks of some images become with each text condition, a row an image."""
-    chosen = list(next(iter(measured.values())).shown)
-    images = [decode_image(example) for example in undecoded(dataset.select(chosen))]
+    images = [decode_image(example) for example in undecoded(dataset.select(list(references)))]
     overlays = [
-        [overlay(image, found.shown[index], references[index]) for found in measured.values()]
-        for image, index in zip(images, chosen, strict=True)
+        [overlay(image, found.shown[index], reference) for found in measured.values()]
+        for image, (index, reference) in zip(images, references.items(), strict=True)
     ]
-    captions = [[f"{name}: {found.texts[index] or 'no text'}" for name, found in measured.items()] for index in chosen]
+    captions = [
+        [f"{name}: {found.texts[index] or 'no text'}" for name, found in measured.items()] for index in references
+    ]
     return contact_sheet(overlays, captions, title="Orange: the mask. Green: the boundary of the true one.")
 
 

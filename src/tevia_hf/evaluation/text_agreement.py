@@ -4,7 +4,6 @@ Metrics compare a mask with the true one; these compare it with the text, whethe
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import compress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -77,43 +76,55 @@ class TextScores(NamedTuple):
         }
 
 
-def score_by_texts(
-    texts: Sequence[str],
-    predictions: Sequence[np.ndarray],
-    references: Sequence[np.ndarray],
-    language: ReportLanguage | None = None,
-) -> TextScores:
-    """The scores of label maps (height, width) against their texts; left and right are the image's.
+class MaskAndText(NamedTuple):
+    """What one mask is against its text.
 
-    `language` is that of the texts' data set, if it names one.
-
-    Pixels that the reference ignores count nowhere.
+    Args:
+        agreement: field -> whether the predicted mask agrees with the text, and whether the true one does.
+        denies: whether the text says that nothing is there.
+        has_lesion: whether the true mask has one.
+        marked: share of the pixels that count which are marked.
     """
-    valid = [reference != IGNORE_INDEX for reference in references]
-    predictions = [np.where(counted, mask, 0) for mask, counted in zip(predictions, valid, strict=True)]
-    rows: dict[str, list[tuple[bool, bool]]] = {}
-    facts = [stated_facts(text, language) for text in texts]
-    for stated, *masks in zip(facts, predictions, references, strict=True):
-        predicted, reference = (agreeing_fields(stated, mask) for mask in masks)
-        for field, agrees in predicted.items():
-            rows.setdefault(field, []).append((agrees, reference[field]))
-    agreement = {field: Agreement(len(found), *map(float, np.mean(found, axis=0))) for field, found in rows.items()}
-    lesions = [bool(is_lesion(reference).any()) for reference in references]
-    denied = [stated == {} for stated in facts]
-    shares = [
-        float(is_lesion(mask).sum() / max(counted.sum(), 1)) for mask, counted in zip(predictions, valid, strict=True)
-    ]
-    healthy = absence_of([not has_lesion for has_lesion in lesions], shares, lesions)
-    return TextScores(agreement, absence_of(denied, shares, lesions), healthy, sum(lesions))
+
+    agreement: dict[str, tuple[bool, bool]]
+    denies: bool
+    has_lesion: bool
+    marked: float
 
 
-def absence_of(denied: Sequence[bool], marked: Sequence[float], lesions: Sequence[bool]) -> Absence | None:
-    """Of the images of which a lesion is denied, by the share of pixels marked in each."""
-    if not any(denied):
+def compare_with_text(
+    text: str, prediction: np.ndarray, reference: np.ndarray, language: ReportLanguage | None = None
+) -> MaskAndText:
+    """Label maps (height, width) against a text; left and right are the image's, pixels that are ignored count nowhere.
+
+    `language` is that of the text's data set, if it names one.
+    """
+    counted = reference != IGNORE_INDEX
+    prediction = np.where(counted, prediction, 0)
+    facts = stated_facts(text, language)
+    predicted, true = (agreeing_fields(facts, mask) for mask in (prediction, reference))
+    marked = float(is_lesion(prediction).sum() / max(counted.sum(), 1))
+    agreement = {field: (agrees, true[field]) for field, agrees in predicted.items()}
+    return MaskAndText(agreement, facts == {}, bool(is_lesion(reference).any()), marked)
+
+
+def text_scores(rows: Sequence[MaskAndText]) -> TextScores:
+    """The scores of a set of masks against their texts."""
+    fields = dict.fromkeys(field for row in rows for field in row.agreement)
+    pairs = {field: [row.agreement[field] for row in rows if field in row.agreement] for field in fields}
+    agreement = {field: Agreement(len(found), *map(float, np.mean(found, axis=0))) for field, found in pairs.items()}
+    denied = absence_of([row for row in rows if row.denies])
+    healthy = absence_of([row for row in rows if not row.has_lesion])
+    return TextScores(agreement, denied, healthy, sum(row.has_lesion for row in rows))
+
+
+def absence_of(rows: Sequence[MaskAndText]) -> Absence | None:
+    """Of images of which a lesion is denied, by the share of pixels marked in each; `None` of none."""
+    if not rows:
         return None
-    shares = list(compress(marked, denied))
-    with_lesion = sum(compress(lesions, denied))
-    return Absence(len(shares), with_lesion, float(np.mean(shares)), float(np.mean([share > 0 for share in shares])))
+    marked = [row.marked for row in rows]
+    images_marked = float(np.mean([share > 0 for share in marked]))
+    return Absence(len(rows), sum(row.has_lesion for row in rows), float(np.mean(marked)), images_marked)
 
 
 def agreeing_fields(facts: Mapping[str, str] | None, mask: np.ndarray) -> dict[str, bool]:

@@ -1,6 +1,6 @@
 """Masks from a model: for examples in memory, or for files on disk."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,31 +55,30 @@ def predict_masks(
     finite, with the images' names.
     """
     predictor = Predictor(model, processor, threshold, batch_size)
-    return masks_by_condition(predictor, examples, {"": [example["text"] for example in examples]}, description)[""]
+    asked = [[example["text"] for example in examples]]
+    return [mask for (mask,) in masks_of_each(predictor, examples, asked, description)]
 
 
-def masks_by_condition(
+def masks_of_each(
     predictor: Predictor,
     examples: Sequence[Mapping[str, Any]],
-    texts: Mapping[str, Sequence[str | None]],
+    texts: Sequence[Sequence[str | None]],
     description: str | None = "Predicting",
-) -> dict[str, list[np.ndarray]]:
-    """The masks, as of `predict_masks`, under each of several conditions, which give a text an image.
+) -> Iterator[list[np.ndarray]]:
+    """Of each example a mask a condition, as of `predict_masks`; `texts` gives each condition's text of every example.
 
-    Every image is decoded and encoded once, whatever number of conditions.
+    Every image is decoded and encoded once, whatever number of conditions, and only a batch is held.
     """
-    asked = ([text or "" for text in of_image] for of_image in zip(*texts.values(), strict=True))
-    predictions = tqdm(predictor.predictions(examples, asked), description, len(examples), disable=description is None)
-    masks: dict[str, list[np.ndarray]] = {name: [] for name in texts}
-    for example, prediction in zip(examples, predictions, strict=True):
+    asked = ([text or "" for text in of_image] for of_image in zip(*texts, strict=True))
+    predictions = predictor.predictions(examples, asked)
+    shown = tqdm(predictions, description, len(examples), disable=description is None)
+    for example, prediction in zip(examples, shown, strict=True):
         if isinstance(prediction.error, NonFiniteLogitsError):  # which names the image
             raise prediction.error
         if prediction.error is not None:
             with named(example, "image"):
                 raise prediction.error
-        for name, mask in zip(texts, prediction.masks, strict=True):
-            masks[name].append(mask)
-    return masks
+        yield prediction.masks
 
 
 def predict(

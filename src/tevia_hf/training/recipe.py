@@ -222,7 +222,7 @@ def checked(
         survey.has_stream = True
         return dataset
     dataset = sample(dataset, limit, seed)
-    return dataset.select(survey.read_all(undecoded(dataset), on_error, part=part)[0])
+    return dataset.select(survey.read_all(undecoded(dataset), on_error, part))
 
 
 def check_sentences(dataset: AnyDataset, uses_text: bool, processor: TeViAProcessor) -> None:
