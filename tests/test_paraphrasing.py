@@ -21,7 +21,7 @@ from tevia_hf.prompts import (
     qata_sentence,
     stated_facts,
 )
-from tevia_hf.prompts.phrases import lung_phrases
+from tevia_hf.prompts.paraphrasing import lung_phrases
 from tevia_hf.prompts.report_language import known_slips
 from tevia_hf.prompts.slips import corrected, slips_of, with_slip
 from tevia_hf.prompts.wordings import WORDINGS
