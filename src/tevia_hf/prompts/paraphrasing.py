@@ -1,7 +1,7 @@
 """A phrasing written with the facts of a text and the words of a table, typed as people type, and read back."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
 from itertools import combinations
 from string import Formatter
@@ -10,12 +10,13 @@ import numpy as np
 
 from tevia_hf.prompts.fields import FIELDS
 from tevia_hf.prompts.lungs import REGIONS, SIDES, Area, Region, lung_clauses
-from tevia_hf.prompts.slips import with_slip
 from tevia_hf.prompts.templates import FINDING, FINDING_PATTERN, fields_of, named, template_pattern
 from tevia_hf.prompts.wordings import LungWording, Phrasing, Wordings
 from tevia_hf.prompts.words import join_places
 
 BETWEEN_PLACES = " and "
+SHORTEST = 6  # letters of a word that is mistyped
+_WORD = re.compile(r"[A-Za-z]+")
 _LUNG_CLAUSE = re.compile(r"([a-z ]+) (left|right) lung")
 # How often a paraphrase has a text that says nothing of the image, a slip of the keyboard, no full stop, and is
 # written in lower or upper case.
@@ -55,6 +56,34 @@ def as_typed(text: str, table: Wordings, slips: Mapping[str, str], draws: np.ran
     return text.lower() if chances[4] < LOWER else text.upper() if chances[4] > 1 - UPPER else text
 
 
+def slips_of(words: Collection[str]) -> dict[str, str]:
+    """Each misspelling by one letter dropped, doubled or exchanged with the next, and the word that was meant.
+
+    The first and last letter stay. What is another of the words, or a slip of two of them, is left out.
+    """
+    meant: dict[str, str] = {}
+    doubtful = set(words)
+    for word in words:
+        for slip in _slips(word) if len(word) >= SHORTEST else ():
+            doubtful |= {slip} if meant.setdefault(slip, word) != word else set()
+    return {slip: word for slip, word in meant.items() if slip not in doubtful}
+
+
+def with_slip(text: str, slips: Mapping[str, str], draws: np.random.Generator) -> str:
+    """The text with a slip in one of the words that have one, if there is any."""
+    spans = [match for match in _WORD.finditer(text) if match[0].lower() in set(slips.values())]
+    if not spans:
+        return text
+    chosen = pick(spans, draws)
+    slip = pick(sorted(slip for slip, word in slips.items() if word == chosen[0].lower()), draws)
+    return text[: chosen.start()] + chosen[0][0] + slip[1:] + text[chosen.end() :]
+
+
+def corrected(text: str, slips: Mapping[str, str]) -> str:
+    """The text, in lower case, as it was meant."""
+    return _WORD.sub(lambda match: slips.get(match[0], match[0]), text)
+
+
 def without_aside(text: str, table: Wordings) -> str:
     for aside in table.asides:
         text = text.removeprefix(aside.lower() + " ").removesuffix(f". {aside.lower().removesuffix('.')}")
@@ -75,11 +104,6 @@ def words_written(phrasing: Phrasing, table: Wordings) -> set[str]:
     texts += [words for field in used for wordings in table.values.get(field, {}).values() for words in wordings]
     texts += [*lung_phrases(table), *(lung.between for lung in table.lungs)] if "lungs" in used else ()
     return words_in(texts + [*(table.place.values() if "place" in used else ())])
-
-
-def fact_words(table: Wordings) -> set[str]:
-    texts = [words for values in table.values.values() for wordings in values.values() for words in wordings]
-    return words_in([*texts, *lung_phrases(table), *table.place.values()])
 
 
 def free_words(texts: Sequence[str]) -> set[str]:
@@ -174,6 +198,14 @@ def _phrase(wording: LungWording, side: str, regions: tuple[Region, ...]) -> str
 
 def _regions(words: str) -> tuple[Region, ...]:
     return REGIONS if words == "all" else tuple(region for region in REGIONS if region in words.split())
+
+
+def _slips(word: str) -> set[str]:
+    inner = range(1, len(word) - 1)
+    dropped = {word[:i] + word[i + 1 :] for i in inner}
+    doubled = {word[:i] + word[i] + word[i:] for i in inner}
+    exchanged = {word[:i] + word[i + 1] + word[i] + word[i + 2 :] for i in range(1, len(word) - 2)}
+    return (dropped | doubled | exchanged) - {word}
 
 
 def any_of(words: Iterable[str] | Mapping[str, object]) -> str:

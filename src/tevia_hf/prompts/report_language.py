@@ -16,19 +16,20 @@ from tevia_hf.prompts.fields import FIELDS
 from tevia_hf.prompts.lesions import Lesions
 from tevia_hf.prompts.paraphrasing import (
     as_typed,
-    fact_words,
+    corrected,
     free_words,
     is_consistent,
+    lung_phrases,
     phrasing_pattern,
     pick,
     read_fact,
+    slips_of,
     without_aside,
     words_in,
     words_written,
     write_phrasing,
 )
 from tevia_hf.prompts.rewriting import AXES, COUNT_WORDS, PLACE_WORDS, Axis, drop_claims, flip_sentence, outdated_words
-from tevia_hf.prompts.slips import corrected, slips_of
 from tevia_hf.prompts.templates import FINDING, Template, fields_of, values_in, without_location
 from tevia_hf.prompts.unknown_sides import is_moved, may_hold_unknown_side
 from tevia_hf.prompts.wordings import WORDINGS, Phrasing
@@ -296,7 +297,8 @@ def known_slips() -> dict[str, str]:
         phrasings = [getattr(language, name) for language in LANGUAGES.values()]
         free = free.union(*(free_words([*phrasing.templates, *phrasing.empty]) for phrasing in phrasings))
         free |= words_in([*table.asides, *(word for words in table.free_words.values() for word in words)])
-        facts |= fact_words(table)
+        facts |= words_in(words for values in table.values.values() for found in values.values() for words in found)
+        facts |= words_in([*lung_phrases(table), *table.place.values()])
     return slips_of(sorted(free - facts))
 
 
