@@ -9,6 +9,8 @@ from tiny import tiny_processor, tiny_reader
 
 from tevia_hf.data.augment import TextAwareAugmentation
 from tevia_hf.data.features import dataset_from_rows
+from tevia_hf.data.origin import with_language
+from tevia_hf.prompts import Phrasing, ReportLanguage
 from tevia_hf.training.arguments import TeViATrainingArguments
 from tevia_hf.training.trainer import record_known_words, text_feature_cache
 
@@ -28,6 +30,13 @@ def test_a_probability_of_paraphrases_without_a_text_to_paraphrase_is_warned_of(
         warnings.simplefilter("error")
         record_known_words(tiny_processor(), dataset_of("hello world", LUNGS), augmentation)
         record_known_words(tiny_processor(), dataset_of("hello world"), TextAwareAugmentation())
+
+
+def test_the_words_of_a_language_of_ones_own_are_known():
+    language, processor = ReportLanguage("{Size} lesion.", training=Phrasing(["Focus: {size}"])), tiny_processor()
+    dataset = with_language(dataset_of("Small lesion."), language)
+    record_known_words(processor, dataset, TextAwareAugmentation(paraphrase_probability=0.5))
+    assert {"focus", "lesion", "sizeable"} <= set(processor.known_words)
 
 
 def test_texts_of_the_training_are_not_warned_of_when_they_are_encoded(tmp_path):

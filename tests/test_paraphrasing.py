@@ -21,9 +21,8 @@ from tevia_hf.prompts import (
     qata_sentence,
     stated_facts,
 )
-from tevia_hf.prompts.phrases import lung_phrases
+from tevia_hf.prompts.paraphrasing import corrected, lung_phrases, slips_of, with_slip
 from tevia_hf.prompts.report_language import known_slips
-from tevia_hf.prompts.slips import corrected, slips_of, with_slip
 from tevia_hf.prompts.wordings import WORDINGS
 
 EMPTY = [language.empty for language in LANGUAGES.values()]

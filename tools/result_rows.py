@@ -24,8 +24,8 @@ import yaml
 from tevia_hf import TeViAImageProcessor, TeViAPrototypeMemory, convert_lightning_checkpoint
 from tevia_hf.evaluation.ablation_grid import safe_name
 from tevia_hf.intervals import paired_difference
+from tevia_hf.prompts.paraphrasing import corrected
 from tevia_hf.prompts.report_language import known_slips
-from tevia_hf.prompts.slips import corrected
 from tevia_hf.prompts.wordings import WORDINGS
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))

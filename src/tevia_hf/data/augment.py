@@ -15,13 +15,7 @@ from tevia_hf.data.several_texts import with_drawn_text
 from tevia_hf.extras import needed_for
 from tevia_hf.labels_tevia import is_lesion
 from tevia_hf.option_checks_tevia import check_share
-from tevia_hf.prompts import (
-    ReportLanguage,
-    flip_sentence,
-    language_of,
-    may_hold_unknown_side,
-    unknown_sides_warning,
-)
+from tevia_hf.prompts import ReportLanguage, flip_sentence, language_of, may_hold_unknown_side, unknown_sides_warning
 from tevia_hf.prompts.rewriting import Axis
 
 with needed_for("Augmentation"):
@@ -156,11 +150,8 @@ class TextAwareAugmentation:
         low, high = float(image.min()), float(image.max())
         unit = (_channels_first(image) - low) / ((high - low) or 1.0)
         exposed = self._exposures(unit)
-        return (
-            image
-            if torch.equal(torch.as_tensor(exposed), unit)
-            else _as_before(exposed.clip(0, 1) * (high - low) + low, image)
-        )
+        is_same = torch.equal(torch.as_tensor(exposed), unit)
+        return image if is_same else _as_before(exposed.clip(0, 1) * (high - low) + low, image)
 
 
 def augmented(

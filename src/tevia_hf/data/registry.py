@@ -79,11 +79,7 @@ def names_on_disk() -> list[str]:
 
 
 def load_segmentation_dataset(
-    name: str,
-    data_dir: str | Path | None = None,
-    split: str = "train",
-    on_error: OnError = "raise",
-    **options: Any,
+    name: str, data_dir: str | Path | None = None, split: str = "train", on_error: OnError = "raise", **options: Any
 ) -> datasets.Dataset:
     """A data set with the columns image, mask, text, id, group and spacing_mm; a report on it says which it is.
 

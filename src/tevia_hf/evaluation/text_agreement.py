@@ -148,22 +148,18 @@ def _fields(facts: Mapping[str, str]) -> dict[str, str]:
 
 def text_tables(scores: Mapping[str, TextScores]) -> list[str]:
     """Markdown lines: what agrees with the texts, and what is marked where they deny a lesion."""
-    agreeing = [
-        f"| {name} | {field} | {found.images} | {found.predicted:.3f} | {found.reference:.3f} |"
-        for name, row in scores.items()
-        for field, found in row.agreement.items()
-    ]
-    marked = _marked_rows({name: row.absence for name, row in scores.items()})
-    healthy = _marked_rows({name: row.healthy for name, row in scores.items()})
-    return [*_table(_AGREEMENT, agreeing), *_table(_ABSENCE, marked), *_table(_HEALTHY, healthy)]
-
-
-def _marked_rows(found: Mapping[str, Absence | None]) -> list[str]:
-    return [
-        f"| {name} | {row.images} | {row.marked_pixels:.4f} | {row.images_marked:.3f} |"
-        for name, row in found.items()
-        if row
-    ]
+    tables = {
+        _AGREEMENT: [
+            f"| {name} | {field} | {found.images} | {found.predicted:.3f} | {found.reference:.3f} |"
+            for name, row in scores.items()
+            for field, found in row.agreement.items()
+        ]
+    }
+    for head, part in ((_ABSENCE, "absence"), (_HEALTHY, "healthy")):
+        marked = [(name, found) for name, row in scores.items() if (found := getattr(row, part))]
+        line = "| {} | {.images} | {.marked_pixels:.4f} | {.images_marked:.3f} |"
+        tables[head] = [line.format(name, found, found, found) for name, found in marked]
+    return [line for (title, *names), rows in tables.items() if rows for line in ("", title, "", *names, *rows)]
 
 
 _AGREEMENT = (
@@ -181,8 +177,3 @@ _HEALTHY = (
     "| text | images | false-positive pixels | images with a predicted lesion |",
     "|---|---|---|---|",
 )
-
-
-def _table(head: tuple[str, str, str], rows: list[str]) -> list[str]:
-    title, *names = head
-    return ["", title, "", *names, *rows] if rows else []

@@ -50,11 +50,6 @@ class TextCondition(NamedTuple):
         return [change(language_of(text, language), text, draws) for text in own]
 
 
-def own_texts(texts: list[str], seed: int) -> list[str]:
-    """Each image's own text."""
-    return texts
-
-
 def shuffled_texts(texts: list[str], seed: int) -> list[str]:
     """The text of another image each (which may by chance read the same): a seeded cycle through all rows."""
     order = np.random.default_rng(seed).permutation(len(texts))
@@ -62,15 +57,10 @@ def shuffled_texts(texts: list[str], seed: int) -> list[str]:
     return [texts[shifted[index]] for index in range(len(texts))]
 
 
-def no_texts(texts: list[str], seed: int) -> list[str]:
-    """No text: the learned null text stands in."""
-    return [""] * len(texts)
-
-
 TEXT_CONDITIONS: dict[str, TextCondition] = {
-    OWN: TextCondition("its own text", own_texts, always=True),
+    OWN: TextCondition("its own text", lambda texts, seed: texts, always=True),
     ANOTHERS: TextCondition("another image's text", shuffled_texts, always=True),
-    "none": TextCondition("no text", no_texts, by_default=True),
+    "none": TextCondition("no text", change=lambda *_: "", by_default=True),
     "flipped": TextCondition("its text, sides changed", change=lambda _, text, draws: flip_sentence(text)),
     "contradictory": TextCondition(
         "a text that says the opposite", change=lambda own, text, draws: own.contradict(text) if text else ""
@@ -128,7 +118,7 @@ def conditions_for(text_modes: Sequence[str], uses_text: bool) -> dict[str, Text
     if unknown := [name for name in text_modes if name not in TEXT_CONDITIONS]:
         raise ValueError(f"Unknown text conditions {unknown}: choose from {', '.join(TEXT_CONDITIONS)}.")
     if not uses_text:
-        return {NO_TEXT_BRANCH: TextCondition(NO_TEXT_BRANCH, no_texts)}
+        return {NO_TEXT_BRANCH: TextCondition(NO_TEXT_BRANCH, change=lambda *_: "")}
     always = [name for name, condition in TEXT_CONDITIONS.items() if condition.always]
     return {name: TEXT_CONDITIONS[name] for name in dict.fromkeys((*always, *text_modes))}
 

@@ -4,45 +4,25 @@
 A text written from a mask carries part of the answer: a score with it needs one without it beside it.
 """
 
-from tevia_hf.prompts.languages import BRAIN, BREAST, NUCLEI, QATA
-from tevia_hf.prompts.lungs import REGIONS, SIDES, Area, Side, qata_sentence
-from tevia_hf.prompts.report_language import (
-    FREE_TEXT,
-    LANGUAGES,
-    FreeText,
-    ReportLanguage,
-    as_record,
-    denies_lesion,
-    from_record,
-    language_of,
-    stated_facts,
-)
-from tevia_hf.prompts.rewriting import drop_claims, flip_sentence
-from tevia_hf.prompts.unknown_sides import may_hold_unknown_side, unknown_sides_warning
-from tevia_hf.prompts.wordings import Phrasing
-
-__all__ = [
-    "BRAIN",
-    "BREAST",
-    "FREE_TEXT",
-    "LANGUAGES",
-    "NUCLEI",
-    "QATA",
-    "REGIONS",
-    "SIDES",
-    "Area",
-    "FreeText",
-    "Phrasing",
-    "ReportLanguage",
-    "Side",
-    "as_record",
-    "denies_lesion",
-    "drop_claims",
-    "flip_sentence",
-    "from_record",
-    "language_of",
-    "may_hold_unknown_side",
-    "qata_sentence",
-    "stated_facts",
-    "unknown_sides_warning",
-]
+from tevia_hf.prompts.languages import BRAIN as BRAIN
+from tevia_hf.prompts.languages import BREAST as BREAST
+from tevia_hf.prompts.languages import NUCLEI as NUCLEI
+from tevia_hf.prompts.languages import QATA as QATA
+from tevia_hf.prompts.lungs import REGIONS as REGIONS
+from tevia_hf.prompts.lungs import SIDES as SIDES
+from tevia_hf.prompts.lungs import Area as Area
+from tevia_hf.prompts.lungs import Side as Side
+from tevia_hf.prompts.lungs import qata_sentence as qata_sentence
+from tevia_hf.prompts.report_language import FREE_TEXT as FREE_TEXT
+from tevia_hf.prompts.report_language import LANGUAGES as LANGUAGES
+from tevia_hf.prompts.report_language import FreeText as FreeText
+from tevia_hf.prompts.report_language import ReportLanguage as ReportLanguage
+from tevia_hf.prompts.report_language import as_record as as_record
+from tevia_hf.prompts.report_language import denies_lesion as denies_lesion
+from tevia_hf.prompts.report_language import from_record as from_record
+from tevia_hf.prompts.report_language import language_of as language_of
+from tevia_hf.prompts.report_language import stated_facts as stated_facts
+from tevia_hf.prompts.rewriting import flip_sentence as flip_sentence
+from tevia_hf.prompts.unknown_sides import may_hold_unknown_side as may_hold_unknown_side
+from tevia_hf.prompts.unknown_sides import unknown_sides_warning as unknown_sides_warning
+from tevia_hf.prompts.wordings import Phrasing as Phrasing

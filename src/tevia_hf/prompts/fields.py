@@ -95,10 +95,5 @@ def _third(position: float) -> int:
 
 def _quarters(mask: np.ndarray) -> np.ndarray:
     """Covered share of each quarter, (2, 2); the middle row and column of an odd size belong to none."""
-    height, width = (size // 2 for size in mask.shape)
-    return np.array(
-        [
-            [mask[rows, columns].mean() for columns in (slice(None, width), slice(-width, None))]
-            for rows in (slice(None, height), slice(-height, None))
-        ]
-    )
+    rows, columns = ((slice(None, size // 2), slice(-(size // 2), None)) for size in mask.shape)
+    return np.array([[mask[row, column].mean() for column in columns] for row in rows])

@@ -111,7 +111,6 @@ BRAIN = ReportLanguage(
     "MRI displaying a {finding} tumor in the {place} region.",
     "MRI displaying no tumor.",
     name="brain",
-    less_specific=("MRI displaying a {finding} tumor.",),
     irrelevant=("The ventricles are of normal width.", "The midline is not shifted.", "The orbits are unremarkable."),
     training=Phrasing(
         templates=(

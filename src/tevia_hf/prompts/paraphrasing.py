@@ -1,17 +1,23 @@
 """A phrasing written with the facts of a text and the words of a table, typed as people type, and read back."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cache
+from itertools import combinations
 from string import Formatter
 
 import numpy as np
 
-from tevia_hf.prompts.lungs import lung_clauses
-from tevia_hf.prompts.phrases import fact_pattern, lung_areas_in, lung_phrases, pick, read_fact, write_fact
-from tevia_hf.prompts.slips import with_slip
-from tevia_hf.prompts.templates import FINDING
-from tevia_hf.prompts.wordings import Phrasing, Wordings
+from tevia_hf.prompts.fields import FIELDS
+from tevia_hf.prompts.lungs import REGIONS, SIDES, Area, Region, lung_clauses
+from tevia_hf.prompts.templates import FINDING, FINDING_PATTERN, fields_of, named, template_pattern
+from tevia_hf.prompts.wordings import LungWording, Phrasing, Wordings
+from tevia_hf.prompts.words import join_places
 
+BETWEEN_PLACES = " and "
+SHORTEST = 6  # letters of a word that is mistyped
+_WORD = re.compile(r"[A-Za-z]+")
+_LUNG_CLAUSE = re.compile(r"([a-z ]+) (left|right) lung")
 # How often a paraphrase has a text that says nothing of the image, a slip of the keyboard, no full stop, and is
 # written in lower or upper case.
 ASIDE, SLIP, NO_STOP, LOWER, UPPER = 0.15, 0.1, 0.3, 0.3, 0.1
@@ -50,6 +56,34 @@ def as_typed(text: str, table: Wordings, slips: Mapping[str, str], draws: np.ran
     return text.lower() if chances[4] < LOWER else text.upper() if chances[4] > 1 - UPPER else text
 
 
+def slips_of(words: Collection[str]) -> dict[str, str]:
+    """Each misspelling by one letter dropped, doubled or exchanged with the next, and the word that was meant.
+
+    The first and last letter stay. What is another of the words, or a slip of two of them, is left out.
+    """
+    meant: dict[str, str] = {}
+    doubtful = set(words)
+    for word in words:
+        for slip in _slips(word) if len(word) >= SHORTEST else ():
+            doubtful |= {slip} if meant.setdefault(slip, word) != word else set()
+    return {slip: word for slip, word in meant.items() if slip not in doubtful}
+
+
+def with_slip(text: str, slips: Mapping[str, str], draws: np.random.Generator) -> str:
+    """The text with a slip in one of the words that have one, if there is any."""
+    spans = [match for match in _WORD.finditer(text) if match[0].lower() in set(slips.values())]
+    if not spans:
+        return text
+    chosen = pick(spans, draws)
+    slip = pick(sorted(slip for slip, word in slips.items() if word == chosen[0].lower()), draws)
+    return text[: chosen.start()] + chosen[0][0] + slip[1:] + text[chosen.end() :]
+
+
+def corrected(text: str, slips: Mapping[str, str]) -> str:
+    """The text, in lower case, as it was meant."""
+    return _WORD.sub(lambda match: slips.get(match[0], match[0]), text)
+
+
 def without_aside(text: str, table: Wordings) -> str:
     for aside in table.asides:
         text = text.removeprefix(aside.lower() + " ").removesuffix(f". {aside.lower().removesuffix('.')}")
@@ -57,24 +91,9 @@ def without_aside(text: str, table: Wordings) -> str:
 
 
 def phrasing_pattern(template: str, table: Wordings) -> str:
-    """The template in lower case, each fact a named group; spaces around a missing finding may be missing."""
-    parts: list[str] = []
-    for literal, name, _, _ in Formatter().parse(template):
-        parts.append(re.sub(r"(\\ )+", r"\\s*", re.escape(literal.lower())))
-        if name and name in table.free_words:
-            forms = [form.lower() for words in table.free_words[name] for form in words.split("|")]
-            parts.append(f"(?:{'|'.join(sorted(map(re.escape, forms), key=len, reverse=True))})")
-        elif name:
-            parts.append(f"(?P<{name}>{fact_pattern(name, table)}){'?' if name == FINDING else ''}")
-    return "".join(parts)
-
-
-def facts_of_phrasing(match: re.Match[str], table: Wordings) -> dict[str, str]:
-    return {name: read_fact(name, words, table) for name, words in match.groupdict().items() if words}
-
-
-def fields_of(templates: Iterable[str]) -> set[str]:
-    return {field for template in templates for _, field, _, _ in Formatter().parse(template) if field}
+    """A regular expression of all that a template writes, in lower case."""
+    free = {name: any_of("|".join(words).split("|")) for name, words in table.free_words.items()}
+    return template_pattern(template.lower(), lambda name: free.get(name) or named(name, fact_pattern(name, table)))
 
 
 def words_written(phrasing: Phrasing, table: Wordings) -> set[str]:
@@ -87,11 +106,6 @@ def words_written(phrasing: Phrasing, table: Wordings) -> set[str]:
     return words_in(texts + [*(table.place.values() if "place" in used else ())])
 
 
-def fact_words(table: Wordings) -> set[str]:
-    texts = [words for values in table.values.values() for wordings in values.values() for words in wordings]
-    return words_in([*texts, *lung_phrases(table), *table.place.values()])
-
-
 def free_words(texts: Sequence[str]) -> set[str]:
     """The words of templates without their facts and interchangeable words."""
     return words_in(re.sub(r"\{\w+\}", "", text) for text in texts)
@@ -99,3 +113,101 @@ def free_words(texts: Sequence[str]) -> set[str]:
 
 def words_in(texts: Iterable[str]) -> set[str]:
     return {word for text in texts for word in re.findall("[a-z]+", text.lower())}
+
+
+def pick(choices, draws: np.random.Generator):
+    return choices[int(draws.integers(len(choices)))]
+
+
+def write_fact(name: str, value: str, table: Wordings, draws: np.random.Generator) -> str:
+    """One of the ways in which the table writes this value."""
+    if name == "lungs":
+        return _write_lungs(lung_areas_in(value), pick(table.lungs, draws), draws)
+    if name == "place":
+        return BETWEEN_PLACES.join(table.place[place] for place in value.split(" and the "))
+    return pick(table.values.get(name, {}).get(value, (value,)), draws)
+
+
+def fact_pattern(name: str, table: Wordings) -> str:
+    """A regular expression, in lower case, of all that the table writes for a fact."""
+    if name == FINDING:
+        return FINDING_PATTERN
+    if name == "lungs":
+        phrase, joints = any_of(lung_phrases(table)), any_of(wording.between for wording in table.lungs)
+        return f"{phrase}(?:{joints}{phrase})?"
+    if name == "place":
+        place = any_of(table.place.values())
+        return f"{place}(?:{BETWEEN_PLACES}{place})*"
+    own = [wording for wordings in table.values.get(name, {}).values() for wording in wordings]
+    return f"(?:{any_of(own)}|{FIELDS[name].pattern})" if own else FIELDS[name].pattern
+
+
+def read_fact(name: str, words: str, table: Wordings) -> str:
+    """The value, in the template's words, of what `fact_pattern` found."""
+    if name == "lungs":
+        phrases = lung_phrases(table)
+        found = re.findall(any_of(phrases), words)
+        return lung_clauses([area for phrase in found for area in phrases[phrase]])
+    if name == "place":
+        places = {words.lower(): place for place, words in table.place.items()}
+        return join_places({places[found] for found in re.findall(any_of(places), words)})
+    values = table.values.get(name, {})
+    return next((value for value, wordings in values.items() if words in map(str.lower, wordings)), words)
+
+
+def lung_areas_in(clauses: str) -> list[Area]:
+    """The areas of a template's words, such as "all left lung and lower right lung"."""
+    found = [_LUNG_CLAUSE.fullmatch(clause) for clause in clauses.split(" and ")]
+    return [Area(match[2], _regions(match[1])) for match in found if match]  # type: ignore[arg-type]  # a side
+
+
+@cache
+def lung_phrases(table: Wordings) -> dict[str, list[Area]]:
+    """Everything the table calls a part of one lung, or of both alike, in lower case."""
+    subsets = [regions for size in (1, 2, 3) for regions in combinations(REGIONS, size)]
+    return {
+        phrase.lower(): [Area(each, regions) for each in SIDES if side in (each, "both")]
+        for wording in table.lungs
+        for side in (*SIDES, "both")
+        for regions in subsets
+        if (phrase := _phrase(wording, side, regions))
+    }
+
+
+def _write_lungs(areas: list[Area], wording: LungWording, draws: np.random.Generator) -> str:
+    is_alike = len(areas) == 2 and areas[0].regions == areas[1].regions
+    if is_alike and (both := _phrase(wording, "both", areas[0].regions)):
+        return both
+    turned = areas if draws.random() < 0.5 else areas[::-1]
+    return wording.between.join(_phrase(wording, area.side, area.regions) for area in turned)
+
+
+def _phrase(wording: LungWording, side: str, regions: tuple[Region, ...]) -> str:
+    """ "" where this wording has no word for both sides."""
+    codes = [wording.codes[side, region] for region in regions if (side, region) in wording.codes]
+    if len(codes) == len(regions) < len(REGIONS):
+        return "/".join(codes)
+    if side not in wording.sides:
+        return ""
+    if len(regions) == len(REGIONS):
+        return wording.whole.format(side=wording.sides[side])
+    names = " and ".join(wording.regions[region] for region in regions)
+    plural = "s" if len(regions) > 1 or side == "both" else ""
+    return wording.part.format(regions=names, side=wording.sides[side], s=plural)
+
+
+def _regions(words: str) -> tuple[Region, ...]:
+    return REGIONS if words == "all" else tuple(region for region in REGIONS if region in words.split())
+
+
+def _slips(word: str) -> set[str]:
+    inner = range(1, len(word) - 1)
+    dropped = {word[:i] + word[i + 1 :] for i in inner}
+    doubled = {word[:i] + word[i] + word[i:] for i in inner}
+    exchanged = {word[:i] + word[i + 1] + word[i] + word[i + 2 :] for i in range(1, len(word) - 2)}
+    return (dropped | doubled | exchanged) - {word}
+
+
+def any_of(words: Iterable[str] | Mapping[str, object]) -> str:
+    """A pattern of any of these, the longest first."""
+    return f"(?:{'|'.join(re.escape(word.lower()) for word in sorted(words, key=len, reverse=True))})"

@@ -6,7 +6,7 @@ text is not in that one, `language_of` finds it among `LANGUAGES`.
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from functools import cache, cached_property
 from typing import Any
 
@@ -16,21 +16,21 @@ from tevia_hf.prompts.fields import FIELDS
 from tevia_hf.prompts.lesions import Lesions
 from tevia_hf.prompts.paraphrasing import (
     as_typed,
-    fact_words,
-    facts_of_phrasing,
-    fields_of,
+    corrected,
     free_words,
     is_consistent,
+    lung_phrases,
     phrasing_pattern,
+    pick,
+    read_fact,
+    slips_of,
     without_aside,
     words_in,
     words_written,
     write_phrasing,
 )
-from tevia_hf.prompts.phrases import pick
 from tevia_hf.prompts.rewriting import AXES, COUNT_WORDS, PLACE_WORDS, Axis, drop_claims, flip_sentence, outdated_words
-from tevia_hf.prompts.slips import corrected, slips_of
-from tevia_hf.prompts.templates import FINDING, Template, without_location
+from tevia_hf.prompts.templates import FINDING, Template, fields_of, values_in, without_location
 from tevia_hf.prompts.unknown_sides import is_moved, may_hold_unknown_side
 from tevia_hf.prompts.wordings import WORDINGS, Phrasing
 from tevia_hf.prompts.words import number_word
@@ -71,10 +71,7 @@ class FreeText:
         return {} if self._core(text).lower().removesuffix(".") in _plain(NO_LESION) else None
 
     def can_follow(self, text: str, before: np.ndarray, after: np.ndarray) -> bool:
-        """Whether `follow` keeps a text true between these two masks (height, width).
-
-        A text that may hold an unknown side is kept only where number, size and place of the lesions stay.
-        """
+        """Whether `follow` keeps a text true; one of an unknown side only where number, size and place stay."""
         return not (any(may_hold_unknown_side(text, axis) for axis in AXES) and is_moved(before, after))
 
     def follow(self, text: str, before: np.ndarray, after: np.ndarray, patient_sides: bool = False) -> str:
@@ -164,15 +161,12 @@ class ReportLanguage(Template, FreeText):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("less_specific", "irrelevant"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        known = {*map(str.lower, fields_of([self.template])), FINDING}
-        used = {"less_specific": {*map(str.lower, fields_of(self.less_specific))}}
-        for name, table in WORDINGS.items():
-            object.__setattr__(self, name, Phrasing(*map(tuple, getattr(self, name))))
-            used[name] = fields_of(getattr(self, name).templates) - table.free_words.keys()
-        for name, fields in used.items():
-            if unknown := fields - known:
+        if not fields_of([self.template]) - {FINDING}:
+            raise ValueError(f"'{self.template}' holds nothing that a mask shows: add a field such as {{size}}.")
+        used = {"less_specific": fields_of(self.less_specific)}
+        used |= {name: fields_of(getattr(self, name).templates) - {*WORDINGS[name].free_words} for name in WORDINGS}
+        for name, found in used.items():
+            if unknown := found - fields_of([self.template]) - {FINDING}:
                 raise ValueError(f"`{name}` has the fields {sorted(unknown)}, which '{self.template}' lacks.")
 
     @property
@@ -182,15 +176,14 @@ class ReportLanguage(Template, FreeText):
     def facts(self, text: str) -> dict[str, str] | None:
         """Of a text of the language, a paraphrase, or one that another method made of them."""
         core = self._core(text)
-        plain = " ".join(core.lower().split()).removesuffix(".")
+        plain = core.lower().removesuffix(".")
         for wording in (plain, corrected(plain, known_slips())):
             if (facts := self._facts_of_paraphrase(wording)) is not None:
                 return facts
-        if (values := self.read(plain)) is None:
-            values = next(filter(None, (shorter.read(core) for shorter in self._shorter)), None)
-            if not (values := values and _facts_in(values)):
-                return super().facts(text)
-        return _facts_in(values)
+        if (values := self.read(plain)) is not None:
+            return _facts_in(values)
+        readings = (_facts_in(shorter.read(core) or {}) for shorter in self._shorter)
+        return next(filter(None, readings), super().facts(text))
 
     def can_follow(self, text: str, before: np.ndarray, after: np.ndarray) -> bool:
         return True
@@ -240,21 +233,21 @@ class ReportLanguage(Template, FreeText):
 
     @cached_property
     def _patterns_of_paraphrases(self) -> dict[str, list[re.Pattern[str]]]:
-        templates = {name: getattr(self, name).templates for name in WORDINGS}
         return {
-            name: [re.compile(phrasing_pattern(template, WORDINGS[name])) for template in found]
-            for name, found in templates.items()
+            name: [re.compile(phrasing_pattern(template, table)) for template in getattr(self, name).templates]
+            for name, table in WORDINGS.items()
         }
 
     def _facts_of_paraphrase(self, text: str) -> dict[str, str] | None:
         """Of a text in lower case, without its full stop; `None` where no table writes it."""
         for name, table in WORDINGS.items():
             core = without_aside(text, table)
-            if core in _plain(getattr(self, name).empty):
+            if core in _plain(tuple(getattr(self, name).empty)):
                 return {}
             matches = (pattern.fullmatch(core) for pattern in self._patterns_of_paraphrases[name])
             if (match := next(filter(None, matches), None)) is not None:
-                return _facts_in(facts_of_phrasing(match, table))
+                found = values_in(match).items()
+                return _facts_in({field: read_fact(field, words, table) for field, words in found if words})
         return None
 
 
@@ -279,18 +272,21 @@ def denies_lesion(text: str, own: ReportLanguage | None = None) -> bool:
 
 
 def as_record(language: ReportLanguage) -> str | dict[str, Any]:
-    """The name of a language of `LANGUAGES`, or all fields of another, for JSON."""
-    return language.name if LANGUAGES.get(language.name) == language else asdict(language)
+    """The name of a language of `LANGUAGES`, or what another sets, for JSON."""
+    own = {field.name: getattr(language, field.name) for field in fields(language)}
+    given = {field.name: own[field.name] for field in fields(language) if own[field.name] != field.default}
+    return language.name if LANGUAGES.get(language.name) == language else given
 
 
 def from_record(record: str | dict[str, Any]) -> ReportLanguage:
     """Raises `ValueError` for a name that `LANGUAGES` lacks, and for fields that no language has."""
-    if isinstance(record, str) and record not in LANGUAGES:
-        raise ValueError(f"There is no language '{record}': choose one of {', '.join(LANGUAGES)}.")
     try:
-        return LANGUAGES[record] if isinstance(record, str) else ReportLanguage(**record)
-    except TypeError as error:
-        raise ValueError(f"{record} describes no language: give at least its `template`.") from error
+        if isinstance(record, str):
+            return LANGUAGES[record]
+        return ReportLanguage(**record | {name: Phrasing(*record[name]) for name in WORDINGS if name in record})
+    except (KeyError, TypeError) as error:
+        known = ", ".join(LANGUAGES)
+        raise ValueError(f"{record!r} is no language: give one of {known}, or at least a `template`.") from error
 
 
 @cache
@@ -301,7 +297,8 @@ def known_slips() -> dict[str, str]:
         phrasings = [getattr(language, name) for language in LANGUAGES.values()]
         free = free.union(*(free_words([*phrasing.templates, *phrasing.empty]) for phrasing in phrasings))
         free |= words_in([*table.asides, *(word for words in table.free_words.values() for word in words)])
-        facts |= fact_words(table)
+        facts |= words_in(words for values in table.values.values() for found in values.values() for words in found)
+        facts |= words_in([*lung_phrases(table), *table.place.values()])
     return slips_of(sorted(free - facts))
 
 

@@ -91,10 +91,8 @@ def _mirrored(claim: str, axis: Axis) -> str:
 
 def _mirrored_clock(match: re.Match[str], axis: Axis) -> str | None:
     """Of "10-11 o'clock" "1-2 o'clock", clockwise as before; `None` for a list that is not certain to be hours."""
-    hours, joints = (
-        re.findall(_HOUR, match["hours"], re.IGNORECASE),
-        re.split(_HOUR, match["hours"], flags=re.IGNORECASE),
-    )
+    hours = re.findall(_HOUR, match["hours"], re.IGNORECASE)
+    joints = re.split(_HOUR, match["hours"], flags=re.IGNORECASE)
     if match["before"] or (len(hours) > 2 and not {*joints[1:-1]} <= {" and ", " or "}):
         return None
     turned = [_mirrored_hour(hour, axis) for hour in reversed(hours)]

@@ -1,7 +1,7 @@
 """Texts with places for what a mask shows: written from it, read back, and compared with it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from string import Formatter
@@ -38,7 +38,7 @@ class Template:
     empty: str = "No lesion."
 
     def __post_init__(self) -> None:
-        if unknown := {*map(str.lower, self._names)} - {*FIELDS, FINDING}:
+        if unknown := fields_of([self.template]) - {*FIELDS, FINDING}:
             raise ValueError(f"The template has no fields {sorted(unknown)}: use {', '.join([*FIELDS, FINDING])}.")
 
     def describe(self, mask: np.ndarray, finding: str | None = None, patient_sides: bool = False) -> str:
@@ -53,14 +53,16 @@ class Template:
     def observe(self, mask: np.ndarray, patient_sides: bool = False) -> dict[str, str]:
         """The value of each field for this mask; none for an empty one."""
         lesions = Lesions(np.asarray(mask)[:, ::-1] if patient_sides else mask)
-        names = [name for name in map(str.lower, self._names) if name != FINDING] if lesions.count else []
+        names = fields_of([self.template]) - {FINDING} if lesions.count else ()
         return {name: FIELDS[name].value(lesions) for name in names}
 
     def write(self, values: Mapping[str, str]) -> str:
         """A text of these values; `empty` where they hold nothing but a finding."""
         if not set(values) - {FINDING}:
             return self.empty
-        words = {name: like(name, values.get(name.lower(), "")) for name in self._names}
+        words = {
+            name: like(name, values.get(name.lower(), "")) for _, name, _, _ in Formatter().parse(self.template) if name
+        }
         return re.sub(r" {2,}", " ", self.template.format_map(words))
 
     def read(self, text: str) -> dict[str, str] | None:
@@ -68,8 +70,8 @@ class Template:
         plain = text.strip().lower().rstrip(".")
         if plain in self._empties:
             return {}
-        groups = match.groupdict() if (match := self._match(plain)) else None
-        return groups and {name: _plain(name, value or "") for name, value in groups.items() if _AGAIN not in name}
+        match = self._match(plain)
+        return match and {name: _plain(name, value or "") for name, value in values_in(match).items()}
 
     def disagreements(self, text: str, seen: Mapping[str, str]) -> dict[str, tuple[str, str]] | None:
         """Fields in which a text differs from what `observe` saw, each as (stated, seen); `None` for another form."""
@@ -90,21 +92,45 @@ class Template:
             text = text[:start] + like(text[start:end], value) + text[end:]
         return text
 
-    @cached_property
-    def _names(self) -> list[str]:
-        return [name for _, name, _, _ in Formatter().parse(self.template) if name is not None]
-
     def _match(self, text: str, start: int = 0) -> re.Match[str] | None:
         return next(filter(None, (pattern.fullmatch(text, start) for pattern in self._patterns)), None)
 
     @cached_property
     def _patterns(self) -> list[re.Pattern[str]]:
         """The template, and what flips make of its own words ("the left breast")."""
-        return [re.compile(_pattern(template.rstrip(".")), re.IGNORECASE) for template in _mirrored(self.template)]
+        patterns = {FINDING: FINDING_PATTERN} | {name: field.pattern for name, field in FIELDS.items()}
+        templates = (template.rstrip(".") for template in _mirrored(self.template))
+        found = (template_pattern(template, lambda name: named(name, patterns[name])) for template in templates)
+        return [re.compile(pattern, re.IGNORECASE) for pattern in found]
 
     @cached_property
     def _empties(self) -> set[str]:
         return {empty.lower().rstrip(".") for empty in _mirrored(self.empty)}
+
+
+def fields_of(templates: Iterable[str]) -> set[str]:
+    """The fields of templates, in lower case."""
+    parsed = (part for template in templates for part in Formatter().parse(template))
+    return {name.lower() for _, name, _, _ in parsed if name is not None}
+
+
+def template_pattern(template: str, group_of: Callable[[str], str]) -> str:
+    """A regular expression of a template and of the group of each field; spaces about a missing one may be missing."""
+    parts: list[str] = []
+    for literal, field, _, _ in Formatter().parse(template):
+        parts.append(re.sub(r"(\\ )+", r"\\s*", re.escape(literal)))
+        if name := (field or "").lower():
+            is_repeated = f"(?P<{name}>" in "".join(parts)
+            parts.append(f"(?P<{name}{_AGAIN}{len(parts)}>(?P={name}))" if is_repeated else group_of(name))
+    return "".join(parts)
+
+
+def named(name: str, pattern: str) -> str:
+    return f"(?P<{name}>{pattern}){'?' if name == FINDING else ''}"
+
+
+def values_in(match: re.Match[str]) -> dict[str, str]:
+    return {name: value or "" for name, value in match.groupdict().items() if _AGAIN not in name}
 
 
 def without_location(template: str) -> list[str]:
@@ -120,21 +146,6 @@ def _mirrored(text: str) -> list[str]:
     """The text itself, and as it reads after a flip on one axis or both."""
     sideways, down = (flip_sentence(text, axis) for axis in AXES)
     return list(dict.fromkeys((text, sideways, down, flip_sentence(sideways, AXES[1]))))
-
-
-def _pattern(template: str) -> str:
-    """The template with each field as a named group; spaces around a missing finding may be missing."""
-    parts, names = [], list[str]()
-    for literal, field, _, _ in Formatter().parse(template):
-        parts.append(re.sub(r"(\\ )+", r"\\s*", re.escape(literal)))
-        if name := (field or "").lower():
-            parts.append(f"(?P<{name}{_AGAIN}{len(names)}>(?P={name}))" if name in names else _group(name))
-            names.append(name)
-    return "".join(parts)
-
-
-def _group(name: str) -> str:
-    return f"(?P<{FINDING}>{FINDING_PATTERN})?" if name == FINDING else f"(?P<{name}>{FIELDS[name].pattern})"
 
 
 def _plain(name: str, value: str) -> str:

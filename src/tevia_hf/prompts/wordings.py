@@ -1,4 +1,4 @@
-"""How people write what the grammars state: one table of wordings for training, and another for evaluation.
+"""How people write what the languages state: one table of wordings for training, and another for evaluation.
 
 A template joins facts (`{lungs}`, `{count_word}`, ...), which are those of the text, and free words (`{disease}`,
 `{lesion}`, ...), which are interchangeable. In a free word "opacity|opacities" the count decides. The two tables share
@@ -65,9 +65,15 @@ class Wordings:
     place: Mapping[str, str]
 
 
+def _several(texts: str) -> tuple[str, ...]:
+    return tuple(texts.split("; "))
+
+
 _SIDES = {side: side for side in ("left", "right")}
 _OWN = {name: name for name in ("upper", "middle", "lower")}
 _MID = _OWN | {"middle": "mid"}
+_BOTH = {"left": "the left lung", "right": "the right lung", "both": "both lungs"}
+_PORTION = {region: f"{word} portion" for region, word in _MID.items()}
 _DIGITS = {word: (word, str(number)) for number, word in enumerate(NUMBERS)}
 _LOBES = {
     **{("left", "upper"): "LUL", ("left", "lower"): "LLL", ("both", "lower"): "bibasal"},  # a left lung has two lobes
@@ -81,34 +87,18 @@ _TOP_BOTTOM = {
 }
 
 TRAINING = Wordings(
-    asides=(
-        "Compared with the prior study, no change can be judged.",
-        "Single view.",
-        "Clinical correlation is advised.",
-        "Known patient.",
-        "Please correlate with the history.",
-        "Please see the request.",
-        "Second reading.",
-        "Copy for the file.",
+    asides=_several(
+        "Compared with the prior study, no change can be judged.; Single view.; Clinical correlation is advised.; "
+        "Known patient.; Please correlate with the history.; Please see the request.; Second reading.; "
+        "Copy for the file."
     ),
     free_words={
-        "disease": (
-            "pulmonary infection",
-            "pneumonia",
-            "lung infection",
-            "infectious disease",
-            "chest infection",
-            "infection",
+        "disease": _several(
+            "pulmonary infection; pneumonia; lung infection; infectious disease; chest infection; infection"
         ),
-        "lesion": (
-            "infected area|infected areas",
-            "opacity|opacities",
-            "lesion|lesions",
-            "focus|foci",
-            "opacification|opacifications",
-            "patch|patches",
-            "abnormality|abnormalities",
-            "area of shadowing|areas of shadowing",
+        "lesion": _several(
+            "infected area|infected areas; opacity|opacities; lesion|lesions; focus|foci; opacification|opacifications"
+            "; patch|patches; abnormality|abnormalities; area of shadowing|areas of shadowing"
         ),
         "mass": ("tumor|tumors", "mass|masses", "lesion|lesions", "growth|growths"),
         "is": ("is|are",),
@@ -137,41 +127,17 @@ TRAINING = Wordings(
     },
     lungs=(
         LungWording("all {side} lung", "{regions} {side} lung", _SIDES, _OWN),
-        LungWording(
-            "in the whole of {side}",
-            "in the {regions} zone{s} of {side}",
-            {"left": "the left lung", "right": "the right lung", "both": "both lungs"},
-            _OWN,
-        ),
-        LungWording(
-            "in the entire {side} lung", "in the {side} {regions} lung", {"left": "left", "right": "right"}, _MID
-        ),
-        LungWording(
-            "all of {side}",
-            "{side}, {regions} zone{s}",
-            {"left": "L lung", "right": "R lung"},
-            _MID,
-            _LOBES,
-        ),
+        LungWording("in the whole of {side}", "in the {regions} zone{s} of {side}", _BOTH, _OWN),
+        LungWording("in the entire {side} lung", "in the {side} {regions} lung", _SIDES, _MID),
+        LungWording("all of {side}", "{side}, {regions} zone{s}", {"left": "L lung", "right": "R lung"}, _MID, _LOBES),
         LungWording("all parts of the {side} lung", "{side} lung, {regions} part{s}", _SIDES, _OWN, between="; "),
-        LungWording(
-            "on the whole {side} side",
-            "{side}-sided, {regions}",
-            _SIDES,
-            _MID,
-            between=" & ",
-        ),
+        LungWording("on the whole {side} side", "{side}-sided, {regions}", _SIDES, _MID, between=" & "),
         LungWording("all zones of the {side} lung", "", _SIDES, _OWN, _ZONES, " & "),  # a code for every part
-        LungWording(
-            "over the full height of {side}",
-            "over the {regions} of {side}",
-            {"left": "the left lung", "right": "the right lung", "both": "both lungs"},
-            {region: f"{word} portion" for region, word in _MID.items()},
-        ),
+        LungWording("over the full height of {side}", "over the {regions} of {side}", _BOTH, _PORTION),
         LungWording(
             "complete {side} lung",
             "{regions} {side} lung area{s}",
-            {"left": "left", "right": "right", "both": "left and right"},
+            _SIDES | {"both": "left and right"},
             _MID,
             between=" plus ",
         ),
@@ -187,11 +153,9 @@ TRAINING = Wordings(
 )
 
 EVALUATION = Wordings(
-    asides=(
-        "An earlier examination is not at hand.",
-        "Image quality is sufficient.",
-        "Follow-up is recommended.",
-        "The request gives no further details.",
+    asides=_several(
+        "An earlier examination is not at hand.; Image quality is sufficient.; Follow-up is recommended.; "
+        "The request gives no further details."
     ),
     free_words={
         "disease": ("pneumonitis", "pneumonic disease", "infectious consolidation", "pneumonic infiltration"),

@@ -1,4 +1,4 @@
-"""Words of the grammars, and how they answer to a mirror."""
+"""Words of the templates, and how they answer to a mirror."""
 
 import re
 

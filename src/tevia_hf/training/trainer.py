@@ -182,8 +182,8 @@ def record_known_words(
         return
     texts = list(texts_of(dataset))
     paraphrased = set(texts) if augmentation is not None and augmentation.paraphrase_probability else ()
-    languages = {language_of(text, language_in(dataset)) for text in paraphrased}
-    words = set[str]().union(*(language.paraphrase_words() for language in languages))
+    language = language_in(dataset)
+    words = set[str]().union(*(language_of(text, language).paraphrase_words() for text in paraphrased))
     if paraphrased and not words:
         warnings.warn(
             "`paraphrase_probability` changes nothing: no training text is in a language that has other words for it. "
