@@ -5,6 +5,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,10 +16,11 @@ from tevia_hf.data.duplicates import THUMBNAIL, near_duplicates
 from tevia_hf.data.example import Example
 from tevia_hf.data.features import SPLITS, row_problems
 from tevia_hf.data.listing import Listing
+from tevia_hf.data.reading import on_all_cores
 from tevia_hf.data.survey import Findings, Survey, examine
 from tevia_hf.visualization import contact_sheet, overlay
 
-SHEET_ROWS, SHEET_COLUMNS = 3, 4
+SHEET_ROWS, SHEET_COLUMNS, SHEET_PIXELS = 3, 4, 768
 _SHOWN = 10
 
 
@@ -229,7 +231,8 @@ def _sheet(looks: Sequence[Look], survey: Survey, white_is_lesion: bool | None, 
         looks[index] for index in sorted(order, key=lambda index: not looks[index].lesion)
     ]  # stable: lesions first
     chosen = chosen[: SHEET_ROWS * SHEET_COLUMNS]
-    overlays = [_overlay(look.example, survey.image_processor, white_is_lesion) for look in chosen]
+    draw = partial(_overlay, image_processor=survey.image_processor, white_is_lesion=white_is_lesion)
+    overlays = [image for _, image in on_all_cores(draw, [look.example for look in chosen])]
     captions = [f"{look.example.id} ({look.example.split}): {look.example.text or 'no sentence'}" for look in chosen]
     cells = range(0, len(chosen), SHEET_COLUMNS)
     return contact_sheet(
@@ -241,7 +244,8 @@ def _sheet(looks: Sequence[Look], survey: Survey, white_is_lesion: bool | None, 
 
 def _overlay(example: Example, image_processor: Any, white_is_lesion: bool | None) -> Image.Image:
     examined = examine(example.row(), image_processor)
-    return overlay(examined.image.array, examined.labels(image_processor.num_labels, white_is_lesion))
+    labels = examined.labels(image_processor.num_labels, white_is_lesion)
+    return overlay(examined.image.array, labels, longest_side=SHEET_PIXELS)
 
 
 def _listed(names: Sequence[str]) -> str:

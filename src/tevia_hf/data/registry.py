@@ -110,7 +110,7 @@ def load_segmentation_dataset(
         if missing := set(FEATURES) - set(dataset.column_names):
             raise ValueError(f"'{name}' was made without the columns {', '.join(sorted(missing))}: add them.")
     chosen, own = split_options(options)
-    return with_origin(dataset, name, data_dir, split, chosen.source_options(), own)
+    return with_origin(dataset, name, data_dir, split, vars(chosen), own)
 
 
 def rows_of_all_splits(name: str, data_dir: str | Path | None, **options: Any) -> Iterator[dict[str, Any]]:
