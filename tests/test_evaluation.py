@@ -16,8 +16,9 @@ from tevia_hf.data.features import dataset_from_rows
 from tevia_hf.data.survey import reference_labels
 from tevia_hf.evaluation.text_conditions import TEXT_CONDITIONS, shuffled_texts
 from tevia_hf.inference.predict import predict_masks
+from tevia_hf.logits_tevia import labels_from_logits
 from tevia_hf.metrics import METRICS, image_metrics
-from tevia_hf.training.trainer import compute_metrics, labels_from_logits
+from tevia_hf.training.trainer import compute_metrics
 
 SIZES = [(40, 56), (64, 32), (48, 48), (33, 70)]
 LUNGS = "Unilateral pulmonary infection, one infected area, lower left lung."
@@ -234,8 +235,11 @@ def test_a_perfect_network_scores_one_whatever_the_axes(examples, swap_axes):
         config = tiny_config(use_text=False)
         device = torch.device("cpu")
 
-        def forward(self, pixel_values, **text):
-            return TeViASegmentationOutput(logits=pixel_values[:, :1])
+        def encode_image(self, pixel_values):
+            return pixel_values
+
+        def forward(self, image_features):
+            return TeViASegmentationOutput(logits=image_features[:, :1])
 
     processor = tiny_processor(64, swap_axes=swap_axes)
     halves = np.zeros((64, 64), dtype=np.uint8)
@@ -258,10 +262,10 @@ def test_the_trainers_metrics_are_the_packages():
 
 def test_one_label_is_predicted_where_its_logit_is_positive():
     logits = torch.tensor([[[[-1.0, 0.5], [2.0, -0.1]]]])
-    labels = labels_from_logits(logits, torch.zeros(1, 2, 2))
+    labels = labels_from_logits(logits)
     assert labels.tolist() == [[[0, 1], [1, 0]]] and labels.dtype == torch.uint8
 
 
 def test_of_several_labels_the_largest_logit_is_predicted():
     logits = torch.tensor([[0.1, 5.0], [0.3, 2.0], [0.2, 9.0]]).view(1, 3, 1, 2)
-    assert labels_from_logits(logits, torch.zeros(1, 1, 2)).tolist() == [[[1, 2]]]
+    assert labels_from_logits(logits).tolist() == [[[1, 2]]]

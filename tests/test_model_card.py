@@ -118,7 +118,7 @@ def test_the_details_are_written_as_they_are_read(tmp_path):
         ({"sentences": "mine.csv"}, "come from the table `mine.csv`"),
         ({"group_split": "0.5,0.0,0.5", "split_seed": 3}, "divided anew, `group_split`\n0.5,0.0,0.5, `split_seed` 3"),
         ({"max_samples": 6}, "`max_samples` 6"),
-        ({"window": "-600,1500"}, "window -600,1500"),
+        ({"window": "-600,1500"}, "Loaded with `window` -600,1500."),
     ],
 )
 def test_what_changes_the_meaning_of_the_figures_stands_beside_them(choice, said, report, tmp_path):

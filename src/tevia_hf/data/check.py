@@ -5,6 +5,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,12 +14,13 @@ from PIL import Image
 
 from tevia_hf.data.duplicates import THUMBNAIL, near_duplicates
 from tevia_hf.data.example import Example
-from tevia_hf.data.features import SPLITS, row_problems
+from tevia_hf.data.features import SPLITS, row_problems, some_of
 from tevia_hf.data.listing import Listing
+from tevia_hf.data.reading import on_all_cores
 from tevia_hf.data.survey import Findings, Survey, examine
 from tevia_hf.visualization import contact_sheet, overlay
 
-SHEET_ROWS, SHEET_COLUMNS = 3, 4
+SHEET_ROWS, SHEET_COLUMNS, SHEET_PIXELS = 3, 4, 768
 _SHOWN = 10
 
 
@@ -124,7 +126,9 @@ def check_dataset(
         report.faults.append(str(error))
     report.warnings += survey.warnings()
     report.splits = {split: _split_facts(listing.of_split(split), _looks_of(looks, split)) for split in listing.splits}
-    _check_masks(looks, report)
+    train = [look.lesion for look in _looks_of(looks, "train")]
+    if train and not any(train):
+        report.faults.append("no mask of the split 'train' holds a lesion: nothing can be learned from it")
     _check_groups(listing.examples, report)
     _check_duplicates(looks, report)
     _check_sentences(listing.examples, count_tokens, max_text_length, report)
@@ -160,12 +164,6 @@ def _split_facts(examples: Sequence[Example], looks: Sequence[Look]) -> dict[str
     }
 
 
-def _check_masks(looks: Sequence[Look], report: DataReport) -> None:
-    train = [look.lesion for look in _looks_of(looks, "train")]
-    if train and not any(train):
-        report.faults.append("no mask of the split 'train' holds a lesion: nothing can be learned from it")
-
-
 def _check_groups(examples: Sequence[Example], report: DataReport) -> None:
     splits_of = defaultdict(set)
     for example in examples:
@@ -175,28 +173,24 @@ def _check_groups(examples: Sequence[Example], report: DataReport) -> None:
         count = sum(example.group in set(shared) for example in examples)
         report.faults.append(
             f"{len(shared)} groups (patients, studies) with {count} examples lie in more than one split: "
-            f"{_listed(shared)}. Scores would be those of known patients; divide anew with --group-split"
+            f"{some_of(shared, _SHOWN)}. Scores would be those of known patients; divide anew with --group-split"
         )
 
 
 def _check_duplicates(looks: Sequence[Look], report: DataReport) -> None:
     thumbnails = np.frombuffer(bytes.fromhex("".join(look.findings.thumbnail for look in looks)), np.float32)
-    found: dict[tuple[str, str], list[tuple[Look, Look]]] = defaultdict(list)
+    alike: dict[tuple[str, str], list[tuple[Look, Look]]] = defaultdict(list)
     for first, second in near_duplicates(thumbnails.reshape(-1, THUMBNAIL**2)):
         a, b = looks[first], looks[second]
         place = "in different splits" if a.example.split != b.example.split else "in one split"
         if a.findings.fingerprint == b.findings.fingerprint:
-            found["equal", place].append((a, b))
+            alike["equal", place].append((a, b))
         elif a.example.group != b.example.group:  # slices of one patient are alike by nature
-            found["nearly equal", place].append((a, b))
-    for (kind, place), pairs in sorted(found.items()):
-        told = report.faults if kind == "equal" else report.warnings
-        told.append(f"{len(pairs)} pairs of {kind} images {place}: {_listed(_names(pairs))}")
-
-
-def _names(pairs: Sequence[tuple[Look, Look]]) -> list[str]:
-    named = [[f"'{look.example.id}' ({look.example.split})" for look in pair] for pair in pairs]
-    return [f"{a} and {b}" for a, b in named]
+            alike["nearly equal", place].append((a, b))
+    for (kind, place), pairs in sorted(alike.items()):
+        names = [" and ".join(f"'{look.example.id}' ({look.example.split})" for look in pair) for pair in pairs]
+        faults = report.faults if kind == "equal" else report.warnings
+        faults.append(f"{len(pairs)} pairs of {kind} images {place}: {some_of(names, _SHOWN)}")
 
 
 def _check_sentences(
@@ -218,7 +212,7 @@ def _check_sentences(
         )
     elif silent:
         count = f"{len(silent)} of {len(examples)} examples"
-        report.faults.append(f"{count} have no sentence: {_listed(silent)}. Write them")
+        report.faults.append(f"{count} have no sentence: {some_of(silent, _SHOWN)}. Write them")
 
 
 def _sheet(looks: Sequence[Look], survey: Survey, white_is_lesion: bool | None, seed: int) -> Image.Image | None:
@@ -229,7 +223,8 @@ def _sheet(looks: Sequence[Look], survey: Survey, white_is_lesion: bool | None, 
         looks[index] for index in sorted(order, key=lambda index: not looks[index].lesion)
     ]  # stable: lesions first
     chosen = chosen[: SHEET_ROWS * SHEET_COLUMNS]
-    overlays = [_overlay(look.example, survey.image_processor, white_is_lesion) for look in chosen]
+    draw = partial(_overlay, image_processor=survey.image_processor, white_is_lesion=white_is_lesion)
+    overlays = [image for _, image in on_all_cores(draw, [look.example for look in chosen])]
     captions = [f"{look.example.id} ({look.example.split}): {look.example.text or 'no sentence'}" for look in chosen]
     cells = range(0, len(chosen), SHEET_COLUMNS)
     return contact_sheet(
@@ -241,8 +236,5 @@ def _sheet(looks: Sequence[Look], survey: Survey, white_is_lesion: bool | None, 
 
 def _overlay(example: Example, image_processor: Any, white_is_lesion: bool | None) -> Image.Image:
     examined = examine(example.row(), image_processor)
-    return overlay(examined.image.array, examined.labels(image_processor.num_labels, white_is_lesion))
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    labels = examined.labels(image_processor.num_labels, white_is_lesion)
+    return overlay(examined.image.array, labels, longest_side=SHEET_PIXELS)

@@ -114,6 +114,12 @@ def raise_problems(source: str, problems: Sequence[str], advice: str, shown: int
     raise ValueError(f"{source}: {len(problems)} problem{'s' if len(problems) > 1 else ''}:\n  {listed}\n{advice}")
 
 
+def some_of(names: Sequence[str], most: int = 3) -> str:
+    """The first names, and how many more there are."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
 def _repeated(names: Sequence[str]) -> list[tuple[str, int]]:
     values, counts = np.unique(np.asarray(names, dtype=str), return_counts=True)
     return [(str(value), int(count)) for value, count in zip(values, counts, strict=True) if count > 1]

@@ -18,7 +18,7 @@ from tevia_hf.option_checks_tevia import check_seed, number_from
 
 
 def _joined(value: Any) -> str:
-    return value if isinstance(value, str) else ",".join(map(str, value))
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 @dataclass

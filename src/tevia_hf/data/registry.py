@@ -107,7 +107,7 @@ def load_segmentation_dataset(
         if missing := set(FEATURES) - set(dataset.column_names):
             raise ValueError(f"'{name}' was made without the columns {', '.join(sorted(missing))}: add them.")
     chosen, own = split_options(options)
-    dataset = with_origin(dataset, name, data_dir, split, chosen.source_options(), own)
+    dataset = with_origin(dataset, name, data_dir, split, vars(chosen), own)
     language = language_beside(options.get("sentences")) or SOURCES[name].language
     return dataset if language is None else with_language(dataset, language)
 

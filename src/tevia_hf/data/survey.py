@@ -11,7 +11,7 @@ from datasets.utils import tqdm
 
 from tevia_hf.data.decoding import files_of, labels_of, load, load_masks, name_of, named
 from tevia_hf.data.duplicates import fingerprint, thumbnail
-from tevia_hf.data.features import check_choice, raise_problems
+from tevia_hf.data.features import check_choice, raise_problems, some_of
 from tevia_hf.data.listing import OnError
 from tevia_hf.data.reading import on_all_cores, remembered
 from tevia_hf.io import ImageRef, MedicalImage
@@ -20,7 +20,6 @@ from tevia_hf.labels_tevia import WhiteReading, is_foreign, is_lesion, refusal, 
 from tevia_hf.metrics import Spacing
 
 MOST_COVERED = 0.5  # share of the image that few lesions have
-SHOWN = 3
 
 
 class Examined(NamedTuple):
@@ -232,13 +231,13 @@ class Survey:
             )
         if len(in_corners) > len(shares) / 2:
             warned.append(
-                f"{len(in_corners)} of {len(shares)} masks mark all four corners of the image ({_some(in_corners)}): "
+                f"{len(in_corners)} of {len(shares)} masks mark all four corners of the image ({some_of(in_corners)}): "
                 "look whether lesion and background are exchanged"
             )
         if flat:
-            warned.append(f"{len(flat)} images hold one value only ({_some(flat)}): look at their files and windows")
+            warned.append(f"{len(flat)} images hold one value only ({some_of(flat)}): look at their files and windows")
         if notes:
-            warned.append(f"{len(notes)} examples are turned by EXIF on one side: {_some(notes)}")
+            warned.append(f"{len(notes)} examples are turned by EXIF on one side: {some_of(notes)}")
         return warned
 
     def _reading(self) -> int:
@@ -298,7 +297,3 @@ def _files_of(example: Mapping[str, Any], *parts: str) -> tuple[ImageRef, ...]:
     """The files of an example; none where one of these parts is held in memory."""
     files = [files_of(example.get(part)) for part in parts]
     return tuple(chain(*files)) if all(files) else ()
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")

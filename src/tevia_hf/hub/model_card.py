@@ -22,6 +22,7 @@ TEMPLATE = Path(__file__).with_name("model_card_template.md")
 TASK = "image-segmentation"  # the nearest that the Hub has a filter for
 # Other examples of a split.
 CHOICES = (*SOURCE_OPTIONS, "max_samples", "held_out", "options")
+EXPLAINED = ("sentences", "group_split", "split_seed")  # by a text of their own in the template
 
 
 @dataclass
@@ -258,7 +259,10 @@ def shown(details: CardDetails, report: Mapping[str, Any]) -> dict[str, Any]:
         + [range_of(report["intervals"][mode].get("dice"))]
         for mode, row in report["scores"].items()
     ]
+    settings = report["settings"]
+    options = {name: settings[name] for name in SOURCE_OPTIONS if name in settings and name not in EXPLAINED}
     parts = {
+        "loaded_with": options | (settings.get("options") or {}),
         "denied": {texts[mode]: marked_in(report, mode) for mode in denying},
         "rows": rows,
         "metrics": list(metrics),

@@ -10,6 +10,7 @@ from safetensors import safe_open
 from transformers import TrainerState, TrainingArguments
 
 from ..data.collate import IDS
+from ..data.features import some_of
 from ..pretrained_tevia import non_finite
 from .adapters import unwrapped
 from .checkpoints import complete_checkpoints
@@ -121,11 +122,6 @@ def advice(args: TrainingArguments) -> Iterator[str]:
     if args.fp16:
         yield "Compute in bfloat16 (`bf16: true`) or float32 instead of float16."
     yield "If it is always the same batch, look at its images, masks and texts."
-
-
-def some_of(names: Sequence[str], most: int = 3) -> str:
-    rest = len(names) - most
-    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def last_finite_checkpoint(folder: Path) -> Path | None:
