@@ -14,7 +14,6 @@ from tevia_hf import (
     evaluate_model,
     predict,
     predict_files,
-    run_ablation,
     run_evaluation,
 )
 from tevia_hf.data.splits import sample
@@ -87,7 +86,6 @@ CALLS = {
     "run_evaluation": lambda **option: run_evaluation(NOWHERE, **option),
     "check_data": lambda **option: check_data("folder", NOWHERE, **option),
     "compare_runs": lambda **option: compare_runs(NOWHERE, NOWHERE, **option),
-    "run_ablation": lambda **option: run_ablation(NOWHERE, NOWHERE, **option),
     "sample": lambda **option: sample(None, seed=0, **option),
     "post_process": lambda **option: TeViAImageProcessor().post_process_segmentation(None, **option),
     "prototypes": lambda **option: TeViAPrototypeMemory([8], **option),
@@ -109,7 +107,6 @@ CALLS = {
         ("check_data", "num_labels", (0, 256)),
         ("check_data", "max_text_length", (0,)),
         ("compare_runs", "seed", (-1,)),
-        ("run_ablation", "workers", (0, 1.5)),
         ("sample", "max_samples", (0, -5, 2.5)),
         ("post_process", "threshold", (1.5, float("nan"))),
         ("prototypes", "momentum", (1.5, float("nan"))),
@@ -141,7 +138,6 @@ def test_python_refuses_an_option_out_of_range_before_anything_is_loaded(call, o
         (["check-data", "folder", NOWHERE], "--max-text-length", ("0",)),
         (["prompts", "folder", NOWHERE], "--num-labels", ("0",)),
         (["compare", NOWHERE, NOWHERE], "--seed", ("-1",)),
-        (["ablate", NOWHERE, "--grid", NOWHERE], "--workers", ("0",)),
         (["demo"], "--epochs", ("0", "-1", "nan")),
         (["demo"], "--seed", ("-1",)),
     ],
