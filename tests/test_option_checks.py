@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+import torch
 
 from tevia_cli.main import main
 from tevia_hf import (
@@ -29,7 +30,7 @@ from tevia_hf.option_checks_tevia import (
     check_share_below_one,
     number_from,
 )
-from tevia_hf.training.averaging import WeightAveragingCallback
+from tevia_hf.training.averaging import AveragingAdamW
 from tevia_hf.training.callbacks import MomentumPrototypeCallback, PrototypeAwareEarlyStopping
 
 NO_NUMBERS = (float("nan"), float("inf"), -float("inf"), True, "0.5", "", None, [1], np.nan)
@@ -89,7 +90,7 @@ CALLS = {
     "sample": lambda **option: sample(None, seed=0, **option),
     "post_process": lambda **option: TeViAImageProcessor().post_process_segmentation(None, **option),
     "prototypes": lambda **option: TeViAPrototypeMemory([8], **option),
-    "averaging": WeightAveragingCallback,
+    "averaging": lambda **option: AveragingAdamW([{"params": [torch.nn.Parameter(torch.zeros(1))]}], **option),
     "prototype callback": MomentumPrototypeCallback,
     "early stopping": PrototypeAwareEarlyStopping,
 }

@@ -15,12 +15,13 @@ from ..evaluation.text_conditions import NO_TEXT_BRANCH, OWN
 from ..intervals import paired_difference_of_seeds
 from ..io.markdown import markdown_table
 from ..io.output_dir import write_whole
+from ..metrics import METRICS, PRIMARY, primary_name
 from ..visualization import difference_chart
 from .grid import Plan, Run
 
 TRAINED = "ablation.json"  # in a run's folder once it is trained
 EVALUATED = "evaluation/arguments.json"  # once it is evaluated, with these arguments
-COLUMNS = ["run", "seed", "id", "group", "text_mode", "dice", "iou"]
+COLUMNS = ["run", "seed", "id", "group", "text_mode", *dict.fromkeys((PRIMARY, "dice", "iou"))]
 
 
 def read_scores(runs: Sequence[Run]) -> pd.DataFrame:
@@ -76,11 +77,11 @@ def scores_of(runs: Sequence[Run]) -> dict[str, Any]:
     reports, denying = [file["scores"] for file in files], files[0].get("denying_conditions", [])
     row: dict[str, Any] = {"run": runs[0].name}
     own = own_mode(reports[0])
-    for key in ("dice", "dice_pooled"):
+    for key in (key for key in (PRIMARY, f"{PRIMARY}_pooled") if key in METRICS):
         values = [report[own][key] for report in reports]
         row |= {key: np.mean(values), f"{key}_spread": np.std(values, ddof=1) if len(values) > 1 else None}
     others = [mode for mode in reports[0] if mode != own and mode not in denying]
-    return row | {f"dice_{mode}": np.mean([report[mode]["dice"] for report in reports]) for mode in others}
+    return row | {f"{PRIMARY}_{mode}": np.mean([report[mode][PRIMARY] for report in reports]) for mode in others}
 
 
 def own_mode(modes: Any) -> str:
@@ -90,7 +91,7 @@ def own_mode(modes: Any) -> str:
 
 def comparison(scores: pd.DataFrame, name: str, other: str) -> dict[str, Any]:
     """Difference to another run and its interval, over the seeds that both have; empty without one."""
-    ours, theirs = (dice_by_seed(scores[scores["run"] == run]) for run in (name, other))
+    ours, theirs = (primary_by_seed(scores[scores["run"] == run]) for run in (name, other))
     seeds = sorted(set(ours.index) & set(theirs.index))
     if not seeds:
         return {"against": other}
@@ -101,12 +102,12 @@ def comparison(scores: pd.DataFrame, name: str, other: str) -> dict[str, Any]:
     return {"against": other, "difference": found.difference, "low": low, "high": high}
 
 
-def dice_by_seed(scores: pd.DataFrame) -> pd.DataFrame:
-    """(seeds, images) Dice with the images' own texts."""
+def primary_by_seed(scores: pd.DataFrame) -> pd.DataFrame:
+    """(seeds, images) primary scores with the images' own texts."""
     if scores.empty:
         return pd.DataFrame()
     own = scores[scores["text_mode"] == own_mode(set(scores["text_mode"]))]
-    return own.pivot(index="seed", columns="id", values="dice")
+    return own.pivot(index="seed", columns="id", values=PRIMARY)
 
 
 def size_of(scores: pd.DataFrame, name: str) -> dict[str, Any]:
@@ -146,7 +147,7 @@ def commands(runs: Sequence[Run], threads: int, evaluation: Mapping[str, Any]) -
 
 def ablation_text(table: pd.DataFrame) -> str:
     """The table as Markdown, and below it what each row needs to be repeated."""
-    scores = [name for name in table if name.startswith("dice") and not name.endswith("_spread")]
+    scores = [name for name in table if name.startswith(PRIMARY) and not name.endswith("_spread")]
     rows, repeats = [], []
     for row in table.to_dict("records"):
         cells = {"run": row["run"]}
@@ -161,8 +162,8 @@ def ablation_text(table: pd.DataFrame) -> str:
         repeats.append([row["run"], row["machine"], f"`{row['command']}`"])
     return f"""{markdown_table(list(rows[0]), (row.values() for row in rows))}
 
-Dice, mean over images and seeds, `_pooled` over all pixels; ± is the standard deviation between seeds.
-`difference` is of the Dice with an image's own text, paired by seed and image; its interval resamples seeds
+{primary_name()}, mean over images and seeds, `_pooled` over all pixels; ± is the standard deviation between seeds.
+`difference` is of the {primary_name()} with an image's own text, paired by seed and image; its interval resamples seeds
 and groups (patients) both, or with one common seed groups alone. Minutes are of one training.
 
 {markdown_table(["run", "machine", "command"], repeats)}"""
@@ -188,7 +189,11 @@ def save_table(table: pd.DataFrame, scores: pd.DataFrame, folder: Path) -> None:
             for row in rows
         }
         image = io.BytesIO()
-        chart = difference_chart(values, "Difference of Dice", "Dice, mean over images and seeds (95 % interval)")
+        chart = difference_chart(
+            values,
+            f"Difference of {primary_name()}",
+            f"{primary_name()}, mean over images and seeds (95 % interval)",
+        )
         chart.save(image, "PNG")
         write_whole(folder / "ablation.png", image.getvalue())
 
