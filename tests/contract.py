@@ -7,6 +7,7 @@ import torch
 from tiny import WORDS, tiny_text_config, tiny_vision_config
 
 from tevia_hf import TeViAConfig, TeViAForSegmentation
+from tevia_hf.training.adapters import with_lora
 from tevia_hf.training.optimization import layer_depths
 from tevia_hf.vision_layout_tevia import STRIDES
 
@@ -163,12 +164,12 @@ class EncoderContract:
     def test_adapters_start_at_nothing_learn_alone_and_merge(self, model):
         if self.lora is None:
             with pytest.raises(ValueError, match="no plain linear layer or convolution to adapt"):
-                model.add_lora(vision={"r": 2})
+                with_lora(model, {"r": 2})
             return
         x, ids = pictures(64, 64), sentences(6)
         with torch.no_grad():
             plain = model(x, ids).logits
-            model.add_lora(vision=self.lora, text={"r": 2})
+            model = with_lora(model, self.lora)
             torch.testing.assert_close(model.eval()(x, ids).logits, plain, atol=1e-5, rtol=1e-4)
         adapters = {name: p for name, p in model.named_parameters() if ".lora_" in name}
         torch.manual_seed(0)
@@ -180,7 +181,7 @@ class EncoderContract:
         model, x = model.double().eval(), x.double()
         with torch.no_grad():
             adapted = model(x, ids).logits
-            model.merge_lora()
+            model = model.merge_and_unload()
             torch.testing.assert_close(model(x, ids).logits, adapted, atol=1e-8, rtol=1e-6)
         assert (adapted - plain).abs().max() > 1e-4
 

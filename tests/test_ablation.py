@@ -1,7 +1,6 @@
 """A grid of runs and seeds: what is trained, skipped, resumed and refused, and the table of what came out."""
 
 import json
-import os
 import re
 import shutil
 import socket
@@ -23,8 +22,8 @@ from transformers import BertModel, ConvNextModel, TrainerCallback
 from tevia_cli.main import main, parse
 from tevia_hf import run_ablation
 from tevia_hf.data.synthetic import synthetic_dataset
-from tevia_hf.evaluation import ablation, processes
-from tevia_hf.evaluation.ablation_grid import read_plan
+from tevia_hf.experiments import ablation
+from tevia_hf.experiments.grid import read_plan
 from tevia_hf.training import trainer as training_trainer
 
 GRID = {
@@ -72,21 +71,18 @@ def recipe(tmp_path_factory):
     }
 
 
-def in_this_process(works, slots):
-    """As `run_all`, without its processes."""
-    codes = []
-    for work in works:
-        try:
-            work.target(*work.args)
-            codes.append(0)
-        except Exception:
-            codes.append(1)
-    return codes
+def in_this_process(run, evaluation):
+    """As `in_own_process`, without it."""
+    try:
+        ablation.finish(run, evaluation)
+    except Exception:
+        return 1
+    return 0
 
 
 @pytest.fixture
 def inline(monkeypatch):
-    monkeypatch.setattr(processes, "run_all", in_this_process)
+    monkeypatch.setattr(ablation, "in_own_process", in_this_process)
 
 
 @pytest.fixture
@@ -108,7 +104,7 @@ def finished(recipe, tmp_path_factory):
     for name, values in (("recipe", recipe), ("grid", GRID)):
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(processes, "run_all", in_this_process)
+        patch.setattr(ablation, "in_own_process", in_this_process)
         found = run_ablation(folder / "recipe.yaml", folder / "grid.yaml", folder / "out")
     return folder, found
 
@@ -312,13 +308,9 @@ def test_no_table_is_written_of_nothing(files):
 # Processes
 
 
-def test_a_run_that_fails_leaves_the_others_and_a_launcher_is_unknown_to_all(files, monkeypatch, capsys):
-    """In real processes: run 0 and 2 are those of rank 0 of 2, and a run that joined its group would wait for ever."""
-    monkeypatch.setattr(processes, "wait_for_all_ranks", lambda environ: None)
-    launcher = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1"}
-    for name, value in {**launcher, "MASTER_PORT": 29999}.items():
-        monkeypatch.setenv(name, str(value))
-    runs = {"sound": {}, "of rank 1": {}, "broken": {"vision_model": "/none"}}
+def test_a_run_that_fails_leaves_the_others(files, capsys):
+    """In real processes."""
+    runs = {"broken": {"vision_model": "/none"}, "sound": {}}
     recipe, grid, out = files({"runs": runs, "evaluation": {"split": "val"}}, num_train_epochs=1)
     assert main(["ablate", str(recipe), "--grid", str(grid), "--output_dir", str(out), "--seed", "7"]) == 1
     log = out / "broken" / "seed-7.log"
@@ -326,17 +318,21 @@ def test_a_run_that_fails_leaves_the_others_and_a_launcher_is_unknown_to_all(fil
     assert "/none" in log.read_text() and "Traceback" in log.read_text()
     assert (out / "sound" / "seed-7" / "evaluation" / "arguments.json").is_file()
     assert "threads 1" in (out / "sound" / "seed-7.log").read_text()
-    assert not (out / "of-rank-1").exists() and not (out / "ablation.md").exists()
-    assert os.environ["RANK"] == "0"
+    assert not (out / "ablation.md").exists()
 
 
 def test_a_run_ends_with_the_command_that_started_it(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(120)
-        run = f"import socket, time; held = socket.create_connection({server.getsockname()}); time.sleep(600)"
-        code = "import pathlib; from tevia_hf.evaluation.processes import Slot, Work, run_all\n"
-        code += f"run_all([Work(exec, ({run!r},), pathlib.Path('run.log'))], [Slot(1)])"
-        command = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path)
+        (tmp_path / "waiting.py").write_text(
+            "import socket, time\nfrom tevia_hf.experiments import ablation\n\n"
+            "def finish(run, evaluation):\n"
+            f"    held = socket.create_connection({server.getsockname()})\n    time.sleep(600)\n\n"
+            "ablation.finish = finish\n"
+            "if __name__ == '__main__':\n    from pathlib import Path\n    from tevia_hf.experiments.grid import Run\n"
+            "    ablation.in_own_process(Run('a', 0, Path('run').resolve(), {}), {})\n"
+        )
+        command = subprocess.Popen([sys.executable, "waiting.py"], cwd=tmp_path)
         connection, _ = server.accept()
         command.kill()
         command.wait()
@@ -344,41 +340,34 @@ def test_a_run_ends_with_the_command_that_started_it(tmp_path):
         assert connection.recv(1) == b""  # closed by the run's end
 
 
-@pytest.mark.parametrize("arrays", [1, 3])
-@pytest.mark.parametrize("ranks", [1, 2, 4])
-@pytest.mark.parametrize("count", [1, 7, 12])
-def test_shares_of_a_launcher_and_of_an_array_are_disjoint_and_complete(arrays, ranks, count):
-    shares = []
-    for task in range(arrays):
-        array = {"ID": 5 + 2 * task, "MIN": 5, "STEP": 2, "COUNT": arrays}
-        variables = {f"SLURM_ARRAY_TASK_{name}": str(value) for name, value in array.items()}
-        for rank in range(ranks):
-            launched = {"RANK": str(rank), "WORLD_SIZE": str(ranks)} if ranks > 1 else {}
-            shares += processes.share_of(range(count), {**variables, **launched})
-    assert sorted(shares) == list(range(count))
+def test_a_run_that_another_call_works_on_is_left_to_it(copied, inline):
+    report = copied / "out" / "with-text" / "seed-0" / "evaluation"
+    shutil.rmtree(report)
+    with FileLock(copied / "out" / "with-text" / "seed-0.lock"):
+        found = go_on(copied)
+    assert not found.failures and found.unfinished == ["with text, seed 0"] and not report.exists()
 
 
-def test_an_array_with_gaps_is_refused():
-    numbers = {"SLURM_ARRAY_TASK_ID": "9", "SLURM_ARRAY_TASK_MIN": "0", "SLURM_ARRAY_TASK_COUNT": "2"}
-    with pytest.raises(ValueError, match="--array=0-1"):
-        processes.share_of([1, 2, 3], numbers)
+def test_a_run_that_another_call_finished_meanwhile_is_not_made_anew(copied, monkeypatch):
+    """Two calls that began together: the second finds the work of the first."""
+    for seed in (0, 3):
+        shutil.move(copied / "out" / "with-text" / f"seed-{seed}", copied / f"kept-{seed}")
+    made = []
+
+    def finish_both(run, evaluation):
+        made.append(str(run))
+        for seed in (0, 3):
+            shutil.move(copied / f"kept-{seed}", copied / "out" / "with-text" / f"seed-{seed}")
+        return 0
+
+    monkeypatch.setattr(ablation, "in_own_process", finish_both)
+    assert go_on(copied).table is not None and made == ["with text, seed 0"]
 
 
-def test_one_task_of_an_array_that_is_started_again_takes_all():
-    assert processes.share_of([1, 2], {"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_MIN": "3"}) == [1, 2]
-
-
-def test_cores_and_gpus_are_shared_out(monkeypatch):
-    monkeypatch.setattr(processes, "available_cores", lambda: 16)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    slots = processes.slots_for
-    assert slots(8, None, True, {}) == [(4, "0"), (4, "1"), (4, "2"), (4, "3")]
-    assert slots(8, 6, True, {"CUDA_VISIBLE_DEVICES": "a,b,c,d"}) == [(2, name) for name in "abcdab"]
-    assert slots(2, None, True, {}) == [(8, "0"), (8, "1")]
-    assert slots(20, None, False, {}) == [(1, None)] * 16
-    assert slots(3, None, False, {}) == [(5, None)] * 3
-    assert slots(8, None, True, {"LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}) == [(4, "1"), (4, "3")]
-    assert slots(8, None, True, {"LOCAL_RANK": "5", "LOCAL_WORLD_SIZE": "8"}) == [(2, "0")]
+def test_a_launcher_of_one_training_on_several_processes_is_refused(files, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="without torchrun"):
+        run_ablation(*files())
 
 
 # Refusals
@@ -423,11 +412,6 @@ def test_a_run_that_stands_twice_in_the_file_is_refused(files, inline):
         run_ablation(recipe, grid, out)
 
 
-def test_workers_are_at_least_one(files):
-    with pytest.raises(ValueError, match="`workers` is 0"):
-        run_ablation(*files(), workers=0)
-
-
 # Plans
 
 
@@ -463,14 +447,6 @@ def test_the_grid_and_the_commands_of_the_page_can_be_used(files):
     for line in re.findall(r"(ablate .*?)\"?$", page, re.MULTILINE):
         if "--grid" in line:
             assert parse(line.split()).output_dir == "outputs/ablation"
-
-
-def test_a_run_that_another_process_works_on_is_left_alone(copied, inline):
-    report = copied / "out" / "with-text" / "seed-0" / "evaluation"
-    shutil.rmtree(report)
-    with FileLock(copied / "out" / "with-text" / "seed-0.lock"):
-        found = go_on(copied)
-    assert list(found.failures) == found.unfinished == ["with text, seed 0"] and not report.exists()
 
 
 def test_a_folder_of_other_files_is_left_alone(files, inline):

@@ -9,6 +9,7 @@ from transformers import TrainerCallback
 
 from tevia_hf import build_trainer
 from tevia_hf.training.arguments import TeViATrainingArguments
+from tevia_hf.training.averaging import OTHER
 
 EPOCHS, STEPS = 3, 3
 
@@ -19,8 +20,8 @@ class Recorder(TrainerCallback):
     def __init__(self):
         self.weights, self.evaluated = [], []
 
-    def on_step_end(self, args, state, control, model=None, **kwargs):
-        self.weights.append(copy_of(model))
+    def on_step_end(self, args, state, control, model=None, optimizer=None, **kwargs):
+        self.weights.append(trained_weights(model, optimizer))
 
     def on_evaluate(self, args, state, control, model=None, **kwargs):
         self.evaluated.append(copy_of(model))
@@ -28,6 +29,12 @@ class Recorder(TrainerCallback):
 
 def copy_of(model) -> dict[str, torch.Tensor]:
     return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+
+def trained_weights(model, optimizer) -> dict[str, torch.Tensor]:
+    """The weights from which training goes on, while the model holds their average."""
+    kept = {name: optimizer.state.get(p, {}).get(OTHER, p) for name, p in model.named_parameters()}
+    return {name: weights.detach().clone() for name, weights in kept.items()}
 
 
 def trainer_of(folder, decay=0.5, callbacks=(), model=None, **settings):
@@ -87,7 +94,7 @@ def test_running_statistics_are_averaged_like_the_weights(tmp_path):
         def __init__(self):
             self.momenta = []
 
-        def on_step_end(self, args, state, control, model=None, **kwargs):
+        def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
             self.momenta.append(model.model.decoder[0].upsampling.norm1.momentum)
 
     seen = Seen()
@@ -156,7 +163,7 @@ def test_a_second_training_begins_with_what_the_model_holds(tmp_path):
 
 def test_a_checkpoint_that_another_callback_asked_for_in_between_is_resumed_as_it_is(tmp_path):
     class Saves(TrainerCallback):
-        """Asks for a checkpoint of step 4 after the average would have been taken for it."""
+        """Asks for a checkpoint of step 4 when all other callbacks have acted."""
 
         def on_log(self, args, state, control, **kwargs):
             control.should_save |= state.global_step == 4
@@ -187,7 +194,7 @@ def test_a_resumed_run_evaluates_the_average_before_it_goes_on(run, tmp_path):
 
 def test_a_run_that_was_broken_off_leaves_the_next_its_own_momentum(tmp_path):
     class Fails(TrainerCallback):
-        def on_step_end(self, args, state, control, **kwargs):
+        def on_pre_optimizer_step(self, args, state, control, **kwargs):
             raise KeyboardInterrupt
 
     model = new_model()
@@ -198,9 +205,27 @@ def test_a_run_that_was_broken_off_leaves_the_next_its_own_momentum(tmp_path):
 
 
 def test_half_precision_is_refused_for_an_average(tmp_path):
-    trainer = trainer_of(tmp_path, model=new_model().to(torch.bfloat16))
     with pytest.raises(ValueError, match="float32"):
-        trainer.train()
+        trainer_of(tmp_path, model=new_model().to(torch.bfloat16))
+
+
+def test_whatever_callback_looks_at_the_model_between_steps_sees_the_average(tmp_path):
+    """Wherever in the list it stands."""
+
+    class Sees(TrainerCallback):
+        def on_step_end(self, args, state, control, model=None, **kwargs):
+            seen.append(copy_of(model))
+
+    seen, recorder = [], Recorder()
+    trainer = trainer_of(tmp_path, callbacks=[Sees(), recorder], num_train_epochs=1)
+    trainer.add_callback(Sees())
+    trainer.train()
+    name = "decode_head.classifier.weight"
+    assert len(seen) == 2 * STEPS
+    for step in range(STEPS):
+        expected = average([weights[name] for weights in recorder.weights[: step + 1]], 0.5)
+        for held in seen[2 * step : 2 * step + 2]:
+            torch.testing.assert_close(held[name], expected)
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0])

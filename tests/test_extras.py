@@ -19,6 +19,7 @@ from tevia_cli.main import SUBCOMMANDS as ALL_SUBCOMMANDS
 from tevia_hf.extras import EXTRA_OF, MissingExtraError, needed_for
 from tevia_hf.io import MedicalImage, read_image, write_mask
 from tevia_hf.mask_scores import MaskPair, hd95, surface_dice
+from tevia_hf.training.adapters import with_lora
 from tevia_hf.visualization import difference_chart, draw_training_curves, interval_chart
 
 ROOT = Path(__file__).parents[1]
@@ -144,12 +145,6 @@ def test_help_on_the_base_install_is_shown_or_names_the_extra():
     assert result.returncode == 0, result.stderr
 
 
-def test_lora_without_peft_is_reported_with_its_package():
-    lora = f"import tevia_hf\nconfig = tevia_hf.TeViAConfig.from_pretrained({TINY!r}, backbone_lora={{'r': 2}})\n"
-    result = without_optional_libraries(f"{lora}tevia_hf.TeViAForSegmentation(config)")
-    assert "ImportError: LoRA needs peft: pip install peft." in result.stderr
-
-
 @pytest.fixture
 def lost(monkeypatch):
     """Takes libraries away for the length of a test."""
@@ -160,6 +155,12 @@ def lost(monkeypatch):
         monkeypatch.setitem(sys.modules, library, None)
 
     return take_away
+
+
+def test_lora_without_peft_is_reported_with_its_package(lost):
+    lost("peft")
+    with pytest.raises(ImportError, match=r"LoRA needs peft: pip install 'tevia_hf\[peft\]'"):
+        with_lora(tevia_hf.TeViAForSegmentation.from_pretrained(TINY), {"r": 2})
 
 
 FILES = {"scan.dcm": "pydicom", "scan.nii": "nibabel", "scan.nii.gz": "nibabel", "record.mat": "h5py"}

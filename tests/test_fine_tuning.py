@@ -1,6 +1,7 @@
 """The choices of fine-tuning do in a run what they say: frozen, adapted, checkpointed, half precision, by depth."""
 
 import copy
+import shutil
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from tiny import tiny_config, tiny_processor, tiny_text_config, tiny_tokenizer, 
 from transformers import BertModel, ConvNextModel, MobileNetV2Config, SwinConfig
 
 from tevia_hf import TeViAForSegmentation, build_trainer, load_segmentation_dataset
+from tevia_hf.training.adapters import with_lora
 from tevia_hf.training.arguments import TeViATrainingArguments, parse_recipe
 from tevia_hf.training.recipe import load_model_and_processor, train_from_recipe
 
@@ -79,8 +81,7 @@ def test_a_backbone_without_checkpointing_is_named(caplog, monkeypatch):
 
 
 def test_sentences_of_a_learning_text_encoder_are_not_cached(pictures, tmp_path):
-    model = build()
-    model.add_lora(text={"r": 2})
+    model = with_lora(build(), {"r": 2})
     collator = train(model, pictures, tmp_path).data_collator
     assert collator.text_features is None
     assert train(build(), pictures, tmp_path).data_collator.text_features is not None
@@ -103,8 +104,7 @@ def recipe(encoders, tmp_path):
         **encoders,
         "config": {"max_text_length": 24},
         "image_processor": {"size": {"height": 32, "width": 32}},
-        "vision_lora": {"r": 2, "lora_alpha": 4},
-        "text_lora": {"r": 2},
+        "lora": {"r": 2, "lora_alpha": 4},
         "layerwise_learning_rate_decay": 0.8,
         "max_train_samples": 8,
         "max_eval_samples": 2,
@@ -117,34 +117,43 @@ def recipe(encoders, tmp_path):
     return tmp_path / "recipe.yaml"
 
 
-def test_a_recipe_trains_adapters_and_its_model_is_read_from_its_folder(recipe, tmp_path):
-    train_from_recipe(recipe)
+def test_a_recipe_trains_adapters_and_ends_with_a_plain_model_of_the_same_masks(recipe, tmp_path):
+    trainer = train_from_recipe(recipe)
+    evaluated = trainer.state.log_history[-2]["eval_dice"]
+    assert trainer.evaluate()["eval_dice"] == pytest.approx(evaluated)
     model = TeViAForSegmentation.from_pretrained(tmp_path / "run")
-    assert model.config.backbone_lora["lora_alpha"] == 4 and model.config.text_lora["r"] == 2
-    assert any(p.any() for name, p in model.named_parameters() if ".lora_B" in name)
+    assert not any("lora" in name or "modules_to_save" in name for name in model.state_dict())
+    held = trainer.model.state_dict()
+    assert all(torch.equal(value, held[name]) for name, value in model.state_dict().items())
+    adapted, _ = load_model_and_processor(parse_recipe(recipe).model)
+    untrained = adapted.merge_and_unload().state_dict()
+    moved = {name for name, value in held.items() if not torch.equal(value, untrained[name])}
+    assert {name.split(".")[1] for name in moved} >= {"backbone", "text_encoder", "decoder", "classifier"}
     saved = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())
-    assert saved["vision_lora"] == {"r": 2, "lora_alpha": 4}
+    assert saved["lora"] == {"r": 2, "lora_alpha": 4}
 
 
-def test_the_command_line_says_adapters_too(recipe):
-    words = ["--vision_lora", "{r: 3}", "--text_lora", "some/adapter"]
-    said = parse_recipe(recipe, words).said
-    assert said["vision_lora"] == "{r: 3}" and said["text_lora"] == "some/adapter"
+def test_a_training_of_adapters_that_was_cut_ends_like_the_unbroken_one(recipe, tmp_path):
+    words = ["--num_train_epochs", "2", "--save_total_limit", "3"]
+    unbroken = train_from_recipe(recipe, words).model.state_dict()
+    shutil.rmtree(tmp_path / "run" / "checkpoint-4")
+    (tmp_path / "run" / "model.safetensors").unlink()
+    resumed = train_from_recipe(recipe, [*words, "--resume"]).model.state_dict()
+    assert all(torch.equal(value, unbroken[name]) for name, value in resumed.items())
 
 
-def test_an_empty_mapping_asks_for_adapters_of_default_size_and_no_word_for_none(recipe):
-    model, _ = load_model_and_processor(parse_recipe(recipe, ["--vision_lora", "{}", "--text_lora", ""]).model)
-    assert model.config.backbone_lora.keys() == {"target_modules"} and model.config.text_lora is None
+def test_the_command_line_sets_adapters_too(recipe):
+    assert parse_recipe(recipe, ["--lora", "{r: 3}"]).model.lora == "{r: 3}"
+    model, _ = load_model_and_processor(parse_recipe(recipe, ["--lora", "{}"]).model)
+    assert model.peft_config["default"].r == 8  # an empty mapping asks for adapters of default size
 
 
-def test_a_trained_model_goes_on_with_the_adapters_it_has_and_takes_no_others(recipe, encoders, tmp_path):
+def test_a_trained_model_is_trained_further_with_new_adapters(recipe, tmp_path):
     train_from_recipe(recipe)
     whole = yaml.safe_load(recipe.read_text())
-    for name in ("vision_model", "text_model", "config", "image_processor", "vision_lora", "text_lora"):
+    for name in ("vision_model", "text_model", "config", "image_processor"):
         del whole[name]
     whole |= {"model_name_or_path": str(tmp_path / "run"), "output_dir": str(tmp_path / "more")}
     (tmp_path / "more.yaml").write_text(yaml.safe_dump(whole))
-    assert train_from_recipe(tmp_path / "more.yaml").model.config.text_lora["r"] == 2
-    (tmp_path / "more.yaml").write_text(yaml.safe_dump({**whole, "text_lora": {"r": 4}}))
-    with pytest.raises(ValueError, match="has adapters already, `text_lora`"):
-        train_from_recipe(tmp_path / "more.yaml", ["--overwrite"])
+    train_from_recipe(tmp_path / "more.yaml")
+    assert TeViAForSegmentation.from_pretrained(tmp_path / "more").config.use_text

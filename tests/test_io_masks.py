@@ -4,8 +4,6 @@ import nibabel
 import numpy as np
 import pytest
 from medical_files import CODES, PLANES, RAMP, affine_of, stored_as, write_dicom, write_nifti
-from PIL import Image
-from pydicom.uid import CTImageStorage
 
 from tevia_hf.io import (
     read_image,
@@ -93,56 +91,15 @@ def test_a_binary_nifti_mask_holds_0_and_1(tmp_path):
     np.testing.assert_array_equal(read_image(path, is_mask=True).array, RAMP > 500)
 
 
-def test_segmentation_arrays_hold_labels_and_what_they_refer_to(tmp_path):
-    place = {"ImagePositionPatient": [-10, -20, 30], "ImageOrientationPatient": [0, 1, 0, 0, 0, -1]}
-    frames = np.stack([RAMP, RAMP])
-    tags = {**place, "PixelSpacing": [2, 3], "FrameOfReferenceUID": "1.2.9", "NumberOfFrames": 2}
-    tags["GridFrameOffsetVector"] = [0, 4]
-    source = read_image(f"{write_dicom(tmp_path / 'a.dcm', frames, **tags)}#1")
-    labels = (RAMP // 100 % 3).astype(np.uint8)
-    with np.load(write_mask(tmp_path / "mask.npz", labels, num_labels=3, like=source)) as arrays:
-        found = {name: arrays[name] for name in arrays.files}
-    np.testing.assert_array_equal(found["pixel_array"], labels[None])
-    assert found["pixel_array"].dtype == np.uint8
-    assert found["segment_numbers"].tolist() == [1, 2]
-    assert found["pixel_spacing"].tolist() == [2, 3]
-    np.testing.assert_allclose(found["image_position_patient"], [-14, -20, 30])
-    np.testing.assert_allclose(found["image_orientation_patient"], [0, 1, 0, 0, 0, -1], atol=1e-12)
-    assert found["referenced_frame_number"].ravel().tolist() == [2]  # DICOM counts from 1
-    names = ("referenced_sop_instance_uid", "referenced_sop_class_uid", "frame_of_reference_uid")
-    assert [str(found[name]) for name in names] == ["1.2.3", CTImageStorage, "1.2.9"]
-
-
-def test_segmentation_arrays_of_a_plain_picture_leave_empty_what_is_unknown(tmp_path):
-    Image.fromarray((RAMP // 5).astype(np.uint8)).save(tmp_path / "a.png")
-    with np.load(write_mask(tmp_path / "mask.npz", RAMP > 500, like=read_image(tmp_path / "a.png"))) as arrays:
-        assert arrays["segment_numbers"].tolist() == [1]
-        assert arrays["pixel_array"].max() == 1
-        for name in ("pixel_spacing", "image_position_patient", "image_orientation_patient"):
-            assert arrays[name].size == 0
-        for name in ("referenced_sop_instance_uid", "referenced_sop_class_uid", "frame_of_reference_uid"):
-            assert str(arrays[name]) == ""
-
-
-def test_an_empty_mask_still_has_its_segment(tmp_path):
-    with np.load(write_mask(tmp_path / "mask.npz", np.zeros((3, 4), bool))) as arrays:
-        assert arrays["segment_numbers"].tolist() == [1]
-
-
-@pytest.mark.parametrize("name", ["mask.png", "mask.nii.gz", "mask.npz"])
+@pytest.mark.parametrize("name", ["mask.png", "mask.nii.gz"])
 def test_a_mask_of_another_shape_than_its_picture_is_refused(tmp_path, name):
     source = read_image(write_dicom(tmp_path / "a.dcm", RAMP))
     with pytest.raises(ValueError, match=rf"{name}.*\(4, 3\).*\(3, 4\)"):
         write_mask(tmp_path / name, np.zeros((4, 3), np.uint8), like=source)
 
 
-@pytest.mark.parametrize("name", ["mask.nii.gz", "mask.npz"])
+@pytest.mark.parametrize("name", ["mask.nii.gz"])
 def test_values_that_are_no_labels_are_refused_in_every_format(tmp_path, name):
     with pytest.raises(ValueError, match="num_labels=1"):
         write_mask(tmp_path / name, np.array([[0, 1, 2]]))
     assert not (tmp_path / name).exists()
-
-
-def test_an_ignored_region_is_no_segment(tmp_path):
-    with pytest.raises(ValueError, match=r"mask\.npz.*255"):
-        write_mask(tmp_path / "mask.npz", np.array([[0, 1, 255]]), num_labels=2)

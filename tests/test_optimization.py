@@ -6,6 +6,7 @@ from tiny import tiny_config
 from transformers import MobileNetV2Config, SwinConfig, ViTConfig
 
 from tevia_hf import TeViAForSegmentation
+from tevia_hf.training.adapters import with_lora
 from tevia_hf.training.arguments import TeViATrainingArguments
 from tevia_hf.training.optimization import build_optimizer, layer_depths
 
@@ -137,7 +138,6 @@ def test_a_frozen_vision_model_is_not_optimised_but_its_pyramid_is(tmp_path):
 
 
 def test_adapters_learn_at_the_decoders_rate(tmp_path):
-    model = TeViAForSegmentation(tiny_config())
-    model.add_lora(vision={"r": 2}, text={"r": 2})
+    model = with_lora(TeViAForSegmentation(tiny_config()), {"r": 2})
     rates = rates_of(tmp_path, model, backbone_learning_rate=1e-6, layerwise_learning_rate_decay=0.5)
     assert {rate for name, rate in rates.items() if ".lora_" in name} == {1e-3}

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+import torch
 
 from tevia_cli.main import main
 from tevia_hf import (
@@ -14,7 +15,6 @@ from tevia_hf import (
     evaluate_model,
     predict,
     predict_files,
-    run_ablation,
     run_evaluation,
 )
 from tevia_hf.data.splits import sample
@@ -30,7 +30,7 @@ from tevia_hf.option_checks_tevia import (
     check_share_below_one,
     number_from,
 )
-from tevia_hf.training.averaging import WeightAveragingCallback
+from tevia_hf.training.averaging import AveragingAdamW
 from tevia_hf.training.callbacks import MomentumPrototypeCallback, PrototypeAwareEarlyStopping
 
 NO_NUMBERS = (float("nan"), float("inf"), -float("inf"), True, "0.5", "", None, [1], np.nan)
@@ -87,11 +87,10 @@ CALLS = {
     "run_evaluation": lambda **option: run_evaluation(NOWHERE, **option),
     "check_data": lambda **option: check_data("folder", NOWHERE, **option),
     "compare_runs": lambda **option: compare_runs(NOWHERE, NOWHERE, **option),
-    "run_ablation": lambda **option: run_ablation(NOWHERE, NOWHERE, **option),
     "sample": lambda **option: sample(None, seed=0, **option),
     "post_process": lambda **option: TeViAImageProcessor().post_process_segmentation(None, **option),
     "prototypes": lambda **option: TeViAPrototypeMemory([8], **option),
-    "averaging": WeightAveragingCallback,
+    "averaging": lambda **option: AveragingAdamW([{"params": [torch.nn.Parameter(torch.zeros(1))]}], **option),
     "prototype callback": MomentumPrototypeCallback,
     "early stopping": PrototypeAwareEarlyStopping,
 }
@@ -109,7 +108,6 @@ CALLS = {
         ("check_data", "num_labels", (0, 256)),
         ("check_data", "max_text_length", (0,)),
         ("compare_runs", "seed", (-1,)),
-        ("run_ablation", "workers", (0, 1.5)),
         ("sample", "max_samples", (0, -5, 2.5)),
         ("post_process", "threshold", (1.5, float("nan"))),
         ("prototypes", "momentum", (1.5, float("nan"))),
@@ -141,7 +139,6 @@ def test_python_refuses_an_option_out_of_range_before_anything_is_loaded(call, o
         (["check-data", "folder", NOWHERE], "--max-text-length", ("0",)),
         (["prompts", "folder", NOWHERE], "--num-labels", ("0",)),
         (["compare", NOWHERE, NOWHERE], "--seed", ("-1",)),
-        (["ablate", NOWHERE, "--grid", NOWHERE], "--workers", ("0",)),
         (["demo"], "--epochs", ("0", "-1", "nan")),
         (["demo"], "--seed", ("-1",)),
     ],

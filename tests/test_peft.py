@@ -10,9 +10,10 @@ from safetensors.torch import load_file
 from stock import BATCH, labelled, new_model, stock_trainer
 from tiny import tiny_config, tiny_processor
 from torch import nn
-from transformers import ResNetConfig
+from transformers import ResNetConfig, SiglipVisionConfig
 
 from tevia_hf import MomentumPrototypeCallback, TeViAForSegmentation, build_trainer
+from tevia_hf.training.adapters import with_lora
 from tevia_hf.training.arguments import TeViATrainingArguments
 
 peft = pytest.importorskip("peft")
@@ -166,6 +167,58 @@ def test_the_best_adapter_comes_back_with_its_prototypes(tmp_path):
     assert torch.equal(trainer.model.prototype_memory.prototypes[0], saved[name])
 
 
+# `with_lora`
+
+CONVOLUTIONS = ResNetConfig(embedding_size=8, hidden_sizes=[8, 8, 16, 32], depths=[1, 1, 1, 1])
+WITHOUT_EFFECT = SiglipVisionConfig(
+    hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, image_size=64
+)
+BACKBONES = pytest.mark.parametrize(
+    "settings",
+    [{}, {"backbone_config": CONVOLUTIONS}, {"backbone_config": WITHOUT_EFFECT, "decoder_channels": [8] * 4}],
+)
+
+
+@BACKBONES
+def test_of_the_encoders_exactly_the_adapters_learn_and_all_else_as_before(settings, inputs):
+    plain = new_model(**settings, text_dropout=0.5)
+    outside = {name for name, p in plain.named_parameters() if p.requires_grad and ".model." not in name}
+    before = logits(plain, inputs)
+    model = with_lora(plain, {"r": 2})
+    assert torch.equal(logits(model, inputs), before)
+    learning = {name.removeprefix("base_model.model.") for name, p in model.named_parameters() if p.requires_grad}
+    adapters = {name for name in learning if ".lora_" in name}
+    assert {name.split(".")[1] for name in adapters} == {"backbone", "text_encoder"}
+    assert {name.replace(".modules_to_save.default", "") for name in learning - adapters} == outside - {
+        "model.null_text"
+    }
+    model.train()(**inputs).loss.backward()
+    assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
+def test_layers_may_be_chosen_as_peft_chooses_them():
+    model = with_lora(new_model(), {"r": 2, "exclude_modules": ".*text_encoder.*"})
+    adapters = {name for name, _ in model.named_parameters() if ".lora_" in name}
+    assert adapters and not any("text_encoder" in name for name in adapters)
+
+
+def test_a_model_without_text_gets_adapters_in_its_vision_model():
+    model = with_lora(new_model(use_text=False), {"r": 2})
+    assert any(".lora_A" in name for name, _ in model.named_parameters())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"rank": 2}, r"no \['rank'\]: usual are r, lora_alpha"),
+        ({"target_modules": ["nowhere"]}, "No modules were targeted|nowhere"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        with_lora(new_model(), settings)
+
+
 # build_trainer
 
 
@@ -192,7 +245,7 @@ def test_build_trainer_trains_a_peft_model_and_caches_texts_only_while_they_stay
 
 def test_adding_an_adapter_to_the_whole_model_is_refused_with_the_calls_to_use():
     model = new_model()
-    with pytest.raises(ValueError, match=r"call `model.add_lora\(.*or `peft.get_peft_model\("):
+    with pytest.raises(ValueError, match=r"call `peft.get_peft_model\(model, .*`lora: "):
         model.add_adapter(peft.LoraConfig(r=2, target_modules=["query"]))
     assert not any(".lora_" in name for name, _ in model.named_parameters())
 
@@ -203,14 +256,6 @@ def test_loading_an_adapter_as_a_model_is_refused_with_the_call_to_use(tmp_path)
     model.save_pretrained(tmp_path / "adapter")
     with pytest.raises(ValueError, match=r"call `peft.PeftModel.from_pretrained\(model, folder\)`"):
         TeViAForSegmentation.from_pretrained(tmp_path / "adapter")
-
-
-def test_add_lora_after_get_peft_model_is_refused_and_leaves_the_adapters():
-    model = adapted()
-    before = copy.deepcopy(model.state_dict())
-    with pytest.raises(ValueError, match="`peft` has put adapters in already: call `merge_and_unload"):
-        model.base_model.model.add_lora(text={"r": 4})
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def test_a_model_without_text_takes_adapters_too(tmp_path):

@@ -134,16 +134,6 @@ def test_half_precision_has_the_digest_of_its_values_in_full(tmp_path):
     assert weights_digest(full) == weights_digest(model) != weights_digest(tiny_reader())
 
 
-def test_adapters_are_part_of_the_digest(tmp_path):
-    pytest.importorskip("peft")
-    model = tiny_reader()
-    plain = weights_digest(model)
-    model.add_lora(text={"r": 2})
-    adapted = weights_digest(model)
-    model.save_pretrained(tmp_path / "model")
-    assert plain != adapted == weights_digest(tmp_path / "model")
-
-
 def test_the_smallest_change_of_a_weight_or_buffer_changes_the_digest():
     model = tiny_reader()
     digests = {weights_digest(model)}

@@ -102,7 +102,7 @@ def test_a_value_that_is_no_mapping_is_refused():
         ("- vision_model\n", "holds no `name: value` lines"),
         ("", "holds no `name: value` lines"),
         (RECIPE.replace("output_dir: outputs/run\n", ""), "names no `output_dir`"),
-        (RECIPE + "vision_lora: {r: 2}\nfreeze_backbone: true\n", "fixes the adapters of `vision_lora` too"),
+        (RECIPE + "lora: {r: 2}\nfreeze_backbone: true\n", "fixes the adapters of `lora` too"),
         (RECIPE.replace("text_model: some/text\n", ""), "names no model: give `vision_model` and `text_model`"),
         (RECIPE + "1: 2\n", r"does not read as text: \[1\]"),
         (RECIPE + "flip_probability: 1.5\n", "`flip_probability` is 1.5: give a number from 0 to 1"),

@@ -10,10 +10,10 @@ from tiny import tiny_processor, tiny_reader
 
 from tevia_hf import evaluate_model
 from tevia_hf.data.features import dataset_from_rows
-from tevia_hf.evaluation.ablation_grid import Run
-from tevia_hf.evaluation.ablation_table import scores_of
 from tevia_hf.evaluation.text_agreement import agreeing_fields, compare_with_text, text_scores, text_tables
 from tevia_hf.evaluation.text_conditions import TEXT_CONDITIONS
+from tevia_hf.experiments.grid import Run
+from tevia_hf.experiments.table import scores_of
 from tevia_hf.hub.model_card import eval_results, model_card, read_card_details, read_report, shown
 from tevia_hf.prompts import BREAST, NUCLEI, QATA, denies_lesion, stated_facts
 

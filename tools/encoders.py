@@ -20,6 +20,7 @@ from tevia_hf.configuration_tevia import longest_text
 from tevia_hf.encoder_loading_tevia import build_encoder
 from tevia_hf.encoder_quirks_tevia import TEXT_FAMILIES, VISION_FAMILIES
 from tevia_hf.evaluation.report import score_table
+from tevia_hf.io.markdown import markdown_table
 from tevia_hf.text_encoder_tevia import TeViATextEncoder, text_model_class
 from tevia_hf.vision_layout_tevia import STRIDES, Layout, on_meta, probe_layout
 
@@ -42,17 +43,14 @@ def main() -> None:
     text = [text_row(family) for family in TEXT_FAMILIES]
     page = TEMPLATE.format(
         sizes=", ".join(f"{height}x{width}" for height, width in SIZES),
-        vision=table(["family", "maps", "channels", "parameters", "sizes", "checkpointing", "remarks"], vision),
-        text=table(["family", "class", "width", "longest text", "parameters", "remarks"], text),
+        vision=markdown_table(
+            ["family", "maps", "channels", "parameters", "sizes", "checkpointing", "remarks"], vision
+        ),
+        text=markdown_table(["family", "class", "width", "longest text", "parameters", "remarks"], text),
         others=", ".join(f"`{family}`" for family in untested_families()),
         pairs=pairs_section(args.pairs),
     )
     args.output.write_text(page, encoding="utf-8")
-
-
-def table(heads: list[str], rows: list[list[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def vision_row(family: str, config: PreTrainedConfig) -> list[str]:

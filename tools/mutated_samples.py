@@ -20,7 +20,7 @@ output_dir: outputs/a
 vision_model: a/vision
 text_model: a/text
 config: {num_labels: 1}
-vision_lora: {r: 4}
+lora: {r: 4}
 learning_rate: 1e-3
 num_train_epochs: 2
 save_total_limit: 2

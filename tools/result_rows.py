@@ -22,7 +22,7 @@ import torch.nn.functional as F
 import yaml
 
 from tevia_hf import TeViAImageProcessor, TeViAPrototypeMemory, convert_lightning_checkpoint
-from tevia_hf.evaluation.ablation_grid import safe_name
+from tevia_hf.experiments.grid import safe_name
 from tevia_hf.intervals import paired_difference
 from tevia_hf.prompts.paraphrasing import corrected
 from tevia_hf.prompts.report_language import known_slips

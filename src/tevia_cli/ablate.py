@@ -2,27 +2,20 @@
 
 import argparse
 
-from .options import number
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", help="YAML file that all runs share, such as hub_configs/tevia-qata/recipe.yaml")
     parser.add_argument("--grid", required=True, help="YAML file of runs, seeds and evaluation")
     parser.add_argument("--output-dir", "--output_dir", help="folder to write to (default: the recipe's)")
-    parser.add_argument(
-        "--workers",
-        type=number("workers", "check_count", example="2"),
-        help="runs at a time (default: one a GPU, else one a CPU core)",
-    )
     parser.add_argument("--table-only", action="store_true", help="train nothing; the table of what is finished")
     parser.set_defaults(overrides=[])
 
 
 def run(args: argparse.Namespace) -> int:
-    from tevia_hf.evaluation.ablation import run_ablation
-    from tevia_hf.evaluation.ablation_table import ablation_text
+    from tevia_hf.experiments.ablation import run_ablation
+    from tevia_hf.experiments.table import ablation_text
 
-    found = run_ablation(args.recipe, args.grid, args.output_dir, args.overrides, args.workers, args.table_only)
+    found = run_ablation(args.recipe, args.grid, args.output_dir, args.overrides, args.table_only)
     if found.table is not None:
         print(f"\n{ablation_text(found.table)}\n\nThe table and its figure are in {found.output_dir}.")
     for name, log in found.failures.items():

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from .data.registry import load_segmentation_dataset as load_segmentation_dataset
     from .data.registry import register_dataset as register_dataset
     from .demo.run import run_demo as run_demo
-    from .evaluation.ablation import run_ablation as run_ablation
     from .evaluation.comparison import compare_runs as compare_runs
     from .evaluation.evaluate import evaluate_model as evaluate_model
     from .evaluation.evaluate import run_evaluation as run_evaluation
     from .evaluation.text_conditions import TEXT_CONDITIONS as TEXT_CONDITIONS
     from .evaluation.text_conditions import register_text_condition as register_text_condition
+    from .experiments.ablation import run_ablation as run_ablation
     from .hub.bundle import push_model as push_model
     from .hub.bundle import write_bundle as write_bundle
     from .hub.convert_lightning import convert_checkpoint_file as convert_checkpoint_file
@@ -89,7 +89,7 @@ _MODULE_OF = {
     "register_loss": "loss_tevia",
     "register_metric": "metrics",
     "register_text_condition": "evaluation.text_conditions",
-    "run_ablation": "evaluation.ablation",
+    "run_ablation": "experiments.ablation",
     "run_demo": "demo.run",
     "run_evaluation": "evaluation.evaluate",
     "segmentation_metrics": "metrics",

@@ -1,6 +1,7 @@
 """Text-to-vision alignment: the foreground's visual vectors, the loss that pulls text to them, and their memory."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -112,6 +113,7 @@ class TeViAPrototypeMemory(nn.Module):
 
     count: torch.Tensor
     active: torch.Tensor
+    keeper: Any = None  # the callback that moves the prototypes, while a training lasts
 
     def __init__(self, channels: Sequence[int], momentum: float = 0.99):
         super().__init__()

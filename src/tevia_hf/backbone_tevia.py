@@ -10,7 +10,6 @@ from transformers import PreTrainedConfig
 
 from .encoder_loading_tevia import EncoderFace, load_encoder
 from .encoder_quirks_tevia import fix_batch_norm_momentum
-from .lora_tevia import add_lora, is_lora
 from .vision_layout_tevia import STRIDES, build_vision_model, nearest, probe_layout, spatial_maps
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -42,24 +41,13 @@ class TeViABackbone(EncoderFace):
         self.set_trainable()
 
     def set_trainable(self) -> None:
-        """Gradients off for what does not learn: all but the adapters, a frozen model, parameters without effect."""
+        """Gradients off for what does not learn: a frozen model, parameters without effect."""
         for name, parameter in self.model.named_parameters():
-            learns = is_lora(name) if self.has_lora else name not in self.layout.unused
-            if self.is_frozen or not learns:
+            if self.is_frozen or name in self.layout.unused:
                 parameter.requires_grad_(False)
 
-    def add_lora(self, adapter: dict | str) -> dict:
-        """See `TeViAForSegmentation.add_lora`."""
-        try:
-            record = add_lora(self.model, adapter, self.layout.unused)
-            self.has_lora = True
-        finally:
-            self.set_trainable()
-            self.train(self.training)
-        return record
-
     def freeze(self) -> None:
-        """Fixes the vision model and its adapters: no gradients, batch statistics and dropout as in evaluation.
+        """Fixes the vision model: no gradients, batch statistics and dropout as in evaluation.
 
         A pyramid learns on.
         """

@@ -69,9 +69,6 @@ class TeViAConfig(PreTrainedConfig):
             Factor of the cross-entropy beside the Dice loss. Published code: 0, as it cancelled out there.
         prototype_momentum (`float`, defaults to 0.99):
             The share of the old prototype in a momentum step.
-        backbone_lora, text_lora (`dict`, *optional*):
-            Fields of `peft.LoraConfig` for the low-rank adapters in an encoder. A record: `model.add_lora(...)` adds
-            them and writes it, `model.merge_lora()` takes both away.
         num_labels (`int`, defaults to 1):
             1: a lesion mask by sigmoid. More: classes by softmax, 0 is background.
     """
@@ -108,8 +105,6 @@ class TeViAConfig(PreTrainedConfig):
     auxiliary_loss_weight: float | int = 0.0
     cross_entropy_loss_weight: float | int = 1.0
     prototype_momentum: float | int = 0.99
-    backbone_lora: dict | None = None
-    text_lora: dict | None = None
 
     def __post_init__(self, **kwargs):
         if set(kwargs.get("custom_pipelines") or ()) <= PIPELINE_REGISTRY.supported_tasks.keys():

@@ -11,8 +11,6 @@ import transformers
 from torch import nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
-from .lora_tevia import merge_lora
-
 # What transformers (5.23) asks a model's direct children for, when it is built, loaded, saved or spread over devices.
 ASKED_OF_CHILDREN = (
     "_keep_in_fp32_modules",
@@ -31,22 +29,6 @@ class EncoderFace(nn.Module):
     """
 
     model: PreTrainedModel
-    has_lora = False
-
-    def set_trainable(self) -> None:
-        """Says of each weight whether it learns."""
-        raise NotImplementedError
-
-    def add_lora(self, adapter: dict | str) -> dict:
-        """See `TeViAForSegmentation.add_lora`."""
-        raise NotImplementedError
-
-    def merge_lora(self) -> None:
-        """See `TeViAForSegmentation.merge_lora`."""
-        merge_lora(self.model)
-        self.has_lora = False
-        self.set_trainable()
-        self.train(self.training)
 
     @property
     def all_tied_weights_keys(self) -> dict[str, str]:

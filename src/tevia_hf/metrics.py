@@ -78,6 +78,12 @@ METRICS: dict[str, Metric] = {
     "lesion_precision": Metric("Precision, whole lesions", of.share(of.right_lesions), of.right_lesions),
     "lesion_recall": Metric("Recall, whole lesions", of.share(of.found_lesions), of.found_lesions),
 }
+PRIMARY = "dice"  # by which models are chosen, compared and summed up: a key of the table
+
+
+def primary_name() -> str:
+    """The primary metric in a sentence, such as "Dice"."""
+    return METRICS[PRIMARY].label.partition(",")[0]
 
 
 def register_metric(

@@ -62,10 +62,6 @@ class TeViAModel(TeViAPreTrainedModel):
             self.text_encoder = TeViATextEncoder(text_config)
             self.null_text = nn.Parameter(torch.zeros(text_config.hidden_size))
             self.prototype_memory = TeViAPrototypeMemory(widths[:3], config.prototype_momentum)
-        if config.backbone_lora is not None:
-            config.backbone_lora = self.backbone.add_lora(config.backbone_lora)
-        if config.text_lora is not None and self.text_encoder is not None:
-            config.text_lora = self.text_encoder.add_lora(config.text_lora)
         self.post_init()
 
     @torch.no_grad()
@@ -232,8 +228,6 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
             config_kwargs: fields of `TeViAConfig`.
         """
         config_kwargs.setdefault("use_text", text is not None)
-        # Added last: adapters go on the encoders' own weights.
-        adapters = {half: config_kwargs.pop(f"{half}_lora", None) for half in ("backbone", "text")}
         text_config = load_text_config(text) if text is not None else None
         vision_config = load_vision_config(vision)
         for half_config in filter(None, (vision_config, text_config)):
@@ -242,7 +236,6 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
         model.model.backbone.load_pretrained(vision)
         if model.config.use_text:
             model.model.text_encoder.load_pretrained(text)
-        model.add_lora(vision=adapters["backbone"], text=adapters["text"])
         return model
 
     @property

@@ -97,8 +97,10 @@ class TeViAPreTrainedModel(PreTrainedModel):
 
     def freeze(self) -> None:
         """No gradients for the text encoder and for the parts of the backbone that no feature map depends on."""
-        for encoder in filter(None, self.encoders):
-            encoder.set_trainable()
+        backbone, text_encoder = self.encoders
+        backbone.set_trainable()
+        if text_encoder is not None:
+            text_encoder.model.requires_grad_(False)
 
     def train(self, mode: bool = True) -> "TeViAPreTrainedModel":
         """As in torch; batch norms whose weight is frozen keep their running statistics."""
@@ -107,50 +109,19 @@ class TeViAPreTrainedModel(PreTrainedModel):
         return self
 
     def add_adapter(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Refused: the whole model takes adapters by `add_lora` or `peft.get_peft_model`."""
+        """Refused: the whole model takes adapters by `peft.get_peft_model`."""
         raise ValueError(
-            "Saved with this adapter there would be no prototypes: call `model.add_lora(vision={...}, text={...})`, or "
-            "`peft.get_peft_model(model, peft.LoraConfig(...))`."
+            "Saved with this adapter there would be no prototypes: call `peft.get_peft_model(model, "
+            "peft.LoraConfig(...))`, or train by a recipe with `lora: {r: 8}`."
         )
 
     def load_adapter(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refused: `peft.PeftModel.from_pretrained` loads what a `PeftModel` saved, prototypes included."""
-        raise ValueError(
-            "This would load no prototypes: call `peft.PeftModel.from_pretrained(model, folder)` for what a PeftModel "
-            "saved, or `model.add_lora(vision=folder, text=folder)` for the adapter of an encoder."
-        )
+        raise ValueError("This would load no prototypes: call `peft.PeftModel.from_pretrained(model, folder)`.")
 
     def freeze_backbone(self) -> None:
         """Fixes the vision model: no gradients, batch statistics and dropout as in evaluation."""
         self.encoders[0].freeze()
-
-    def add_lora(self, vision: dict | str | None = None, text: dict | str | None = None) -> None:
-        """Adds low-rank adapters to an encoder; of its weights they alone learn, also in the text encoder.
-
-        They are part of the model from then on: its config names them, `save_pretrained` and `from_pretrained` keep
-        them. `model.model.backbone.model.save_pretrained(folder)` saves an adapter alone, of the text encoder
-        `model.model.text_encoder.model`.
-
-        Args:
-            vision, text: fields of `peft.LoraConfig`, e.g. `{"r": 8, "lora_alpha": 16}`; all linear layers are adapted
-                unless `target_modules` says otherwise. Or the folder or hub name of a saved adapter.
-        """
-        halves = zip(("backbone_lora", "text_lora"), self.encoders, (vision, text), strict=True)
-        if text is not None and self.encoders[1] is None:
-            raise ValueError("A model with `use_text=False` has no text encoder to adapt: leave `text` out.")
-        wanted = [(half, encoder, adapter) for half, encoder, adapter in halves if encoder and adapter is not None]
-        for half, encoder, _ in wanted:
-            if encoder.has_lora:
-                raise ValueError(f"The model has adapters already, `{half}`: call `merge_lora()` before adding others.")
-        for half, encoder, adapter in wanted:
-            setattr(self.config, half, encoder.add_lora(adapter))
-
-    def merge_lora(self) -> None:
-        """Works the adapters into the weights: the same masks without peft."""
-        for encoder in filter(None, self.encoders):
-            if encoder.has_lora:
-                encoder.merge_lora()
-        self.config.backbone_lora = self.config.text_lora = None
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

@@ -10,13 +10,12 @@ from transformers import (
 
 from .encoder_loading_tevia import EncoderFace, build_encoder, load_encoder, load_half_config, model_class
 from .encoder_quirks_tevia import TEXT_FAMILIES, plain_text_config
-from .lora_tevia import add_lora, is_lora
 
 
 class TeViATextEncoder(EncoderFace):
     """Token features of a frozen text model: no dropout, whatever `.train()` says, until adapters in it learn.
 
-    Adapters may come by `add_lora` or by `peft.get_peft_model`: what requires a gradient gets one.
+    Adapters come by `peft.get_peft_model`: what requires a gradient gets one.
 
     Of an encoder-decoder such as T5 it is the encoder half; a decoder-only model reads each token with those before it.
 
@@ -28,39 +27,13 @@ class TeViATextEncoder(EncoderFace):
         config.use_cache = False  # decoders would keep keys and values for tokens that never come
         encoder_class = text_model_class(config)
         self.model = build_encoder(encoder_class, config)
-        self.set_trainable()
-        self.eval()  # a new module is in training mode, and would read with dropout
-
-    def set_trainable(self) -> None:
-        for name, parameter in self.model.named_parameters():
-            if not is_lora(name):
-                parameter.requires_grad_(False)
-
-    def add_lora(self, adapter: dict | str) -> dict:
-        """See `TeViAForSegmentation.add_lora`."""
-        is_whole = isinstance(adapter, str) or "target_modules" in adapter
-        try:
-            record = add_lora(self.model, adapter, () if is_whole else self.unused_parameters())
-            self.has_lora = True
-        finally:
-            self.set_trainable()
-        return record
-
-    def unused_parameters(self) -> set[str]:
-        """Names of weights that the features do not depend on, such as those of SigLIP's pooling head."""
-        names, parameters = zip(*self.model.named_parameters(), strict=True)
-        self.model.requires_grad_(True)
-        with torch.enable_grad():
-            ids = torch.ones(1, 2, dtype=torch.long, device=self.model.device)
-            features = self.model(input_ids=ids).last_hidden_state
-            gradients = torch.autograd.grad(features.sum(), parameters, allow_unused=True)
         self.model.requires_grad_(False)
-        return {name for name, gradient in zip(names, gradients, strict=True) if gradient is None}
+        self.eval()  # a new module is in training mode, and would read with dropout
 
     def load_pretrained(self, name_or_path: str, **kwargs) -> None:
         """Replaces the random weights by those of a checkpoint of the same architecture, and tries them."""
         self.model = load_encoder(self.model, name_or_path, **kwargs)
-        self.set_trainable()
+        self.model.requires_grad_(False)
         self(torch.ones(1, 2, dtype=torch.long, device=self.model.device))
 
     @property

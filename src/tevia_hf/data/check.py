@@ -18,6 +18,7 @@ from tevia_hf.data.features import SPLITS, row_problems, some_of
 from tevia_hf.data.listing import Listing
 from tevia_hf.data.reading import on_all_cores
 from tevia_hf.data.survey import Findings, Survey, examine
+from tevia_hf.io.markdown import markdown_table
 from tevia_hf.visualization import contact_sheet, overlay
 
 SHEET_ROWS, SHEET_COLUMNS, SHEET_PIXELS = 3, 4, 768
@@ -61,8 +62,7 @@ class DataReport:
     def text(self) -> str:
         """The report for a terminal: a table of the splits, sentences, faults and warnings."""
         names = list(next(iter(self.splits.values()), {}))
-        lines = ["| split | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-        lines += [f"| {split} | " + " | ".join(map(str, held.values())) + " |" for split, held in self.splits.items()]
+        lines = [markdown_table(["split", *names], ([split, *held.values()] for split, held in self.splits.items()))]
         lines += ["", "Sentences: " + ", ".join(f"{value} {name}" for name, value in self.sentences.items()) + "."]
         for title, found in (("fault", self.faults), ("warning", self.warnings)):
             lines += ["", f"{len(found)} {title}{'' if len(found) == 1 else 's'}" + (":" if found else ".")]

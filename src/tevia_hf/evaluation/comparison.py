@@ -6,7 +6,8 @@ import pandas as pd
 
 from ..data.features import raise_problems
 from ..intervals import paired_difference
-from ..metrics import METRICS
+from ..io.markdown import markdown_table
+from ..metrics import METRICS, PRIMARY
 from ..option_checks_tevia import check_seed
 
 
@@ -40,16 +41,15 @@ def compare_runs(
 
 def comparison_text(table: pd.DataFrame) -> str:
     """The comparison as a Markdown table."""
-    lines = ["| score | A | B | A - B | 95 % | p |", "|---|---|---|---|---|---|"]
+    rows = []
     for row in table.itertuples():
         interval = "-" if pd.isna(row.low) else f"[{row.low:.3f}, {row.high:.3f}]"
-        lines.append(
-            f"| {row.score} | {row.a:.3f} | {row.b:.3f} | {row.difference:+.3f} | {interval} | {row.p_value:.2g} |"
-        )
+        means = f"{row.a:.3f}", f"{row.b:.3f}", f"{row.difference:+.3f}"
+        rows.append([row.score, *means, interval, f"{row.p_value:.2g}"])
     less = [score for score in table["score"] if not METRICS[score].higher_is_better]
     direction = f"; for {', '.join(less)} less is better" if less else ""
-    lines.append(f"\n{table['images'].iloc[0]} images of {table['groups'].iloc[0]} groups{direction}.")
-    return "\n".join(lines)
+    count = f"{table['images'].iloc[0]} images of {table['groups'].iloc[0]} groups{direction}."
+    return f"{markdown_table(['score', 'A', 'B', 'A - B', '95 %', 'p'], rows)}\n\n{count}"
 
 
 def _rows(path: Path, text_mode: str) -> pd.DataFrame:
@@ -58,7 +58,7 @@ def _rows(path: Path, text_mode: str) -> pd.DataFrame:
         table = pd.read_csv(path, dtype={"id": str, "group": str}, keep_default_na=False)
     except (ValueError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not readable as a table ({error}). Give the evaluation.csv of a run.") from error
-    if missing := {"id", "group", "text_mode", "dice"} - set(table.columns):
+    if missing := {"id", "group", "text_mode", PRIMARY} - set(table.columns):
         raise ValueError(f"{path}: no column {', '.join(sorted(missing))}. Give the evaluation.csv of a run.")
     kinds = list(table["text_mode"].unique())
     if len(kinds) > 1 and text_mode not in kinds:

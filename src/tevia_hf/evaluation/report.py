@@ -15,7 +15,8 @@ from PIL import Image
 from ..data.decoding import decode_image
 from ..data.features import undecoded
 from ..intervals import Interval, PairedDifference, paired_difference
-from ..metrics import METRICS, ImageScores, score_intervals, summarize, units_text
+from ..io.markdown import markdown_table
+from ..metrics import METRICS, PRIMARY, ImageScores, primary_name, score_intervals, summarize, units_text
 from ..visualization import contact_sheet, interval_chart, overlay, stack
 from .text_agreement import MaskAndText, TextScores, text_scores, text_tables
 from .text_conditions import ANOTHERS, OWN, TextCondition
@@ -50,15 +51,15 @@ class EvaluationReport:
     denying_conditions: list[str]
 
     def headline(self) -> str:
-        """The Dice with the images' own texts, and what each other text makes of it, in points of Dice.
+        """The primary score with the images' own texts, and what each other text makes of it, in points.
 
         Conditions that deny the lesions are left out: there the Dice is no score. One that leaves some texts as they
         are names the number of those it changes.
         """
         own, *others = self.scores
-        line, changes = f"Dice {self.scores[own]['dice']:.3f} with {self.text_conditions[own]}.", []
+        line, changes = f"{primary_name()} {self.scores[own][PRIMARY]:.3f} with {self.text_conditions[own]}.", []
         for name in (name for name in others if name not in self.denying_conditions):
-            points = 100 * (self.scores[name]["dice"] - self.scores[own]["dice"])
+            points = 100 * (self.scores[name][PRIMARY] - self.scores[own][PRIMARY])
             changed, images = self.settings["texts_changed"].get(name), self.settings["images"]
             note = f" ({changed} of {images} texts changed)" if changed is not None and changed < images else ""
             changes.append(f"{self.text_conditions[name]} {points:+.1f}{note}")
@@ -72,16 +73,16 @@ class EvaluationReport:
         """
         marks = {name: " †" if name in self.denying_conditions else "" for name in self.scores}
         rows = {
-            name + marks[name]: {**row, "95 %": _interval_text(self.intervals[name]["dice"])}
+            name + marks[name]: {**row, "95 %": _interval_text(self.intervals[name][PRIMARY])}
             for name, row in self.scores.items()
         }
         first, *others = self.metrics
         lines = [self.headline(), "", score_table(rows, (first, "95 %", *others)), ""]
         units = units_text(self.metrics)
-        lines.append(f"{units}{'; ' if units else ''}95 %: bootstrap interval of `dice`.")
+        lines.append(f"{units}{'; ' if units else ''}95 %: bootstrap interval of `{PRIMARY}`.")
         if (found := self.text_sensitivity) is not None:
             lines.append(
-                f"Text sensitivity (dice with an image's own text minus with another's): {found.difference:.3f}, "
+                f"Text sensitivity ({PRIMARY} with an image's own text minus with another's): {found.difference:.3f}, "
                 f"{_interval_text(found.interval)}, p = {found.p_value:.2g}."
             )
         if seen := self.settings.get("groups_seen_in_training"):
@@ -90,7 +91,10 @@ class EvaluationReport:
             lines.append(f"{len(skipped)} examples could not be read and are left out:")
             lines += [f"- {one['id']}: {one['reason']}" for one in skipped]
         if any(marks.values()):
-            lines.append("† The text denies the lesion, so that its Dice is no score: see what is marked all the same.")
+            lines.append(
+                f"† The text denies the lesion, so that its {primary_name()} is no score: see what is marked all the "
+                "same."
+            )
         for name, changed in self.settings["texts_changed"].items():
             if changed < self.settings["images"]:
                 lines.append(
@@ -162,9 +166,9 @@ def report_of(
         [row for name, found in measured.items() for row in image_rows(dataset, name, found, true_pixels)]
     )
     chart = interval_chart(
-        {name: (row["dice"], intervals[name]["dice"]) for name, row in scores.items() if not measured[name].denies},
-        title="Text sensitivity: Dice with each text condition",
-        label="Dice, mean over images (95 % interval)",
+        {name: (row[PRIMARY], intervals[name][PRIMARY]) for name, row in scores.items() if not measured[name].denies},
+        title=f"Text sensitivity: {primary_name()} with each text condition",
+        label=f"{METRICS[PRIMARY].label} (95 % interval)",
     )
     return EvaluationReport(
         settings,
@@ -195,7 +199,7 @@ def text_sensitivity(images: pd.DataFrame, seed: int = 0) -> PairedDifference | 
     own, anothers = (images[images["text_mode"] == name] for name in (OWN, ANOTHERS))
     if own.empty or anothers.empty:
         return None
-    return paired_difference(list(own["dice"]), list(anothers["dice"]), list(own["group"]), seed)
+    return paired_difference(list(own[PRIMARY]), list(anothers[PRIMARY]), list(own["group"]), seed)
 
 
 def masks_sheet(
@@ -217,11 +221,11 @@ def score_table(scores: Mapping[str, Mapping[str, Any]], names: Sequence[str] | 
     """A Markdown table of score rows; by default of the scores that papers quote, in both Dice definitions."""
     if names is None:
         names = [key for key, metric in METRICS.items() if metric.in_short_table]
-    lines = ["| text | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-    for condition, row in scores.items():
-        cells = [value if isinstance(value := row[name], str) else f"{value:.3f}" for name in names]
-        lines.append(f"| {condition} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    rows = [
+        [condition, *(value if isinstance(value := row[name], str) else f"{value:.3f}" for name in names)]
+        for condition, row in scores.items()
+    ]
+    return markdown_table(["text", *names], rows)
 
 
 def _interval_text(interval: Interval | None) -> str:

@@ -107,24 +107,15 @@ def convert_checkpoint_file(
     """
     vision_config, text_config = load_vision_config(str(vision)), load_text_config(str(text))
     model = convert_lightning_checkpoint(checkpoint, vision_config, text_config)
-    processor = published_processor(vision, text)
+    # The authors' pixels and tokens: bicubic without antialias, z-score, x and y swapped.
+    processor = TeViAProcessor.from_encoders(
+        vision, text, max_text_length=24, size={"height": 224, "width": 224}, do_antialias=False,
+        normalization="zscore", swap_axes=True,
+    )  # fmt: skip
     claim_output_dir(output_dir, overwrite=overwrite, inputs=[checkpoint, vision, text])
     model.save_pretrained(output_dir)
     processor.save_pretrained(output_dir)
     return model
-
-
-def published_processor(vision: str | Path, text: str | Path) -> TeViAProcessor:
-    """The authors' pixels and tokens: 224 px bicubic without antialias, z-score, x and y swapped; 24 tokens."""
-    return TeViAProcessor.from_encoders(
-        vision,
-        text,
-        max_text_length=24,
-        size={"height": 224, "width": 224},
-        do_antialias=False,
-        normalization="zscore",
-        swap_axes=True,
-    )
 
 
 def read_lightning_state_dict(checkpoint: str | Path | dict[str, Any]) -> dict[str, torch.Tensor]:
@@ -167,15 +158,12 @@ def rename_keys(state_dict: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         elif prefix is None:
             dropped.append(name)
         else:
-            converted[prefix + rename_in_block(re.sub(f"^{pattern}", "", name))] = tensor
+            rest = re.sub(f"^{pattern}", "", name)
+            old, new = next(((old, new) for old, new in BLOCK_KEY_MAP if rest.startswith(old)), ("", ""))
+            converted[prefix + new + rest.removeprefix(old)] = tensor
     if unknown:
         raise ValueError(f"{len(unknown)} tensors are not of the authors' network, e.g. {unknown[:5]}.")
     return converted, dropped
-
-
-def rename_in_block(name: str) -> str:
-    old, new = next(((old, new) for old, new in BLOCK_KEY_MAP if name.startswith(old)), ("", ""))
-    return new + name.removeprefix(old)
 
 
 def check_against(model: TeViAForSegmentation, converted: dict[str, torch.Tensor]) -> list[str]:

@@ -16,13 +16,14 @@ from ..data.options import SOURCE_OPTIONS
 from ..data.origin import UNKNOWN
 from ..evaluation.text_conditions import TEXT_CONDITIONS
 from ..io.yaml_file import read_yaml
-from ..metrics import METRICS, units_text
+from ..metrics import METRICS, PRIMARY, primary_name, units_text
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
 TASK = "image-segmentation"  # the nearest that the Hub has a filter for
 # Other examples of a split.
 CHOICES = (*SOURCE_OPTIONS, "max_samples", "held_out", "options")
 EXPLAINED = ("sentences", "group_split", "split_seed")  # by a text of their own in the template
+SETTINGS = {"dataset", "split", "images", "threshold", "hd95_unit"}  # of every report
 
 
 @dataclass
@@ -145,18 +146,13 @@ def read_report(path: str | Path) -> dict[str, Any]:
     path = path / "evaluation.json" if path.is_dir() else path
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
-        if is_report(report):
+        rows, known = report["scores"], set(report["settings"])
+        has_one_shape = len({tuple(row) for row in rows.values()}) == 1  # the same metrics in each
+        if has_one_shape and set(report["intervals"]) == set(rows) and known >= SETTINGS:
             return report
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
     raise ValueError(f"{path} is no report of `tevia evaluate`: run that, and give its output folder.")
-
-
-def is_report(report: Any) -> bool:
-    rows, intervals = report["scores"], report["intervals"]
-    shape = {tuple(row) for row in rows.values()}  # the same metrics in each
-    settings = {"dataset", "split", "images", "threshold", "hd95_unit"} <= set(report["settings"])
-    return settings and len(shape) == 1 and set(intervals) == set(rows)
 
 
 def model_card(
@@ -223,7 +219,7 @@ def given_texts(report: Mapping[str, Any]) -> dict[str, str]:
 
 
 def eval_results(details: CardDetails, report: Mapping[str, Any]) -> list[EvalResult]:
-    """All figures with the images' own texts, and the Dice with each other text condition; those that are numbers."""
+    """All figures with the images' own texts, and the primary one with each other condition; those that are numbers."""
     first, settings = next(iter(report["scores"])), report["settings"]
     metrics, texts = metrics_of(report), given_texts(report)
     choice = {name: settings[name] for name in CHOICES if settings.get(name) is not None}
@@ -243,7 +239,7 @@ def eval_results(details: CardDetails, report: Mapping[str, Any]) -> list[EvalRe
         )
         for mode, row in report["scores"].items()
         for metric, value in row.items()
-        if metric in metrics and (mode == first or metric == "dice") and is_number(value)
+        if metric in metrics and (mode == first or metric == PRIMARY) and is_number(value)
         if mode not in report.get("denying_conditions", ())
     ]
 
@@ -256,25 +252,23 @@ def shown(details: CardDetails, report: Mapping[str, Any]) -> dict[str, Any]:
         [texts[mode], *(["-"] * len(metrics)), "-"]
         if mode in denying
         else [texts[mode], *(f"{row[metric]:.3f}" if is_number(row[metric]) else "-" for metric in metrics)]
-        + [range_of(report["intervals"][mode].get("dice"))]
+        + [range_of(report["intervals"][mode].get(PRIMARY))]
         for mode, row in report["scores"].items()
     ]
     settings = report["settings"]
     options = {name: settings[name] for name in SOURCE_OPTIONS if name in settings and name not in EXPLAINED}
+    absent = {mode: (report.get("against_text", {}).get(mode) or {}).get("absence") for mode in denying}
+    marked = "{images_marked:.3f} of the images, {marked_pixels:.4f} of their pixels"
     parts = {
         "loaded_with": options | (settings.get("options") or {}),
-        "denied": {texts[mode]: marked_in(report, mode) for mode in denying},
+        "denied": {texts[mode]: marked.format(**seen) if seen else "-" for mode, seen in absent.items()},
         "rows": rows,
         "metrics": list(metrics),
         "units": units_text(metrics),
+        "primary": PRIMARY,
+        "primary_name": primary_name(),
     }
     return {**report, **parts, "data": data_name(details, report["settings"])}
-
-
-def marked_in(report: Mapping[str, Any], mode: str) -> str:
-    """What is marked in the images of a condition whose texts deny a lesion."""
-    found = (report.get("against_text", {}).get(mode) or {}).get("absence")
-    return f"{found['images_marked']:.3f} of the images, {found['marked_pixels']:.4f} of their pixels" if found else "-"
 
 
 def data_name(details: CardDetails, settings: Mapping[str, Any]) -> str:

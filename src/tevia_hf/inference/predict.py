@@ -96,8 +96,7 @@ def predict(
     Args:
         images, texts: one sentence an image, "" for none. An image may name a slice and a window (`io.parse_address`).
         output_dir: folder to write to, batch by batch; the table goes there too, as `predictions.csv`.
-        mask_suffix: ".png"; or ".nii.gz", ".nii" or ".npz" (arrays for a DICOM segmentation) for masks that keep the
-            image's spacing and place.
+        mask_suffix: ".png"; or ".nii.gz" or ".nii" for masks that keep the image's spacing and place.
 
     Returns one row a file: `image, text, mask, overlay, foreground` (share of the picture) and `error`, empty where
     all went well. A file that cannot be read, has logits that are not finite, or whose mask cannot be written costs its

@@ -15,7 +15,6 @@ from tevia_hf.io.pixels import check_finite, check_size, choose_number, to_unit,
 from tevia_hf.labels_tevia import WHITE
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-_REFERENCES = ("SOPInstanceUID", "SOPClassUID", "FrameOfReferenceUID", "SeriesInstanceUID", "StudyInstanceUID")
 # Implicit VR, explicit VR and explicit VR big endian, by what pydicom found: (is implicit, is little endian)
 _SYNTAXES = {
     (True, True): "1.2.840.10008.1.2",
@@ -47,7 +46,7 @@ def read_dicom(address: ImageRef, is_mask: bool = False, most_pixels: int | None
     count = _frame_count(dataset, path)
     frame = choose_number(address, count, "frames")
     stored = _stored_pixels(dataset, frame, path)
-    geometry = Geometry(path, _optional(_affine, dataset, frame), frame, count, references=_references(dataset))
+    geometry = Geometry(path, _optional(_affine, dataset, frame), frame, count)
     pixels = _mask(dataset, stored, path) if is_mask else _seen(dataset, stored, frame, address)
     return MedicalImage(pixels, _optional(_spacing, dataset, frame), geometry)
 
@@ -299,10 +298,6 @@ def _frame_offset(dataset: Any, frame: int) -> float:
         return 0.0
     offsets = dataset.get("GridFrameOffsetVector")
     return float(offsets[frame]) - float(offsets[0]) if offsets else math.nan
-
-
-def _references(dataset: Any) -> dict[str, str]:
-    return {name: str(dataset.get(name)) for name in _REFERENCES if dataset.get(name)}
 
 
 def _first(value: Any) -> float:

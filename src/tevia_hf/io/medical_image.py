@@ -1,6 +1,6 @@
 """What a reader gives: pixels, their size, and where they lie."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +19,6 @@ class Geometry:
         count: slices or frames of the file.
         orientation: EXIF's number of how the stored pixels were turned to those of the image; 1 for not at all.
         is_placed: whether the affine tells where the image lies in the patient, or in its file alone.
-        references: DICOM's identifiers of the picture, by keyword, such as SOPInstanceUID.
     """
 
     path: Path
@@ -28,7 +27,6 @@ class Geometry:
     count: int = 1
     orientation: int = 1
     is_placed: bool = True
-    references: dict[str, str] = field(default_factory=dict)
 
 
 class MedicalImage(NamedTuple):

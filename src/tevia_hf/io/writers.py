@@ -1,25 +1,15 @@
-"""Masks to files: pictures, volumes that lie where the image lies, and arrays for DICOM segmentations."""
+"""Masks to files: images, and volumes that lie where the image lies."""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from tevia_hf.extras import needed_for
 from tevia_hf.io.address import MASK_SUFFIXES
-from tevia_hf.io.medical_image import Geometry, MedicalImage
+from tevia_hf.io.medical_image import MedicalImage
 from tevia_hf.labels_tevia import WHITE, highest_label, to_labels
-
-_REFERENCES = {
-    "referenced_sop_instance_uid": "SOPInstanceUID",
-    "referenced_sop_class_uid": "SOPClassUID",
-    "frame_of_reference_uid": "FrameOfReferenceUID",
-    "series_instance_uid": "SeriesInstanceUID",
-    "study_instance_uid": "StudyInstanceUID",
-}
-_LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
 
 
 def write_mask(path: str | Path, mask: np.ndarray, num_labels: int = 1, like: MedicalImage | None = None) -> Path:
@@ -27,9 +17,6 @@ def write_mask(path: str | Path, mask: np.ndarray, num_labels: int = 1, like: Me
 
     - `.png`: 8-bit grey. With one label 0 and 255, to be seen in any viewer, else the labels as they are.
     - `.nii`, `.nii.gz`: labels, one slice, which lies over the image in a viewer.
-    - `.npz`: what a DICOM segmentation is made of: `pixel_array` (1, rows, columns) uint8, `segment_numbers`,
-      `pixel_spacing`, `image_position_patient`, `image_orientation_patient` (empty where not known),
-      `referenced_frame_number` (from 1) and the image's identifiers.
 
     Args:
         path: Ends in one of these.
@@ -74,25 +61,6 @@ def _write_nifti(path: Path, labels: np.ndarray, num_labels: int, like: MedicalI
     nibabel.save(volume, path)
 
 
-def _write_segmentation(path: Path, labels: np.ndarray, num_labels: int, like: MedicalImage | None) -> None:
-    if (labels > highest_label(num_labels)).any():
-        raise ValueError(f"{path}: a segmentation has no label 255. Set what is to be ignored to 0, or write PNG.")
-    source = like.source if like is not None and like.source is not None else Geometry(path)
-    spacing = like.spacing_mm if like is not None and like.spacing_mm is not None else ()
-    position, orientation = _in_patient(source.affine)
-    arrays: dict[str, Any] = {
-        "pixel_array": labels[None],
-        "segment_numbers": np.arange(1, highest_label(num_labels) + 1),
-        "pixel_spacing": np.array(spacing, float),
-        "image_position_patient": position,
-        "image_orientation_patient": orientation,
-        "referenced_frame_number": np.array(source.frame + 1),
-        **{name: np.array(source.references.get(tag, "")) for name, tag in _REFERENCES.items()},
-    }
-    with path.open("wb") as file:  # given a name, numpy would add a second suffix to "MASK.NPZ"
-        np.savez_compressed(file, **arrays)
-
-
 def _affine(like: MedicalImage | None) -> np.ndarray:
     """From (column, row, 0) to RAS+ mm; of a picture without a place one that shows it upright in a viewer."""
     if like is not None and like.source is not None and like.source.affine is not None:
@@ -101,17 +69,8 @@ def _affine(like: MedicalImage | None) -> np.ndarray:
     return np.diag([-column, -row, 1.0, 1.0])
 
 
-def _in_patient(affine: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """DICOM's position (3,) and orientation (6,), in LPS; empty where not known."""
-    if affine is None:
-        return np.zeros(0), np.zeros(0)
-    directions = [affine[:3, axis] / np.linalg.norm(affine[:3, axis]) * _LPS_TO_RAS for axis in (0, 1)]
-    return affine[:3, 3] * _LPS_TO_RAS, np.concatenate(directions)
-
-
 _WRITERS: dict[str, Callable[[Path, np.ndarray, int, MedicalImage | None], None]] = {
     ".png": _write_png,
     ".nii.gz": _write_nifti,
     ".nii": _write_nifti,
-    ".npz": _write_segmentation,
 }

@@ -1,6 +1,12 @@
-"""What training has to know of models that `peft.get_peft_model` wrapped."""
+"""Low-rank adapters (LoRA, Hu et al. 2021) by `peft`, and what training has to know of models that it wrapped."""
 
 from typing import Any
+
+import torch
+from torch import nn
+
+from ..auto import TeViAForSegmentation
+from ..extras import needed_for
 
 MEMORY = "prototype_memory"
 
@@ -28,3 +34,72 @@ def save_prototypes_with_adapter(model: Any) -> None:
     wrapper.set_adapter(adapter)
     config = model.peft_config[adapter]
     config.modules_to_save = [*(config.modules_to_save or ()), MEMORY]
+
+
+def with_lora(model: TeViAForSegmentation, settings: dict) -> Any:
+    """The model as a `peft.PeftModel`: adapters alone learn of its encoders, and all else learns as before.
+
+    What learns is saved with the adapters, apart from the vector that stands for no text, which stays as it is. By
+    `merge_and_unload()` they become part of the weights: a model as without peft, which computes the same.
+
+    Args:
+        settings: fields of `peft.LoraConfig`, e.g. `{"r": 8, "exclude_modules": ".*text_encoder.*"}`. Without
+            `target_modules` every linear layer of an encoder that its features depend on gets an adapter, or every
+            ungrouped convolution where there is no linear layer.
+
+    Raises `ImportError` with the command to type where peft is missing, `ValueError` for fields and layers that do not
+    exist.
+    """
+    with needed_for("LoRA"):
+        from peft import LoraConfig, get_peft_model
+    if unknown := sorted(set(settings) - set(LoraConfig.__dataclass_fields__)):
+        raise ValueError(f"`peft.LoraConfig` has no {unknown}: usual are r, lora_alpha, lora_dropout, target_modules.")
+    targets = {} if "target_modules" in settings else {"target_modules": adaptable_layers(model)}
+    adapted: Any = get_peft_model(
+        model, LoraConfig(**{"modules_to_save": learning_parts(model), **targets, **settings})
+    )
+    for layer in filter(lambda part: hasattr(part, "get_base_layer"), adapted.modules()):
+        base = vars(layer.get_base_layer())  # MobileNets read these off a convolution to pad their images
+        vars(layer).update({name: base[name] for name in ("kernel_size", "stride", "dilation") if name in base})
+    return adapted
+
+
+def adaptable_layers(model: TeViAForSegmentation) -> list[str]:
+    """Names of the layers of both encoders to adapt; `ValueError` where one has none.
+
+    Only of torch's own classes: others pad or change their weights on the way, which an adapter beside them would not.
+    """
+    names = []
+    for prefix, face in zip(("model.backbone.model.", "model.text_encoder.model."), model.encoders, strict=True):
+        if face is None:
+            continue
+        unused = face.layout.unused if face is model.model.backbone else unused_weights(face.model)
+        layers = {name: part for name, part in face.model.named_modules() if f"{name}.weight" not in unused}
+        linear = [name for name, part in layers.items() if type(part) is nn.Linear]
+        convolutions = [name for name, part in layers.items() if type(part) is nn.Conv2d and part.groups == 1]
+        if not linear and not convolutions:
+            raise ValueError(
+                f"`{face.model.config.model_type}` has no plain linear layer or convolution to adapt: name "
+                "`target_modules`, or train the whole model with a small `backbone_learning_rate`."
+            )
+        names += [prefix + name for name in linear or convolutions]
+    return names
+
+
+def unused_weights(text_model: Any) -> set[str]:
+    """Names of weights that a text model's features do not depend on, such as those of SigLIP's pooling head."""
+    names, parameters = zip(*text_model.named_parameters(), strict=True)
+    text_model.requires_grad_(True)
+    with torch.enable_grad():
+        features = text_model(input_ids=torch.ones(1, 2, dtype=torch.long, device=text_model.device)).last_hidden_state
+        gradients = torch.autograd.grad(features.sum(), parameters, allow_unused=True)
+    text_model.requires_grad_(False)
+    return {name for name, gradient in zip(names, gradients, strict=True) if gradient is None}
+
+
+def learning_parts(model: TeViAForSegmentation) -> list[str]:
+    """Names of the modules outside the encoders that learn, in parts that peft can wrap."""
+    inner = model.model
+    lists = {"decoder": inner.decoder, "laterals": inner.laterals, "backbone.pyramid": inner.backbone.pyramid or ()}
+    parts = [(f"model.{name}.{index}", part) for name, blocks in lists.items() for index, part in enumerate(blocks)]
+    return [*(name for name, part in parts if [*part.parameters()]), "decode_head"]

@@ -20,7 +20,7 @@ from ..image_processing_tevia import TeViAImageProcessorKwargs
 from ..io.output_dir import write_whole
 from ..io.yaml_file import read_yaml
 from ..loss_tevia import LOSSES
-from ..metrics import METRICS
+from ..metrics import METRICS, PRIMARY
 from ..option_checks_tevia import (
     check_count,
     check_not_negative,
@@ -75,11 +75,9 @@ class ModelArguments:
     image_processor: dict | str | None = field(
         default=None, metadata={"help": "Fields of TeViAImageProcessor that differ from its defaults."}
     )
-    vision_lora: dict | str | None = field(
-        default=None, metadata={"help": "Adapters for the vision model: fields of peft.LoraConfig, or a saved one."}
-    )
-    text_lora: dict | str | None = field(
-        default=None, metadata={"help": "Adapters for the text encoder, likewise; they alone of it learn."}
+    lora: dict | str | None = field(
+        default=None,
+        metadata={"help": "Adapters, which alone learn of both encoders: fields of peft.LoraConfig, e.g. {r: 8}."},
     )
 
     def __post_init__(self):
@@ -170,7 +168,7 @@ class TeViATrainingArguments(TrainingArguments):
     save_strategy: str = "epoch"
     save_total_limit: int | None = 2
     load_best_model_at_end: bool = True
-    metric_for_best_model: str | None = "dice"
+    metric_for_best_model: str | None = PRIMARY
     logging_steps: float = 20
     logging_nan_inf_filter: bool = False  # which would log a loss of 0 for NaN
     remove_unused_columns: bool = False  # the collator reads the data set's own columns
@@ -205,7 +203,7 @@ class TeViATrainingArguments(TrainingArguments):
 
     def check_best_metric(self) -> None:
         """Sets which way is better, as `METRICS` says; `ValueError` for a metric that validation does not measure."""
-        key = (self.metric_for_best_model or "dice").removeprefix("eval_")
+        key = (self.metric_for_best_model or PRIMARY).removeprefix("eval_")
         measured = [name for name, metric in METRICS.items() if not metric.of_boundaries] + ["loss"]
         if key not in measured:
             raise ValueError(
@@ -279,8 +277,8 @@ def parse_fields(values: dict, overrides: Sequence[str] = (), source: str = "The
             said[name] = as_mapping(values.get(name)) | given if given else {}
             check_names(said[name], known, f"`{name}` has fields that do not exist")
     model, data, training = parser.parse_dict(said)
-    if training.freeze_backbone and model.vision_lora is not None:
-        raise ValueError("`freeze_backbone` fixes the adapters of `vision_lora` too: leave one of the two out.")
+    if training.freeze_backbone and model.lora is not None:
+        raise ValueError("`freeze_backbone` fixes the adapters of `lora` too: leave one of the two out.")
     return Recipe(model, data, training, said)
 
 

@@ -5,7 +5,6 @@ prototypes, patience is counted, the augmentation learns the epoch.
 import copy
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainerState, TrainingArguments
@@ -28,6 +27,11 @@ NO_FOREGROUND = (
     "none of the labels that the model was given marks a lesion. Check the masks, e.g. by `tevia check-data`, and what "
     "the collator makes of them."
 )
+TWO_CALLBACKS = (
+    "The Trainer has two `MomentumPrototypeCallback`s: the first, with {} warm-up epochs, keeps the prototypes, and "
+    "the second, with {}, does nothing. Give one: `build_trainer` adds its own, whose warm-up is the argument "
+    "`prototype_warmup_epochs`."
+)
 
 
 @dataclass
@@ -37,11 +41,10 @@ class PrototypeRun:
     state: TrainerState
     first_step: int
     memory_before: dict[str, torch.Tensor]
-    samples_before: int
     has_acted: bool  # prototypes were active at some step
+    has_collected: bool  # they are made of some sample
     is_too_short: bool = False
     saw_labels: bool = False
-    samples: int = 0
     momentum_steps: int = 0
 
 
@@ -77,8 +80,9 @@ class MomentumPrototypeCallback(TrainingObserver, ResumableSchedule):
     Epochs are counted in steps (`EpochCounter`) and everything else lies in the model's buffers, so that a resumed run
     equals an unbroken one; a run that is retried, as by `auto_find_batch_size`, begins with the memory it began with.
     The model is left alone: a forward hook adds up what it returned in training mode, for which it needs `labels`. A
-    warning at the end of training says what of this did not happen, and why. Of two such callbacks in one Trainer the
-    second does nothing, and says so. A `peft.PeftModel` saves the prototypes with its adapter.
+    warning at the end of training says what of this did not happen, and why. The memory names the callback that moves
+    it while a run lasts; a second one in the same Trainer does nothing, and warns. A `peft.PeftModel` saves the
+    prototypes with its adapter.
 
     Args:
         warmup_epochs: epochs before the collecting one (published: 20).
@@ -88,7 +92,7 @@ class MomentumPrototypeCallback(TrainingObserver, ResumableSchedule):
         self.warmup_epochs = check_count("warmup_epochs", warmup_epochs, example="1", least=0)
         self.epochs = EpochCounter()
         self.run: PrototypeRun | None = None
-        self.sums: list[torch.Tensor] | None = None
+        self.sums: list[torch.Tensor] | None = None  # since the last step: a row a scale, behind it the samples
 
     def state(self) -> dict:
         return {
@@ -101,85 +105,55 @@ class MomentumPrototypeCallback(TrainingObserver, ResumableSchedule):
         save_prototypes_with_adapter(model)  # before a checkpoint is loaded
 
     def on_train_begin(self, args, state, control, model=None, train_dataloader=None, **kwargs):
-        self.detach()
-        if model.prototype_memory is None or self.is_second(model, state):
-            return
         save_prototypes_with_adapter(model)
         memory = model.prototype_memory
-        unfinished = self.take_over(model)
-        if unfinished is not None and unfinished.first_step == state.global_step:
-            memory.load_state_dict(unfinished.memory_before)
-        self.epochs.begin(args, state, train_dataloader)
+        if memory is None:
+            return
+        keeper, broken_off = memory.keeper, None
+        if keeper is not None:
+            broken_off = keeper.run
+            if broken_off.state is state:
+                logger.warning(TWO_CALLBACKS.format(keeper.warmup_epochs, self.warmup_epochs))
+                return
+            keeper.stop(memory)
+        if broken_off is not None and broken_off.first_step == state.global_step:
+            memory.load_state_dict(broken_off.memory_before)
+        memory.keeper = self
         before = copy.deepcopy(memory.state_dict())
-        self.run = PrototypeRun(state, state.global_step, before, int(memory.count), memory.is_active)
+        self.run = run = PrototypeRun(state, state.global_step, before, memory.is_active, bool(memory.count))
+        self.epochs.begin(args, state, train_dataloader)
         self.follow(args, state, warmup_epochs="prototype_warmup_epochs")
         self.attach(model)
-        self.check_length(self.run, state)
-
-    def is_second(self, model: torch.nn.Module, state: TrainerState) -> bool:
-        """Whether another callback keeps the prototypes of this run already, which is then said."""
-        keeper = _KEEPERS.get(model)
-        if keeper is None or keeper is self or keeper.run is None or keeper.run.state is not state:
-            return False
-        logger.warning(
-            f"The Trainer has two `MomentumPrototypeCallback`s: the first, with {keeper.warmup_epochs} warm-up epochs, "
-            f"keeps the prototypes, and the second, with {self.warmup_epochs}, does nothing. Give one: `build_trainer` "
-            "adds its own, whose warm-up is the argument `prototype_warmup_epochs`."
-        )
-        return True
-
-    def take_over(self, model: torch.nn.Module) -> PrototypeRun | None:
-        """Makes this the model's callback; returns the run of it or another one that did not come to its end."""
-        keeper = _KEEPERS.get(model, self)
-        unfinished = keeper.run
-        keeper.stop()
-        _KEEPERS[model] = self
-        return unfinished
-
-    def check_length(self, run: PrototypeRun, state: TrainerState) -> None:
         run.is_too_short = not run.has_acted and state.num_train_epochs <= self.warmup_epochs + 1
         if run.is_too_short:
-            logger.warning(
-                f"{state.num_train_epochs} epochs end before prototypes act, which they do from epoch "
-                f"{self.warmup_epochs + 2} on: train longer or lower `warmup_epochs` (of a recipe, "
-                "`prototype_warmup_epochs`)."
-            )
+            logger.warning(f"{state.num_train_epochs} epochs end {self.before_they_act()}")
 
     def observe(self, outputs) -> None:
         """Adds one forward pass: a row of sums a scale, the number of samples with foreground as its last entry."""
-        visual_embeddings = getattr(outputs, "visual_embeddings", None)
-        if visual_embeddings is None or self.run is None:
+        embeddings = getattr(outputs, "visual_embeddings", None)  # (batch, channels) a scale
+        if embeddings is None or self.run is None:
             return
         self.run.saw_labels = True
-        sums = [with_count(vectors.detach().float()) for vectors in visual_embeddings]
+        sums = [torch.cat([v.sum(0), v.any(-1).sum(0, keepdim=True)]) for v in (e.detach().float() for e in embeddings)]
         self.sums = sums if self.sums is None else [a + b for a, b in zip(self.sums, sums, strict=True)]
 
     def on_epoch_begin(self, args, state, control, model=None, **kwargs):
-        if self.run is not None and self.epochs.next_epoch(state) > self.warmup_epochs:
-            self.activate(self.run, model.prototype_memory)
+        run, memory = self.run, model.prototype_memory
+        if run is None or run.has_acted or memory.count == 0:
+            return
+        if self.epochs.next_epoch(state) > self.warmup_epochs:
+            memory.activate()
+            run.has_acted = True
 
     def on_step_begin(self, args, state, control, model=None, **kwargs):
         if self.epochs.is_shifted:
             self.on_epoch_begin(args, state, control, model)
 
-    def activate(self, run: PrototypeRun, memory) -> None:
-        if not run.has_acted and memory.count > 0:
-            memory.activate()
-            run.has_acted = True
-
     def on_step_end(self, args, state, control, model=None, **kwargs):
-        if self.run is not None:
-            self.commit(self.run, model.prototype_memory, self.epochs.last_epoch(state))
-
-    def on_epoch_end(self, args, state, control, model=None, **kwargs):
-        if self.run is not None:
-            self.epochs.end_pass(state)
-            # A set without length may end amid the forward passes of a step, which the Trainer then does not take.
-            self.commit(self.run, model.prototype_memory, self.epochs.last_epoch(state))
-
-    def commit(self, run: PrototypeRun, memory, epoch: int) -> None:
         """Takes what was observed since the last time, on all ranks, into the memory."""
-        sums, self.sums = self.sums, None
+        if self.run is None:
+            return
+        memory, sums, self.sums = model.prototype_memory, self.sums, None
         if sums is None:  # this rank saw no labels; the others still wait for its share
             sums = [torch.cat([torch.zeros_like(p), p.new_zeros(1)]) for p in memory.prototypes]
         sums = [reduce_over_ranks(row) for row in sums]
@@ -189,18 +163,23 @@ class MomentumPrototypeCallback(TrainingObserver, ResumableSchedule):
         means = [row[:-1] / row[-1] for row in sums]
         if memory.is_active:
             memory.momentum_step(means)
-            run.momentum_steps += 1
-        elif epoch >= self.warmup_epochs:
+            self.run.momentum_steps += 1
+        elif self.epochs.last_epoch(state) >= self.warmup_epochs:
             memory.collect(means, samples)
-            run.samples += samples
+            self.run.has_collected = True
+
+    def on_epoch_end(self, args, state, control, model=None, **kwargs):
+        self.epochs.end_pass(state)
+        # A set without length may end amid the forward passes of a step, which the Trainer then does not take.
+        self.on_step_end(args, state, control, model)
 
     def on_train_end(self, args, state, control, model=None, **kwargs):
         run, memory = self.run, model.prototype_memory
-        if run is not None and state.is_world_process_zero:
+        if run is not None:
             for fault in (self.broken_promise(run, state), self.unused_prototypes(run, args, state, memory)):
-                if fault is not None:
+                if fault is not None and state.is_world_process_zero:
                     logger.warning(fault)
-        self.stop()
+            self.stop(memory)
 
     def broken_promise(self, run: PrototypeRun, state: TrainerState) -> str | None:
         """What the schedule promised for the steps that were taken and what did not happen, with the reason."""
@@ -210,13 +189,16 @@ class MomentumPrototypeCallback(TrainingObserver, ResumableSchedule):
         cause = NO_FOREGROUND if run.saw_labels else NO_LABELS
         if run.has_acted:
             return f"Prototypes are active but took no momentum step: {cause}"
-        if last >= self.warmup_epochs and not run.samples + run.samples_before:
+        if last >= self.warmup_epochs and not run.has_collected:
             return f"No prototype was collected, and none acts: {cause}"
         if last > self.warmup_epochs or run.is_too_short:
             return None
+        return f"Training ended in epoch {last + 1} (step {state.global_step}), {self.before_they_act()}"
+
+    def before_they_act(self) -> str:
         return (
-            f"Training ended in epoch {last + 1} (step {state.global_step}), before prototypes act, which they do from "
-            f"epoch {self.warmup_epochs + 2} on: train longer or lower `warmup_epochs`."
+            f"before prototypes act, which they do from epoch {self.warmup_epochs + 2} on: train longer or lower "
+            "`warmup_epochs` (of a recipe, `prototype_warmup_epochs`)."
         )
 
     def unused_prototypes(self, run: PrototypeRun, args, state: TrainerState, memory) -> str | None:
@@ -230,18 +212,9 @@ class MomentumPrototypeCallback(TrainingObserver, ResumableSchedule):
             f"with prototypes, set `eval_delay={self.warmup_epochs + 2}`, or use `build_trainer`, which chooses so."
         )
 
-    def stop(self) -> None:
+    def stop(self, memory) -> None:
         self.detach()
-        self.run = self.sums = None
-
-
-# Who keeps whose prototypes, so that a second callback, and one of a run that was broken off, stand back.
-_KEEPERS: WeakKeyDictionary[torch.nn.Module, MomentumPrototypeCallback] = WeakKeyDictionary()
-
-
-def with_count(vectors: torch.Tensor) -> torch.Tensor:
-    """The sum over a batch `(batch, channels)` and, behind it, how many rows are not zero: `(channels + 1,)`."""
-    return torch.cat([vectors.sum(0), vectors.any(-1).sum().reshape(1).to(vectors.dtype)])
+        self.run = self.sums = memory.keeper = None
 
 
 class PrototypeAwareSelection(TrainerCallback):

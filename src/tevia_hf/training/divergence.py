@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from safetensors import safe_open
@@ -17,7 +16,6 @@ from .checkpoints import complete_checkpoints
 from .observing import TrainingObserver
 
 MOST_IDS = 20  # that a message names
-_LAST_IDS: WeakKeyDictionary[torch.nn.Module, list[str]] = WeakKeyDictionary()
 
 
 class TrainingDivergedError(RuntimeError):
@@ -58,7 +56,7 @@ class DivergenceCallback(TrainingObserver):
     def on_train_begin(self, args, state, control, model=None, **kwargs):
         self.args, self.trainer_state = args, state
         take_ids_out(model)
-        _LAST_IDS[unwrapped(model)] = []
+        unwrapped(model).last_ids = []
         self.check_weights(model, state.global_step)
         self.attach(model)
 
@@ -102,7 +100,10 @@ class DivergenceCallback(TrainingObserver):
         """Raises the error, the model free of this callback's hook."""
         self.detach()
         assert self.args is not None and self.trainer_state is not None
-        ids, checkpoint = _LAST_IDS.get(unwrapped(model), []), last_finite_checkpoint(Path(str(self.args.output_dir)))
+        ids, checkpoint = (
+            getattr(unwrapped(model), "last_ids", []),
+            last_finite_checkpoint(Path(str(self.args.output_dir))),
+        )
         epoch = f" (epoch {self.trainer_state.epoch:.2f})" if self.trainer_state.epoch is not None else ""
         rank = f" on process {self.args.process_index}" if self.args.world_size > 1 else ""
         lines = [
@@ -142,8 +143,8 @@ def is_finite(checkpoint: Path) -> bool:
 def take_ids_out(model: torch.nn.Module) -> None:
     """Makes the model take `ids` beside its inputs, and remember them; once only."""
     base = unwrapped(model)
-    if base not in _LAST_IDS:
-        _LAST_IDS[base] = []
+    if not hasattr(base, "last_ids"):
+        base.last_ids = []
         base.register_forward_pre_hook(remember_ids, with_kwargs=True)
 
 
@@ -151,5 +152,5 @@ def remember_ids(model: torch.nn.Module, args: tuple, kwargs: dict[str, Any]) ->
     """A forward pre-hook, a function of this module so that the model can be pickled."""
     if IDS not in kwargs:
         return None
-    _LAST_IDS[model] = kwargs[IDS]
+    model.last_ids = kwargs[IDS]
     return args, {name: value for name, value in kwargs.items() if name != IDS}

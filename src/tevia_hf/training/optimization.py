@@ -4,17 +4,19 @@ import torch
 from transformers import PreTrainedModel
 
 from ..auto import TeViAForSegmentation
-from ..lora_tevia import is_lora
+from ..backbone_tevia import BATCH_NORMS
 from ..vision_layout_tevia import blank, on_meta, probe_size, with_hidden_states
 from .adapters import unwrapped
 from .arguments import TeViATrainingArguments
+from .averaging import AveragingAdamW
 
 ENCODER = "model.backbone.model."
 
 
-def build_optimizer(model: TeViAForSegmentation, args: TeViATrainingArguments) -> torch.optim.AdamW:
+def build_optimizer(model: TeViAForSegmentation, args: TeViATrainingArguments) -> AveragingAdamW:
     """AdamW with a rate of its own for the vision model's weights, and weight decay for matrices and kernels only.
 
+    It keeps the moving average of the weights, if there is to be one.
     With `layerwise_learning_rate_decay` d below 1 the vision model's last layer learns at d times its rate, the one
     below at d^2 times, and so on (as BEiT is fine-tuned, Bao et al. 2022). Adapters learn at the decoder's rate.
     """
@@ -29,7 +31,16 @@ def build_optimizer(model: TeViAForSegmentation, args: TeViATrainingArguments) -
         {"params": parameters, "lr": rate, "weight_decay": args.weight_decay if decays else 0.0}
         for (rate, decays), parameters in groups.items()
     ]
-    return torch.optim.AdamW(settings, betas=(args.adam_beta1, args.adam_beta2), eps=args.adam_epsilon)
+    parameters = dict(model.named_parameters())
+    return AveragingAdamW(
+        settings,
+        args.weight_average_decay,
+        unsaved=[parameters[name] for name in model._keys_to_ignore_on_save or () if name in parameters],
+        norms=[module for module in model.modules() if isinstance(module, BATCH_NORMS)],
+        passes=args.gradient_accumulation_steps,
+        betas=(args.adam_beta1, args.adam_beta2),
+        eps=args.adam_epsilon,
+    )
 
 
 def learning_rates(model: TeViAForSegmentation, args: TeViATrainingArguments) -> dict[str, float]:
@@ -37,7 +48,7 @@ def learning_rates(model: TeViAForSegmentation, args: TeViATrainingArguments) ->
     own, decay = args.backbone_learning_rate, args.layerwise_learning_rate_decay
     rate = args.learning_rate if own is None else own
     encoder = model.model.backbone.model
-    names = [name for name, _ in encoder.named_parameters() if not is_lora(name)]
+    names = [name for name, _ in encoder.named_parameters() if ".lora_" not in name]
     depths = layer_depths(encoder) if decay < 1 else {}
     return {ENCODER + name: rate * decay ** depths.get(name, 0) for name in names}
 

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset, IterableDataset
 from transformers import Trainer, set_seed
@@ -22,6 +23,7 @@ from ..inference.loading import build_untrained, load_trained
 from ..inference.text_differences import check_texts_differ
 from ..io.output_dir import claim_output_dir
 from ..visualization import draw_training_curves, training_curves
+from .adapters import with_lora
 from .arguments import READY, DataArguments, ModelArguments, Recipe, as_mapping, parse_recipe
 from .checkpoints import last_complete_checkpoint
 from .trainer import build_trainer
@@ -72,22 +74,21 @@ def train_from_recipe(
         recipe.record_white(survey)
         recipe.save(folder)
         write_splits(folder, train=train_dataset, eval=eval_dataset)
-        write_skipped(folder, survey)
+        if survey.faults:
+            pd.DataFrame(survey.faults).to_csv(folder / SKIPPED_FILE, index=False)
     starts_active = prototypes_act(model)
     result = trainer.train(resume_from_checkpoint=checkpoint)
+    if recipe.model.lora is not None:  # the folder holds a model of its own, which needs no peft
+        adapted: Any = model
+        trainer.model = model = adapted.merge_and_unload()
     trainer.save_model()
     trainer.save_state()
     trainer.save_metrics("train", result.metrics)
-    begin_to_act = prototypes_act(model) and not starts_active
-    save_curves(trainer, folder, arguments.prototype_warmup_epochs + 1 if begin_to_act else None)
+    if trainer.is_world_process_zero() and training_curves(trainer.state.log_history):
+        begin_to_act = prototypes_act(model) and not starts_active
+        act_after = arguments.prototype_warmup_epochs + 1 if begin_to_act else None
+        draw_training_curves(trainer.state.log_history, act_after).save(folder / "curves.png")
     return trainer
-
-
-def save_curves(trainer: Trainer, folder: Path, prototypes_act_after: float | None) -> None:
-    """Draws `curves.png`; nothing for a run without a log."""
-    log = trainer.state.log_history
-    if trainer.is_world_process_zero() and training_curves(log):
-        draw_training_curves(log, prototypes_act_after).save(folder / "curves.png")
 
 
 def prototypes_act(model: TeViAForSegmentation) -> bool:
@@ -101,12 +102,6 @@ def write_splits(folder: Path, **datasets: AnyDataset | None) -> None:
     if known.keys() == given.keys():
         # Patients' names may stand in it: the Trainer leaves files that begin with _ out of its uploads.
         split_table(**known).to_csv(folder / SPLITS_FILE, index=False)
-
-
-def write_skipped(folder: Path, survey: Survey) -> None:
-    """Which examples were left out, and why; nothing where there are none."""
-    if survey.faults:
-        pd.DataFrame(survey.faults).to_csv(folder / SKIPPED_FILE, index=False)
 
 
 def build_augmentation(arguments: DataArguments, seed: int) -> TextAwareAugmentation:
@@ -125,15 +120,7 @@ def load_model_and_processor(arguments: ModelArguments) -> tuple[TeViAForSegment
         model, processor = build_untrained(arguments.config_name)
     else:
         model, processor = join_encoders(arguments)
-    adapters = {"vision": as_adapter(arguments.vision_lora), "text": as_adapter(arguments.text_lora)}
-    model.add_lora(**{half: adapter for half, adapter in adapters.items() if adapter or adapter == {}})
-    return model, processor
-
-
-def as_adapter(value: dict | str | None) -> dict | str | None:
-    """Settings of an adapter, or the folder or name of a saved one as it is."""
-    is_name = isinstance(value, str) and not value.lstrip().startswith("{")
-    return value if is_name or value is None else as_mapping(value)
+    return model if arguments.lora is None else with_lora(model, as_mapping(arguments.lora)), processor
 
 
 def config_fields(config: dict | str | None) -> dict:

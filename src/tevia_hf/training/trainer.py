@@ -25,7 +25,7 @@ from ..metrics import segmentation_metrics
 from ..prompts import flip_sentence, language_of
 from .adapters import unwrapped
 from .arguments import TeViATrainingArguments
-from .averaging import WeightAveragingCallback
+from .averaging import NewAverageCallback
 from .callbacks import (
     AugmentationEpochCallback,
     MomentumPrototypeCallback,
@@ -55,7 +55,7 @@ def build_trainer(
     Raises `ValueError` where no two training texts differ once they are tokenized.
 
     Args:
-        model: with adapters, by `add_lora` or `peft.get_peft_model`, or without.
+        model: with adapters, by `peft.get_peft_model`, or without.
         train_dataset, eval_dataset: as `load_segmentation_dataset` gives them, or your own: see `ready_dataset`. One
             without length, such as a `datasets.IterableDataset`, needs `max_steps` in `args`.
         augmentation: of the training images only.
@@ -77,7 +77,12 @@ def build_trainer(
             "e.g. TextAwareAugmentation(flip_probability=0, zoom_probability=0).",
             stacklevel=2,
         )
-    let_ranks_read(args.accelerator_config)
+    accelerator_config: Any = args.accelerator_config
+    if accelerator_config.dispatch_batches is None:
+        # Every rank reads its own batches of a stream: put together for all, texts of several lengths do not fit.
+        accelerator_config.dispatch_batches = False
+    # A dispatched batch is put together of tensors, and a compiled model takes new text for a new program.
+    can_carry_ids = not (accelerator_config.dispatch_batches or args.torch_compile)
     is_varied = augmentation is not None or isinstance(train_dataset, IterableDataset)
     texts = text_feature_cache(model, processor, args, is_varied)
     if model.config.use_text:
@@ -85,12 +90,13 @@ def build_trainer(
         record_known_words(processor, train_dataset, augmentation)
     if texts is not None:
         texts.fill(all_sentences(train_dataset, eval_dataset))
+    optimizer = build_optimizer(model, args)
     trainer = Trainer(
         model=model,
         args=args,
         train_dataset=varied(train_dataset, augmentation, processor.image_processor.num_labels, white_is_lesion),
         eval_dataset=eval_dataset,
-        data_collator=SegmentationCollator(processor, texts, white_is_lesion, with_ids=can_carry_ids(args)),
+        data_collator=SegmentationCollator(processor, texts, white_is_lesion, with_ids=can_carry_ids),
         processing_class=processor,
         compute_metrics=compute_metrics,
         preprocess_logits_for_metrics=lambda logits, labels: labels_from_logits(logits),  # no logits are collected
@@ -99,9 +105,9 @@ def build_trainer(
             *training_callbacks(args, augmentation),
             *callbacks,
             DivergenceCallback(),
-            WeightAveragingCallback(args.weight_average_decay),
+            NewAverageCallback(optimizer),
         ],
-        optimizers=(build_optimizer(model, args), None),
+        optimizers=(optimizer, None),
     )
     LossLoggingCallback.add_to(trainer)
     return trainer
@@ -123,19 +129,6 @@ def varied(
     if augmentation is None:
         return undecoded(dataset)
     return augmented(dataset, augmentation, num_labels, white_is_lesion)
-
-
-def let_ranks_read(accelerator_config: Any) -> None:
-    """Makes every rank read its own batches of a stream: put together for all, texts of several lengths do not fit."""
-    if accelerator_config.dispatch_batches is None:
-        accelerator_config.dispatch_batches = False
-
-
-def can_carry_ids(args: TeViATrainingArguments) -> bool:
-    """Whether batches may hold text: a dispatched one is put together of tensors, a compiled model takes new text for a
-    new program."""
-    accelerator_config: Any = args.accelerator_config
-    return not (accelerator_config.dispatch_batches or args.torch_compile)
 
 
 def text_feature_cache(

@@ -9,6 +9,8 @@ from typing import Any
 
 from ..data.features import raise_problems
 from ..data.options import SOURCE_OPTIONS
+from ..evaluation.evaluate import check_options, run_evaluation
+from ..evaluation.text_conditions import conditions_for
 from ..io.yaml_file import read_yaml
 from ..training.arguments import (
     OF_ONE_RUN,
@@ -21,8 +23,6 @@ from ..training.arguments import (
     parse_fields,
     parse_recipe,
 )
-from .evaluate import check_options, run_evaluation
-from .text_conditions import conditions_for
 
 GRID_FIELDS = ("seeds", "baseline", "runs", "evaluation")
 OF_THE_GRID = ("output_dir", "seed", *OF_ONE_RUN)  # recipe fields that no run sets for itself
@@ -47,11 +47,11 @@ class Run:
 
     @property
     def recipe_file(self) -> Path:
-        return self.folder.with_name(f"{self.folder.name}.yaml")
+        return self.folder.with_suffix(".yaml")
 
     @property
     def log(self) -> Path:
-        return self.folder.with_name(f"{self.folder.name}.log")
+        return self.folder.with_suffix(".log")
 
     def __str__(self) -> str:
         return f"{self.name}, seed {self.seed}"
@@ -65,14 +65,12 @@ class Plan:
         runs: in the grid's order, the seeds of a run one after another.
         against: run -> the one that it is compared with.
         evaluation: what `run_evaluation` is given for every run, as YAML and JSON hold it.
-        use_cpu: whether the recipe leaves GPUs alone.
     """
 
     output_dir: Path
     runs: list[Run]
     against: dict[str, str | None]
     evaluation: dict[str, Any]
-    use_cpu: bool
 
 
 def read_plan(
@@ -90,18 +88,6 @@ def read_plan(
     base = parse_recipe(recipe, overrides)
     if base.data.dataset == READY:
         raise ValueError("The runs of a grid load their own data: name a `dataset` in the recipe.")
-    check_run_options(base)
-    changes = read_changes(values.get("runs"))
-    against = read_comparisons(changes, values.get("baseline"))
-    folder = Path(output_dir or f"{base.training.output_dir}-ablation")
-    seeds = read_seeds(values.get("seeds"), base.training.seed)
-    runs = [run for name, fields in changes.items() for run in runs_of(name, fields, base, seeds, folder)]
-    check_folders(runs)
-    return Plan(folder, runs, against, read_evaluation(values.get("evaluation"), base.data), base.training.use_cpu)
-
-
-def check_run_options(base: Recipe) -> None:
-    """Raises `ValueError` for options that would end or begin runs otherwise than the grid does."""
     if base.training.overwrite or base.training.resume:
         raise ValueError("A grid resumes by itself; to train runs anew, delete their folders. Leave the option out.")
     if base.training.enable_jit_checkpoint:
@@ -109,6 +95,13 @@ def check_run_options(base: Recipe) -> None:
             "`enable_jit_checkpoint` ends a training early as if it were finished: leave it out, as a grid resumes "
             "from the last checkpoint."
         )
+    changes = read_changes(values.get("runs"))
+    against = read_comparisons(changes, values.get("baseline"))
+    folder = Path(output_dir or f"{base.training.output_dir}-ablation")
+    seeds = read_seeds(values.get("seeds"), base.training.seed)
+    runs = [run for name, fields in changes.items() for run in runs_of(name, fields, base, seeds, folder)]
+    check_folders(runs)
+    return Plan(folder, runs, against, read_evaluation(values.get("evaluation"), base.data))
 
 
 def read_changes(runs: Any) -> dict[str, dict[str, Any]]:
@@ -202,28 +195,18 @@ def source_options(evaluation: Mapping[str, Any]) -> dict[str, Any]:
 
 def check_folders(runs: Sequence[Run]) -> None:
     """Raises `ValueError` where a folder holds the run of another recipe, with what differs."""
-    problems = [f"{run.folder}: {difference}" for run in runs for difference in recipe_differences(run)]
+    problems = []
+    for run in runs:
+        path = run.folder / "recipe.yaml"
+        held = read_yaml(path) if path.is_file() else run.recipe
+        inferred = {name for name in RECORDED if name not in run.recipe}
+        # the output folder is the same, whatever it is called from here
+        for name in sorted({*held, *run.recipe} - {"output_dir", *inferred}):
+            before, now = (repr(fields[name]) if name in fields else "left out" for fields in (held, run.recipe))
+            if before != now:
+                problems.append(f"{run.folder}: `{name}` is {before} there, {now} in the grid")
     raise_problems(
         "Runs of another recipe than the grid's",
         problems,
         "Delete these folders to train them anew, take the change back, or name another output folder.",
     )
-
-
-def recipe_differences(run: Run) -> list[str]:
-    """The fields in which the recipe that a run's folder holds differs from the grid's; none without one."""
-    path = run.folder / "recipe.yaml"
-    if not path.is_file():
-        return []
-    held = read_yaml(path)
-    inferred = {name for name in RECORDED if name not in run.recipe}
-    # the output folder is the same, whatever it is called from here
-    names = sorted({*held, *run.recipe} - {"output_dir", *inferred})
-    shown = [
-        {name: repr(fields[name]) if name in fields else "left out" for name in names} for fields in (held, run.recipe)
-    ]
-    return [
-        f"`{name}` is {shown[0][name]} there, {shown[1][name]} in the grid"
-        for name in names
-        if shown[0][name] != shown[1][name]
-    ]

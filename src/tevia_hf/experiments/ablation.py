@@ -1,13 +1,19 @@
 """An ablation: each configuration of a grid trained with each seed, evaluated alike, and compared in one table."""
 
 import json
+import multiprocessing
 import os
 import platform
+import re
 import shutil
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import signature
+from multiprocessing.connection import wait
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pandas as pd
@@ -16,15 +22,12 @@ import yaml
 from filelock import FileLock, Timeout
 
 from ..data.registry import load_segmentation_dataset
+from ..evaluation.evaluate import run_evaluation
 from ..io.output_dir import MARKER, claim_output_dir, write_whole
-from ..option_checks_tevia import check_count
 from ..training.checkpoints import complete_checkpoints, is_json
 from ..training.recipe import train_from_recipe
-from . import processes
-from .ablation_grid import Plan, Run, read_plan, source_options
-from .ablation_table import EVALUATED, TRAINED, ablation_table, read_scores, save_table
-from .evaluate import run_evaluation
-from .processes import LAUNCHER_VARIABLES, Work, environment, share_of, slots_for
+from .grid import Plan, Run, read_plan, source_options
+from .table import EVALUATED, TRAINED, ablation_table, read_scores, save_table
 
 
 @dataclass
@@ -49,15 +52,14 @@ def run_ablation(
     grid: str | Path,
     output_dir: str | Path | None = None,
     overrides: Sequence[str] = (),
-    workers: int | None = None,
     table_only: bool = False,
 ) -> Ablation:
     """Trains and evaluates every run of a grid with every seed, and compares them: the table of `tevia ablate`.
 
-    Each run is trained in a process and a folder of its own, `<output_dir>/<run>/seed-<seed>/`, beside its recipe and
-    its log. Called again, it skips what is finished and resumes what was cut. Under torchrun and in a SLURM array each
-    process takes its share of the runs. Whichever finds all of them finished writes `ablation.md`, `ablation.csv`,
-    `ablation.png` and `per_image.csv`.
+    Runs are trained one after another, each in a process and a folder of its own, `<output_dir>/<run>/seed-<seed>/`,
+    beside its recipe and its log. Called again, it skips what is finished and resumes what was cut. Called several
+    times at once, also on several machines with a common disk, each call takes the runs that no other works on.
+    Whichever finds all of them finished writes `ablation.md`, `ablation.csv`, `ablation.png` and `per_image.csv`.
 
     Args:
         recipe: the YAML recipe that all runs share, as `train_from_recipe` takes it.
@@ -66,50 +68,46 @@ def run_ablation(
             `run_evaluation`).
         output_dir: default: the recipe's, with "-ablation" behind its name.
         overrides: `--name value` options that go over the recipe.
-        workers: runs at a time; default: one a GPU, else one a CPU core.
         table_only: train nothing, and write the table of the runs that are finished.
 
     Raises `ValueError`, before anything is trained, for a grid or recipe that cannot be used, and for a folder that
     holds the run of another recipe; and for runs that were evaluated on different images. A run that fails raises
     nothing: it is named in `failures`.
     """
-    if workers is not None:
-        check_count("workers", workers, example="2")
-    outside = dict(os.environ)
-    with environment(dict.fromkeys(LAUNCHER_VARIABLES)):  # no run is to wait for the processes of another
-        plan = read_plan(recipe, grid, output_dir, overrides)
-        failures = {} if table_only else carry_out(plan, workers, outside)
-        if not table_only:
-            processes.wait_for_all_ranks(outside)
-        unfinished = [str(run) for run in plan.runs if not is_finished(run, plan)]
-        table = None if unfinished and not table_only else write_table(plan)
-        return Ablation(table, failures, unfinished, plan.output_dir)
-
-
-def carry_out(plan: Plan, workers: int | None, environ: dict[str, str]) -> dict[str, Path]:
-    """Does what is missing of this process's share of the runs; those that failed, with their logs."""
-    mine = [run for run in share_of(plan.runs, environ) if not is_finished(run, plan)]
-    if not mine:
-        return {}
-    evaluation = plan.evaluation  # missing data are noticed before the first step
-    names = ("dataset", "data_dir", "split", "on_error")
-    load_segmentation_dataset(*(evaluation[name] for name in names), **source_options(evaluation))
-    claim_output_dir(plan.output_dir, resume=(plan.output_dir / MARKER).exists())
-    slots = slots_for(len(share_of(plan.runs, environ)), workers, not plan.use_cpu, environ)
-    works = [Work(train_and_evaluate, (run, evaluation), run.log) for run in mine]
-    codes = processes.run_all(works, slots)
-    return {str(run): run.log for run, code in zip(mine, codes, strict=True) if code}
-
-
-def write_table(plan: Plan) -> pd.DataFrame:
-    """The table of the finished runs, written beside them. Raises `ValueError` where none is."""
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise ValueError(
+            "The runs of a grid share no process group: start the command several times, without torchrun."
+        )
+    plan = read_plan(recipe, grid, output_dir, overrides)
+    failures = {} if table_only else carry_out(plan)
     finished = [run for run in plan.runs if is_finished(run, plan)]
-    if not finished:
+    unfinished = [str(run) for run in plan.runs if run not in finished]
+    if table_only and not finished:
         raise ValueError(f"No run in {plan.output_dir} is finished: leave `table_only` out, or look at the logs there.")
-    scores = read_scores(finished)
-    table = ablation_table(finished, scores, plan)
-    save_table(table, scores, plan.output_dir)
-    return table
+    table = None
+    if table_only or not unfinished:
+        scores = read_scores(finished)
+        table = ablation_table(finished, scores, plan)
+        save_table(table, scores, plan.output_dir)
+    return Ablation(table, failures, unfinished, plan.output_dir)
+
+
+def carry_out(plan: Plan) -> dict[str, Path]:
+    """Does what is missing and nobody else works on; the runs that failed, with their logs."""
+    missing, failures = [run for run in plan.runs if not is_finished(run, plan)], {}
+    if missing:  # missing data are noticed before the first step
+        names = ("dataset", "data_dir", "split", "on_error")
+        load_segmentation_dataset(*(plan.evaluation[name] for name in names), **source_options(plan.evaluation))
+        claim_output_dir(plan.output_dir, resume=(plan.output_dir / MARKER).exists())
+    for run in missing:
+        run.folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(run.folder.with_suffix(".lock"), timeout=0):
+                if not is_finished(run, plan) and in_own_process(run, plan.evaluation):
+                    failures[str(run)] = run.log
+        except Timeout:  # another call works on it
+            continue
+    return failures
 
 
 def is_finished(run: Run, plan: Plan) -> bool:
@@ -118,28 +116,43 @@ def is_finished(run: Run, plan: Plan) -> bool:
     return path.is_file() and is_json(path) and json.loads(path.read_text(encoding="utf-8")) == plan.evaluation
 
 
-def train_and_evaluate(run: Run, evaluation: dict[str, Any]) -> None:
-    """What is missing of one run. Raises `ValueError` while another process works on it."""
-    run.folder.parent.mkdir(parents=True, exist_ok=True)
+def in_own_process(run: Run, evaluation: dict[str, Any]) -> int | None:
+    """The exit code of a process that does what is missing of a run; it ends where this one does."""
+    process = multiprocessing.get_context("spawn").Process(target=finish_into_log, args=(run, evaluation))
+    process.start()
     try:
-        with FileLock(run.folder.with_name(f"{run.folder.name}.lock"), timeout=0):
-            finish(run, evaluation)
-    except Timeout as error:
-        raise ValueError(f"Another process works on {run.folder}: leave it alone, or stop that one first.") from error
+        process.join()
+    finally:
+        process.terminate()
+    return process.exitcode
+
+
+def finish_into_log(run: Run, evaluation: dict[str, Any]) -> None:
+    """Does what is missing of a run, all output going to its log, for as long as the parent process lives."""
+    with run.log.open("a", encoding="utf-8") as log:
+        log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}: threads {torch.get_num_threads()}\n")
+        log.flush()
+        for stream in (1, 2):
+            os.dup2(log.fileno(), stream)
+    Thread(target=end_with_parent, daemon=True).start()
+    finish(run, evaluation)
+
+
+def end_with_parent() -> None:
+    """Ends this process once its parent, which holds the run's lock, is gone."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def finish(run: Run, evaluation: dict[str, Any]) -> None:
+    """What is missing of one run."""
     if not (run.folder / TRAINED).is_file():
         train(run)
-    options = source_options(evaluation)
-    names = [name for name in evaluation if name not in ("sentences", "group_split", "split_seed", "window")]
-    run_evaluation(
-        run.folder,
-        output_dir=run.folder / "evaluation",
-        overwrite=True,
-        **{name: evaluation[name] for name in names},
-        **options,
-    )
+    named = {name: evaluation[name] for name in signature(run_evaluation).parameters if name in evaluation}
+    options = named | source_options(evaluation)
+    run_evaluation(run.folder, output_dir=run.folder / "evaluation", overwrite=True, **options)
     write_whole(run.folder / EVALUATED, json.dumps(evaluation))
 
 
@@ -172,14 +185,10 @@ def drop_last_of_ended(folder: Path) -> None:
 
 def machine(device: torch.device) -> dict[str, Any]:
     """The name of the GPU, or else the CPU, that a run computed on, and its threads."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    else:
+        facts = Path("/proc/cpuinfo")
+        named = re.search(r"^model name\s*:\s*(.+)$", facts.read_text() if facts.exists() else "", re.MULTILINE)
+        name = named[1] if named else platform.processor() or platform.machine()
     return {"machine": name, "threads": torch.get_num_threads()}
-
-
-def cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

@@ -11,15 +11,17 @@ import numpy as np
 import pandas as pd
 
 from ..data.features import raise_problems
+from ..evaluation.text_conditions import NO_TEXT_BRANCH, OWN
 from ..intervals import paired_difference_of_seeds
+from ..io.markdown import markdown_table
 from ..io.output_dir import write_whole
+from ..metrics import METRICS, PRIMARY, primary_name
 from ..visualization import difference_chart
-from .ablation_grid import Plan, Run
-from .text_conditions import NO_TEXT_BRANCH, OWN
+from .grid import Plan, Run
 
 TRAINED = "ablation.json"  # in a run's folder once it is trained
 EVALUATED = "evaluation/arguments.json"  # once it is evaluated, with these arguments
-COLUMNS = ["run", "seed", "id", "group", "text_mode", "dice", "iou"]
+COLUMNS = ["run", "seed", "id", "group", "text_mode", *dict.fromkeys((PRIMARY, "dice", "iou"))]
 
 
 def read_scores(runs: Sequence[Run]) -> pd.DataFrame:
@@ -32,28 +34,20 @@ def read_scores(runs: Sequence[Run]) -> pd.DataFrame:
         path = run.folder / "evaluation" / "evaluation.csv"
         table = pd.read_csv(path, dtype={"id": str, "group": str}, keep_default_na=False)
         tables[str(run)] = table.assign(run=run.name, seed=run.seed)
-    check_same_images(tables)
-    return pd.concat([table[COLUMNS] for table in tables.values()], ignore_index=True)
-
-
-def check_same_images(tables: Mapping[str, pd.DataFrame]) -> None:
-    first, *_ = tables
-    same = {name: images_of(table) for name, table in tables.items()}
+    columns = ["id", "group", "true_pixels"]
+    images = {name: set(table[columns].itertuples(index=False, name=None)) for name, table in tables.items()}
+    first, *_ = images
     problems = [
-        f"{name}: {len(found ^ same[first])} images are not those of '{first}', or have other masks"
-        for name, found in same.items()
-        if found != same[first]
+        f"{name}: {len(own ^ images[first])} images are not those of '{first}', or have other masks"
+        for name, own in images.items()
+        if own != images[first]
     ]
     raise_problems(
         "The runs were evaluated on different images",
         problems,
         "Give them the same `max_train_samples`, `max_eval_samples` and data, or leave `held_out` out.",
     )
-
-
-def images_of(table: pd.DataFrame) -> set[tuple[str, str, int]]:
-    columns = ["id", "group", "true_pixels"]
-    return set(table[columns].itertuples(index=False, name=None))
+    return pd.concat([table[COLUMNS] for table in tables.values()], ignore_index=True)
 
 
 def ablation_table(runs: Sequence[Run], scores: pd.DataFrame, plan: Plan) -> pd.DataFrame:
@@ -83,11 +77,11 @@ def scores_of(runs: Sequence[Run]) -> dict[str, Any]:
     reports, denying = [file["scores"] for file in files], files[0].get("denying_conditions", [])
     row: dict[str, Any] = {"run": runs[0].name}
     own = own_mode(reports[0])
-    for key in ("dice", "dice_pooled"):
+    for key in (key for key in (PRIMARY, f"{PRIMARY}_pooled") if key in METRICS):
         values = [report[own][key] for report in reports]
         row |= {key: np.mean(values), f"{key}_spread": np.std(values, ddof=1) if len(values) > 1 else None}
     others = [mode for mode in reports[0] if mode != own and mode not in denying]
-    return row | {f"dice_{mode}": np.mean([report[mode]["dice"] for report in reports]) for mode in others}
+    return row | {f"{PRIMARY}_{mode}": np.mean([report[mode][PRIMARY] for report in reports]) for mode in others}
 
 
 def own_mode(modes: Any) -> str:
@@ -97,7 +91,7 @@ def own_mode(modes: Any) -> str:
 
 def comparison(scores: pd.DataFrame, name: str, other: str) -> dict[str, Any]:
     """Difference to another run and its interval, over the seeds that both have; empty without one."""
-    ours, theirs = (dice_by_seed(scores[scores["run"] == run]) for run in (name, other))
+    ours, theirs = (primary_by_seed(scores[scores["run"] == run]) for run in (name, other))
     seeds = sorted(set(ours.index) & set(theirs.index))
     if not seeds:
         return {"against": other}
@@ -108,12 +102,12 @@ def comparison(scores: pd.DataFrame, name: str, other: str) -> dict[str, Any]:
     return {"against": other, "difference": found.difference, "low": low, "high": high}
 
 
-def dice_by_seed(scores: pd.DataFrame) -> pd.DataFrame:
-    """(seeds, images) Dice with the images' own texts."""
+def primary_by_seed(scores: pd.DataFrame) -> pd.DataFrame:
+    """(seeds, images) primary scores with the images' own texts."""
     if scores.empty:
         return pd.DataFrame()
     own = scores[scores["text_mode"] == own_mode(set(scores["text_mode"]))]
-    return own.pivot(index="seed", columns="id", values="dice")
+    return own.pivot(index="seed", columns="id", values=PRIMARY)
 
 
 def size_of(scores: pd.DataFrame, name: str) -> dict[str, Any]:
@@ -153,41 +147,31 @@ def commands(runs: Sequence[Run], threads: int, evaluation: Mapping[str, Any]) -
 
 def ablation_text(table: pd.DataFrame) -> str:
     """The table as Markdown, and below it what each row needs to be repeated."""
-    shown = [name for name in table if name.startswith("dice") and not name.endswith("_spread")]
-    compared = "difference" in table
-    header = ["run", *shown, *(["against", "difference", "95 %"] if compared else []), "images", "groups", "seeds"]
-    lines = [markdown_row([*header, "steps", "minutes"]), "|---" * (len(header) + 2) + "|"]
+    scores = [name for name in table if name.startswith(PRIMARY) and not name.endswith("_spread")]
+    rows, repeats = [], []
     for row in table.to_dict("records"):
-        cells = [row["run"], *(with_spread(row, name) for name in shown)]
-        cells += [text(row["against"]), text(row["difference"], "+.3f"), interval(row)] if compared else []
-        cells += [*(str(row[name]) for name in ("images", "groups", "seeds", "steps")), f"{row['minutes']:.1f}"]
-        lines.append(markdown_row(cells))
-    lines += [
-        "\nDice, mean over images and seeds, `_pooled` over all pixels; ± is the standard deviation between seeds.",
-        "`difference` is of the Dice with an image's own text, paired by seed and image; its interval resamples seeds",
-        "and groups (patients) both, or with one common seed groups alone. Minutes are of one training.\n",
-        markdown_row(["run", "machine", "command"]),
-        "|---|---|---|",
-        *(markdown_row([row["run"], row["machine"], f"`{row['command']}`"]) for row in table.to_dict("records")),
-    ]
-    return "\n".join(lines)
+        cells = {"run": row["run"]}
+        for name in scores:
+            spread = shown(" ± {:.3f}", row.get(f"{name}_spread"), missing="")
+            cells[name] = shown("{:.3f}", row[name]) + spread
+        if "difference" in row:
+            cells |= {"against": shown("{}", row["against"]), "difference": shown("{:+.3f}", row["difference"])}
+            cells["95 %"] = shown("[{:+.3f}, {:+.3f}]", row["low"], row["high"])
+        cells |= {name: row[name] for name in ("images", "groups", "seeds", "steps")}
+        rows.append(cells | {"minutes": f"{row['minutes']:.1f}"})
+        repeats.append([row["run"], row["machine"], f"`{row['command']}`"])
+    return f"""{markdown_table(list(rows[0]), (row.values() for row in rows))}
+
+{primary_name()}, mean over images and seeds, `_pooled` over all pixels; ± is the standard deviation between seeds.
+`difference` is of the {primary_name()} with an image's own text, paired by seed and image; its interval resamples seeds
+and groups (patients) both, or with one common seed groups alone. Minutes are of one training.
+
+{markdown_table(["run", "machine", "command"], repeats)}"""
 
 
-def markdown_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def text(value: Any, form: str = "") -> str:
-    return "-" if value is None or pd.isna(value) else format(value, form)
-
-
-def with_spread(row: Mapping[str, Any], name: str) -> str:
-    spread = text(row.get(f"{name}_spread"), ".3f")
-    return text(row[name], ".3f") + ("" if spread == "-" else f" ± {spread}")
-
-
-def interval(row: Mapping[str, Any]) -> str:
-    return "-" if pd.isna(row["low"]) else f"[{row['low']:+.3f}, {row['high']:+.3f}]"
+def shown(form: str, *values: Any, missing: str = "-") -> str:
+    """The values in their form, unless one of them is missing."""
+    return missing if any(value is None or pd.isna(value) for value in values) else form.format(*values)
 
 
 def save_table(table: pd.DataFrame, scores: pd.DataFrame, folder: Path) -> None:
@@ -205,7 +189,11 @@ def save_table(table: pd.DataFrame, scores: pd.DataFrame, folder: Path) -> None:
             for row in rows
         }
         image = io.BytesIO()
-        chart = difference_chart(values, "Difference of Dice", "Dice, mean over images and seeds (95 % interval)")
+        chart = difference_chart(
+            values,
+            f"Difference of {primary_name()}",
+            f"{primary_name()}, mean over images and seeds (95 % interval)",
+        )
         chart.save(image, "PNG")
         write_whole(folder / "ablation.png", image.getvalue())
 
