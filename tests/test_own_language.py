@@ -32,7 +32,7 @@ TEMPLATES = (
     "{Count_word} {size} lesion{s} at the {place}.",  # of docs/own_data.md
     "{Place}: {count} {shape} {finding}{s}, {count} in all ({percent} %)",
     "{Lungs}, {laterality}",
-    "Left breast with {count_word} {size} mass{s}, {place} of the upper film",
+    "Left breast with {count_word} {size} mass{s}, {place} of the upper image",
     "Läsionen: {count}, {density}",
 )
 OWN = ReportLanguage(TEMPLATES[0])
@@ -126,19 +126,19 @@ def test_words_with_a_field_that_the_template_lacks_are_refused(fields, message)
 
 
 @pytest.fixture
-def films(tmp_path):
+def scans(tmp_path):
     for seed, split in enumerate(("train", "train", "val", "test")):
-        save(tmp_path / "films" / "images" / f"{split}{seed}.png", film(split))
-        save(tmp_path / "films" / "masks" / f"{split}{seed}.png", blobs(seed) * np.uint8(255))
-    rows = [f"{path.name},,{path.stem[:-1]}" for path in sorted((tmp_path / "films" / "masks").iterdir())]
-    (tmp_path / "films" / "films.csv").write_text("\n".join(["Image,Description,split", *rows]))
-    return tmp_path / "films"
+        save(tmp_path / "scans" / "images" / f"{split}{seed}.png", film(split))
+        save(tmp_path / "scans" / "masks" / f"{split}{seed}.png", blobs(seed) * np.uint8(255))
+    rows = [f"{path.name},,{path.stem[:-1]}" for path in sorted((tmp_path / "scans" / "masks").iterdir())]
+    (tmp_path / "scans" / "scans.csv").write_text("\n".join(["Image,Description,split", *rows]))
+    return tmp_path / "scans"
 
 
-def test_texts_of_a_template_are_known_to_whoever_reads_their_table(films, tmp_path):
+def test_texts_of_a_template_are_known_to_whoever_reads_their_table(scans, tmp_path):
     table = tmp_path / "prompts.csv"
-    write_prompts("folder", films, table, template=TEMPLATES[0], empty_template="Clear.")
-    dataset = load_segmentation_dataset("folder", films, sentences=table)
+    write_prompts("folder", scans, table, template=TEMPLATES[0], empty_template="Clear.")
+    dataset = load_segmentation_dataset("folder", scans, sentences=table)
     language = ReportLanguage(TEMPLATES[0], "Clear.")
     dataset.shuffle(seed=1).save_to_disk(tmp_path / "saved")
     for kept in (dataset, datasets.load_from_disk(tmp_path / "saved"), ready_dataset(dataset.select([0]))):
@@ -151,24 +151,24 @@ def test_texts_of_a_template_are_known_to_whoever_reads_their_table(films, tmp_p
         [compare_with_text(text, mask, mask, language_in(dataset)) for text, mask in pairs]
     ).agreement
     assert {field: row.images for field, row in agreement.items()} == {"count": 2, "region": 2}
-    write_prompts("folder", films, table, language="qata", overwrite=True)
-    assert language_in(load_segmentation_dataset("folder", films, sentences=table)) is QATA
+    write_prompts("folder", scans, table, language="qata", overwrite=True)
+    assert language_in(load_segmentation_dataset("folder", scans, sentences=table)) is QATA
 
 
 @pytest.mark.parametrize("content", ['"latin"', "{", '{"pattern": "{count}"}', "[]"])
-def test_a_file_beside_a_table_that_names_no_language_is_refused(content, films, tmp_path):
+def test_a_file_beside_a_table_that_names_no_language_is_refused(content, scans, tmp_path):
     (tmp_path / "prompts.language.json").write_text(content)
-    (tmp_path / "prompts.csv").write_text((films / "films.csv").read_text())
+    (tmp_path / "prompts.csv").write_text((scans / "scans.csv").read_text())
     with pytest.raises(ValueError, match=r"prompts\.language\.json: "):
-        load_segmentation_dataset("folder", films, sentences=tmp_path / "prompts.csv")
+        load_segmentation_dataset("folder", scans, sentences=tmp_path / "prompts.csv")
 
 
-def test_a_registered_data_set_names_its_language_once(films, monkeypatch):
+def test_a_registered_data_set_names_its_language_once(scans, monkeypatch):
     monkeypatch.setattr("tevia_hf.data.registry.SOURCES", dict(SOURCES))
     register_dataset("clinic", list_folder, language=OWN)
-    assert language_in(load_segmentation_dataset("clinic", films)) == OWN
+    assert language_in(load_segmentation_dataset("clinic", scans)) == OWN
     assert language_in(load_segmentation_dataset("synthetic", count=1)) is QATA
-    assert language_in(load_segmentation_dataset("folder", films)) is None
+    assert language_in(load_segmentation_dataset("folder", scans)) is None
 
 
 @pytest.mark.parametrize("is_stream", [False, True])

@@ -46,7 +46,7 @@ class Template:
 
         Args:
             finding: The class, such as "malignant"; left out of the text where it is not known.
-            patient_sides: "Left" is the patient's left, who faces the viewer, and so the right of the picture.
+            patient_sides: "Left" is the patient's left, who faces the viewer, and so the right of the image.
         """
         return self.write(self.observe(mask, patient_sides) | {FINDING: finding or ""})
 
