@@ -237,14 +237,14 @@ def test_an_error_in_writing_costs_its_own_row_and_leaves_no_half_file(model, im
 
 
 def test_a_reader_that_fails_in_its_own_way_costs_one_row(model, images, tmp_path, monkeypatch):
-    usual = asking.load
+    usual = asking.load_image
 
     def reads(file):
         if file.path.name == "b.png":
             raise AttributeError("no PixelData")
         return usual(file)
 
-    monkeypatch.setattr(asking, "load", reads)
+    monkeypatch.setattr(asking, "load_image", reads)
     table = predict(model, tiny_processor(), images, TEXTS, tmp_path / "out")
     assert table["error"][1] == f"{images[1]}: AttributeError: no PixelData" and table["mask"][2] != ""
 

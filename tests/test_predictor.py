@@ -42,7 +42,7 @@ def counted(model, monkeypatch):
 
         monkeypatch.setattr(owner, name, called)
 
-    counting(asking, "load")
+    counting(asking, "load_image")
     counting(type(processor.image_processor), "preprocess")
     counting(model.model.backbone, "forward", lambda pixels: len(pixels))
     counting(model.model, "encode_text", lambda input_ids, attention_mask: len(input_ids))
@@ -55,7 +55,7 @@ def test_files_are_decoded_preprocessed_and_encoded_once(model, counted, tmp_pat
     for path in paths:
         Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 56), np.uint8)).save(path)
     predict(model, processor, paths, [TEXTS[0]] * 3, tmp_path / "out", batch_size=2)
-    assert counts == {"load": 3, "preprocess": 3, "forward": 3, "encode_text": 1}
+    assert counts == {"load_image": 3, "preprocess": 3, "forward": 3, "encode_text": 1}
 
 
 def test_an_evaluation_encodes_an_image_once_whatever_number_of_conditions(model, counted, dataset):
@@ -63,7 +63,7 @@ def test_an_evaluation_encodes_an_image_once_whatever_number_of_conditions(model
     conditions = ["none", "flipped", "contradictory", "absent"]
     report = evaluate_model(model, processor, dataset, conditions, batch_size=2)
     assert set(report.scores) == {"correct", "shuffled", *conditions}
-    assert counts["load"] == counts["forward"] == len(dataset)
+    assert counts["load_image"] == counts["forward"] == len(dataset)
     asked = set(report.images["text"]) - {""}
     assert counts["encode_text"] == len(asked)
 

@@ -111,9 +111,9 @@ def test_prototypes_move_alike_on_a_stream_and_on_a_map_style_set(tmp_path):
 
 def test_the_augmentation_gets_the_number_of_each_pass(tmp_path):
     class Noted(TextAwareAugmentation):
-        def __call__(self, example):
+        def __call__(self, example, *language):
             seen.append((self.epoch, example["id"]))
-            return super().__call__(example)
+            return super().__call__(example, *language)
 
     seen: list[tuple[int, str]] = []
     args = TeViATrainingArguments(

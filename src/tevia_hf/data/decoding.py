@@ -2,16 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from tevia_hf.data.example import ImageRef, parse_files
-from tevia_hf.decoding_tevia import CHANNELS, ORIENTATION, one_page
-from tevia_hf.io import Geometry, MedicalImage, read_image
+from tevia_hf.io import MedicalImage, load_image
 from tevia_hf.labels_tevia import IGNORE_INDEX, WhiteReading, is_lesion, single_channel, to_labels, values_of
 
 # What the image processor must know of decoded examples: 255 is ignored in a label map, and channels come last.
@@ -57,8 +54,8 @@ def decode_example(
 
 
 def load_masks(example: Mapping[str, Any]) -> list[MedicalImage]:
-    """Each file of an example's mask, (height, width) of values as stored. Raises ValueError as `load`."""
-    loaded = [load(mask, is_mask=True) for mask in entries(example["mask"])]
+    """Each file of an example's mask, (height, width) of values as stored. Raises ValueError as `load_image`."""
+    loaded = [load_image(mask, is_mask=True) for mask in entries(example["mask"])]
     channels = [np.moveaxis(np.atleast_3d(mask.array), -1, 0) for mask in loaded]
     return [
         mask._replace(array=np.ascontiguousarray(single_channel(pixels, name_of(mask))))
@@ -68,28 +65,7 @@ def load_masks(example: Mapping[str, Any]) -> list[MedicalImage]:
 
 def decode(value: Any, is_mask: bool = False) -> np.ndarray:
     """The pixels of one entry of a column, as they are stored. Raises ValueError for a file that cannot be read."""
-    return load(value, is_mask).array
-
-
-def load(value: Any, is_mask: bool = False) -> MedicalImage:
-    """One entry of a column with what its file tells of its place. Raises ValueError for one that cannot be read."""
-    if isinstance(value, Mapping):
-        content, value = value["bytes"], value["path"]
-        if content is not None:
-            return _decode_bytes(content, is_mask)
-    if value is None:
-        raise ValueError("it is missing. Add it, or leave the row out.")
-    if isinstance(value, (str, Path, ImageRef)):
-        return read_image(value, is_mask)
-    if isinstance(value, Image.Image):
-        return _from_pil(value, "the mask" if is_mask else "the image", is_mask)
-    return MedicalImage(channels_last(np.asarray(value)))
-
-
-def channels_last(pixels: np.ndarray) -> np.ndarray:
-    """An array (height, width[, channels]); one whose channels can only come first, as in torch, is turned."""
-    comes_first = pixels.ndim == 3 and pixels.shape[0] in CHANNELS and pixels.shape[-1] not in CHANNELS
-    return np.moveaxis(pixels, 0, -1) if comes_first else pixels
+    return load_image(value, is_mask).array
 
 
 def decode_files(spelling: str, is_mask: bool = False) -> np.ndarray:
@@ -97,7 +73,7 @@ def decode_files(spelling: str, is_mask: bool = False) -> np.ndarray:
     files = parse_files(spelling)
     if len(files) == 1:
         return decode(files[0], is_mask)
-    return labels_of([load(file, is_mask=True) for file in files], None)
+    return labels_of([load_image(file, is_mask=True) for file in files], None)
 
 
 def name_of(mask: MedicalImage) -> str:
@@ -151,17 +127,3 @@ def named(example: Mapping[str, Any], part: str) -> Iterator[None]:
         yield
     except (ValueError, OSError) as error:
         raise ValueError(f"{part} of example '{example.get('id')}': {error}") from error
-
-
-def _decode_bytes(content: bytes, is_mask: bool) -> MedicalImage:
-    try:
-        image = Image.open(BytesIO(content))
-    except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
-        raise ValueError(f"embedded image is corrupt or cut short ({error}). Build the data set again.") from error
-    return _from_pil(image, "the embedded image", is_mask)
-
-
-def _from_pil(image: Image.Image, name: str, is_mask: bool) -> MedicalImage:
-    orientation = image.getexif().get(ORIENTATION, 1)
-    source = Geometry(Path(getattr(image, "filename", "") or name), orientation=orientation)
-    return MedicalImage(one_page(image, name, is_mask), source=source)

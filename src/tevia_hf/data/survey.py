@@ -9,12 +9,12 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 from datasets.utils import tqdm
 
-from tevia_hf.data.decoding import files_of, labels_of, load, load_masks, name_of, named
+from tevia_hf.data.decoding import files_of, labels_of, load_masks, name_of, named
 from tevia_hf.data.duplicates import fingerprint, thumbnail
 from tevia_hf.data.features import check_choice, raise_problems, some_of
 from tevia_hf.data.listing import OnError
 from tevia_hf.data.reading import on_all_cores, remembered
-from tevia_hf.io import ImageRef, MedicalImage
+from tevia_hf.io import ImageRef, MedicalImage, load_image
 from tevia_hf.io.grid import grid_fault, turn_note
 from tevia_hf.labels_tevia import WhiteReading, is_foreign, is_lesion, refusal, values_of
 from tevia_hf.metrics import Spacing
@@ -76,7 +76,7 @@ def examine(example: Mapping[str, Any], image_processor: Any) -> Examined:
     over its image, and values that are no labels of `image_processor.num_labels`.
     """
     with named(example, "image"):
-        image = load(example["image"])
+        image = load_image(example["image"])
         image_processor.read_image(image.array, input_data_format="channels_last")
     with named(example, "mask"):
         masks, values = load_masks(example), []

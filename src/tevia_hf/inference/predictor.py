@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ..data.decoding import load
-from ..io import MedicalImage
+from ..io import MedicalImage, load_image
 from ..logits_tevia import NonFiniteLogitsError
 from ..modeling_tevia import TeViAForSegmentation
 from ..option_checks_tevia import check_count, check_share
@@ -76,7 +75,7 @@ class Predictor:
 
         Raises `ValueError` or `OSError` for one that cannot be read or used, such as one with NaN pixels.
         """
-        loaded = image if isinstance(image, MedicalImage) else load(image)
+        loaded = image if isinstance(image, MedicalImage) else load_image(image)
         inputs = self.processor.image_processor(loaded.array, input_data_format="channels_last")
         return PreparedImage(loaded, inputs["pixel_values"][0], name)
 

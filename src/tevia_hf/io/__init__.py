@@ -13,7 +13,7 @@ from tevia_hf.io.address import (
     with_window,
 )
 from tevia_hf.io.medical_image import Geometry, MedicalImage
-from tevia_hf.io.readers import read_image, register_reader
+from tevia_hf.io.readers import load_image, read_image, register_reader
 from tevia_hf.io.writers import write_mask
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "has_slices",
     "is_image_file",
     "is_medical",
+    "load_image",
     "parse_address",
     "parse_window",
     "read_image",

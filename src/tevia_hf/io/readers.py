@@ -1,9 +1,14 @@
 """The one decoder: image files to arrays, by suffix, and DICOM also by content."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
-from tevia_hf.decoding_tevia import unreadable
+import numpy as np
+from PIL import Image
+
+from tevia_hf.decoding_tevia import CHANNELS, ORIENTATION, one_page, unreadable
 from tevia_hf.io.address import (
     DICOM_SUFFIXES,
     NIFTI_SUFFIXES,
@@ -15,7 +20,7 @@ from tevia_hf.io.address import (
     supported_suffixes,
 )
 from tevia_hf.io.dicom import read_dicom
-from tevia_hf.io.medical_image import MedicalImage
+from tevia_hf.io.medical_image import Geometry, MedicalImage
 from tevia_hf.io.nifti import read_nifti
 from tevia_hf.io.plain import read_plain
 
@@ -57,6 +62,43 @@ def read_image(path: str | Path | ImageRef, is_mask: bool = False, most_pixels: 
         if isinstance(error, ValueError) and str(error).startswith(str(address.path)):
             raise
         raise ValueError(f"{address.path}: {unreadable(error)}") from error
+
+
+def load_image(value: Any, is_mask: bool = False) -> MedicalImage:
+    """An image with what its file tells of its place: read by its path, or held in memory as people hand it over.
+
+    Args:
+        value: path, `ImageRef`, PIL image, array, tensor, or an entry of an undecoded column, `{"path", "bytes"}`.
+        is_mask: as of `read_image`.
+
+    Raises `ValueError` or `OSError` for one that is missing or cannot be read.
+    """
+    if isinstance(value, Mapping):
+        content, value = value["bytes"], value["path"]
+        if content is not None:
+            return _from_bytes(content, is_mask)
+    if value is None:
+        raise ValueError("it is missing. Add it, or leave the row out.")
+    if isinstance(value, (str, Path, ImageRef)):
+        return read_image(value, is_mask)
+    if isinstance(value, Image.Image):
+        return _from_pil(value, "the mask" if is_mask else "the image", is_mask)
+    pixels = np.asarray(value)
+    comes_first = pixels.ndim == 3 and pixels.shape[0] in CHANNELS and pixels.shape[-1] not in CHANNELS
+    return MedicalImage(np.moveaxis(pixels, 0, -1) if comes_first else pixels)
+
+
+def _from_bytes(content: bytes, is_mask: bool) -> MedicalImage:
+    try:
+        image = Image.open(BytesIO(content))
+    except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
+        raise ValueError(f"embedded image is corrupt or cut short ({error}). Build the data set again.") from error
+    return _from_pil(image, "the embedded image", is_mask)
+
+
+def _from_pil(image: Image.Image, name: str, is_mask: bool) -> MedicalImage:
+    source = Geometry(Path(getattr(image, "filename", "") or name), orientation=image.getexif().get(ORIENTATION, 1))
+    return MedicalImage(one_page(image, name, is_mask), source=source)
 
 
 def register_reader(suffixes: Iterable[str], reader: Reader) -> None:
