@@ -99,7 +99,7 @@ def test_demo_trains_measures_and_draws(out, monkeypatch, capsys):
         assert min(sheet.size) > 500
     printed = capsys.readouterr().out
     rows = [line for line in printed.splitlines() if line.startswith("| ")]
-    assert len(rows) == 7 and "vision-only twin" in printed and "overlays.png" in printed
+    assert len(rows) == 7 and "vision-only baseline" in printed and "overlays.png" in printed
 
 
 def test_evaluate_notes_what_makes_other_examples_than_the_splits_own(model_dir, data_dir, out):

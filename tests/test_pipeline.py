@@ -14,8 +14,8 @@ from transformers import pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
 from tevia_hf import TeViAForSegmentation, TeViASegmentationPipeline, load_segmentation_dataset
+from tevia_hf.colours_tevia import FILL_OPACITY, LABEL_COLOURS
 from tevia_hf.data.features import FEATURES
-from tevia_hf.labels_tevia import FILL_OPACITY, LABEL_COLOURS
 from tevia_hf.pipeline_tevia import ROW_KEYS
 
 TASK = "text-guided-image-segmentation"

@@ -5,7 +5,6 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
 from PIL import Image
 from tiny import tiny_config, tiny_processor, tiny_reader
 
@@ -70,7 +69,9 @@ def test_an_evaluation_encodes_an_image_once_whatever_number_of_conditions(model
 
 def test_masks_of_conditions_are_those_of_each_text_alone(model, dataset):
     examples, texts = undecoded(dataset), [dataset["text"], [""] * 5, [TEXTS[0]] * 5]
-    together = list(masks_of_each(Predictor(model, tiny_processor(), batch_size=2), examples, texts))
+    requests = zip(examples, zip(*texts, strict=True), strict=True)
+    predictor = Predictor(model, tiny_processor(), batch_size=2)
+    together = [masks for _, masks in masks_of_each(predictor, requests, total=5)]
     for place, of_condition in enumerate(texts):
         alone = [{**example, "text": text} for example, text in zip(examples, of_condition, strict=True)]
         for masks, expected in zip(together, predict_masks(model, tiny_processor(), alone), strict=True):
@@ -91,9 +92,9 @@ def test_images_of_several_sizes_are_predicted_at_their_own(model):
     images = [np.random.default_rng(seed).random(shape) for seed, shape in enumerate([(40, 56), (64, 33), (40, 56)])]
     predictor = Predictor(model, tiny_processor(do_resize=False))
     examples = [{"image": image} for image in images]
-    predictions = list(predictor.predictions(examples, [TEXTS[:2]] * 3))
+    predictions = list(predictor.predictions((example, TEXTS[:2]) for example in examples))
     assert [[mask.shape for mask in each.masks] for each in predictions] == [[image.shape] * 2 for image in images]
-    alone = next(predictor.predictions(examples[2:], [TEXTS[:2]]))
+    alone = next(predictor.predictions([(examples[2], TEXTS[:2])]))
     for one, other in zip(predictions[2].masks, alone.masks, strict=True):
         assert np.mean(one != other) < 0.002
 
@@ -102,7 +103,7 @@ def test_an_image_at_fault_costs_its_own_prediction_only(model, tmp_path):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no image")
     examples = [{"image": np.zeros((40, 40))}, {"image": broken}, {"image": None}, {"image": np.full((40, 40), np.nan)}]
-    good, *bad = Predictor(model, tiny_processor()).predictions(examples, [[""]] * 4)
+    good, *bad = Predictor(model, tiny_processor()).predictions((example, [""]) for example in examples)
     assert good.error is None and good.masks[0].shape == (40, 40)
     assert [each.masks for each in bad] == [[]] * 3
     assert ["broken.png" in str(bad[0].error), "missing" in str(bad[1].error), "NaN" in str(bad[2].error)] == [True] * 3
@@ -110,14 +111,28 @@ def test_an_image_at_fault_costs_its_own_prediction_only(model, tmp_path):
 
 def test_a_model_without_text_answers_every_text_alike(dataset):
     model = TeViAForSegmentation(tiny_config(use_text=False))
-    texts = [dataset["text"], [""] * 5]
-    masks = list(masks_of_each(Predictor(model, tiny_processor()), undecoded(dataset), texts))
+    requests = [(example, (example["text"], "")) for example in undecoded(dataset)]
+    masks = [masks for _, masks in masks_of_each(Predictor(model, tiny_processor()), requests, total=5)]
     assert len(masks) == 5 and all(np.array_equal(own, none) for own, none in masks)
     assert model.training
 
 
-def test_a_set_that_is_empty_gives_no_predictions(model):
-    assert list(Predictor(model, tiny_processor()).predictions(Dataset.from_dict({"image": []}), [])) == []
+def test_examples_are_read_once_and_one_without_an_image_is_a_mistake_of_the_caller(model, dataset):
+    reads = Counter()
+
+    class Lazy:
+        def __len__(self):
+            return len(dataset)
+
+        def __iter__(self):
+            for index, example in enumerate(undecoded(dataset)):
+                reads[index] += 1
+                yield example
+
+    assert len(predict_masks(model, tiny_processor(), Lazy(), batch_size=2)) == 5 and set(reads.values()) == {1}
+    assert list(Predictor(model, tiny_processor()).predictions([])) == []
+    with pytest.raises(KeyError, match="image"):
+        list(Predictor(model, tiny_processor()).predictions([({"text": ""}, [""])]))
 
 
 @pytest.mark.parametrize("options", [{"threshold": 50}, {"threshold": float("nan")}, {"batch_size": 0}])

@@ -16,7 +16,7 @@ from tevia_hf.data.monuseg import patient as slide_patient
 from tevia_hf.data.mosmed import study
 from tevia_hf.data.registry import list_examples
 from tevia_hf.data.splits import parse_fractions, split_by_group
-from tevia_hf.data.survey import Survey, examine
+from tevia_hf.data.survey import Survey
 
 
 @pytest.mark.parametrize(("name", "write"), LAYOUTS.values(), ids=LAYOUTS)
@@ -237,9 +237,10 @@ def test_slices_of_volumes_are_examples_with_spacing_and_window(tmp_path):
     write_table(tmp_path / "table.csv", ["scan.nii.gz#1", "scan.nii.gz#3"])
     dataset = load_segmentation_dataset("folder", tmp_path, window=(0, 1000))
     assert dataset["id"][:] == ["scan_1", "scan_3"]
-    Survey(tiny_processor().image_processor).read_all(undecoded(dataset))
+    survey = Survey(tiny_processor().image_processor)
+    survey.read_all(undecoded(dataset))
     example = undecoded(dataset)[1]
-    assert examine(example, tiny_processor().image_processor).spacing_mm == (2.0, 0.5)
+    assert survey.spacings[0] == (2.0, 0.5)
     np.testing.assert_array_equal(decode_labels(example, 1), labels[::-1, ::-1, 3].T)
     seen = np.clip((volume[::-1, ::-1, 3].T + 500) / 1000, 0, 1)
     np.testing.assert_allclose(decode_image(example), seen, atol=1e-6)

@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0,
         help="draws shuffles and intervals (default: %(default)s)",
     )
-    add_data_options(parser, "white_is_lesion", "on_error")
+    add_data_options(parser, "white_is_lesion", "on_error", "cache")
     parser.add_argument("--output-dir", required=True, help="folder to write to")
     parser.add_argument("--overwrite", action="store_true", help="delete what the folder holds")
 
@@ -55,7 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from tevia_hf.evaluation.evaluate import run_evaluation
 
-    names = ("threshold", "batch_size", "seed", "max_samples", "held_out", "white_is_lesion", "on_error", "overwrite")
+    names = ["threshold", "batch_size", "seed", "max_samples", "held_out", "overwrite"]
+    names += ["white_is_lesion", "on_error", "cache"]
     report = run_evaluation(
         args.model,
         args.dataset,

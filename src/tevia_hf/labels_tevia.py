@@ -17,18 +17,10 @@ import numpy as np
 from PIL import Image
 
 IGNORE_INDEX = 255
-# Okabe-Ito colours, told apart by colour-blind readers too; the first is that of a lesion.
-LABEL_COLOURS = [(230, 159, 0), (86, 180, 233), (204, 121, 167), (0, 158, 115), (213, 94, 0), (0, 114, 178)]
-FILL_OPACITY = 0.35  # of a mask laid over its image
 WHITE = 255  # the brightest grey of 8 bits, of a mask without label numbers the lesion
 MOST_LABELS = 32  # values beyond which a mask holds greys
 _DARK, _BRIGHT = 32, 223  # between these a lossy file of black and white has no greys
 _SHOWN = 10
-
-
-def colour_of(label: int) -> tuple[int, int, int]:
-    """The colour, in RGB, that a label from 1 is shown in."""
-    return LABEL_COLOURS[(label - 1) % len(LABEL_COLOURS)]
 
 
 def is_lesion(labels: Any) -> Any:
@@ -248,12 +240,9 @@ def _more_labels(values: np.ndarray) -> str:
 
 
 __all__ = [
-    "FILL_OPACITY",
     "IGNORE_INDEX",
-    "LABEL_COLOURS",
     "WHITE",
     "WhiteReading",
-    "colour_of",
     "highest_label",
     "is_foreign",
     "is_lesion",

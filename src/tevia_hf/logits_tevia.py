@@ -19,14 +19,19 @@ class NonFiniteLogitsError(ValueError):
         )
 
 
-def probabilities_from_logits(logits: torch.Tensor) -> torch.Tensor:
-    """Probabilities `(batch, num_labels, height, width)` float32: by sigmoid of one label, by softmax of several.
-
-    Raises `NonFiniteLogitsError` for logits that hold NaN or infinity.
-    """
+def check_logits(logits: torch.Tensor) -> None:
+    """Raises `NonFiniteLogitsError` where logits `(batch, ...)` hold NaN or infinity."""
     is_finite = logits.isfinite().flatten(1).all(1)
     if not is_finite.all():
         raise NonFiniteLogitsError((~is_finite).nonzero().flatten().tolist())
+
+
+def probabilities_from_logits(logits: torch.Tensor) -> torch.Tensor:
+    """Probabilities `(batch, num_labels, height, width)` float32: by sigmoid of one label, by softmax of several.
+
+    Errors as of `check_logits`.
+    """
+    check_logits(logits)
     return logits.float().sigmoid() if logits.shape[1] == 1 else logits.float().softmax(1)
 
 
@@ -47,9 +52,10 @@ def lesion_probability(probabilities: torch.Tensor) -> torch.Tensor:
     return first if probabilities.shape[-3] == 1 else 1 - first
 
 
-def labels_from_logits(logits: torch.Tensor, threshold: float = 0.5) -> torch.Tensor:
-    """Labels `(batch, height, width)` uint8; errors as of `probabilities_from_logits`."""
-    return labels_from_probabilities(probabilities_from_logits(logits), threshold)
+def labels_from_logits(logits: torch.Tensor) -> torch.Tensor:
+    """Labels `(batch, height, width)` uint8, as at the threshold 0.5; errors as of `check_logits`."""
+    check_logits(logits)
+    return labels_from_probabilities(logits, threshold=0.0)  # sigmoid and softmax keep the order
 
 
 __all__ = [

@@ -102,7 +102,7 @@ class TeViAModel(TeViAPreTrainedModel):
         return TeViAImageFeatures(maps, (height, width))
 
     def encode_text(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Features of the frozen text encoder, `(batch, tokens, dim)`; computed once a sentence, handed to `forward`.
+        """Features of the frozen text encoder, `(batch, tokens, dim)`; computed once a text, handed to `forward`.
 
         With `text_projection="token_mixing"` the tokens are padded to `max_text_length` first.
         """
@@ -142,10 +142,10 @@ class TeViAModel(TeViAPreTrainedModel):
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         text_features: torch.Tensor | None = None,
-        image_features: TeViAImageFeatures | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | list[int] | None = None,
         return_dict: bool | None = None,
+        image_features: TeViAImageFeatures | None = None,
     ) -> TeViAModelOutput | tuple:
         """Inputs as of `TeViAForSegmentation`."""
         output_attentions, output_hidden_states, return_dict = self.resolve_outputs(
@@ -193,7 +193,7 @@ class TeViAModel(TeViAPreTrainedModel):
 
 
 class TeViAForSegmentation(TeViAPreTrainedModel):
-    """A lesion mask from a medical image and one clinical sentence (Zeng et al., IEEE TMI 2025)."""
+    """A lesion mask from a medical image and one clinical text (Zeng et al., IEEE TMI 2025)."""
 
     def __init__(self, config: TeViAConfig):
         super().__init__(config)
@@ -257,10 +257,10 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         text_features: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
-        image_features: TeViAImageFeatures | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | list[int] | None = None,
         return_dict: bool | None = None,
+        image_features: TeViAImageFeatures | None = None,
     ) -> TeViASegmentationOutput | tuple:
         """Mask logits, and the losses where `labels` are given.
 
@@ -271,16 +271,16 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
             text_features: `(batch, tokens, dim)`, what `encode_text` gave, instead of `input_ids`; hand over the
                 `attention_mask` with it, or padding counts as text.
             labels: `(batch, height, width)` integers; 255 is ignored.
-            image_features: what `encode_image` gave, instead of `pixel_values`; those of one image serve several texts.
             output_attentions, output_hidden_states, return_dict: whether `attentions` and `hidden_states` (all or those
                 at some places, as `[0, -1]`) are given, and a dictionary or a tuple; by default what the config says.
+            image_features: what `encode_image` gave, instead of `pixel_values`; those of one image serve several texts.
         """
         output_attentions, output_hidden_states, return_dict = self.resolve_outputs(
             output_attentions, output_hidden_states, return_dict
         )
         # 1. Encoders and decoder, on sides padded to multiples of 32.
         outputs = self.model(
-            pixel_values, input_ids, attention_mask, text_features, image_features, output_attentions, True, True
+            pixel_values, input_ids, attention_mask, text_features, output_attentions, True, True, image_features
         )
         image_size = image_features.size if image_features is not None else pixel_values.shape[-2:]  # type: ignore[union-attr]  # one of the two is given
         height, width = image_size

@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 from transformers import Pipeline
 
-from .labels_tevia import FILL_OPACITY, WHITE, colour_of
+from .colours_tevia import FILL_OPACITY, colour_of
+from .labels_tevia import WHITE
 from .logits_tevia import labels_from_probabilities
 from .option_checks_tevia import check_count, check_share
 from .processing_tevia import TeViAProcessor

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from tevia_hf.colours_tevia import FILL_OPACITY, LABEL_COLOURS, colour_of
 from tevia_hf.extras import needed_for
-from tevia_hf.labels_tevia import FILL_OPACITY, LABEL_COLOURS, WHITE, colour_of, is_lesion
+from tevia_hf.labels_tevia import WHITE, is_lesion
 
 REFERENCE_COLOUR = (0, 214, 100)
 HEAT_OPACITY = 0.8

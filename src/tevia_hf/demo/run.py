@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +38,7 @@ WORDS = (
 
 @dataclass
 class DemoResult:
-    """Scores by row of the table, the saved model's folder, the picture to look at, seconds of training."""
+    """Scores by row of the table, the saved model's folder, the image to look at, seconds of training."""
 
     scores: dict[str, dict[str, float]]
     model_dir: Path
@@ -55,7 +56,7 @@ class DemoResult:
 def run_demo(
     output_dir: str | Path, num_train_epochs: float = NUM_TRAIN_EPOCHS, seed: int = 0, overwrite: bool = False
 ) -> DemoResult:
-    """Trains a vision-only and a text-guided twin on pictures in which only the sentence says which lesions are meant.
+    """Trains a vision-only baseline and a text-guided model on images in which only the text tells which lesions count.
 
     Writes the text-guided model to `output_dir/model`, reloads it from there for every figure, draws
     `output_dir/overlays.png` and writes `output_dir/scores.json`; `overwrite` deletes an earlier output there.
@@ -64,24 +65,24 @@ def run_demo(
     claim_output_dir(output_dir, overwrite=overwrite)
     start = time.perf_counter()
     for use_text in (False, True):
-        train_twin(output_dir, use_text, num_train_epochs, seed)
+        train_model(output_dir, use_text, num_train_epochs, seed)
     train_seconds = time.perf_counter() - start
     model_dir = output_dir / "model"
     processor = TeViAProcessor.from_pretrained(model_dir)
-    twins = {
+    models = {
         "vision": TeViAForSegmentation.from_pretrained(output_dir / "vision-only"),
         "text": TeViAForSegmentation.from_pretrained(model_dir),
     }
-    scores = measure(twins, processor, seed)
+    scores = measure(models, processor, seed)
     sheet_path = output_dir / "overlays.png"
-    draw_sheet(twins, processor, seed).save(sheet_path)
+    draw_sheet(models, processor, seed).save(sheet_path)
     result = DemoResult(scores, model_dir, sheet_path, train_seconds)
     result.save(output_dir / "scores.json")
     return result
 
 
-def train_twin(output_dir: Path, use_text: bool, num_train_epochs: float, seed: int) -> None:
-    """Trains one of the twins and saves it with its processor; they differ in `use_text` alone."""
+def train_model(output_dir: Path, use_text: bool, num_train_epochs: float, seed: int) -> None:
+    """Trains a model and saves it with its processor; the two differ in `use_text` alone."""
     set_seed(seed)
     folder = output_dir / ("model" if use_text else "vision-only")
     args = TeViATrainingArguments(
@@ -137,52 +138,60 @@ def demo_processor() -> TeViAProcessor:
 
 
 def measure(
-    twins: dict[str, TeViAForSegmentation], processor: TeViAProcessor, seed: int
+    models: dict[str, TeViAForSegmentation], processor: TeViAProcessor, seed: int
 ) -> dict[str, dict[str, float]]:
-    """The table: each twin with the sentence, with the sentence of other lesions, with none."""
+    """The table: the vision-only baseline, and the model with its text, with the text of other lesions, with none."""
     meant = load_segmentation_dataset("synthetic", split="test", size=IMAGE_SIZE, seed=seed)
     others = load_segmentation_dataset("synthetic", split="test", size=IMAGE_SIZE, seed=seed, counterpart=True)
     targets = {"meant": references(processor, meant), "other": references(processor, others)}
-    examples, texts = undecoded(meant), [meant["text"], others["text"], [""] * len(meant)]
-    answers = zip(*masks_of_each(Predictor(twins["text"], processor), examples, texts), strict=True)
-    masks = dict(zip(("correct", "wrong", "none"), answers, strict=True))
-    masks["vision"] = predict_masks(twins["vision"], processor, examples)
+    names = ("correct", "wrong", "none")
+    answers = masks_of_texts(models["text"], processor, meant, meant["text"], others["text"], [""] * len(meant))
+    masks: dict[str, Sequence[np.ndarray]] = dict(zip(names, answers, strict=True))
+    masks["vision"] = predict_masks(models["vision"], processor, undecoded(meant))
     rows = {
-        "vision-only twin": ("vision", "meant"),
-        "with its sentence": ("correct", "meant"),
-        "with the sentence of other lesions": ("wrong", "meant"),
+        "vision-only baseline": ("vision", "meant"),
+        "with its text": ("correct", "meant"),
+        "with the text of other lesions": ("wrong", "meant"),
         "the same masks against those other lesions": ("wrong", "other"),
-        "without a sentence": ("none", "meant"),
+        "without a text": ("none", "meant"),
     }
     return {name: segmentation_metrics(masks[mask], targets[target]) for name, (mask, target) in rows.items()}
+
+
+def masks_of_texts(
+    model: TeViAForSegmentation, processor: TeViAProcessor, dataset: Dataset, *texts: Sequence[str]
+) -> list[tuple[np.ndarray, ...]]:
+    """For each of several lists of texts, one text an image, the masks of all images."""
+    requests = zip(undecoded(dataset), zip(*texts, strict=True), strict=True)
+    answers = masks_of_each(Predictor(model, processor), requests, len(dataset))
+    return list(zip(*(masks for _, masks in answers), strict=True))
 
 
 def references(processor: TeViAProcessor, dataset: Dataset) -> list[np.ndarray]:
     return [reference_labels(example, processor.image_processor) for example in undecoded(dataset)]
 
 
-def draw_sheet(twins: dict[str, TeViAForSegmentation], processor: TeViAProcessor, seed: int) -> Image.Image:
-    """A row a test picture: the film, then what is marked without text, with the sentence, with another one."""
+def draw_sheet(models: dict[str, TeViAForSegmentation], processor: TeViAProcessor, seed: int) -> Image.Image:
+    """A row a test image: the image, then what is marked without text, with its text, with another one."""
     meant, others = (
         load_segmentation_dataset(
-            "synthetic", None, "test", size=SHEET_SIZE, count=SHEET_ROWS, seed=seed, counterpart=c
+            "synthetic", None, "test", size=SHEET_SIZE, count=SHEET_ROWS, seed=seed, counterpart=counterpart
         )
-        for c in (False, True)
+        for counterpart in (False, True)
     )
-    films = [decode_image(example) for example in undecoded(meant)]
-    rows, captions = [[Image.fromarray(film)] for film in films], [["the film"] for _ in films]
-    texts = [meant["text"], others["text"]]
-    of_meant, of_others = zip(*masks_of_each(Predictor(twins["text"], processor), undecoded(meant), texts), strict=True)
+    images = [decode_image(example) for example in undecoded(meant)]
+    of_meant, of_others = masks_of_texts(models["text"], processor, meant, meant["text"], others["text"])
     columns = [
-        (predict_masks(twins["vision"], processor, undecoded(meant)), meant, ["vision-only twin"] * len(meant)),
-        (of_meant, meant, texts[0]),
-        (of_others, others, texts[1]),
+        (predict_masks(models["vision"], processor, undecoded(meant)), meant, ["vision-only baseline"] * len(meant)),
+        (of_meant, meant, meant["text"]),
+        (of_others, others, others["text"]),
     ]
-    for column, dataset, headings in columns:
+    rows, captions = [[Image.fromarray(image)] for image in images], [["the image"] for _ in images]
+    for masks, dataset, headings in columns:
         truths = references(processor, dataset)
-        for index, (film, mask, truth) in enumerate(zip(films, column, truths, strict=True)):
-            rows[index].append(overlay(film, mask, truth))
+        for index, (image, mask, truth) in enumerate(zip(images, masks, truths, strict=True)):
+            rows[index].append(overlay(image, mask, truth))
             captions[index].append(headings[index])
     return contact_sheet(
-        rows, captions, title="The sentence says which lesions are meant. Orange: the mask; green outline: the truth"
+        rows, captions, title="The text says which lesions are meant. Orange: the mask; green boundary: the reference"
     )

@@ -21,11 +21,12 @@ from ..inference.predict import masks_of_each
 from ..inference.predictor import Predictor
 from ..io.output_dir import check_output_dir, claim_output_dir
 from ..labels_tevia import is_lesion
-from ..metrics import common_spacing, score_images
+from ..metrics import common_spacing
+from ..modeling_tevia import TeViAForSegmentation
 from ..option_checks_tevia import check_count, check_seed, check_share
+from ..processing_tevia import TeViAProcessor
 from .provenance import provenance
 from .report import EvaluationReport, Measured, report_of
-from .text_agreement import compare_with_text
 from .text_conditions import changed_texts, check_texts, chosen_texts, conditions_for, default_conditions
 
 with needed_for("Evaluation"):  # at its end only, but what is missing then is missed before the first image
@@ -36,8 +37,8 @@ SHOWN_EXAMPLES = 4
 
 
 def evaluate_model(
-    model,
-    processor,
+    model: TeViAForSegmentation,
+    processor: TeViAProcessor,
     dataset: Dataset,
     text_modes: Sequence[str] | None = None,
     threshold: float = 0.5,
@@ -46,6 +47,7 @@ def evaluate_model(
     white_is_lesion: bool | None = None,
     on_error: OnError = "raise",
     other_examples: Iterable[Mapping[str, Any]] = (),
+    cache: bool = True,
 ) -> EvaluationReport:
     """A report on masks at the images' own sizes against the true ones, with each text condition.
 
@@ -66,6 +68,7 @@ def evaluate_model(
         on_error: "skip" leaves out images and masks that cannot be read, and lists them in the report; "raise" names
             them.
         other_examples: of the same set, whose masks tell what 255 means where those of `dataset` do not.
+        cache: check files that were read before only where they have changed.
 
     Raises `ValueError` for unknown conditions, for one that should reword the texts but changes none, and where a model
     with a text encoder would be measured without texts.
@@ -73,7 +76,7 @@ def evaluate_model(
     check_options(threshold, batch_size, seed, on_error=on_error)
     check_texts(dataset, model.config.use_text)
     settings = provenance(model, processor, dataset)
-    survey = Survey(processor.image_processor, white_is_lesion)
+    survey = Survey(processor.image_processor, white_is_lesion, cache)
     dataset = dataset.select(survey.read_all(undecoded(dataset), on_error))
     survey.consult(other_examples)
     white = survey.white_is_lesion()
@@ -85,25 +88,22 @@ def evaluate_model(
     given = chosen_texts(conditions, own, seed, language)
     spacings = common_spacing(survey.spacings, len(dataset))
     measured = {name: Measured(condition, given[name]) for name, condition in conditions.items()}
-    predictor = Predictor(model, processor, threshold, batch_size)
-    chosen = examples_to_show(survey.lesion_shares(), seed)
-    true_pixels, shown = list[int](), dict[int, np.ndarray]()
-    examples = undecoded(dataset)
-    answers = zip(examples, spacings, masks_of_each(predictor, examples, list(given.values())), strict=True)
-    for index, (example, spacing, masks) in enumerate(answers):
+    chosen = dict.fromkeys(examples_to_show(survey.lesion_shares(), seed), np.empty(0))  # filled below
+    true_pixels: list[int] = []
+    requests = zip(undecoded(dataset), zip(*given.values(), strict=True), strict=True)
+    answers = masks_of_each(Predictor(model, processor, threshold, batch_size), requests, len(dataset))
+    for index, ((example, masks), spacing) in enumerate(zip(answers, spacings, strict=True)):
         reference = decode_labels(example, processor.image_processor.num_labels, white)
         true_pixels.append(int(is_lesion(reference).sum()))
-        shown |= {index: reference} if index in chosen else {}
         for found, mask in zip(measured.values(), masks, strict=True):
-            found.scores += score_images([mask], [reference], [spacing], white_is_lesion=False)
-            found.rows.append(compare_with_text(found.texts[index], mask, reference, language))
-            found.pixels.append(int(is_lesion(mask).sum()))
+            found.add(mask, reference, spacing, language)
             found.shown |= {index: mask} if index in chosen else {}
+        chosen |= {index: reference} if index in chosen else {}
     unit = "px" if spacings[0] is None else "mm"
     how: dict[str, Any] = {"images": len(dataset), "threshold": threshold, "seed": seed, "hd95_unit": unit}
     how |= {"white_is_lesion": white, "skipped": survey.skipped()}
     how["texts_changed"] = changed_texts(conditions, own, given)
-    return report_of(measured, dataset, true_pixels, {index: shown[index] for index in chosen}, how | settings)
+    return report_of(measured, dataset, true_pixels, chosen, how | settings)
 
 
 def check_options(
@@ -139,6 +139,7 @@ def run_evaluation(
     held_out: bool = False,
     white_is_lesion: bool | None = None,
     on_error: OnError = "raise",
+    cache: bool = True,
     overwrite: bool = False,
     **options: Any,
 ) -> EvaluationReport:
@@ -151,8 +152,8 @@ def run_evaluation(
         max_samples: so many images, drawn by the seed.
         held_out: leave out every image that the model was trained or validated on, and every other one of their groups
             (patients), as the model's folder lists them: what is left had no part in any choice.
-        text_modes, threshold, batch_size, seed, white_is_lesion, on_error: as of `evaluate_model`; what 255 means, all
-            masks of the set tell, whichever of them are measured.
+        text_modes, threshold, batch_size, seed, white_is_lesion, on_error, cache: as of `evaluate_model`; what 255
+            means, all masks of the set tell, whichever of them are measured.
 
     Raises `ValueError` for what cannot be loaded or measured; the output folder is untouched then.
     """
@@ -167,7 +168,7 @@ def run_evaluation(
     if output_dir is not None:
         check_output_dir(output_dir, overwrite=overwrite, inputs=inputs)
     report = evaluate_model(
-        network, processor, examples, text_modes, threshold, batch_size, seed, white_is_lesion, on_error, others
+        network, processor, examples, text_modes, threshold, batch_size, seed, white_is_lesion, on_error, others, cache
     )
     if output_dir is not None:
         claim_output_dir(output_dir, overwrite=overwrite, inputs=inputs)

@@ -16,9 +16,21 @@ from ..data.decoding import decode_image
 from ..data.features import undecoded
 from ..intervals import Interval, PairedDifference, paired_difference
 from ..io.markdown import markdown_table
-from ..metrics import METRICS, PRIMARY, ImageScores, primary_name, score_intervals, summarize, units_text
+from ..labels_tevia import is_lesion
+from ..mask_scores import Spacing
+from ..metrics import (
+    METRICS,
+    PRIMARY,
+    ImageScores,
+    primary_name,
+    score_images,
+    score_intervals,
+    summarize,
+    units_text,
+)
+from ..prompts import ReportLanguage
 from ..visualization import contact_sheet, interval_chart, overlay, stack
-from .text_agreement import MaskAndText, TextScores, text_scores, text_tables
+from .text_agreement import MaskAndText, TextScores, compare_with_text, text_scores, text_tables
 from .text_conditions import ANOTHERS, OWN, TextCondition
 
 
@@ -136,6 +148,14 @@ class Measured:
     rows: list[MaskAndText] = field(default_factory=list)
     pixels: list[int] = field(default_factory=list)
     shown: dict[int, np.ndarray] = field(default_factory=dict)
+
+    def add(
+        self, mask: np.ndarray, reference: np.ndarray, spacing_mm: Spacing | None, language: ReportLanguage | None
+    ) -> None:
+        """Takes in the label map of the next image."""
+        self.rows.append(compare_with_text(self.texts[len(self.rows)], mask, reference, language))
+        self.scores += score_images([mask], [reference], [spacing_mm], white_is_lesion=False)
+        self.pixels.append(int(is_lesion(mask).sum()))
 
     @cached_property
     def against_text(self) -> TextScores:

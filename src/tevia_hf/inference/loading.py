@@ -21,12 +21,19 @@ NOT_OF_PIXELS = (
 def load_trained(name: str) -> tuple[TeViAForSegmentation, TeViAProcessor]:
     """A TeViA model and its processor, by name or folder.
 
-    Raises `ValueError` for another kind of model, of which `from_pretrained` would make a TeViA with random weights.
+    Raises `ValueError` for another kind of model, and for a folder that lacks weights: `from_pretrained` would make a
+    TeViA with random ones.
     """
     check_is_tevia(name)
     if Path(name).is_dir() and not any([*Path(name).glob("*.safetensors"), *Path(name).glob("pytorch_model*.bin")]):
         raise ValueError(f"{name} holds no weights: train them, e.g. by `tevia train {name}/recipe.yaml`.")
-    return TeViAForSegmentation.from_pretrained(name), TeViAProcessor.from_pretrained(name)
+    model, report = TeViAForSegmentation.from_pretrained(name, output_loading_info=True)
+    if missing := sorted(report["missing_keys"]):
+        raise ValueError(
+            f"{name} lacks {len(missing)} of the model's weights, e.g. {missing[0]}, which would be random: save the "
+            "whole model there."
+        )
+    return model, TeViAProcessor.from_pretrained(name)
 
 
 def build_untrained(name: str) -> tuple[TeViAForSegmentation, TeViAProcessor]:

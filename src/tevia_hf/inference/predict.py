@@ -1,12 +1,11 @@
 """Masks from a model: for examples in memory, or for files on disk."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..data.decoding import named
 from ..data.pairing import example_id
 from ..data.tables import sentences_for
 from ..extras import needed_for
@@ -55,30 +54,30 @@ def predict_masks(
     finite, with the images' names.
     """
     predictor = Predictor(model, processor, threshold, batch_size)
-    asked = [[example["text"] for example in examples]]
-    return [mask for (mask,) in masks_of_each(predictor, examples, asked, description)]
+    requests = ((example, [example["text"] or ""]) for example in examples)
+    return [mask for _, (mask,) in masks_of_each(predictor, requests, len(examples), description)]
 
 
 def masks_of_each(
     predictor: Predictor,
-    examples: Sequence[Mapping[str, Any]],
-    texts: Sequence[Sequence[str | None]],
+    requests: Iterable[tuple[Mapping[str, Any], Sequence[str]]],
+    total: int,
     description: str | None = "Predicting",
-) -> Iterator[list[np.ndarray]]:
-    """Of each example a mask a condition, as of `predict_masks`; `texts` gives each condition's text of every example.
+) -> Iterator[tuple[Mapping[str, Any], list[np.ndarray]]]:
+    """Each example with its masks, one for each of its texts; only a batch is held.
 
-    Every image is decoded and encoded once, whatever number of conditions, and only a batch is held.
+    Args:
+        requests: as of `Predictor.predictions`, `total` of them.
+
+    Raises `ValueError` for the first image that cannot be used or has logits that are not finite, with its name.
     """
-    asked = ([text or "" for text in of_image] for of_image in zip(*texts, strict=True))
-    predictions = predictor.predictions(examples, asked)
-    shown = tqdm(predictions, description, len(examples), disable=description is None)
-    for example, prediction in zip(examples, shown, strict=True):
+    predictions = predictor.predictions(requests)
+    for prediction in tqdm(predictions, description, total, disable=description is None):
         if isinstance(prediction.error, NonFiniteLogitsError):  # which names the image
             raise prediction.error
         if prediction.error is not None:
-            with named(example, "image"):
-                raise prediction.error
-        yield prediction.masks
+            raise ValueError(f"image of example '{prediction.name}': {prediction.error}") from prediction.error
+        yield prediction.example, prediction.masks
 
 
 def predict(
@@ -114,7 +113,7 @@ def predict(
         for image, text in zip(images, texts, strict=True)
     ]
     examples = [{"image": file, "id": str(image)} for file, image in zip(files, images, strict=True)]
-    predictions = predictor.predictions(examples, ([text] for text in texts))
+    predictions = predictor.predictions(zip(examples, [[text] for text in texts], strict=True))
     not_finite, has_finite = list[str](), False
     for row, name, prediction in zip(rows, names, tqdm(predictions, "Predicting", len(rows)), strict=True):
         write_or_report(row, folder / f"{name}{mask_suffix}", prediction, processor.image_processor.num_labels)

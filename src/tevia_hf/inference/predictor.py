@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import islice
+from itertools import count, islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,8 +34,10 @@ class EncodedImages(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """What became of one image: a label map uint8 (height, width) a text, or the error that stood in the way."""
+    """What became of one example: a label map uint8 (height, width) a text, or the error that stood in the way."""
 
+    example: Mapping[str, Any]
+    name: str
     image: MedicalImage | None
     masks: list[np.ndarray]
     error: Exception | None = None
@@ -110,43 +112,46 @@ class Predictor:
             raise NonFiniteLogitsError(error.indices, [encoded.names[index] for index in error.indices]) from error
         return [labels.cpu().numpy() for labels in maps]
 
-    def predictions(
-        self, examples: Iterable[Mapping[str, Any]], texts: Iterable[Sequence[str]]
-    ) -> Iterator[Prediction]:
+    def predictions(self, requests: Iterable[tuple[Mapping[str, Any], Sequence[str]]]) -> Iterator[Prediction]:
         """What becomes of each image, in order; an image at fault costs its own prediction only.
 
         Args:
-            examples: mappings with "image" and, for errors, "id".
-            texts: of each image the texts to ask, as many of every image.
+            requests: each an example, a mapping with "image" and, for errors, "id", and the texts to ask about it, as
+                many of every one. They are read once, batch by batch.
         """
-        rows = zip(enumerate(examples), texts, strict=True)
-        while batch := list(islice(rows, self.batch_size)):
-            results: dict[int, Prediction] = {}
-            by_size: dict[tuple[int, ...], list[tuple[int, PreparedImage, Sequence[str]]]] = {}
-            for (place, example), asked in batch:
+        requests, places = iter(requests), count()
+        while batch := list(islice(requests, self.batch_size)):
+            results: list[Prediction | None] = [None] * len(batch)
+            by_size: dict[tuple[int, ...], list[tuple[int, PreparedImage]]] = {}
+            for index, (example, _) in enumerate(batch):
+                place, value = next(places), example["image"]
+                name = str(place if example.get("id") is None else example["id"])
                 try:
-                    name = str(place if example.get("id") is None else example["id"])
-                    image = self.prepare(example["image"], name)
-                    by_size.setdefault(image.pixel_values.shape, []).append((place, image, asked))
+                    image = self.prepare(value, name)
                 except Exception as error:  # the libraries that read medical files raise errors of any kind
-                    results[place] = Prediction(None, [], error)
+                    results[index] = Prediction(example, name, None, [], error)
+                else:
+                    by_size.setdefault(image.pixel_values.shape, []).append((index, image))
             for group in by_size.values():
-                places, images, all_asked = zip(*group, strict=True)
-                results.update(zip(places, self._predicted(images, all_asked), strict=True))
-            yield from (results[place] for (place, _), _ in batch)
+                indices, images = zip(*group, strict=True)
+                answers = self._answers(images, [batch[index][1] for index in indices])
+                for index, image, answer in zip(indices, images, answers, strict=True):
+                    results[index] = Prediction(batch[index][0], image.name, image.image, *answer)
+            yield from filter(None, results)
 
-    def _predicted(self, images: Sequence[PreparedImage], texts: Sequence[Sequence[str]]) -> list[Prediction]:
-        """Predictions for images of one size, those with logits that are not finite apart."""
+    def _answers(
+        self, images: Sequence[PreparedImage], texts: Sequence[Sequence[str]]
+    ) -> list[tuple[list[np.ndarray], NonFiniteLogitsError | None]]:
+        """The masks of each of several images of one size, or why there are none."""
         encoded = self.encode(images)
         try:
             by_text = [self.masks(encoded, asked) for asked in zip(*texts, strict=True)]
         except NonFiniteLogitsError as error:
             if len(images) == 1:
-                return [Prediction(images[0].image, [], error)]
-            alone = (self._predicted([image], [asked]) for image, asked in zip(images, texts, strict=True))
-            return [prediction for (prediction,) in alone]
-        by_image = zip(*by_text, strict=True)
-        return [Prediction(image.image, list(masks)) for image, masks in zip(images, by_image, strict=True)]
+                return [([], error)]
+            alone = (self._answers([image], [asked]) for image, asked in zip(images, texts, strict=True))
+            return [answer for (answer,) in alone]
+        return [(list(masks), None) for masks in zip(*by_text, strict=True)]
 
 
 def check_predictor_options(threshold: float, batch_size: int) -> None:

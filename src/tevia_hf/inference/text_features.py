@@ -1,4 +1,4 @@
-"""The frozen text encoder, run once a distinct sentence."""
+"""The frozen text encoder, run once a distinct text."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
