@@ -76,6 +76,7 @@ def supported_suffixes() -> tuple[str, ...]:
 def add_suffixes(suffixes: Iterable[str]) -> None:
     """Makes these known as suffixes of image files that hold one image each."""
     _known_suffixes.extend(suffix for suffix in suffixes if suffix not in _known_suffixes)
+    _known_suffixes.sort(key=len, reverse=True)  # so that the first that fits is the whole of it
 
 
 def parse_address(address: str | Path | ImageRef) -> ImageRef:
@@ -85,6 +86,8 @@ def parse_address(address: str | Path | ImageRef) -> ImageRef:
     """
     if isinstance(address, ImageRef):
         return address
+    if "#" not in str(address):
+        return ImageRef(Path(address))
     match = _ADDRESS.fullmatch(str(address)) or _sliced_by_content(str(address))
     holds_one = tuple(suffix for suffix in _known_suffixes if suffix not in _SLICED_SUFFIXES)
     if match is None or str(address).lower().endswith(holds_one):
@@ -151,8 +154,8 @@ def suffix_of(address: str | Path | ImageRef) -> str:
 
 
 def _known_suffix(name: str) -> str:
-    ends = (suffix for suffix in sorted(_known_suffixes, key=len, reverse=True) if name.lower().endswith(suffix))
-    return next(ends, "")
+    lower = name.lower()
+    return next((suffix for suffix in _known_suffixes if lower.endswith(suffix)), "")
 
 
 def is_image_file(address: str | Path | ImageRef) -> bool:
