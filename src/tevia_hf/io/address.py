@@ -76,7 +76,6 @@ def supported_suffixes() -> tuple[str, ...]:
 def add_suffixes(suffixes: Iterable[str]) -> None:
     """Makes these known as suffixes of image files that hold one image each."""
     _known_suffixes.extend(suffix for suffix in suffixes if suffix not in _known_suffixes)
-    _known_suffixes.sort(key=len, reverse=True)  # so that the first that fits is the whole of it
 
 
 def parse_address(address: str | Path | ImageRef) -> ImageRef:
@@ -155,7 +154,7 @@ def suffix_of(address: str | Path | ImageRef) -> str:
 
 def _known_suffix(name: str) -> str:
     lower = name.lower()
-    return next((suffix for suffix in _known_suffixes if lower.endswith(suffix)), "")
+    return max((suffix for suffix in _known_suffixes if lower.endswith(suffix)), key=len, default="")
 
 
 def is_image_file(address: str | Path | ImageRef) -> bool:
