@@ -152,7 +152,8 @@ def examples_of_files(pairs: Pairs) -> list[Example]:
 
 def unused_files(pairs: Pairs, addresses: list[str]) -> list[str]:
     """The files that no row speaks of, itself or by one of its slices."""
-    mentioned = {pairs.id_of(part) for address in addresses for part in (address, str(parse_address(address).path))}
+    parts = {part for address in addresses for part in (address, str(parse_address(address).path))}
+    mentioned = set(map(pairs.id_of, parts))
     files = {str(image): name for name, image in pairs.images.items()}
     files |= {str(mask): name for name, masks in pairs.masks.items() for mask in masks}
     return [path for path, name in files.items() if name not in mentioned]
