@@ -23,6 +23,22 @@ for _finer_than_home in ("HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_MODULES_CACHE"
     os.environ.pop(_finer_than_home, None)
 
 
+# Whole commands, pages and processes, of which other tests try the parts: run on the tested versions, not on the lowest.
+RUN_ONCE = ("ablation", "distributed", "examples", "extending", "figshare", "intervals", "push", "readme", "spaces")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "once: not repeated on the lowest versions, as it is slow and others try its parts"
+    )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.stem.removeprefix("test_") in RUN_ONCE:
+            item.add_marker(pytest.mark.once)
+
+
 class NetworkAccessError(RuntimeError):
     """Not an OSError, which the libraries would take for a failed connection and pass over in silence."""
 

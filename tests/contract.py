@@ -248,6 +248,7 @@ class EncoderContract:
             losses.append(run(x, ids, labels=squares(64, 64)).loss)
         assert torch.equal(*losses)
 
+    @pytest.mark.once
     def test_the_exported_model_computes_the_same(self, built):
         x, ids = pictures(64, 64), sentences(6)
         inputs = (x, ids, torch.ones_like(ids))

@@ -266,9 +266,9 @@ def test_a_trained_model_is_trained_further_with_its_prototypes(train, unbroken)
 
 def test_each_epoch_varies_the_training_pictures_anew_and_no_evaluation_picture(tmp_path, tiny_model):
     class Witness(TextAwareAugmentation):
-        def __call__(self, example):
+        def __call__(self, example, *language):
             seen.append((self.epoch, example["id"]))
-            return super().__call__(example)
+            return super().__call__(example, *language)
 
     seen: list[tuple[int, str]] = []
     training, held_out = synthetic_dataset("train", size=32, count=3), synthetic_dataset("val", size=32, count=2)
