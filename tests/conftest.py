@@ -23,7 +23,7 @@ for _finer_than_home in ("HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_MODULES_CACHE"
     os.environ.pop(_finer_than_home, None)
 
 
-# Whole commands, pages and processes, of which other tests try the parts: run on the tested versions, not on the lowest.
+# Whole commands, pages and processes, whose parts other tests try: run on the tested versions, not on the lowest.
 RUN_ONCE = ("ablation", "distributed", "examples", "extending", "figshare", "intervals", "push", "readme", "spaces")
 
 

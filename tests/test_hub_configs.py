@@ -26,7 +26,7 @@ from tevia_hf.data.features import undecoded
 from tevia_hf.data.registry import list_examples
 from tevia_hf.data.survey import reference_labels
 from tevia_hf.data.synthetic import DEFAULT_COUNTS
-from tevia_hf.demo.run import train_twin
+from tevia_hf.demo.run import train_model
 from tevia_hf.inference.predict import predict_masks
 from tevia_hf.training.arguments import parse_recipe
 from tevia_hf.training.recipe import config_fields
@@ -164,7 +164,7 @@ def test_the_recipe_of_tevia_tiny_makes_the_model_of_the_demo(tmp_path, monkeypa
     words = f"--config_name {folder} --output_dir {tmp_path / 'run'} --num_train_epochs 4".split()
     train_from_recipe(folder / "recipe.yaml", words)
     trained = TeViAForSegmentation.from_pretrained(tmp_path / "run")
-    train_twin(tmp_path, use_text=True, num_train_epochs=4, seed=0)
+    train_model(tmp_path, use_text=True, num_train_epochs=4, seed=0)
     demo = TeViAForSegmentation.from_pretrained(tmp_path / "model").state_dict()
     assert trained.prototype_memory.is_active and trained.state_dict().keys() == demo.keys()
     assert all(torch.equal(weight, demo[name]) for name, weight in trained.state_dict().items())
