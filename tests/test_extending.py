@@ -239,6 +239,7 @@ def test_a_data_set_may_be_made_in_memory(tmp_path, capsys):
     assert report.settings["dataset"] == "pairs" and report.settings["options"] == {"count": 2}
     card = card_of(tmp_path / "run", tmp_path / "bundle")
     assert "Data set `pairs`" in card.text and "Loaded with `count` 2." in card.text
+    assert len(load_segmentation_dataset("pairs", count=2, sentences="", window="", split_seed=None)) == 2
     with pytest.raises(ValueError, match="'pairs' takes no window"):
         load_segmentation_dataset("pairs", window=(40, 400))
     with pytest.raises(ValueError, match="'pairs' is made in memory. Leave data_dir out"):

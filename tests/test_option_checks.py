@@ -1,11 +1,14 @@
 """Which numbers each option takes, and that a wrong one is refused before anything is loaded, wherever it is given."""
 
+import argparse
 import re
+from dataclasses import field, make_dataclass
 
 import numpy as np
 import pytest
 import torch
 
+from tevia_cli.data_options import add_data_options
 from tevia_cli.main import main
 from tevia_hf import (
     TeViAImageProcessor,
@@ -17,6 +20,7 @@ from tevia_hf import (
     predict_files,
     run_evaluation,
 )
+from tevia_hf.data import options
 from tevia_hf.data.splits import sample
 from tevia_hf.inference.predict import predict_masks
 from tevia_hf.option_checks_tevia import (
@@ -151,3 +155,15 @@ def test_a_command_names_the_option_and_its_range_and_ends_with_2(words, option,
             main([*words, f"{option}={value}"])
         shown = capsys.readouterr().err
         assert f"argument {option}: " in shown and re.search(rf"`?{name}`? is .*: give ", shown), shown
+
+
+def test_an_option_of_the_data_has_the_type_of_its_field_on_the_command_line(monkeypatch):
+    values = [("depth", int, 3), ("zoom", float | None, None), ("mirror", bool, False), ("name", str | None, None)]
+    made = [(name, kind, field(default=default, metadata={"help": "5 %"})) for name, kind, default in values]
+    monkeypatch.setattr(options, "SourceOptions", make_dataclass("Own", made, bases=(options.SourceOptions,)))
+    parser = argparse.ArgumentParser()
+    add_data_options(parser, "depth", "zoom", "mirror", "name", "cache")
+    assert vars(parser.parse_args([])) == {name: default for name, _, default in values} | {"cache": True}
+    given = parser.parse_args("--depth 4 --zoom 2 --mirror --name 7 --no-cache".split())
+    assert vars(given) == {"depth": 4, "zoom": 2.0, "mirror": True, "name": "7", "cache": False}
+    assert type(given.zoom) is float and "--no-cache" in parser.format_help()

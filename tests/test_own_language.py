@@ -155,6 +155,18 @@ def test_texts_of_a_template_are_known_to_whoever_reads_their_table(scans, tmp_p
     assert language_in(load_segmentation_dataset("folder", scans, sentences=table)) is QATA
 
 
+def test_a_file_beside_the_own_table_of_a_set_names_its_language_for_these_texts_alone(scans, tmp_path, monkeypatch):
+    monkeypatch.setitem(SOURCES, "folder", SOURCES["folder"]._replace(language=QATA))
+    (scans / "scans.language.json").write_text(json.dumps({"template": TEMPLATES[0], "empty": "Clear."}))
+    assert language_in(load_segmentation_dataset("folder", scans)) == ReportLanguage(TEMPLATES[0], "Clear.")
+    other = (scans / "scans.csv").rename(tmp_path / "other.csv")
+    (scans / "table.csv").write_text(other.read_text())
+    assert language_in(load_segmentation_dataset("folder", scans, sentences=other)) is QATA
+    (scans / "table.language.json").write_text("{")
+    with pytest.raises(ValueError, match=r"table\.language\.json: "):
+        load_segmentation_dataset("folder", scans)
+
+
 @pytest.mark.parametrize("content", ['"latin"', "{", '{"pattern": "{count}"}', "[]"])
 def test_a_file_beside_a_table_that_names_no_language_is_refused(content, scans, tmp_path):
     (tmp_path / "prompts.language.json").write_text(content)

@@ -21,6 +21,7 @@ from tevia_hf import (
     write_bundle,
 )
 from tevia_hf.data.origin import origin_of
+from tevia_hf.data.registry import list_examples
 from tevia_hf.inference.loading import differing_pixels, load_trained, pixel_settings, weights_digest
 
 TINY = Path(__file__).parents[1] / "hub_configs" / "tevia-tiny"
@@ -246,8 +247,11 @@ def test_options_are_recorded_as_they_are_written(tmp_path):
         "folder", tmp_path, group_split=(0.5, 0.0, 0.5), split_seed=3, window=(-600.0, 1500)
     )
     expected = {"dataset": "folder", "data_dir": str(tmp_path), "split": "train", "group_split": "0.5,0.0,0.5"}
-    assert origin_of(loaded) == expected | {"split_seed": 3, "window": "-600.0,1500"}
+    assert origin_of(loaded) == expected | {"split_seed": 3, "window": "-600.0,1500.0"}
+    texts = {"group_split": " 0.5, 0, 0.5", "split_seed": "3", "window": "-600, 1500", "sentences": ""}
+    assert origin_of(load_segmentation_dataset("folder", tmp_path, **texts)) == origin_of(loaded)
     assert "split_seed" not in origin_of(load_segmentation_dataset("folder", tmp_path, split_seed=0))
+    assert len(list_examples("folder", tmp_path, group_split="0.5,0,0.5", split_seed=None).splits) == 2
 
 
 # Patients of the training

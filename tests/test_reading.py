@@ -13,11 +13,12 @@ from test_survey import rows, square
 from tiny import tiny_processor
 
 from tevia_hf import load_segmentation_dataset
+from tevia_hf.data import reading
 from tevia_hf.data.check import check_dataset
 from tevia_hf.data.features import undecoded
 from tevia_hf.data.reading import on_all_cores, remembered
 from tevia_hf.data.registry import list_examples
-from tevia_hf.data.survey import Survey
+from tevia_hf.data.survey import Survey, white_is_lesion_in
 from tevia_hf.io import parse_address, readers
 
 
@@ -69,6 +70,19 @@ def test_a_second_reading_gives_the_same_and_opens_no_file(examples, decoded):
     assert json.dumps(again.findings) == json.dumps(first.findings)
     survey_of(examples, cache=False)
     assert len(decoded) == 4
+    decoded.clear()
+    for held, names in ((True, ["a.png", "b.png"]), (True, []), (False, ["a.png", "b.png"])):
+        white_is_lesion_in(examples, 1, cache=held)
+        assert sorted(decoded) == names
+        decoded.clear()
+
+
+def test_what_an_image_processor_of_ones_own_makes_of_files_is_not_kept(examples, decoded):
+    usual = tiny_processor().image_processor
+    made = Survey(type("Own", (type(usual),), {"__module__": "clinic"})(num_labels=1))
+    for _ in range(2):
+        list(made.read(examples))
+    assert len(decoded) == 8
 
 
 @pytest.mark.parametrize(
@@ -143,8 +157,9 @@ def test_masks_consulted_for_255_alone_are_kept_too_and_those_that_were_read_are
     assert decoded == ["b.png"]
 
 
-def test_results_come_in_order_from_several_threads_with_few_items_held(monkeypatch):
+def test_results_come_in_order_from_several_threads_with_few_items_held(monkeypatch, tmp_path):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(4), raising=False)
+    monkeypatch.setattr(reading, "CPU_QUOTA", tmp_path / "none")
     threads, taken = set(), []
 
     def square(number):
@@ -160,6 +175,18 @@ def test_results_come_in_order_from_several_threads_with_few_items_held(monkeypa
     results = on_all_cores(square, numbers())
     assert next(results) == (0, 0) and len(taken) < 12
     assert [result for _, result in results] == [number**2 for number in range(1, 40)] and len(threads) > 1
+
+
+@pytest.mark.parametrize(
+    ("cores", "quota", "expected"), [(64, "max 100000", 8), (64, "250000 100000", 3), (2, "800000 100000", 2)]
+)
+def test_no_more_threads_are_started_than_the_container_may_use(cores, quota, expected, monkeypatch, tmp_path):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(cores), raising=False)
+    monkeypatch.setattr(reading, "CPU_QUOTA", tmp_path / "cpu.max")
+    (tmp_path / "cpu.max").write_text(f"{quota}\n")
+    pools, usual = [], reading.ThreadPoolExecutor
+    monkeypatch.setattr(reading, "ThreadPoolExecutor", lambda threads: pools.append(threads) or usual(threads))
+    assert list(on_all_cores(abs, [-1])) == [(-1, 1)] and pools == [expected]
 
 
 def test_an_error_of_a_thread_is_raised():

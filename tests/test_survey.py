@@ -52,6 +52,17 @@ def test_masks_that_are_not_read_may_tell_what_255_means(tmp_path):
     assert survey.white_is_lesion() is False and "b.png holds labels beside 255" in survey.warnings()[0]
 
 
+@pytest.mark.parametrize("part", ["image", "mask"])
+def test_a_slice_that_cannot_be_named_so_is_a_fault_of_its_example(part, tmp_path):
+    ana, ben, cleo = rows(tmp_path, ana=square(0), ben=square(255), cleo=square(1, border=255))
+    survey = Survey(tiny_processor().image_processor)
+    wrong = ana | {part: f"{tmp_path}/scan.nii.gz#top"}
+    assert [position for position, _ in survey.read([wrong, ben])] == [1]
+    assert survey.faults[0].reason.startswith(f"{part} of example 'ana': {tmp_path}/scan.nii.gz#top: '#top' names no")
+    survey.consult([wrong, cleo])
+    assert survey.white_is_lesion() is False
+
+
 def test_a_stream_is_not_judged_by_the_masks_of_another_part(tmp_path):
     survey = reading(rows(tmp_path, a=square(1, border=255)))
     assert survey.white_is_lesion() is False

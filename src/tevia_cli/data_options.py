@@ -8,21 +8,22 @@ from .options import checked
 
 
 def add_data_options(parser: argparse.ArgumentParser, *names: str) -> None:
-    """Adds these options; `cache` as `--no-cache`. Without names, all that every data set on disk has."""
+    """Adds these options, `cache` also as `--no-cache`. Without names, all that every data set on disk has."""
     from tevia_hf.data.options import SOURCE_OPTIONS, ReadingOptions, SourceOptions
 
     for option in (*fields(SourceOptions), *fields(ReadingOptions)):
         if option.name in (names or SOURCE_OPTIONS):
             how: dict[str, Any] = {"help": option.metadata["help"].replace("%", "%%"), "default": option.default}
-            if option.type is bool:
-                parser.add_argument(f"--no-{option.name}", dest=option.name, action="store_false", help=how["help"])
-                continue
-            if get_origin(option.type) is Literal:
-                how["choices"] = get_args(option.type)
+            if option.name in SourceOptions.readers:
+                how["type"] = checked(SourceOptions.readers[option.name])
+            elif option.type is bool:
+                how["action"] = argparse.BooleanOptionalAction
             elif option.type == bool | None:
                 how |= {"type": true_or_false, "metavar": "{true,false}"}
-            elif option.name in SourceOptions.readers:
-                how["type"] = checked(SourceOptions.readers[option.name])
+            elif get_origin(option.type) is Literal:
+                how["choices"] = get_args(option.type)
+            elif numbers := {int, float} & {option.type, *get_args(option.type)}:
+                how["type"] = numbers.pop()
             parser.add_argument(f"--{option.name.replace('_', '-')}", **how)
 
 

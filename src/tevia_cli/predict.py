@@ -3,19 +3,22 @@
 import argparse
 import sys
 
-from .data_options import add_data_options
-from .options import number
+from .options import checked, number
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from tevia_hf.io.address import MASK_SUFFIXES
+    from tevia_hf.io import MASK_SUFFIXES, parse_window
 
     parser.add_argument("model", help="name or folder of a TeViA model")
     parser.add_argument("images", nargs="+", help="image files or folders; slices as scan.nii.gz#40 or scan.dcm#3")
     sentences = parser.add_mutually_exclusive_group()
     sentences.add_argument("--text", default="", help="the sentence for every image (default: none)")
     sentences.add_argument("--sentences", help="CSV or xlsx with the columns Image, Description")
-    add_data_options(parser, "window")
+    parser.add_argument(
+        "--window",
+        type=checked(parse_window),
+        help="centre and width that DICOM and NIfTI are seen through (write --window=-600,1500)",
+    )
     parser.add_argument(
         "--mask-suffix", default=".png", choices=MASK_SUFFIXES, help="of the masks (default: %(default)s)"
     )

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=number("num_labels", "check_count", example="2", most=255),
         help="labels of the masks; with several, 255 is ignored everywhere",
     )
-    add_data_options(parser, "white_is_lesion")
+    add_data_options(parser, "white_is_lesion", "cache")
     parser.add_argument("--overwrite", action="store_true", help="replace the table")
 
 
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     from tevia_hf.data.drawn_sentences import write_prompts
 
     names = ["language", "template", "empty_template", "finding", "patient_sides", "num_labels"]
-    names += ["white_is_lesion", "overwrite"]
+    names += ["white_is_lesion", "cache", "overwrite"]
     settings = {name: getattr(args, name) for name in names}
     drawn = write_prompts(args.dataset, args.data_dir, args.output, **settings)
     print(f"\n{drawn.about()}\nThe texts are in {args.output}; pass it as `sentences`.")

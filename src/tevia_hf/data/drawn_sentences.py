@@ -101,6 +101,7 @@ def draw_sentences(
     patient_sides: bool = False,
     num_labels: int | None = None,
     white_is_lesion: bool | None = None,
+    cache: bool = True,
 ) -> DrawnSentences:
     """A sentence for each mask, each read back and compared with its mask.
 
@@ -110,12 +111,13 @@ def draw_sentences(
         patient_sides: "left" is the patient's left, who faces the viewer.
         num_labels: of the masks; None takes any labels.
         white_is_lesion: what 255 means in the masks; by default all of them tell.
+        cache: for that, read masks that were read before only where they have changed.
     """
     whose = "the patient" if patient_sides else "the picture"
     drawn = DrawnSentences([], f'"Left" is the left of {whose}.', {}, [], language)
     compared: list[Claims] = []
     whole = [example for example in listing.examples if example.masks]
-    white = white_is_lesion_in((example.row() for example in whole), num_labels, white_is_lesion, "skip")
+    white = white_is_lesion_in((example.row() for example in whole), num_labels, white_is_lesion, "skip", cache)
     for example in tqdm(whole, desc="Reading masks"):
         try:
             mask = is_lesion(decode_labels(example.row(), num_labels, white))
@@ -148,6 +150,7 @@ def write_prompts(
     patient_sides: bool = False,
     num_labels: int | None = None,
     white_is_lesion: bool | None = None,
+    cache: bool = True,
     overwrite: bool = False,
 ) -> DrawnSentences:
     """The texts of `tevia prompts`: drawn from the masks of a data set by name, and written to a table.
@@ -156,11 +159,11 @@ def write_prompts(
         dataset, data_dir: as `list_examples` takes them.
         output: the CSV to write; `overwrite` replaces it.
         language, template, empty_template: as of `choose_language`.
-        finding, patient_sides, num_labels, white_is_lesion: as of `draw_sentences`.
+        finding, patient_sides, num_labels, white_is_lesion, cache: as of `draw_sentences`.
     """
     chosen = choose_language(dataset, language, template, empty_template)
     listing = list_examples(dataset, data_dir)
-    drawn = draw_sentences(listing, chosen, finding, patient_sides, num_labels, white_is_lesion)
+    drawn = draw_sentences(listing, chosen, finding, patient_sides, num_labels, white_is_lesion, cache)
     drawn.save(output, overwrite=overwrite)
     return drawn
 

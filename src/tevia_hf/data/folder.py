@@ -23,7 +23,7 @@ from tevia_hf.data.example import Example
 from tevia_hf.data.features import SPLITS
 from tevia_hf.data.listing import Listing, Problem, absolute, merge
 from tevia_hf.data.pairing import Pairs, add_file_findings, example_of, examples_of_files, pair_files, unused_files
-from tevia_hf.data.tables import OTHER_TABLE_SUFFIXES, TABLE_SUFFIXES, open_table, unread_columns
+from tevia_hf.data.tables import OTHER_TABLE_SUFFIXES, TABLE_SUFFIXES, language_beside, open_table, unread_columns
 from tevia_hf.io import is_image_file
 from tevia_hf.io.clutter import is_clutter
 
@@ -168,15 +168,19 @@ def _list_shared(group: list[SplitFiles], needs_sentences: bool, knows_groups: b
     listing = Listing(str(group[0].images))
     tables = {}
     for files in group:
-        table, problem, notes = _try_table(files)
-        listing.warnings += notes
-        if problem and (needs_sentences or not problem.concerns_sentences):
-            listing.problems.append(problem)
-        if table is not None:
-            tables[files.split] = table
-            listing.warnings += _unread(table, files, knows_groups)
-            listing.examples += _examples_of_table(table, pairs, files.split)
-            listing.problems += _contradictions(table, files)
+        try:
+            path = _table_path(files)
+            (table, notes), language = open_table(path), language_beside(path)
+        except ValueError as error:
+            of = SPLITS if files.split == ANY else (files.split,)
+            listing.problems += [Problem(str(error), of, concerns_sentences=True)] if needs_sentences else []
+            continue
+        wanted = [*([] if knows_groups else ["group"]), *(["split"] if files.split == ANY else [])]
+        tables[files.split] = table
+        listing.language = listing.language or language
+        listing.warnings += [*notes, *(f"{path}: {text}" for text in unread_columns(table, wanted))]
+        listing.examples += _examples_of_table(table, pairs, files.split)
+        listing.problems += _contradictions(table, files)
     listing.problems += _shown_twice(listing.examples)
     if not tables:  # the files speak for themselves
         listing.examples = [replace(example, split=splits[0]) for example in examples_of_files(pairs)]
@@ -187,27 +191,18 @@ def _list_shared(group: list[SplitFiles], needs_sentences: bool, knows_groups: b
     return add_file_findings(listing, pairs)
 
 
-def _try_table(files: SplitFiles) -> tuple[pd.DataFrame | None, Problem | None, list[str]]:
-    splits = SPLITS if files.split == ANY else (files.split,)
-    if files.table is None:
-        places = ", ".join(map(str, files.places))
-        names = sorted(path.name for path in files.images.iterdir() if is_image_file(path) and not is_clutter(path))
-        row = f", with a row for each image, such as '{names[0]}'" if names else ""
-        text = f"no table of sentences for the split '{files.split}'. Put one of these there: {places}{row}"
-        others = sorted(path for path in files.places[0].parent.iterdir() if _is_table(path, OTHER_TABLE_SUFFIXES))
-        text += "".join(f"; {path} is not read: save it as UTF-8 CSV or xlsx" for path in others)
-        return None, Problem(text, splits, concerns_sentences=True), []
-    try:
-        table = open_table(files.table)
-    except ValueError as error:
-        return None, Problem(str(error), splits, concerns_sentences=True), []
-    return table.rows, None, table.notes
-
-
-def _unread(table: pd.DataFrame, files: SplitFiles, knows_groups: bool) -> list[str]:
-    """Columns that look like groups or splits, where these are not known otherwise."""
-    wanted = [*([] if knows_groups else ["group"]), *(["split"] if files.split == ANY else [])]
-    return [f"{files.table}: {text}" for text in unread_columns(table, wanted)]
+def _table_path(files: SplitFiles) -> Path:
+    """The table of a split. Raises `ValueError` without one, with the places where it may be."""
+    if files.table is not None:
+        return files.table
+    places = ", ".join(map(str, files.places))
+    names = sorted(path.name for path in files.images.iterdir() if is_image_file(path) and not is_clutter(path))
+    row = f", with a row for each image, such as '{names[0]}'" if names else ""
+    others = sorted(path for path in files.places[0].parent.iterdir() if _is_table(path, OTHER_TABLE_SUFFIXES))
+    unread = "".join(f"; {path} is not read: save it as UTF-8 CSV or xlsx" for path in others)
+    raise ValueError(
+        f"no table of sentences for the split '{files.split}'. Put one of these there: {places}{row}{unread}"
+    )
 
 
 def _is_table(path: Path, suffixes: tuple[str, ...] = TABLE_SUFFIXES) -> bool:

@@ -10,6 +10,7 @@ import datasets
 
 from tevia_hf.data.example import Example
 from tevia_hf.data.features import SPLITS, check_choice, dataset_from_rows
+from tevia_hf.prompts import ReportLanguage
 
 OnError = Literal["raise", "skip"]  # what becomes of an example whose files cannot be used
 
@@ -39,6 +40,7 @@ class Listing:
         problems: what cannot be used.
         warnings: what one should know before training; `dataset` warns of it.
         notes: what the data check alone tells, such as left-over files of the system.
+        language: of its texts, where a file beside their table names it.
     """
 
     source: str
@@ -46,6 +48,7 @@ class Listing:
     problems: list[Problem] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    language: ReportLanguage | None = None
 
     @property
     def splits(self) -> list[str]:
@@ -76,11 +79,11 @@ class Listing:
             warnings.warn(f"{self.source}: {text}.", stacklevel=2)
         return dataset_from_rows(rows, self.source, problems, may_lack_files=on_error == "skip")
 
-    def with_sentences(self, sentences: Sequence[str | None]) -> "Listing":
-        """The same examples with these sentences, one each; faults of the set's own sentences no longer matter."""
+    def with_sentences(self, sentences: Sequence[str | None], language: ReportLanguage | None = None) -> "Listing":
+        """The same examples with these texts, one each; the set's own no longer matter, nor do their faults."""
         examples = [replace(example, text=text) for example, text in zip(self.examples, sentences, strict=True)]
         problems = [problem for problem in self.problems if not problem.concerns_sentences]
-        return replace(self, examples=examples, problems=problems)
+        return replace(self, examples=examples, problems=problems, language=language)
 
     def with_window(self, window: tuple[float, float]) -> "Listing":
         """The same examples, DICOM and NIfTI images seen through a window (centre, width) unless they name one."""
@@ -95,6 +98,7 @@ def merge(source: str, listings: Iterable[Listing]) -> Listing:
         [problem for listing in listings for problem in listing.problems],
         [text for listing in listings for text in listing.warnings],
         [text for listing in listings for text in listing.notes],
+        next((listing.language for listing in listings if listing.language), None),
     )
 
 

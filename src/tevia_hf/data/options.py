@@ -11,7 +11,7 @@ from typing import Any, ClassVar, get_args
 from tevia_hf.data.features import check_choice
 from tevia_hf.data.listing import Listing, OnError
 from tevia_hf.data.splits import DEFAULT_FRACTIONS, parse_fractions, resplit
-from tevia_hf.data.tables import sentences_for
+from tevia_hf.data.tables import language_beside, sentences_for
 from tevia_hf.io import parse_window
 from tevia_hf.labels_tevia import WhiteReading
 from tevia_hf.option_checks_tevia import check_seed, number_from
@@ -56,9 +56,10 @@ class SourceOptions:
         values = self.source_options()
         if "sentences" in values:
             names = [example.id for example in listing.examples]
-            listing = listing.with_sentences(sentences_for(values["sentences"], names))
+            table = values["sentences"]
+            listing = listing.with_sentences(sentences_for(table, names), language_beside(table))
         if listing.examples and ("group_split" in values or not listing.splits):
-            listing = resplit(listing, values.get("group_split", DEFAULT_FRACTIONS), values["split_seed"])
+            listing = resplit(listing, values.get("group_split", DEFAULT_FRACTIONS), values.get("split_seed", 0))
         return listing.with_window(values["window"]) if "window" in values else listing
 
 
@@ -83,3 +84,4 @@ class ReadingOptions:
 
 
 SOURCE_OPTIONS = tuple(option.name for option in fields(SourceOptions))
+READING_OPTIONS = tuple(option.name for option in fields(ReadingOptions))

@@ -1,6 +1,7 @@
 """Files read on all cores, and each once: what it showed is kept until it changes."""
 
 import json
+import math
 import os
 import time
 from collections import deque
@@ -9,20 +10,21 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha1
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
 import datasets
 
+from tevia_hf import __version__
 from tevia_hf.io import ImageRef
 from tevia_hf.io.output_dir import write_whole
 from tevia_hf.io.readers import is_read_here
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-FORMAT = [2, version("tevia_hf")]  # count on where reading the same file gives something else
-MOST_THREADS = 16
+FORMAT = [3, __version__]  # count on where reading the same file gives something else
+MOST_THREADS = 8  # beyond which disks and memory are what is waited for
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds, and of how many
 SETTLED = 2  # seconds, in which a file may change again without another time of change
 
 
@@ -32,6 +34,9 @@ def on_all_cores(function: Callable[[Item], Result], items: Iterable[Item]) -> I
     By threads: decoders leave Python's lock, and readers and transforms of one's own need not be pickled.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with suppress(OSError, ValueError):  # no container, or one without a quota
+        quota, period = CPU_QUOTA.read_text().split()
+        cores = min(cores, math.ceil(int(quota) / int(period)))
     threads = max(1, min(MOST_THREADS, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
     waiting: deque[tuple[Item, Future[Result]]] = deque()
     with ThreadPoolExecutor(threads) as pool:

@@ -17,7 +17,6 @@ from tevia_hf.data.options import SOURCE_OPTIONS, SourceOptions
 from tevia_hf.data.origin import UNKNOWN, with_language, with_origin
 from tevia_hf.data.qata import list_qata
 from tevia_hf.data.synthetic import synthetic_dataset
-from tevia_hf.data.tables import language_beside
 from tevia_hf.prompts import BRAIN, BREAST, NUCLEI, QATA, ReportLanguage
 
 
@@ -99,16 +98,16 @@ def load_segmentation_dataset(
     """
     check_choice("name", name, SOURCES)
     check_choice("split", split, SPLITS)
-    make = SOURCES[name].make
+    make, language = SOURCES[name].make, SOURCES[name].language
     if make is None:
-        dataset = list_examples(name, data_dir, **options).dataset(split, on_error)
+        listing = list_examples(name, data_dir, **options)
+        dataset, language = listing.dataset(split, on_error), listing.language or language
     else:
         dataset = make(split, **options_in_memory(name, data_dir, options))
         if missing := set(FEATURES) - set(dataset.column_names):
             raise ValueError(f"'{name}' was made without the columns {', '.join(sorted(missing))}: add them.")
     chosen, own = split_options(options)
-    dataset = with_origin(dataset, name, data_dir, split, vars(chosen), own)
-    language = language_beside(options.get("sentences")) or SOURCES[name].language
+    dataset = with_origin(dataset, name, data_dir, split, chosen.source_options(), own)
     return dataset if language is None else with_language(dataset, language)
 
 
@@ -125,8 +124,8 @@ def options_in_memory(name: str, data_dir: str | Path | None, options: dict[str,
     if data_dir is not None:
         raise ValueError(f"data_dir is '{data_dir}', but '{name}' is made in memory. Leave data_dir out.")
     chosen, own = split_options(options)
-    if chosen != SourceOptions():
-        names = ", ".join(name for name in SOURCE_OPTIONS if options.get(name))
+    values, defaults = chosen.source_options(), SourceOptions().source_options()
+    if names := ", ".join(option for option in values if values[option] != defaults.get(option)):
         raise ValueError(f"The data set '{name}' takes no {names}: leave {names} out.")
     return own
 

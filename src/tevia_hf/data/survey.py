@@ -177,12 +177,13 @@ class Survey:
     def _result(self, example: Mapping[str, Any]) -> Findings | str:
         """What an example shows, or the reason why it cannot be used."""
         processor, declared = self.image_processor, self.white.declared
+        reader = f"{type(processor).__module__}.{type(processor).__qualname__}"
         try:
             found = remembered(
-                ["findings", type(processor).__name__, processor.num_labels, declared],
+                ["findings", reader, processor.num_labels, declared],
                 _files_of(example, "image", "mask"),
                 lambda: findings_of(examine(example, processor), processor.num_labels, declared),
-                self.cache,
+                self.cache and reader.startswith("tevia_hf."),  # of others nobody knows when they change
             )
         except (ValueError, OSError) as error:
             return str(error)
@@ -192,7 +193,7 @@ class Survey:
         """Lets the masks of further examples of the set tell what 255 means, where those that were read do not."""
         if not self.white.is_open:
             return
-        others = (example for example in examples if files_of(example["mask"]) not in self._masks_read)
+        others = (example for example in examples if _files_of(example, "mask") not in self._masks_read)
         for example, values in on_all_cores(partial(_values_in, cache=self.cache), others):
             if not self.white.is_open:
                 return
@@ -252,8 +253,11 @@ def white_is_lesion_in(
     num_labels: int | None,
     declared: bool | None = None,
     on_error: OnError = "raise",
+    cache: bool = True,
 ) -> bool:
     """Whether 255 is the lesion in a set, by all its masks; the images are not read.
+
+    `cache` keeps what masks hold, and reads those that were read before only where they have changed.
 
     Warns where another mask decides that 255 is ignored in masks without a label.
     Raises `ValueError` that names two masks which disagree, and unless these are skipped, masks that cannot be read.
@@ -262,7 +266,7 @@ def white_is_lesion_in(
     if declared is not None or num_labels not in (None, 1):
         return reading.white_is_lesion()
     masked = (row for row in examples if row.get("labels") is None and row.get("mask") is not None)
-    for example, values in on_all_cores(_values_in, masked):
+    for example, values in on_all_cores(partial(_values_in, cache=cache), masked):
         if not isinstance(values, Exception):
             _take_note(reading, example, values)
         elif on_error == "raise":
@@ -272,7 +276,7 @@ def white_is_lesion_in(
     return reading.white_is_lesion()
 
 
-def _values_in(example: Mapping[str, Any], cache: bool = True) -> list[list[float]] | ValueError:
+def _values_in(example: Mapping[str, Any], cache: bool) -> list[list[float]] | ValueError:
     """The distinct values of each of an example's masks; the error where they cannot be read."""
     try:
         with named(example, "mask"):
@@ -294,6 +298,9 @@ def _take_note(reading: WhiteReading, example: Mapping[str, Any], values: Iterab
 
 
 def _files_of(example: Mapping[str, Any], *parts: str) -> tuple[ImageRef, ...]:
-    """The files of an example; none where one of these parts is held in memory."""
-    files = [files_of(example.get(part)) for part in parts]
+    """The files of an example; none where one of these parts is held in memory, or spelled as no file is."""
+    try:
+        files = [files_of(example.get(part)) for part in parts]
+    except ValueError:  # reading it says so, with the example's name
+        return ()
     return tuple(chain(*files)) if all(files) else ()

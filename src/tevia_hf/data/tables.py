@@ -157,9 +157,9 @@ def sentences_for(path: str | Path, wanted: Sequence[str]) -> list[str | None]:
     return [sentences[name] for name in wanted]
 
 
-def language_beside(table: str | Path | None) -> ReportLanguage | None:
-    """The language of a table's texts, where `tevia prompts` noted it beside the table, as NAME.language.json."""
-    if table is None or not (path := Path(table).with_suffix(LANGUAGE_SUFFIX)).is_file():
+def language_beside(table: str | Path) -> ReportLanguage | None:
+    """The language of a table's texts, where NAME.language.json beside it names one."""
+    if not (path := Path(table).with_suffix(LANGUAGE_SUFFIX)).is_file():
         return None
     try:
         return from_record(json.loads(path.read_text(encoding="utf-8")))

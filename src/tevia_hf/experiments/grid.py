@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.features import raise_problems
-from ..data.options import SOURCE_OPTIONS
+from ..data.options import READING_OPTIONS, SOURCE_OPTIONS
 from ..evaluation.evaluate import check_options, run_evaluation
 from ..evaluation.text_conditions import conditions_for
 from ..io.yaml_file import read_yaml
@@ -27,7 +27,7 @@ from ..training.arguments import (
 GRID_FIELDS = ("seeds", "baseline", "runs", "evaluation")
 OF_THE_GRID = ("output_dir", "seed", *OF_ONE_RUN)  # recipe fields that no run sets for itself
 MERGED = ("config", "image_processor")  # mappings of which a run changes single fields
-OF_THE_DATA = ("dataset", "data_dir", *SOURCE_OPTIONS, "white_is_lesion", "on_error")
+OF_THE_DATA = ("dataset", "data_dir", *SOURCE_OPTIONS, *READING_OPTIONS)
 OF_THE_EVALUATION = {
     name: parameter.default
     for name, parameter in signature(run_evaluation).parameters.items()

@@ -1,7 +1,6 @@
 """Reading images and writing masks, by file suffix."""
 
 from tevia_hf.io.address import (
-    MASK_SUFFIXES,
     ImageRef,
     has_slices,
     is_image_file,
@@ -14,7 +13,7 @@ from tevia_hf.io.address import (
 )
 from tevia_hf.io.medical_image import Geometry, MedicalImage
 from tevia_hf.io.readers import load_image, read_image, register_reader
-from tevia_hf.io.writers import write_mask
+from tevia_hf.io.writers import MASK_SUFFIXES, write_mask
 
 __all__ = [
     "MASK_SUFFIXES",

@@ -18,7 +18,6 @@ PLAIN_SUFFIXES = (
 )
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
-MASK_SUFFIXES = (".png", ".nii.gz", ".nii")
 
 _SLICED_SUFFIXES = (*DICOM_SUFFIXES, *NIFTI_SUFFIXES)
 _SLICED = "|".join(map(re.escape, _SLICED_SUFFIXES))

@@ -7,7 +7,6 @@ import numpy as np
 from PIL import Image
 
 from tevia_hf.extras import needed_for
-from tevia_hf.io.address import MASK_SUFFIXES
 from tevia_hf.io.medical_image import MedicalImage
 from tevia_hf.labels_tevia import WHITE, highest_label, to_labels
 
@@ -74,3 +73,4 @@ _WRITERS: dict[str, Callable[[Path, np.ndarray, int, MedicalImage | None], None]
     ".nii.gz": _write_nifti,
     ".nii": _write_nifti,
 }
+MASK_SUFFIXES = tuple(_WRITERS)
