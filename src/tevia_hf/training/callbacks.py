@@ -123,9 +123,7 @@ class MomentumPrototypeCallback(TrainingObserver, ResumableSchedule):
             memory.load_state_dict(broken_off.memory_before)
         memory.keeper = self
         before = copy.deepcopy(memory.state_dict())
-        self.run = run = PrototypeRun(
-            memory, state, state.global_step, before, memory.is_active, bool(memory.count)
-        )
+        self.run = run = PrototypeRun(memory, state, state.global_step, before, memory.is_active, bool(memory.count))
         self.epochs.begin(args, state, train_dataloader)
         self.follow(args, state, warmup_epochs="prototype_warmup_epochs")
         self.attach(model)
