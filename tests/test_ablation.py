@@ -1,12 +1,16 @@
 """A grid of runs and seeds: what is trained, skipped, resumed and refused, and the table of what came out."""
 
 import json
+import os
 import re
 import shutil
 import socket
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -362,6 +366,43 @@ def test_a_run_that_another_call_finished_meanwhile_is_not_made_anew(copied, mon
 
     monkeypatch.setattr(ablation, "in_own_process", finish_both)
     assert go_on(copied).table is not None and made == ["with text, seed 0"]
+
+
+def test_a_run_that_another_call_has_just_failed_at_is_not_made_again(copied, monkeypatch):
+    def fail(run, evaluation):
+        made.append(str(run))
+        run.log.write_text("Traceback\nValueError: broken\n")
+        if len(made) == 1:
+            other.append(go_on(copied))  # which skips the run that is locked, and fails at the next
+        return 1
+
+    for seed in (0, 3):
+        shutil.rmtree(copied / "out" / "with-text" / f"seed-{seed}")
+    made, other = [], []
+    monkeypatch.setattr(ablation, "in_own_process", fail)
+    both = ["with text, seed 0", "with text, seed 3"]
+    assert list(go_on(copied).failures) == both == made and list(other[0].failures) == both[1:]
+    assert (copied / "out" / "with-text" / "seed-3.failed").read_text() == "ValueError: broken"
+    assert list(go_on(copied).failures) == both and made[2:4] == both  # a later call tries again
+
+
+def test_calls_that_start_together_share_the_folder(files, monkeypatch):
+    touch, plan = Path.touch, read_plan(*files({"runs": {"a": {}}, "evaluation": {"split": "val"}}))
+    monkeypatch.setattr(Path, "touch", lambda path, **options: (time.sleep(0.5), touch(path, **options)))
+    monkeypatch.setattr(ablation, "in_own_process", lambda run, evaluation: 0)
+    with ThreadPoolExecutor() as pool:
+        assert list(pool.map(ablation.carry_out, [plan, plan])) == [{}, {}]
+
+
+@pytest.mark.parametrize(("visible", "expected"), [(None, "0"), ("2,3", "2"), ("1", "1"), ("", "")])
+def test_a_run_sees_one_gpu(visible, expected, monkeypatch):
+    seen, name = [], "CUDA_VISIBLE_DEVICES"
+    process = SimpleNamespace(start=lambda: seen.append(os.environ[name]), join=list, terminate=list, exitcode=0)
+    context = SimpleNamespace(Process=lambda **options: process)
+    monkeypatch.setattr(ablation.multiprocessing, "get_context", lambda kind: context)
+    monkeypatch.delenv(name, raising=False) if visible is None else monkeypatch.setenv(name, visible)
+    assert ablation.in_own_process(None, {}) == 0
+    assert seen == [expected] and os.environ.get(name) == visible
 
 
 def test_a_launcher_of_one_training_on_several_processes_is_refused(files, monkeypatch):

@@ -37,7 +37,7 @@ def trained_weights(model, optimizer) -> dict[str, torch.Tensor]:
     return {name: weights.detach().clone() for name, weights in kept.items()}
 
 
-def trainer_of(folder, decay=0.5, callbacks=(), model=None, **settings):
+def trainer_of(folder, decay=0.5, callbacks=(), model=None, rows=None, **settings):
     args = TeViATrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=BATCH,
@@ -49,7 +49,7 @@ def trainer_of(folder, decay=0.5, callbacks=(), model=None, **settings):
         report_to=[],
         **{"num_train_epochs": EPOCHS, "save_total_limit": None, "load_best_model_at_end": False, **settings},
     )
-    rows = labelled()
+    rows = rows or labelled()
     model = model or new_model(text_dropout=0.3, auxiliary_loss_weight=0.4)
     return build_trainer(model, tiny_processor(), args, rows, rows, callbacks=callbacks)
 
@@ -226,6 +226,23 @@ def test_whatever_callback_looks_at_the_model_between_steps_sees_the_average(tmp
         expected = average([weights[name] for weights in recorder.weights[: step + 1]], 0.5)
         for held in seen[2 * step : 2 * step + 2]:
             torch.testing.assert_close(held[name], expected)
+
+
+def test_forward_passes_without_a_step_leave_the_average(tmp_path):
+    """A stream that ends amid the passes of a step, and a step that is not taken, as in fp16."""
+    recorder, rows = Recorder(), labelled(10).to_iterable_dataset()
+    settings = {"max_steps": 4, "gradient_accumulation_steps": 2, "eval_strategy": "no"}
+    trainer = trainer_of(tmp_path, callbacks=[recorder], rows=rows, **settings)
+    trainer.train()
+    name = "decode_head.classifier.weight"
+    saved = load_file(tmp_path / "checkpoint-2" / "model.safetensors")[name]
+    torch.testing.assert_close(saved, average([weights[name] for weights in recorder.weights[:2]], 0.5))
+    held = copy_of(trainer.model)[name]
+    for event in ("on_step_end", "on_epoch_end", "on_train_end"):
+        trainer.optimizer.train()
+        assert not torch.equal(copy_of(trainer.model)[name], held)
+        getattr(trainer.callback_handler, event)(trainer.args, trainer.state, trainer.control)
+        assert torch.equal(copy_of(trainer.model)[name], held)
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0])

@@ -9,6 +9,7 @@ import torch
 from datasets import concatenate_datasets
 from PIL import Image
 from safetensors.torch import load_file
+from stock import stock_trainer
 from tiny import tiny_config, tiny_processor
 from transformers import TrainerCallback, TrainerState, TrainingArguments
 
@@ -221,6 +222,26 @@ def test_training_leaves_no_hook_behind(examples, tmp_path, tiny_model):
         args = arguments(tmp_path, num_train_epochs=1)
         build_trainer(tiny_model, tiny_processor(), args, examples, callbacks=[SeesHooks()]).train()
         assert not tiny_model._forward_hooks
+
+
+@pytest.mark.parametrize("uses_text", [True, False])
+def test_a_callback_goes_on_to_another_model_after_a_run_that_was_broken_off(uses_text, examples, tmp_path):
+    class Fails(TrainerCallback):
+        def on_pre_optimizer_step(self, args, state, control, **kwargs):
+            raise KeyboardInterrupt
+
+    def prototypes_of(model, *callbacks):
+        stock_trainer(model, examples, tmp_path, [*callbacks], num_train_epochs=2).train()
+        assert not model._forward_hooks
+        return [] if model.prototype_memory is None else model.prototype_memory.prototypes
+
+    callback, first = MomentumPrototypeCallback(0), new_model()
+    with pytest.raises(KeyboardInterrupt):
+        prototypes_of(first, callback, Fails())
+    expected = prototypes_of(new_model(), MomentumPrototypeCallback(0))
+    for model in (new_model(use_text=uses_text), first):
+        assert all(map(torch.equal, prototypes_of(model, callback), expected))
+        assert not first._forward_hooks and callback.run is None
 
 
 def test_the_trainer_gets_the_recipes_warm_up(examples, tmp_path, tiny_model):

@@ -13,6 +13,7 @@ from torch import nn
 from transformers import ResNetConfig, SiglipVisionConfig
 
 from tevia_hf import MomentumPrototypeCallback, TeViAForSegmentation, build_trainer
+from tevia_hf.inference.loading import load_trained
 from tevia_hf.training.adapters import with_lora
 from tevia_hf.training.arguments import TeViATrainingArguments
 
@@ -189,17 +190,42 @@ def test_of_the_encoders_exactly_the_adapters_learn_and_all_else_as_before(setti
     learning = {name.removeprefix("base_model.model.") for name, p in model.named_parameters() if p.requires_grad}
     adapters = {name for name in learning if ".lora_" in name}
     assert {name.split(".")[1] for name in adapters} == {"backbone", "text_encoder"}
-    assert {name.replace(".modules_to_save.default", "") for name in learning - adapters} == outside - {
-        "model.null_text"
-    }
+    assert {name.replace(".modules_to_save.default", "") for name in learning - adapters} == outside
     model.train()(**inputs).loss.backward()
     assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
 
 
+def test_the_vector_for_no_text_learns_and_comes_back(inputs, tmp_path):
+    def run(folder, checkpoint=None):
+        torch.manual_seed(0)
+        model = with_lora(new_model(text_dropout=0.5), {"r": 2})
+        trainer = stock_trainer(model, labelled(), folder, learning_rate=0.05, save_strategy="epoch")
+        trainer.train(resume_from_checkpoint=checkpoint)
+        return model
+
+    model, before = run(tmp_path / "whole"), new_model().model.null_text
+    resumed = run(tmp_path / "resumed", str(tmp_path / "whole" / "checkpoint-3"))
+    loaded = peft.PeftModel.from_pretrained(new_model(), tmp_path / "whole" / "checkpoint-9")
+    expected = logits(model, {"pixel_values": inputs["pixel_values"]})
+    torch.testing.assert_close(logits(loaded, {"pixel_values": inputs["pixel_values"]}), expected)
+    merged = model.merge_and_unload()
+    assert not torch.allclose(merged.model.null_text, before)
+    for other in (resumed, loaded):
+        assert torch.equal(other.get_base_model().model.null_text, merged.model.null_text)
+    assert merged.state_dict().keys() == new_model().state_dict().keys()
+
+
 def test_layers_may_be_chosen_as_peft_chooses_them():
-    model = with_lora(new_model(), {"r": 2, "exclude_modules": ".*text_encoder.*"})
-    adapters = {name for name, _ in model.named_parameters() if ".lora_" in name}
+    base = new_model()
+    for layer in [part for part in base.model.text_encoder.model.modules() if type(part) is nn.Linear]:
+        layer.__class__ = type("Own", (nn.Linear,), {})  # of which none can be adapted
+    settings = {"r": 2, "exclude_modules": ".*text_encoder.*", "modules_to_save": ["model.backbone.model.embeddings"]}
+    model = with_lora(base, settings)
+    learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    adapters = {name for name in learning if ".lora_" in name}
     assert adapters and not any("text_encoder" in name for name in adapters)
+    assert {name.split(".")[3] for name in learning - adapters if "modules_to_save" in name} >= {"decoder", "backbone"}
+    assert any("embeddings" in name for name in learning - adapters)
 
 
 def test_a_model_without_text_gets_adapters_in_its_vision_model():
@@ -256,6 +282,8 @@ def test_loading_an_adapter_as_a_model_is_refused_with_the_call_to_use(tmp_path)
     model.save_pretrained(tmp_path / "adapter")
     with pytest.raises(ValueError, match=r"call `peft.PeftModel.from_pretrained\(model, folder\)`"):
         TeViAForSegmentation.from_pretrained(tmp_path / "adapter")
+    with pytest.raises(ValueError, match=r"adapter holds adapters and no whole model.*`--resume`, or .*PeftModel"):
+        load_trained(str(tmp_path / "adapter"))
 
 
 def test_a_model_without_text_takes_adapters_too(tmp_path):

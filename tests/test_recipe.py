@@ -102,6 +102,7 @@ def test_a_value_that_is_no_mapping_is_refused():
         ("- vision_model\n", "holds no `name: value` lines"),
         ("", "holds no `name: value` lines"),
         (RECIPE.replace("output_dir: outputs/run\n", ""), "names no `output_dir`"),
+        (RECIPE + "lora: some/folder\n", "`lora` is 'some/folder': give fields .* `--resume` it"),
         (RECIPE + "lora: {r: 2}\nfreeze_backbone: true\n", "fixes the adapters of `lora` too"),
         (RECIPE.replace("text_model: some/text\n", ""), "names no model: give `vision_model` and `text_model`"),
         (RECIPE + "1: 2\n", r"does not read as text: \[1\]"),
@@ -111,7 +112,7 @@ def test_a_value_that_is_no_mapping_is_refused():
         (RECIPE + "max_eval_samples: 2.5\n", "`max_eval_samples` is 2.5: give a whole number"),
         (RECIPE + "metric_for_best_model: hd95\n", "`metric_for_best_model` is hd95, .* take one of dice, iou"),
     ],
-    ids="misspelt unknown list empty no_output frozen_adapters no_model odd share nan none part hd95".split(),
+    ids="misspelt unknown list empty no_output adapter_folder frozen_adapters no_model odd share nan none part hd95".split(),
 )
 def test_a_recipe_that_cannot_be_used_says_why(write, content, message):
     with pytest.raises(ValueError, match=message):
@@ -177,7 +178,7 @@ def test_a_saved_recipe_gives_the_same_run_again(write, tmp_path):
     recipe = parse_recipe(write(RECIPE), words)
     recipe.save(tmp_path / "run")
     again = parse_recipe(tmp_path / "run" / "recipe.yaml")
-    assert again.said == recipe.said and again.model == recipe.model and again.data == recipe.data
+    assert again.given == recipe.given and again.model == recipe.model and again.data == recipe.data
     ours, theirs = recipe.training.to_dict(), again.training.to_dict()
     assert ours == theirs and theirs["learning_rate"] == 1e-3 and theirs["save_strategy"] == "no"
 

@@ -70,6 +70,12 @@ class TeViAModel(TeViAPreTrainedModel):
         if module is self and self.null_text is not None:
             init.normal_(self.null_text, std=0.02)
 
+    def _load_from_state_dict(self, state_dict, prefix, *args):
+        """Takes the null text also from where an adapter of `tevia train` holds it, beside the prototypes."""
+        if (beside := f"{prefix}prototype_memory.null_text") in state_dict:
+            state_dict[f"{prefix}null_text"] = state_dict[beside]
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     @property
     def text_parts(self) -> TeViATextParts:
         """What reads text. Raises `ValueError` for a vision-only model."""

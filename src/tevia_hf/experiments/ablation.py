@@ -29,6 +29,8 @@ from ..training.recipe import train_from_recipe
 from .grid import Plan, Run, read_plan, source_options
 from .table import EVALUATED, TRAINED, ablation_table, read_scores, save_table
 
+GPUS = "CUDA_VISIBLE_DEVICES"
+
 
 @dataclass
 class Ablation:
@@ -98,12 +100,23 @@ def carry_out(plan: Plan) -> dict[str, Path]:
     if missing:  # missing data are noticed before the first step
         names = ("dataset", "data_dir", "split", "on_error")
         load_segmentation_dataset(*(plan.evaluation[name] for name in names), **source_options(plan.evaluation))
-        claim_output_dir(plan.output_dir, resume=(plan.output_dir / MARKER).exists())
+        plan.output_dir.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{plan.output_dir}.lock"):  # calls may start together
+            claim_output_dir(plan.output_dir, resume=(plan.output_dir / MARKER).exists())
+            started = (plan.output_dir / MARKER).stat().st_mtime_ns  # by the disk's own clock
     for run in missing:
         run.folder.parent.mkdir(parents=True, exist_ok=True)
+        failure = run.folder.with_suffix(".failed")
         try:
             with FileLock(run.folder.with_suffix(".lock"), timeout=0):
-                if not is_finished(run, plan) and in_own_process(run, plan.evaluation):
+                if is_finished(run, plan):
+                    continue
+                if not failure.exists() or failure.stat().st_mtime_ns <= started:  # else another call met it meanwhile
+                    failure.unlink(missing_ok=True)
+                    if in_own_process(run, plan.evaluation):
+                        log = run.log.read_bytes() if run.log.exists() else b""
+                        write_whole(failure, log.strip().rpartition(b"\n")[2])
+                if failure.exists():
                     failures[str(run)] = run.log
         except Timeout:  # another call works on it
             continue
@@ -117,9 +130,17 @@ def is_finished(run: Run, plan: Plan) -> bool:
 
 
 def in_own_process(run: Run, evaluation: dict[str, Any]) -> int | None:
-    """The exit code of a process that does what is missing of a run; it ends where this one does."""
+    """The exit code of a process that does what is missing of a run; it ends where this one does.
+
+    It sees the first GPU alone: the Trainer would split batches over several, which changes the numbers.
+    """
     process = multiprocessing.get_context("spawn").Process(target=finish_into_log, args=(run, evaluation))
-    process.start()
+    visible = os.environ.get(GPUS)
+    os.environ[GPUS] = "0" if visible is None else visible.split(",")[0]
+    try:
+        process.start()
+    finally:
+        os.environ.pop(GPUS) if visible is None else os.environ.update({GPUS: visible})
     try:
         process.join()
     finally:

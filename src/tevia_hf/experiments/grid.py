@@ -150,12 +150,12 @@ def runs_of(name: str, changes: dict[str, Any], base: Recipe, seeds: list[int], 
     if taken := [field for field in changes if field in OF_THE_GRID]:
         raise ValueError(f"The run '{name}' sets {', '.join(taken)}, which the grid does: leave it out there.")
     base_seed = base.training.seed if base.data.sample_seed is None else base.data.sample_seed
-    fields = merged({**base.said, "sample_seed": base_seed}, changes)
+    fields = merged({**base.given, "sample_seed": base_seed}, changes)
     found = []
     for seed in seeds:
         folder = output_dir / safe_name(name) / f"seed-{seed}"
         values = {**fields, "output_dir": str(folder), "seed": seed}
-        recipe = parse_fields(values, source=f"The run '{name}'").said
+        recipe = parse_fields(values, source=f"The run '{name}'").given
         found.append(Run(name, seed, folder, {key: recipe[key] for key in recipe if key not in OF_ONE_RUN}))
     return found
 

@@ -47,6 +47,11 @@ def check_is_tevia(name: str) -> None:
     path = Path(name)
     if not path.is_dir() and (path.is_absolute() or len(path.parts) > 2):
         raise ValueError(f"No folder {name} in {Path.cwd()}: check the path.")
+    if (path / "adapter_config.json").is_file():
+        raise ValueError(
+            f"{name} holds adapters and no whole model, as a checkpoint of a run with `lora` does: finish the run by "
+            f"`--resume`, or load them onto the model that they were trained on by `peft.PeftModel.from_pretrained`."
+        )
     try:
         config, _ = PreTrainedConfig.get_config_dict(name)
     except OSError as error:

@@ -1,5 +1,6 @@
 """Low-rank adapters (LoRA, Hu et al. 2021) by `peft`, and what training has to know of models that it wrapped."""
 
+import re
 from typing import Any
 
 import torch
@@ -19,7 +20,8 @@ def unwrapped(model: Any) -> Any:
 def save_prototypes_with_adapter(model: Any) -> None:
     """Makes a `peft.PeftModel` save the prototypes with its adapter, as if its `modules_to_save` had named them.
 
-    Without it `save_pretrained` would write the adapter alone. Other models are left as they are.
+    Without it `save_pretrained` would write the adapter alone. A vector for no text that learns is saved beside them.
+    Other models are left as they are.
     """
     base = unwrapped(model)
     if base is model or base.prototype_memory is None:
@@ -29,8 +31,16 @@ def save_prototypes_with_adapter(model: Any) -> None:
     wrappers = [module for module in base.modules() if isinstance(module, ModulesToSaveWrapper)]
     if any(part is base.prototype_memory for wrapper in wrappers for part in wrapper.modules()):
         return
+
+    class MemoryWrapper(ModulesToSaveWrapper):
+        def adapter_state_dict(self, adapter_name, state_dict):
+            own = {name: state_dict[name] for name in self._parameters}
+            return super().adapter_state_dict(adapter_name, state_dict) | own
+
     adapter = model.active_adapters[0]
-    base.model.prototype_memory = wrapper = ModulesToSaveWrapper(base.prototype_memory, adapter)
+    base.model.prototype_memory = wrapper = MemoryWrapper(base.prototype_memory, adapter)
+    if base.model.null_text.requires_grad:
+        wrapper.null_text = base.model.null_text  # of which `TeViAModel` knows, when loaded, where it belongs
     wrapper.set_adapter(adapter)
     config = model.peft_config[adapter]
     config.modules_to_save = [*(config.modules_to_save or ()), MEMORY]
@@ -39,13 +49,13 @@ def save_prototypes_with_adapter(model: Any) -> None:
 def with_lora(model: TeViAForSegmentation, settings: dict) -> Any:
     """The model as a `peft.PeftModel`: adapters alone learn of its encoders, and all else learns as before.
 
-    What learns is saved with the adapters, apart from the vector that stands for no text, which stays as it is. By
-    `merge_and_unload()` they become part of the weights: a model as without peft, which computes the same.
+    What learns is saved with the adapters. By `merge_and_unload()` they become part of the weights: a model as without
+    peft, which computes the same.
 
     Args:
         settings: fields of `peft.LoraConfig`, e.g. `{"r": 8, "exclude_modules": ".*text_encoder.*"}`. Without
             `target_modules` every linear layer of an encoder that its features depend on gets an adapter, or every
-            ungrouped convolution where there is no linear layer.
+            ungrouped convolution where there is no linear layer. `modules_to_save` learn beside what learns anyway.
 
     Raises `ImportError` with the command to type where peft is missing, `ValueError` for fields and layers that do not
     exist.
@@ -54,30 +64,40 @@ def with_lora(model: TeViAForSegmentation, settings: dict) -> Any:
         from peft import LoraConfig, get_peft_model
     if unknown := sorted(set(settings) - set(LoraConfig.__dataclass_fields__)):
         raise ValueError(f"`peft.LoraConfig` has no {unknown}: usual are r, lora_alpha, lora_dropout, target_modules.")
-    targets = {} if "target_modules" in settings else {"target_modules": adaptable_layers(model)}
-    adapted: Any = get_peft_model(
-        model, LoraConfig(**{"modules_to_save": learning_parts(model), **targets, **settings})
-    )
+    saved = [name for name in settings.get("modules_to_save") or () if not name.endswith(MEMORY)]
+    fields = {**settings, "modules_to_save": [*dict.fromkeys([*learning_parts(model), *saved])]}
+    if not settings.get("target_modules"):
+        fields["target_modules"] = adaptable_layers(model, settings.get("exclude_modules"))
+    adapted: Any = get_peft_model(model, LoraConfig(**fields))
+    if model.model.null_text is not None:
+        model.model.null_text.requires_grad_(True)
+    save_prototypes_with_adapter(adapted)
     for layer in filter(lambda part: hasattr(part, "get_base_layer"), adapted.modules()):
         base = vars(layer.get_base_layer())  # MobileNets read these off a convolution to pad their images
         vars(layer).update({name: base[name] for name in ("kernel_size", "stride", "dilation") if name in base})
     return adapted
 
 
-def adaptable_layers(model: TeViAForSegmentation) -> list[str]:
-    """Names of the layers of both encoders to adapt; `ValueError` where one has none.
+def adaptable_layers(model: TeViAForSegmentation, excluded: str | list[str] | None = None) -> list[str]:
+    """Names of the layers of both encoders to adapt; `ValueError` where one has none, unless it is excluded as a whole.
 
     Only of torch's own classes: others pad or change their weights on the way, which an adapter beside them would not.
     """
+    if not isinstance(excluded, str):  # as peft reads a list
+        excluded = rf"(.*\.)?({'|'.join(map(re.escape, excluded or ()))})"
     names = []
     for prefix, face in zip(("model.backbone.model.", "model.text_encoder.model."), model.encoders, strict=True):
         if face is None:
             continue
         unused = face.layout.unused if face is model.model.backbone else unused_weights(face.model)
-        layers = {name: part for name, part in face.model.named_modules() if f"{name}.weight" not in unused}
+        layers = {
+            name: part
+            for name, part in face.model.named_modules()
+            if f"{name}.weight" not in unused and not re.fullmatch(excluded, prefix + name)
+        }
         linear = [name for name, part in layers.items() if type(part) is nn.Linear]
         convolutions = [name for name, part in layers.items() if type(part) is nn.Conv2d and part.groups == 1]
-        if not linear and not convolutions:
+        if layers and not linear and not convolutions:
             raise ValueError(
                 f"`{face.model.config.model_type}` has no plain linear layer or convolution to adapt: name "
                 "`target_modules`, or train the whole model with a small `backbone_learning_rate`."

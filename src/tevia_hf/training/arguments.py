@@ -42,7 +42,7 @@ PIXEL_FIELDS = set(TeViAImageProcessorKwargs.__annotations__) - {
 READY = "ready"  # in place of a data set's name: it was handed over in Python
 OF_A_SOURCE = ("dataset", "data_dir", "train_split", "eval_split", *SOURCE_OPTIONS)
 RECORDED = ("white_is_lesion",)  # inferred by a run where its recipe leaves it out
-OF_ONE_RUN = ("overwrite", "resume", "hub_token")  # said to a command, not kept with what it made
+OF_ONE_RUN = ("overwrite", "resume", "hub_token")  # of a command, not kept with what it made
 
 
 RANGES = (  # check, example, the fields of TeViATrainingArguments that it holds for
@@ -81,6 +81,11 @@ class ModelArguments:
     )
 
     def __post_init__(self):
+        if self.lora is not None and not isinstance(yaml.safe_load(str(self.lora)), dict):
+            raise ValueError(
+                f"`lora` is {self.lora!r}: give fields of `peft.LoraConfig`, e.g. `lora: {{r: 8}}`. To go on with the "
+                "adapters of a run, `--resume` it."
+            )
         whole = self.model_name_or_path or self.config_name
         if whole and (self.config or self.image_processor):
             raise ValueError(f"{whole} brings its own config and pixels: leave out `config` and `image_processor`.")
@@ -219,31 +224,31 @@ class TeViATrainingArguments(TrainingArguments):
 
 @dataclass
 class Recipe:
-    """A whole run: its three parts, and the fields that were said rather than left at their default."""
+    """A whole run: its three parts, and the fields that were given rather than left at their default."""
 
     model: ModelArguments
     data: DataArguments
     training: TeViATrainingArguments
-    said: dict
+    given: dict
 
     def take_ready_dataset(self) -> None:
         """Writes down that the data sets come from Python. Raises `ValueError` where the recipe names others."""
-        named = [name for name in OF_A_SOURCE if name in self.said and self.said[name] != READY]
+        named = [name for name in OF_A_SOURCE if name in self.given and self.given[name] != READY]
         if named:
             raise ValueError(
                 f"`train_dataset` takes the place of the recipe's {', '.join(named)}: leave one of them out."
             )
-        self.said["dataset"] = self.data.dataset = READY
+        self.given["dataset"] = self.data.dataset = READY
 
     def record_white(self, survey: Survey) -> None:
         """Writes down what 255 means in the masks, where they hold it and it could mean either."""
         if survey.white.num_labels == 1 and (survey.white.beside_labels or survey.white.without_labels):
-            self.said["white_is_lesion"] = self.data.white_is_lesion = survey.white_is_lesion()
+            self.given["white_is_lesion"] = self.data.white_is_lesion = survey.white_is_lesion()
 
     def save(self, folder: Path) -> None:
         """Writes `recipe.yaml`, from which the run can be repeated, without tokens and words on an earlier run."""
-        said = {name: value for name, value in self.said.items() if name not in OF_ONE_RUN}
-        write_whole(folder / "recipe.yaml", yaml.safe_dump(said, sort_keys=False))
+        given = {name: value for name, value in self.given.items() if name not in OF_ONE_RUN}
+        write_whole(folder / "recipe.yaml", yaml.safe_dump(given, sort_keys=False))
 
 
 class RecipeParser(HfArgumentParser):
@@ -270,16 +275,16 @@ def parse_fields(values: dict, overrides: Sequence[str] = (), source: str = "The
     values = {k: "no" if v is False and isinstance(defaults[k], str) else v for k, v in values.items()}
     parser.set_defaults(**values)
     chosen = vars(parser.parse_args(list(overrides)))
-    said = {name: value for name, value in chosen.items() if name in values or value != defaults[name]}
+    given = {name: value for name, value in chosen.items() if name in values or value != defaults[name]}
     for name, known in (("config", known_config_fields()), ("image_processor", PIXEL_FIELDS)):
-        if name in said:
-            given = as_mapping(said[name])  # words go over single fields; {} takes those of the file back
-            said[name] = as_mapping(values.get(name)) | given if given else {}
-            check_names(said[name], known, f"`{name}` has fields that do not exist")
-    model, data, training = parser.parse_dict(said)
+        if name in given:
+            fields = as_mapping(given[name])  # words go over single fields; {} takes those of the file back
+            given[name] = as_mapping(values.get(name)) | fields if fields else {}
+            check_names(given[name], known, f"`{name}` has fields that do not exist")
+    model, data, training = parser.parse_dict(given)
     if training.freeze_backbone and model.lora is not None:
         raise ValueError("`freeze_backbone` fixes the adapters of `lora` too: leave one of the two out.")
-    return Recipe(model, data, training, said)
+    return Recipe(model, data, training, given)
 
 
 def known_config_fields() -> set[str]:

@@ -99,9 +99,7 @@ class AveragingAdamW(torch.optim.AdamW):
             self.param_groups[0][IS_LENT] = average
             for parameter, values in self.state.items():
                 if OTHER in values:
-                    held = parameter.detach().clone()
-                    parameter.copy_(values[OTHER])
-                    values[OTHER] = held
+                    parameter.data, values[OTHER] = values[OTHER], parameter.data
 
     def decay_at(self, step: int) -> float:
         return min(self.decay, (1 + step) / (10 + step))
@@ -111,8 +109,11 @@ class AveragingAdamW(torch.optim.AdamW):
             norm.momentum = vars(norm).pop("own_momentum", norm.momentum)
 
 
-class NewAverageCallback(TrainerCallback):
-    """Lets a training that is not resumed begin with what the model holds, also where the optimizer was used before."""
+class AverageCallback(TrainerCallback):
+    """Makes the model hold the average also after forward passes without a step, e.g. at the end of a stream.
+
+    A training that is not resumed begins with what the model holds, also where the optimizer was used before.
+    """
 
     def __init__(self, optimizer: AveragingAdamW):
         self.optimizer = optimizer
@@ -120,3 +121,8 @@ class NewAverageCallback(TrainerCallback):
     def on_train_begin(self, args, state, control, **kwargs):
         if state.global_step == 0:
             self.optimizer.begin()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.optimizer.eval()
+
+    on_epoch_end = on_train_end = on_step_end

@@ -38,6 +38,7 @@ TWO_CALLBACKS = (
 class PrototypeRun:
     """What one run did to the prototypes, and how it began."""
 
+    memory: Any
     state: TrainerState
     first_step: int
     memory_before: dict[str, torch.Tensor]
@@ -107,20 +108,22 @@ class MomentumPrototypeCallback(TrainingObserver, ResumableSchedule):
     def on_train_begin(self, args, state, control, model=None, train_dataloader=None, **kwargs):
         save_prototypes_with_adapter(model)
         memory = model.prototype_memory
+        if self.run is not None and self.run.memory is not memory:
+            self.stop()  # a run on another model, which was broken off
         if memory is None:
             return
-        keeper, broken_off = memory.keeper, None
-        if keeper is not None:
-            broken_off = keeper.run
+        keeper = memory.keeper
+        broken_off = None if keeper is None else keeper.run
+        if broken_off is not None:
             if broken_off.state is state:
                 logger.warning(TWO_CALLBACKS.format(keeper.warmup_epochs, self.warmup_epochs))
                 return
-            keeper.stop(memory)
+            keeper.stop()
         if broken_off is not None and broken_off.first_step == state.global_step:
             memory.load_state_dict(broken_off.memory_before)
         memory.keeper = self
         before = copy.deepcopy(memory.state_dict())
-        self.run = run = PrototypeRun(state, state.global_step, before, memory.is_active, bool(memory.count))
+        self.run = run = PrototypeRun(memory, state, state.global_step, before, memory.is_active, bool(memory.count))
         self.epochs.begin(args, state, train_dataloader)
         self.follow(args, state, warmup_epochs="prototype_warmup_epochs")
         self.attach(model)
@@ -179,7 +182,7 @@ class MomentumPrototypeCallback(TrainingObserver, ResumableSchedule):
             for fault in (self.broken_promise(run, state), self.unused_prototypes(run, args, state, memory)):
                 if fault is not None and state.is_world_process_zero:
                     logger.warning(fault)
-            self.stop(memory)
+            self.stop()
 
     def broken_promise(self, run: PrototypeRun, state: TrainerState) -> str | None:
         """What the schedule promised for the steps that were taken and what did not happen, with the reason."""
@@ -212,9 +215,10 @@ class MomentumPrototypeCallback(TrainingObserver, ResumableSchedule):
             f"with prototypes, set `eval_delay={self.warmup_epochs + 2}`, or use `build_trainer`, which chooses so."
         )
 
-    def stop(self, memory) -> None:
+    def stop(self) -> None:
         self.detach()
-        self.run = self.sums = memory.keeper = None
+        self.run.memory.keeper = None
+        self.run = self.sums = None
 
 
 class PrototypeAwareSelection(TrainerCallback):

@@ -25,7 +25,7 @@ from ..metrics import segmentation_metrics
 from ..prompts import flip_sentence, language_of
 from .adapters import unwrapped
 from .arguments import TeViATrainingArguments
-from .averaging import NewAverageCallback
+from .averaging import AverageCallback
 from .callbacks import (
     AugmentationEpochCallback,
     MomentumPrototypeCallback,
@@ -101,11 +101,11 @@ def build_trainer(
         compute_metrics=compute_metrics,
         preprocess_logits_for_metrics=lambda logits, labels: labels_from_logits(logits),  # no logits are collected
         callbacks=[
+            AverageCallback(optimizer),  # the others see the average
             DeepSupervisionCallback(),
             *training_callbacks(args, augmentation),
             *callbacks,
             DivergenceCallback(),
-            NewAverageCallback(optimizer),
         ],
         optimizers=(optimizer, None),
     )
