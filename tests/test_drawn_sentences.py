@@ -80,7 +80,7 @@ def test_agreement_counts_the_fields_in_which_sentence_and_mask_agree(tmp_path):
     pd.DataFrame({"Image": names, "Description": texts}).to_csv(tmp_path / "table.csv", index=False)
     agreement = draw_sentences(list_examples("folder", tmp_path), QATA).agreement
     assert agreement == pytest.approx(
-        {"in the grammar": 3 / 4, "count_word": 2 / 4, "laterality": 3 / 4, "lungs": 1 / 4, "sides": 2 / 4,
+        {"in the language": 3 / 4, "count_word": 2 / 4, "laterality": 3 / 4, "lungs": 1 / 4, "sides": 2 / 4,
          "overlap of regions": (1 + 1 / 2 + 0 + 0) / 4}
     )  # fmt: skip
 

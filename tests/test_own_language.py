@@ -23,6 +23,7 @@ from tevia_hf.prompts import (
     Phrasing,
     ReportLanguage,
     as_record,
+    flip_sentence,
     from_record,
     language_of,
     stated_facts,
@@ -70,6 +71,13 @@ def test_a_lesion_that_moves_is_followed_where_free_text_loses_its_clause():
         (TEMPLATES[0], "Two small lesions."),
         ("MRI with a {finding} tumor in the {place} region.", "MRI with a benign tumor."),
         ("{Lungs}: {count} lesion{s} ({place}).", "2 lesions."),
+        ("In the {place}, {size} tumor, {lungs}.", "Small tumor."),
+        ("{Size} tumor at the {place} in the scan.", "Small tumor in the scan."),
+        ("Tumor located {place}, {size}.", "Tumor located upper left, small."),  # what is left would be no text
+        ("{Size} mass located at the {place}.", "Small mass located at the upper left."),
+        ("{Size} tumor in the {place}-most area.", "Small tumor in the upper left-most area."),
+        ("{Size} tumor between {place} and midline.", "Small tumor between upper left and midline."),
+        ("{Size} tumor of the {place} half.", "Small tumor of the upper left half."),
         ("{Size} lesion", "Small lesion"),  # nothing to leave out
         ("{Place}", "Upper left"),
     ],
@@ -96,18 +104,55 @@ def test_the_conditions_ask_the_language_or_are_refused():
 
 
 def test_words_of_ones_own_are_paraphrased_and_read_back():
-    training = Phrasing(["{count_word} {lesion} {place}"], ["Clear."])
-    language = ReportLanguage(TEMPLATES[0], training=training, evaluation=Phrasing(["Seen {place}: {count_word}"]))
-    language = from_record(json.loads(json.dumps(as_record(language))))
+    record = {
+        "template": TEMPLATES[0],
+        "training": {"templates": ["{Count_word} {lesion} {place}"], "empty": ["Clear."]},
+        "evaluation": [["Seen {place}: {count_word}"]],
+    }
+    language = from_record(record)
+    assert language == from_record(json.loads(json.dumps(as_record(language))))
     for seed in range(40):
         text = language.describe(blobs(seed))
         facts = language.facts(text)
         for table in ("training", "evaluation"):
-            read = language.facts(language.paraphrase(text, seed, table))
-            assert read == {name: facts[name] for name in ("count_word", "place")}
+            written = language.paraphrase(text, seed, table)
+            assert language.facts(written) == {name: facts[name] for name in ("count_word", "place")}
     assert language.facts(language.paraphrase(language.empty, 1)) == {}
     assert language.paraphrase(language.empty, 1, "evaluation") == language.empty  # for which it has no words
     assert "clear" in language.paraphrase_words() and OWN.paraphrase_words() == set()
+
+
+def test_the_plural_of_ones_own_words_follows_the_count():
+    language = ReportLanguage(TEMPLATES[0], training=Phrasing(["{Count_word} spot{s}, {place}"]))
+    for number, plural in (("one", ""), ("two", "s")):
+        text = language.write({"count_word": number, "s": plural, "size": "small", "place": "upper left"})
+        written = [language.paraphrase(text, seed).lower() for seed in range(20)]
+        assert all(f" spot{plural}," in each for each in written)
+
+
+def test_a_text_that_denies_in_words_of_ones_own_is_contradicted_by_a_lesion():
+    quiet = Phrasing(empty=["Even density."])
+    language = ReportLanguage("Clear {size} mass at the {place}.", "The tissue is inconspicuous.", training=quiet)
+    for text in (language.empty, *quiet.empty):
+        assert language_of(text, language).contradict(text) == "There is a lesion in this image."
+    assert language.contradict("Clear small mass at the upper.") == language.empty
+
+
+def test_what_is_written_anew_of_a_flipped_text_has_its_sides():
+    words = Phrasing(["Left breast: {size} mass {place}"], ["Left breast without a mass."])
+    language = ReportLanguage(
+        "The left breast has a {size} mass at the {place}.",
+        "The left breast is clear.",
+        training=words,
+        evaluation=words,
+    )
+    for text in (language.describe(blobs(0)), language.empty):
+        flipped = flip_sentence(text)
+        made = [language.paraphrase(flipped, seed, table) for seed in range(9) for table in ("training", "evaluation")]
+        made += [language.underspecify(flipped, 0), *(language.deny(flipped, seed) for seed in range(9))]
+        assert all("right b" in each.lower() and "left b" not in each.lower() for each in made)
+        assert all(language.facts(each) is not None for each in made)
+    assert language.contradict(flip_sentence(language.describe(blobs(0)))) == "The right breast is clear."
 
 
 @pytest.mark.parametrize(
@@ -115,9 +160,18 @@ def test_words_of_ones_own_are_paraphrased_and_read_back():
     [
         ({"less_specific": ["{shape} lesion"]}, r"`less_specific` has the fields \['shape'\]"),
         ({"training": Phrasing(["{lungs} {lesion}"])}, r"`training` has the fields \['lungs'\]"),
+        ({"training": Phrasing(["Single view. {count_word} {lesion}"])}, "`training`: what 'Single view.* read back"),
+        ({"training": Phrasing(["There {is} {lesion}"])}, "`training`: what 'There .* cannot be read back"),
+        ({"training": Phrasing(["{size} left mass"])}, "`training`: .* does not tell whether the sides of"),
+        ({"empty": "Clear left breast."}, "`empty`: .* does not tell whether the sides of"),
+        ({"empty": " ."}, "`empty` is blank"),
+        ({"irrelevant": "Done."}, r"`irrelevant` is 'Done.': give a sequence of texts, such as \['Done.'\]"),
+        ({"less_specific": "{size} lesion"}, "`less_specific` is '{size} lesion'"),
+        ({"training": {"templates": "{size} lesion"}}, "`training.templates` is '{size} lesion'"),
+        ({"evaluation": "{size} lesion"}, "`evaluation.templates` is '{size} lesion'"),
     ],
 )
-def test_words_with_a_field_that_the_template_lacks_are_refused(fields, message):
+def test_words_that_would_be_lost_or_untrue_are_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         ReportLanguage(TEMPLATES[0], **fields)
 

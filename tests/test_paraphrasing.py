@@ -89,7 +89,7 @@ def test_a_seed_gives_one_text_and_seeds_give_many():
         "Unilateral pulmonary infection, one infected area, lower upper left lung.",
     ],
 )
-def test_what_no_grammar_reads_comes_back_as_it_is(text):
+def test_what_no_language_reads_comes_back_as_it_is(text):
     assert {paraphrased(text, seed) for seed in range(5)} == {text}
 
 
@@ -99,7 +99,7 @@ def test_what_nobody_wrote_in_this_way_is_not_read(text):
 
 
 @pytest.mark.parametrize("language", [QATA, BREAST, NUCLEI, BRAIN])
-def test_a_text_of_the_grammar_itself_is_read_as_well(language):
+def test_a_text_of_the_language_itself_is_read_as_well(language):
     text = language.describe(blobs(3))
     assert stated_facts(text) == facts_of(text) and stated_facts(language.empty) == {}
 

@@ -53,7 +53,7 @@ def test_the_stated_count_may_differ_from_the_number_of_regions():
         ([LOWER_RIGHT], 13),
     ],
 )
-def test_what_the_grammar_cannot_say_is_refused(areas, count):
+def test_what_the_language_cannot_state_is_refused(areas, count):
     with pytest.raises(ValueError, match="pass|name"):
         qata_sentence(areas, count)
 

@@ -79,7 +79,7 @@ def test_a_text_without_words_is_understood():
 
 
 @pytest.mark.parametrize("axis", MIRRORED)
-def test_texts_of_the_grammars_and_what_is_made_of_them_are_understood(axis):
+def test_texts_of_the_languages_and_what_is_made_of_them_are_understood(axis):
     texts = {language.describe(blobs(seed), "benign") for language in LANGUAGES.values() for seed in range(12)}
     texts |= {language.empty for language in LANGUAGES.values()} | {row["text"] for row in synthetic_dataset(count=20)}
     made = set()

@@ -176,13 +176,15 @@ def _agreement(compared: Sequence[Claims]) -> dict[str, float]:
     if not compared:
         return {}
     names = sorted({name for _, seen in compared for name in seen} - {"s"})
-    shares = {"in the grammar": np.mean([said is not None for said, _ in compared])}
+    shares = {"in the language": np.mean([stated is not None for stated, _ in compared])}
     for name in names:
-        shares[name] = np.mean([said is not None and said.get(name) == seen.get(name) for said, seen in compared])
+        shares[name] = np.mean([stated is not None and stated.get(name) == seen.get(name) for stated, seen in compared])
     if "lungs" in names:
-        pairs = [(named_regions(said), named_regions(seen)) for said, seen in compared]
-        shares["sides"] = np.mean([sides(said) == sides(seen) != set() for said, seen in pairs])
-        shares["overlap of regions"] = np.mean([len(said & seen) / len(said | seen or {""}) for said, seen in pairs])
+        pairs = [(named_regions(stated), named_regions(seen)) for stated, seen in compared]
+        shares["sides"] = np.mean([sides(stated) == sides(seen) != set() for stated, seen in pairs])
+        shares["overlap of regions"] = np.mean(
+            [len(stated & seen) / len(stated | seen or {""}) for stated, seen in pairs]
+        )
     return {name: float(share) for name, share in shares.items()}
 
 

@@ -131,7 +131,7 @@ def demo_config(use_text: bool) -> TeViAConfig:
 
 
 def demo_processor() -> TeViAProcessor:
-    """A processor whose tokenizer knows the words of QaTa's grammar."""
+    """A processor whose tokenizer knows the words of QaTa's language."""
     vocabulary = {word: index for index, word in enumerate(WORDS)}
     tokenizer = BertTokenizer(vocab=vocabulary, do_lower_case=True, model_max_length=32)
     return TeViAProcessor(TeViAImageProcessor(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE}), tokenizer)

@@ -1,4 +1,4 @@
-"""Where infection lies in the lungs, in the closed grammar of QaTa-COV19."""
+"""Where infection lies in the lungs, in the words of QaTa-COV19."""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -41,7 +41,7 @@ def qata_sentence(areas: Sequence[Area], count: int | None = None) -> str:
     _check_areas(areas)
     count = sum(len(area.regions) for area in areas) if count is None else count
     if not 1 <= count <= MOST_AREAS:
-        raise ValueError(f"count is {count}, the grammar has words for 1 to {MOST_AREAS}: pass a count in that range.")
+        raise ValueError(f"count is {count}, the language has words for 1 to {MOST_AREAS}: pass a count in that range.")
     laterality = "Bilateral" if len(areas) == 2 else "Unilateral"
     number = f"{number_word(count)} infected area{'s' if count > 1 else ''}"
     return f"{laterality} pulmonary infection, {number}, {lung_clauses(areas)}."

@@ -10,9 +10,10 @@ import numpy as np
 
 from tevia_hf.prompts.fields import FIELDS
 from tevia_hf.prompts.lungs import REGIONS, SIDES, Area, Region, lung_clauses
-from tevia_hf.prompts.templates import FINDING, FINDING_PATTERN, fields_of, named, template_pattern
-from tevia_hf.prompts.wordings import LungWording, Phrasing, Wordings
-from tevia_hf.prompts.words import join_places
+from tevia_hf.prompts.rewriting import flips_of
+from tevia_hf.prompts.templates import FINDING, FINDING_PATTERN, fields_of, named, template_pattern, values_in
+from tevia_hf.prompts.wordings import WORDINGS, LungWording, Phrasing, Wordings
+from tevia_hf.prompts.words import join_places, like
 
 BETWEEN_PLACES = " and "
 SHORTEST = 6  # letters of a word that is mistyped
@@ -32,19 +33,47 @@ def is_consistent(facts: Mapping[str, str]) -> bool:
     return lung_clauses(areas) == facts["lungs"] and laterality == facts.get("laterality", laterality)
 
 
-def write_phrasing(template: str, facts: Mapping[str, str], table: Wordings, draws: np.random.Generator) -> str:
-    number = 0 if facts.get("count_word", facts.get("count", "one")) in ("one", "1") else -1
+def write(
+    phrasing: Phrasing, facts: Mapping[str, str], table: Wordings, slips: Mapping[str, str], draws: np.random.Generator
+) -> str:
+    """These facts in other words, or without facts that nothing is there, typed as people type.
+
+    Args:
+        facts: as `read` gives them; `s`, the plural, counts only where there is no `count_word`.
+        slips: as of `slips_of`; none of a word of the facts is made.
+    """
+    template, stated = pick(phrasing.templates if facts else phrasing.empty, draws), " ".join(facts.values())
+    written = _filled(template, facts, table, draws) if facts else template.removesuffix(".")
+    possible = {slip: word for slip, word in slips.items() if word not in stated}
+    return _as_typed(written[:1].upper() + written[1:], table, possible, draws)
+
+
+def read(text: str, phrasing: Phrasing, table: Wordings) -> dict[str, str] | None:
+    """The facts of a text in lower case, without its full stop; none where it denies them, `None` of another form."""
+    core = _without_aside(text, table)
+    if core in (empty.lower().removesuffix(".") for own in phrasing.empty for empty in flips_of(own)):
+        return {}
+    patterns = (pattern for template in phrasing.templates for pattern in _patterns(template, table))
+    match = next(filter(None, (pattern.fullmatch(core) for pattern in patterns)), None)
+    return match and {name: _read_fact(name, words, table) for name, words in values_in(match).items() if words}
+
+
+def _filled(template: str, facts: Mapping[str, str], table: Wordings, draws: np.random.Generator) -> str:
+    is_plural = facts["count_word"] != "one" if "count_word" in facts else bool(facts.get("s"))
     parts: list[str] = []
-    for literal, name, _, _ in Formatter().parse(template):
-        parts.append(literal)
-        if name and name in table.free_words:
-            parts.append(pick(table.free_words[name], draws).split("|")[number])
-        elif name:
-            parts.append(write_fact(name, facts.get(name, ""), table, draws))
+    for literal, field, _, _ in Formatter().parse(template):
+        name = (field or "").lower()
+        if name in table.free_words:
+            word = pick(table.free_words[name], draws).split("|")[-1 if is_plural else 0]
+        elif name == "s":
+            word = "s" if is_plural else ""
+        else:
+            word = _write_fact(name, facts.get(name, ""), table, draws) if name else ""
+        parts += literal, like(field or "", word)
     return re.sub(" {2,}", " ", "".join(parts)).strip()
 
 
-def as_typed(text: str, table: Wordings, slips: Mapping[str, str], draws: np.random.Generator) -> str:
+def _as_typed(text: str, table: Wordings, slips: Mapping[str, str], draws: np.random.Generator) -> str:
     """With what people add, leave out and mistype."""
     chances = draws.random(5)
     if chances[0] < ASIDE:
@@ -54,6 +83,17 @@ def as_typed(text: str, table: Wordings, slips: Mapping[str, str], draws: np.ran
         text = with_slip(text, slips, draws)
     text = text if chances[3] < NO_STOP else f"{text}."
     return text.lower() if chances[4] < LOWER else text.upper() if chances[4] > 1 - UPPER else text
+
+
+def slips_in(phrasings: Mapping[str, Sequence[Phrasing]]) -> dict[str, str]:
+    """The slips of all long words of `WORDINGS`, and of the phrasings of each table, that carry no fact."""
+    free, facts = set[str](), words_in(field.pattern for field in FIELDS.values())
+    for name, table in WORDINGS.items():
+        free = free.union(*(free_words([*phrasing.templates, *phrasing.empty]) for phrasing in phrasings[name]))
+        free |= words_in([*table.asides, *(word for words in table.free_words.values() for word in words)])
+        facts |= words_in(words for values in table.values.values() for found in values.values() for words in found)
+        facts |= words_in([*lung_phrases(table), *table.place.values()])
+    return slips_of(sorted(free - facts))
 
 
 def slips_of(words: Collection[str]) -> dict[str, str]:
@@ -84,16 +124,18 @@ def corrected(text: str, slips: Mapping[str, str]) -> str:
     return _WORD.sub(lambda match: slips.get(match[0], match[0]), text)
 
 
-def without_aside(text: str, table: Wordings) -> str:
+def _without_aside(text: str, table: Wordings) -> str:
     for aside in table.asides:
         text = text.removeprefix(aside.lower() + " ").removesuffix(f". {aside.lower().removesuffix('.')}")
     return text
 
 
-def phrasing_pattern(template: str, table: Wordings) -> str:
-    """A regular expression of all that a template writes, in lower case."""
+@cache
+def _patterns(template: str, table: Wordings) -> list[re.Pattern[str]]:
+    """Of all that a template writes, in lower case, and of what flips make of its own words."""
     free = {name: any_of("|".join(words).split("|")) for name, words in table.free_words.items()}
-    return template_pattern(template.lower(), lambda name: free.get(name) or named(name, fact_pattern(name, table)))
+    groups = {name: free.get(name) or named(name, _fact_pattern(name, table)) for name in fields_of([template])}
+    return [re.compile(template_pattern(flipped.lower(), groups.__getitem__)) for flipped in flips_of(template)]
 
 
 def words_written(phrasing: Phrasing, table: Wordings) -> set[str]:
@@ -119,7 +161,7 @@ def pick(choices, draws: np.random.Generator):
     return choices[int(draws.integers(len(choices)))]
 
 
-def write_fact(name: str, value: str, table: Wordings, draws: np.random.Generator) -> str:
+def _write_fact(name: str, value: str, table: Wordings, draws: np.random.Generator) -> str:
     """One of the ways in which the table writes this value."""
     if name == "lungs":
         return _write_lungs(lung_areas_in(value), pick(table.lungs, draws), draws)
@@ -128,7 +170,7 @@ def write_fact(name: str, value: str, table: Wordings, draws: np.random.Generato
     return pick(table.values.get(name, {}).get(value, (value,)), draws)
 
 
-def fact_pattern(name: str, table: Wordings) -> str:
+def _fact_pattern(name: str, table: Wordings) -> str:
     """A regular expression, in lower case, of all that the table writes for a fact."""
     if name == FINDING:
         return FINDING_PATTERN
@@ -142,8 +184,8 @@ def fact_pattern(name: str, table: Wordings) -> str:
     return f"(?:{any_of(own)}|{FIELDS[name].pattern})" if own else FIELDS[name].pattern
 
 
-def read_fact(name: str, words: str, table: Wordings) -> str:
-    """The value, in the template's words, of what `fact_pattern` found."""
+def _read_fact(name: str, words: str, table: Wordings) -> str:
+    """The value, in the template's words, of what `_fact_pattern` found."""
     if name == "lungs":
         phrases = lung_phrases(table)
         found = re.findall(any_of(phrases), words)

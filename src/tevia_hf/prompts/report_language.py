@@ -12,28 +12,32 @@ from typing import Any
 
 import numpy as np
 
-from tevia_hf.prompts.fields import FIELDS
+from tevia_hf.prompts.language_checks import check_fields, check_phrasings, check_sides, phrasing_of, texts_of
 from tevia_hf.prompts.lesions import Lesions
 from tevia_hf.prompts.paraphrasing import (
-    as_typed,
+    any_of,
     corrected,
-    free_words,
     is_consistent,
-    lung_phrases,
-    phrasing_pattern,
     pick,
-    read_fact,
-    slips_of,
-    without_aside,
-    words_in,
+    read,
+    slips_in,
     words_written,
-    write_phrasing,
+    write,
 )
-from tevia_hf.prompts.rewriting import AXES, COUNT_WORDS, PLACE_WORDS, Axis, drop_claims, flip_sentence, outdated_words
-from tevia_hf.prompts.templates import FINDING, Template, fields_of, values_in, without_location
+from tevia_hf.prompts.rewriting import (
+    AXES,
+    COUNT_WORDS,
+    PLACE_WORDS,
+    Axis,
+    drop_claims,
+    flip_on,
+    flip_sentence,
+    outdated_words,
+    sides_in,
+)
+from tevia_hf.prompts.templates import FINDING, Template, facts_in, fields_of, without_location
 from tevia_hf.prompts.unknown_sides import is_moved, may_hold_unknown_side
 from tevia_hf.prompts.wordings import WORDINGS, Phrasing
-from tevia_hf.prompts.words import number_word
 
 Seed = int | np.random.Generator  # the same number gives the same text; a generator has the choices taken from it
 
@@ -58,9 +62,8 @@ class FreeText:
 
     irrelevant: Sequence[str] = OF_ANY_IMAGE
 
-    @property
-    def denials(self) -> Sequence[str]:
-        """Texts that say that nothing is there."""
+    def denials(self, text: str) -> Sequence[str]:
+        """Texts, of the kind of this one, that say that nothing is there."""
         return NO_LESION
 
     def facts(self, text: str) -> dict[str, str] | None:
@@ -68,7 +71,7 @@ class FreeText:
 
         Free text is known to deny a lesion only in the words of `deny`: a negation in it may concern anything.
         """
-        return {} if self._core(text).lower().removesuffix(".") in _plain(NO_LESION) else None
+        return {} if self._core(text).lower().removesuffix(".") in (text.lower()[:-1] for text in NO_LESION) else None
 
     def can_follow(self, text: str, before: np.ndarray, after: np.ndarray) -> bool:
         """Whether `follow` keeps a text true; one of an unknown side only where number, size and place stay."""
@@ -106,7 +109,7 @@ class FreeText:
 
     def deny(self, text: str, seed: Seed) -> str:
         """A text, of the kind of this one, that says that nothing is there, its wording by the seed; "" stays."""
-        return _in_case_of(text, pick(self.denials, np.random.default_rng(seed))) if text.strip() else text
+        return _in_case_of(text, pick(self.denials(text), np.random.default_rng(seed))) if text.strip() else text
 
     def contradict(self, text: str) -> str:
         """A text that says the opposite about whether there is a lesion at all.
@@ -114,9 +117,12 @@ class FreeText:
         A text that denies a lesion becomes one that claims it, any other the first of `denials`. Free text denies it
         where it begins in a negation ("No", "Normal", "Clear", ...) and names no lesion that is not denied.
         """
-        if denies_lesion(text) or (_BEGINS_IN_DENIAL.match(text) and not _LESION.search(_DENIED.sub("", text))):
+        if (facts := self.facts(text)) is None:
+            facts = stated_facts(text)
+        is_denied = _BEGINS_IN_DENIAL.match(text) and not _LESION.search(_DENIED.sub("", text))
+        if facts == {} or (facts is None and is_denied):
             return "There is a lesion in this image."
-        return self.denials[0]
+        return self.denials(text)[0]
 
     def paraphrase(self, text: str, seed: Seed, table: str = "training") -> str:
         """A text that states the same facts in other words; one that is not in the language comes back as it is.
@@ -135,7 +141,11 @@ class FreeText:
 
     def _core(self, text: str) -> str:
         """The text without what `overspecify` adds."""
-        return _any_of(tuple(self.irrelevant)).sub("", " ".join(text.split()))
+        return self._additions.sub("", " ".join(text.split()))
+
+    @cached_property
+    def _additions(self) -> re.Pattern[str]:
+        return re.compile(any_of(f" {finding}" for finding in (*self.irrelevant, *OF_ANY_IMAGE)), re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -150,7 +160,8 @@ class ReportLanguage(Template, FreeText):
         irrelevant: findings that are usual in such a report and say nothing of the lesion.
         training, evaluation: other words, of the tables of `WORDINGS`; without them nothing is paraphrased.
 
-    Raises `ValueError` for a field that does not exist, or that the template lacks.
+    Raises `ValueError` for a field that does not exist or that the template lacks, for words that cannot be read back
+    once they are written, and for left, right, upper or lower in words whose text would not tell how it was flipped.
     """
 
     name: str = ""
@@ -163,37 +174,43 @@ class ReportLanguage(Template, FreeText):
         super().__post_init__()
         if not fields_of([self.template]) - {FINDING}:
             raise ValueError(f"'{self.template}' holds nothing that a mask shows: add a field such as {{size}}.")
-        used = {"less_specific": fields_of(self.less_specific)}
-        used |= {name: fields_of(getattr(self, name).templates) - {*WORDINGS[name].free_words} for name in WORDINGS}
-        for name, found in used.items():
-            if unknown := found - fields_of([self.template]) - {FINDING}:
-                raise ValueError(f"`{name}` has the fields {sorted(unknown)}, which '{self.template}' lacks.")
+        for name in ("less_specific", "irrelevant"):
+            object.__setattr__(self, name, texts_of(name, getattr(self, name)))
+        for name in WORDINGS:
+            object.__setattr__(self, name, phrasing_of(name, getattr(self, name)))
+        check_fields(self)
+        check_sides(self)
+        if LANGUAGES:  # the built-in ones are read back by tests: their patterns take most of a second
+            check_phrasings(self)
 
-    @property
-    def denials(self) -> Sequence[str]:
-        return (self.empty, *(self.evaluation.empty or NO_LESION))
+    def denials(self, text: str) -> Sequence[str]:
+        denials, axes = (self.empty, *(self.evaluation.empty or NO_LESION)), self.axes_of(text)
+        if axes is None:  # nothing tells how the text was flipped
+            return [denial for denial in denials if not sides_in(denial)] or NO_LESION
+        return [flip_on(denial, axes) for denial in denials]
 
     def facts(self, text: str) -> dict[str, str] | None:
         """Of a text of the language, a paraphrase, or one that another method made of them."""
         core = self._core(text)
         plain = core.lower().removesuffix(".")
         for wording in (plain, corrected(plain, known_slips())):
-            if (facts := self._facts_of_paraphrase(wording)) is not None:
-                return facts
+            for name, table in WORDINGS.items():
+                if (facts := read(wording, getattr(self, name), table)) is not None:
+                    return facts_in(facts)
         if (values := self.read(plain)) is not None:
-            return _facts_in(values)
-        readings = (_facts_in(shorter.read(core) or {}) for shorter in self._shorter)
+            return facts_in(values)
+        readings = (facts_in(shorter.read(core) or {}) for shorter in self._shorter)
         return next(filter(None, readings), super().facts(text))
 
     def can_follow(self, text: str, before: np.ndarray, after: np.ndarray) -> bool:
-        return True
+        return self.read(text) is not None or super().can_follow(text, before, after)
 
     def follow(self, text: str, before: np.ndarray, after: np.ndarray, patient_sides: bool = False) -> str:
-        if not (stated := self.read(text)):
-            return text
+        if (stated := self.read(text)) is None:
+            return super().follow(text, before, after, patient_sides)
         seen, now = (self.observe(mask, patient_sides) for mask in (before, after))
-        if seen and not now:
-            return self.empty
+        if not stated or (seen and not now):
+            return self.denials(text)[0] if stated else text
         changed = {name: value for name, value in now.items() if seen.get(name) != value}
         if not changed.keys() & {"count", "count_word"}:  # else words by another rule than ours stay
             changed = {name: value for name, value in changed.items() if stated.get(name) == seen.get(name)}
@@ -207,21 +224,21 @@ class ReportLanguage(Template, FreeText):
         return self.replace(flipped, {name: value for name, value in now.items() if stated[name] == seen.get(name)})
 
     def underspecify(self, text: str, seed: Seed) -> str:
-        if not ((values := self.read(text)) and self._shorter):
+        if (values := self.read(text)) is None:
+            return super().underspecify(text, seed)
+        if not (values and self._shorter):
             return text
-        return _in_case_of(text, pick(self._shorter, np.random.default_rng(seed)).write(values))
+        shorter = pick(self._shorter, np.random.default_rng(seed))
+        return _in_case_of(text, shorter.write(values, self.axes_of(text) or ()))
 
     def paraphrase(self, text: str, seed: Seed, table: str = "training") -> str:
-        values, phrasing, words = self.read(text), getattr(self, table), WORDINGS[table]
-        facts = _facts_in(values or {})
-        choices = phrasing.templates if facts else phrasing.empty
-        if values is None or not choices or not is_consistent(facts):
+        values, axes = self.read(text), self.axes_of(text) or ()
+        facts = facts_in(values or {})
+        own = Phrasing(*([flip_on(words, axes) for words in part] for part in getattr(self, table)))
+        if values is None or not (own.templates if facts else own.empty) or not is_consistent(facts):
             return text
-        draws, chosen = np.random.default_rng(seed), " ".join(facts.values())
-        template = pick(choices, draws)
-        written = write_phrasing(template, facts, words, draws) if facts else template.removesuffix(".")
-        slips = {slip: word for slip, word in known_slips().items() if word not in chosen}
-        return as_typed(written[:1].upper() + written[1:], words, slips, draws)
+        stated = {**facts, "s": values["s"]} if facts and "s" in values else facts
+        return write(own, stated, WORDINGS[table], known_slips(), np.random.default_rng(seed))
 
     def paraphrase_words(self, table: str = "training") -> set[str]:
         phrasing = getattr(self, table)
@@ -231,33 +248,18 @@ class ReportLanguage(Template, FreeText):
     def _shorter(self) -> list[Template]:
         return [Template(template, self.empty) for template in self.less_specific or without_location(self.template)]
 
-    @cached_property
-    def _patterns_of_paraphrases(self) -> dict[str, list[re.Pattern[str]]]:
-        return {
-            name: [re.compile(phrasing_pattern(template, table)) for template in getattr(self, name).templates]
-            for name, table in WORDINGS.items()
-        }
-
-    def _facts_of_paraphrase(self, text: str) -> dict[str, str] | None:
-        """Of a text in lower case, without its full stop; `None` where no table writes it."""
-        for name, table in WORDINGS.items():
-            core = without_aside(text, table)
-            if core in _plain(tuple(getattr(self, name).empty)):
-                return {}
-            matches = (pattern.fullmatch(core) for pattern in self._patterns_of_paraphrases[name])
-            if (match := next(filter(None, matches), None)) is not None:
-                found = values_in(match).items()
-                return _facts_in({field: read_fact(field, words, table) for field, words in found if words})
-        return None
-
 
 FREE_TEXT = FreeText()
 LANGUAGES: dict[str, ReportLanguage] = {}  # filled by `languages`
 
 
 def language_of(text: str, own: ReportLanguage | None = None) -> FreeText:
-    """The language that a text is in: its data set's own, else one of `LANGUAGES`, else `FREE_TEXT`."""
-    return next((language for language in _known(own) if language.read(text) is not None), FREE_TEXT)
+    """The language that a text is in: its data set's own, else one of `LANGUAGES`, else `FREE_TEXT`.
+
+    What its data set's own language states in other words is in it as well.
+    """
+    otherwise = own if own and own.facts(text) is not None else FREE_TEXT
+    return next((language for language in _known(own) if language.read(text) is not None), otherwise)
 
 
 def stated_facts(text: str, own: ReportLanguage | None = None) -> dict[str, str] | None:
@@ -283,7 +285,7 @@ def from_record(record: str | dict[str, Any]) -> ReportLanguage:
     try:
         if isinstance(record, str):
             return LANGUAGES[record]
-        return ReportLanguage(**record | {name: Phrasing(*record[name]) for name in WORDINGS if name in record})
+        return ReportLanguage(**record)
     except (KeyError, TypeError) as error:
         known = ", ".join(LANGUAGES)
         raise ValueError(f"{record!r} is no language: give one of {known}, or at least a `template`.") from error
@@ -292,35 +294,12 @@ def from_record(record: str | dict[str, Any]) -> ReportLanguage:
 @cache
 def known_slips() -> dict[str, str]:
     """The slips of all long words of `LANGUAGES` and tables that carry no fact."""
-    free, facts = set[str](), words_in(field.pattern for field in FIELDS.values())
-    for name, table in WORDINGS.items():
-        phrasings = [getattr(language, name) for language in LANGUAGES.values()]
-        free = free.union(*(free_words([*phrasing.templates, *phrasing.empty]) for phrasing in phrasings))
-        free |= words_in([*table.asides, *(word for words in table.free_words.values() for word in words)])
-        facts |= words_in(words for values in table.values.values() for found in values.values() for words in found)
-        facts |= words_in([*lung_phrases(table), *table.place.values()])
-    return slips_of(sorted(free - facts))
+    return slips_in({name: [getattr(language, name) for language in LANGUAGES.values()] for name in WORDINGS})
 
 
 def _known(own: ReportLanguage | None) -> Iterator[ReportLanguage]:
     yield from [own] if own else []
     yield from (language for language in LANGUAGES.values() if language is not own)
-
-
-def _facts_in(values: dict[str, str]) -> dict[str, str]:
-    """The values without the plural, which follows from the count; that in digits also as a word."""
-    word = {"count_word": number_word(int(values["count"]))} if values.get("count") else {}
-    return word | {name: value for name, value in values.items() if value and name != "s"}
-
-
-@cache
-def _any_of(findings: tuple[str, ...]) -> re.Pattern[str]:
-    return re.compile("|".join(f" {re.escape(finding)}" for finding in (*findings, *OF_ANY_IMAGE)), re.IGNORECASE)
-
-
-@cache
-def _plain(texts: tuple[str, ...]) -> frozenset[str]:
-    return frozenset(text.lower().removesuffix(".") for text in texts)
 
 
 def _in_case_of(text: str, written: str) -> str:

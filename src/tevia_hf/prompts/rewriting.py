@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from functools import cache, reduce
 from typing import Literal
 
 from tevia_hf.prompts.fields import FIELDS
@@ -51,6 +52,26 @@ def flip_sentence(text: str, axis: Axis = "horizontal") -> str:
     """
     text = _CLAIM.sub(lambda match: _mirrored(match[0], axis), text)
     return _CLOCK.sub(lambda match: _mirrored_clock(match, axis) or match[0], text)
+
+
+def flip_on(text: str, axes: Iterable[Axis]) -> str:
+    """The text flipped on each of these axes."""
+    return reduce(flip_sentence, axes, text)
+
+
+@cache
+def flips_of(text: str) -> dict[str, tuple[Axis, ...]]:
+    """The text itself, and as it reads after a flip on one axis or both, with these axes."""
+    flipped: dict[str, tuple[Axis, ...]] = {}
+    for axes in ((), AXES[:1], AXES[1:], AXES):
+        flipped.setdefault(flip_on(text, axes), axes)
+    return flipped
+
+
+def sides_in(text: str) -> set[Axis]:
+    """The axes on which a flip changes a text by more than the order of its words."""
+    words = {flipped: sorted(re.findall(r"\w+", flipped.lower())) for flipped in flips_of(text)}
+    return {axis for axis in AXES if words[flip_sentence(text, axis)] != words[text]}
 
 
 def without_known_sides(text: str, axis: Axis) -> str:

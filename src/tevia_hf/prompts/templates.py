@@ -1,7 +1,7 @@
 """Texts with places for what a mask shows: written from it, read back, and compared with it."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from string import Formatter
@@ -10,13 +10,22 @@ import numpy as np
 
 from tevia_hf.prompts.fields import FIELDS
 from tevia_hf.prompts.lesions import Lesions
-from tevia_hf.prompts.rewriting import AXES, flip_sentence
+from tevia_hf.prompts.rewriting import Axis, flip_on, flips_of
 from tevia_hf.prompts.words import like, number_word
 
 FINDING = "finding"
 _AGAIN = "__"  # in the name of the group of a field that a template repeats
 LOCATION = ("laterality", "lungs", "place", "density")
-_BEFORE_PLACE, _AFTER_PLACE = "at|in|on|of|over|near|within|the|a|an", "region|part|area|zone|quadrant|side|third|field"
+_WITHIN, _PART = r"(?:at|in|on|of|over|near|within)\s+", "region|part|area|zone|quadrant|side|third|field"
+_PLACE = rf"(?:(?:the|an?)\s+)?\{{(?:{'|'.join(LOCATION)})\}}(?:\s+(?:{_PART})s?\b)?"
+# The word before a phrase stays, so it must not want one ("located", "is"); what follows must not want the place.
+_COMPLETE = r"(\{\w+\}|\b(?!(?:\w+(?:ed|ing)|is|are|was|were|lies?|sits?|found|extends?|and|or|from|to)\b)\w+)"
+_LOCATIONS = (
+    (rf"\s*\((?:{_WITHIN})?{_PLACE}\)", ""),
+    (rf"^(?:{_WITHIN})?{_PLACE}\s*[,;:]\s*", ""),
+    (rf"\s*[,;]\s*(?:{_WITHIN})?{_PLACE}(?=\s*(?:[,;.)]|$))", ""),
+    (rf"{_COMPLETE}\s+{_WITHIN}{_PLACE}(?=\s*(?:[,;:.)]|$)|\s+(?:in|on|at|with)\b)", r"\1"),
+)
 _NO_DENIAL = r"(?!(?:no|not|without)(?![\w-]))"  # "no tumor" is no class of tumor
 FINDING_PATTERN = rf"{_NO_DENIAL}[\w-]+?(?: {_NO_DENIAL}[\w-]+?)*?"
 
@@ -31,7 +40,7 @@ class Template:
             one.
         empty: for a mask without lesions; it takes no field.
 
-    Raises `ValueError` for an unknown field.
+    Raises `ValueError` for an unknown field, and for a blank `empty`.
     """
 
     template: str
@@ -40,6 +49,8 @@ class Template:
     def __post_init__(self) -> None:
         if unknown := fields_of([self.template]) - {*FIELDS, FINDING}:
             raise ValueError(f"The template has no fields {sorted(unknown)}: use {', '.join([*FIELDS, FINDING])}.")
+        if not self.empty.strip(" ."):
+            raise ValueError("`empty` is blank, which means that there is no text: give one such as 'No lesion.'")
 
     def describe(self, mask: np.ndarray, finding: str | None = None, patient_sides: bool = False) -> str:
         """The text that is true of a mask (height, width).
@@ -56,22 +67,29 @@ class Template:
         names = fields_of([self.template]) - {FINDING} if lesions.count else ()
         return {name: FIELDS[name].value(lesions) for name in names}
 
-    def write(self, values: Mapping[str, str]) -> str:
-        """A text of these values; `empty` where they hold nothing but a finding."""
+    def write(self, values: Mapping[str, str], axes: Sequence[Axis] = ()) -> str:
+        """A text of these values, its own words flipped on `axes`; `empty` where they hold nothing but a finding."""
         if not set(values) - {FINDING}:
-            return self.empty
+            return flip_on(self.empty, axes)
+        template = flip_on(self.template, axes)
         words = {
-            name: like(name, values.get(name.lower(), "")) for _, name, _, _ in Formatter().parse(self.template) if name
+            name: like(name, values.get(name.lower(), "")) for _, name, _, _ in Formatter().parse(template) if name
         }
-        return re.sub(r" {2,}", " ", self.template.format_map(words))
+        return re.sub(r" {2,}", " ", template.format_map(words))
 
     def read(self, text: str) -> dict[str, str] | None:
         """The values that a text states, in lower case; none for `empty`, `None` for a text of another form."""
-        plain = text.strip().lower().rstrip(".")
+        plain = _plain(text)
         if plain in self._empties:
             return {}
         match = self._match(plain)
-        return match and {name: _plain(name, value or "") for name, value in values_in(match).items()}
+        return match and {name: _read(name, value) for name, value in values_in(match).items()}
+
+    def axes_of(self, text: str) -> tuple[Axis, ...] | None:
+        """The axes on which its own words ("the left breast") are flipped; `None` for a text of another form."""
+        plain = _plain(text)
+        axes = (axes for pattern, axes in self._patterns.items() if pattern.fullmatch(plain))
+        return self._empties.get(plain, next(axes, None))
 
     def disagreements(self, text: str, seen: Mapping[str, str]) -> dict[str, tuple[str, str]] | None:
         """Fields in which a text differs from what `observe` saw, each as (stated, seen); `None` for another form."""
@@ -96,16 +114,18 @@ class Template:
         return next(filter(None, (pattern.fullmatch(text, start) for pattern in self._patterns)), None)
 
     @cached_property
-    def _patterns(self) -> list[re.Pattern[str]]:
-        """The template, and what flips make of its own words ("the left breast")."""
+    def _patterns(self) -> dict[re.Pattern[str], tuple[Axis, ...]]:
+        """The template, and what flips make of its own words ("the left breast"), with their axes."""
         patterns = {FINDING: FINDING_PATTERN} | {name: field.pattern for name, field in FIELDS.items()}
-        templates = (template.rstrip(".") for template in _mirrored(self.template))
-        found = (template_pattern(template, lambda name: named(name, patterns[name])) for template in templates)
-        return [re.compile(pattern, re.IGNORECASE) for pattern in found]
+        found = {
+            template_pattern(template.rstrip("."), lambda name: named(name, patterns[name])): axes
+            for template, axes in flips_of(self.template).items()
+        }
+        return {re.compile(pattern, re.IGNORECASE): axes for pattern, axes in found.items()}
 
     @cached_property
-    def _empties(self) -> set[str]:
-        return {empty.lower().rstrip(".") for empty in _mirrored(self.empty)}
+    def _empties(self) -> dict[str, tuple[Axis, ...]]:
+        return {_plain(empty): axes for empty, axes in flips_of(self.empty).items()}
 
 
 def fields_of(templates: Iterable[str]) -> set[str]:
@@ -133,22 +153,30 @@ def values_in(match: re.Match[str]) -> dict[str, str]:
     return {name: value or "" for name, value in match.groupdict().items() if _AGAIN not in name}
 
 
+def facts_in(values: Mapping[str, str]) -> dict[str, str]:
+    """The values without the plural, which follows from the count; that in digits also as a word."""
+    word = {"count_word": number_word(int(values["count"]))} if values.get("count") else {}
+    return word | {name: value for name, value in values.items() if value and name != "s"}
+
+
 def without_location(template: str) -> list[str]:
-    """The template without the clauses of its location; none where it has no location, or nothing else."""
-    location = rf"[\s,;:]*(?:\b(?:{_BEFORE_PLACE})\s+)*\{{(?:{'|'.join(LOCATION)})\}}(?:\s+(?:{_AFTER_PLACE})s?\b)?"
-    shorter = re.sub(location, "", template, flags=re.IGNORECASE).replace(" ()", "").lstrip(" ,;:.")
-    if shorter == template or not re.search(r"\w", shorter):
+    """The template without its location, a clause or a phrase ("at the {place}") of its own each; else none.
+
+    None either where the template has no location, or nothing else.
+    """
+    shorter = template
+    for pattern, kept in _LOCATIONS:
+        shorter = re.sub(pattern, kept, shorter, flags=re.IGNORECASE)
+    if shorter == template or fields_of([shorter]) & {*LOCATION} or not re.search(r"\w", shorter):
         return []
     return [re.sub(r"^\{?\w", lambda match: match[0].upper(), shorter)]
 
 
-def _mirrored(text: str) -> list[str]:
-    """The text itself, and as it reads after a flip on one axis or both."""
-    sideways, down = (flip_sentence(text, axis) for axis in AXES)
-    return list(dict.fromkeys((text, sideways, down, flip_sentence(sideways, AXES[1]))))
+def _plain(text: str) -> str:
+    return text.strip().lower().rstrip(".")
 
 
-def _plain(name: str, value: str) -> str:
+def _read(name: str, value: str) -> str:
     if name == "count_word" and value.isdecimal():
         return number_word(int(value))
     return value.replace("upper middle lower", "all")  # two ways to name the whole lung in QaTa
