@@ -22,12 +22,12 @@ from tevia_hf import (
     TeViAConfig,
     TeViAForSegmentation,
     compare_runs,
+    evaluate_dataset,
     load_segmentation_dataset,
     register_dataset,
     register_loss,
     register_metric,
     register_text_condition,
-    run_evaluation,
     write_bundle,
     write_prompts,
 )
@@ -71,7 +71,7 @@ def films(tmp_path):
 
 def evaluated(folder, **settings):
     """A report of the shipped model on four images, saved to the folder."""
-    return run_evaluation(TINY, "synthetic", output_dir=folder, count=4, size=32, **settings)
+    return evaluate_dataset(TINY, "synthetic", output_dir=folder, count=4, size=32, **settings)
 
 
 def card_of(evaluation, folder) -> ModelCard:
@@ -235,7 +235,7 @@ def test_a_data_set_may_be_made_in_memory(tmp_path, capsys):
         "pairs", make=lambda split, count=3: load_segmentation_dataset("synthetic", None, split, count=count)
     )
     assert "pairs" in help_of("evaluate", capsys) and "pairs" not in help_of("check-data", capsys)
-    report = run_evaluation(TINY, "pairs", split="val", count=2, output_dir=tmp_path / "run")
+    report = evaluate_dataset(TINY, "pairs", split="val", count=2, output_dir=tmp_path / "run")
     assert report.settings["dataset"] == "pairs" and report.settings["options"] == {"count": 2}
     card = card_of(tmp_path / "run", tmp_path / "bundle")
     assert "Data set `pairs`" in card.text and "Loaded with `count` 2." in card.text

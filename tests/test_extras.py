@@ -38,7 +38,7 @@ NEEDS = {
     **dict.fromkeys(["TEXT_CONDITIONS", "register_text_condition", "compare_runs"], DATA),
     **dict.fromkeys(["predict", "predict_files"], DATA - {"scipy"}),
     **dict.fromkeys(["write_bundle", "push_model"], DATA),
-    **dict.fromkeys(["evaluate_model", "run_evaluation"], EVALUATION),
+    **dict.fromkeys(["evaluate_model", "evaluate_dataset"], EVALUATION),
     **dict.fromkeys(["LossLoggingCallback", "MomentumPrototypeCallback"], {"accelerate", "datasets"}),
     **dict.fromkeys(["DivergenceCallback", "TrainingDivergedError"], {"accelerate", "datasets"}),
     **dict.fromkeys(["build_trainer", "run_demo"], TRAINING),

@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from tevia_cli.main import main
-from tevia_hf import load_segmentation_dataset, run_evaluation, write_bundle
+from tevia_hf import evaluate_dataset, load_segmentation_dataset, write_bundle
 from tevia_hf.data.features import dataset_from_rows
 from tevia_hf.data.origin import origin_of
 from tevia_hf.data.splits import held_out
@@ -61,7 +61,7 @@ def test_the_record_of_the_data_set_says_that_it_is_held_out(examples, trained_o
 
 def test_a_report_on_held_out_images_says_so_and_so_does_the_card(examples, trained_on, tmp_path):
     folder = trained_on((examples["id"][1], "", "train"))
-    report = run_evaluation(
+    report = evaluate_dataset(
         folder, split="val", output_dir=tmp_path / "report", text_modes=(), held_out=True, count=4, size=32
     )
     assert report.settings["held_out"] is True and report.settings["images"] == 3

@@ -15,10 +15,10 @@ from tevia_hf import (
     TeViAPrototypeMemory,
     check_data,
     compare_runs,
+    evaluate_dataset,
     evaluate_model,
     predict,
     predict_files,
-    run_evaluation,
 )
 from tevia_hf.data import options
 from tevia_hf.data.splits import sample
@@ -88,7 +88,7 @@ CALLS = {
     "predict": lambda **option: predict(None, None, [NOWHERE], [""], NOWHERE, **option),
     "predict_files": lambda **option: predict_files(NOWHERE, [NOWHERE], NOWHERE, **option),
     "evaluate_model": lambda **option: evaluate_model(None, None, None, **option),
-    "run_evaluation": lambda **option: run_evaluation(NOWHERE, **option),
+    "evaluate_dataset": lambda **option: evaluate_dataset(NOWHERE, **option),
     "check_data": lambda **option: check_data("folder", NOWHERE, **option),
     "compare_runs": lambda **option: compare_runs(NOWHERE, NOWHERE, **option),
     "sample": lambda **option: sample(None, seed=0, **option),
@@ -107,8 +107,8 @@ CALLS = {
         *((name, "batch_size", (0, -1, 2.5)) for name in list(CALLS)[:5]),
         ("predict_files", "window", ((float("nan"), 100), (40, 0), (40, float("inf")))),
         ("evaluate_model", "seed", (-1, 0.5)),
-        ("run_evaluation", "seed", (-1,)),
-        ("run_evaluation", "max_samples", (0, -3, 1.5)),
+        ("evaluate_dataset", "seed", (-1,)),
+        ("evaluate_dataset", "max_samples", (0, -3, 1.5)),
         ("check_data", "num_labels", (0, 256)),
         ("check_data", "max_text_length", (0,)),
         ("compare_runs", "seed", (-1,)),

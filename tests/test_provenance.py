@@ -15,9 +15,9 @@ from transformers import CLIPTextConfig, RobertaConfig, T5Config
 from tevia_hf import (
     TeViAForSegmentation,
     TeViAProcessor,
+    evaluate_dataset,
     evaluate_model,
     load_segmentation_dataset,
-    run_evaluation,
     write_bundle,
 )
 from tevia_hf.data.origin import origin_of
@@ -55,7 +55,7 @@ def test_a_report_from_python_is_one_that_a_bundle_takes(text_modes, reader, fil
 
 
 def test_one_call_makes_the_report_that_the_parts_make(reader, films, tmp_path):
-    whole = run_evaluation(TINY, "synthetic", output_dir=tmp_path / "run", **FEW)
+    whole = evaluate_dataset(TINY, "synthetic", output_dir=tmp_path / "run", **FEW)
     parts = evaluate_model(*reader, films)
     assert whole.settings == parts.settings | {"model": str(TINY)} and whole.scores == parts.scores
     assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["settings"] == whole.settings

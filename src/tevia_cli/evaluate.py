@@ -53,11 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from tevia_hf.evaluation.evaluate import run_evaluation
+    from tevia_hf.evaluation.evaluate import evaluate_dataset
 
     names = ["threshold", "batch_size", "seed", "max_samples", "held_out", "overwrite"]
     names += ["white_is_lesion", "on_error", "cache"]
-    report = run_evaluation(
+    report = evaluate_dataset(
         args.model,
         args.dataset,
         args.data_dir,

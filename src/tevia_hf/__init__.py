@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from .data.registry import register_dataset as register_dataset
     from .demo.run import run_demo as run_demo
     from .evaluation.comparison import compare_runs as compare_runs
+    from .evaluation.evaluate import evaluate_dataset as evaluate_dataset
     from .evaluation.evaluate import evaluate_model as evaluate_model
-    from .evaluation.evaluate import run_evaluation as run_evaluation
     from .evaluation.text_conditions import TEXT_CONDITIONS as TEXT_CONDITIONS
     from .evaluation.text_conditions import register_text_condition as register_text_condition
     from .experiments.ablation import run_ablation as run_ablation
@@ -91,7 +91,7 @@ _MODULE_OF = {
     "register_text_condition": "evaluation.text_conditions",
     "run_ablation": "experiments.ablation",
     "run_demo": "demo.run",
-    "run_evaluation": "evaluation.evaluate",
+    "evaluate_dataset": "evaluation.evaluate",
     "segmentation_metrics": "metrics",
     "train_from_recipe": "training.recipe",
     "write_bundle": "hub.bundle",

@@ -8,7 +8,7 @@ from PIL import Image
 
 from tevia_cli.main import main
 from tevia_hf import evaluate_model, load_segmentation_dataset
-from tevia_hf.evaluation.evaluate import run_evaluation
+from tevia_hf.evaluation.evaluate import evaluate_dataset
 from tevia_hf.inference.predict import predict
 from tevia_hf.training.arguments import parse_fields
 from tevia_hf.training.recipe import train_from_recipe
@@ -139,7 +139,7 @@ def test_on_error_is_raise_or_skip(tmp_path, reader, processor, value):
     dataset = load_segmentation_dataset("folder", spoiled_set(tmp_path, lambda root: None), split="test")
     for call in (
         lambda: evaluate_model(reader, processor, dataset, [], on_error=value),
-        lambda: run_evaluation("no/such/model", on_error=value),
+        lambda: evaluate_dataset("no/such/model", on_error=value),
         lambda: parse_fields({"config_name": "x", "output_dir": "y", "on_error": value}),
     ):
         assert answer(call).names("on_error")

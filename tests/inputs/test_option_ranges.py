@@ -12,7 +12,7 @@ from tiny import tiny_config
 from tevia_cli.main import main
 from tevia_hf import TeViASegmentationPipeline, evaluate_model, load_segmentation_dataset, predict, segmentation_metrics
 from tevia_hf.data.augment import TextAwareAugmentation
-from tevia_hf.evaluation.evaluate import run_evaluation
+from tevia_hf.evaluation.evaluate import evaluate_dataset
 from tevia_hf.inference.predict import predict_files, predict_masks
 from tevia_hf.io import parse_window, read_image
 from tevia_hf.outputs_tevia import TeViASegmentationOutput
@@ -109,7 +109,7 @@ def calls_with(**option):
     """Calls that take a threshold and a batch size; those of the first two need no model to refuse."""
     return {
         "predict_files": lambda given: predict_files(NO_MODEL, [given["image"]], given["out"], **option),
-        "run_evaluation": lambda given: run_evaluation(NO_MODEL, **option),
+        "evaluate_dataset": lambda given: evaluate_dataset(NO_MODEL, **option),
         "predict": lambda given: predict(*given["model"], [given["image"]], ["left"], given["out"], **option),
         "predict_masks": lambda given: predict_masks(
             *given["model"], [{"image": given["image"], "text": "left"}], **option
@@ -163,7 +163,7 @@ def test_the_pipeline_refuses_a_threshold_that_is_no_probability(value, reader, 
 @pytest.mark.parametrize("value", [0, -3])
 def test_evaluation_refuses_no_samples(value):
     with pytest.raises(ValueError, match="max_samples"):
-        run_evaluation(NO_MODEL, max_samples=value)
+        evaluate_dataset(NO_MODEL, max_samples=value)
 
 
 @pytest.mark.parametrize("value", [-1, math.nan, math.inf])

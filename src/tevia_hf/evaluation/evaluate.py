@@ -124,7 +124,7 @@ def examples_to_show(lesion_shares: Sequence[float], seed: int) -> list[int]:
     return sorted(order, key=lambda index: not lesion_shares[index])[:SHOWN_EXAMPLES]
 
 
-def run_evaluation(
+def evaluate_dataset(
     model: str | Path,
     dataset: str = "synthetic",
     data_dir: str | Path | None = None,

@@ -22,7 +22,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from ..data.registry import load_segmentation_dataset
-from ..evaluation.evaluate import run_evaluation
+from ..evaluation.evaluate import evaluate_dataset
 from ..io.output_dir import MARKER, claim_output_dir, write_whole
 from ..training.checkpoints import complete_checkpoints, is_json
 from ..training.recipe import train_from_recipe
@@ -67,7 +67,7 @@ def run_ablation(
         recipe: the YAML recipe that all runs share, as `train_from_recipe` takes it.
         grid: a YAML file: `runs` (name -> the recipe fields that it changes, and `against`, the run that it is compared
             with), `baseline` (the run that the others are compared with), `seeds`, and `evaluation` (fields of
-            `run_evaluation`).
+            `evaluate_dataset`).
         output_dir: default: the recipe's, with "-ablation" behind its name.
         overrides: `--name value` options that go over the recipe.
         table_only: train nothing, and write the table of the runs that are finished.
@@ -171,9 +171,9 @@ def finish(run: Run, evaluation: dict[str, Any]) -> None:
     """What is missing of one run."""
     if not (run.folder / TRAINED).is_file():
         train(run)
-    named = {name: evaluation[name] for name in signature(run_evaluation).parameters if name in evaluation}
+    named = {name: evaluation[name] for name in signature(evaluate_dataset).parameters if name in evaluation}
     options = named | source_options(evaluation)
-    run_evaluation(run.folder, output_dir=run.folder / "evaluation", overwrite=True, **options)
+    evaluate_dataset(run.folder, output_dir=run.folder / "evaluation", overwrite=True, **options)
     write_whole(run.folder / EVALUATED, json.dumps(evaluation))
 
 

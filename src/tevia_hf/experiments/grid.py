@@ -9,7 +9,7 @@ from typing import Any
 
 from ..data.features import raise_problems
 from ..data.options import READING_OPTIONS, SOURCE_OPTIONS
-from ..evaluation.evaluate import check_options, run_evaluation
+from ..evaluation.evaluate import check_options, evaluate_dataset
 from ..evaluation.text_conditions import conditions_for
 from ..io.yaml_file import read_yaml
 from ..training.arguments import (
@@ -30,7 +30,7 @@ MERGED = ("config", "image_processor")  # mappings of which a run changes single
 OF_THE_DATA = ("dataset", "data_dir", *SOURCE_OPTIONS, *READING_OPTIONS)
 OF_THE_EVALUATION = {
     name: parameter.default
-    for name, parameter in signature(run_evaluation).parameters.items()
+    for name, parameter in signature(evaluate_dataset).parameters.items()
     if parameter.default is not parameter.empty and name not in ("output_dir", "overwrite", *OF_THE_DATA)
 }
 RUNS_EXAMPLE = "`runs` is a mapping of names to the recipe fields that each run changes, e.g. {text: {}}"
@@ -64,7 +64,7 @@ class Plan:
     Args:
         runs: in the grid's order, the seeds of a run one after another.
         against: run -> the one that it is compared with.
-        evaluation: what `run_evaluation` is given for every run, as YAML and JSON hold it.
+        evaluation: what `evaluate_dataset` is given for every run, as YAML and JSON hold it.
     """
 
     output_dir: Path
@@ -167,7 +167,7 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 
 
 def read_evaluation(given: Any, data: DataArguments) -> dict[str, Any]:
-    """The arguments of `run_evaluation`; the data are the recipe's unless another set is named.
+    """The arguments of `evaluate_dataset`; the data are the recipe's unless another set is named.
 
     Raises `ValueError` for fields that do not exist, or whose values cannot be right.
     """
