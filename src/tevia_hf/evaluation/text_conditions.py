@@ -145,8 +145,8 @@ def chosen_texts(
     if idle := [name for name, count in changed.items() if not count]:
         raise ValueError(
             f"The text conditions {idle} change none of the {len(texts)} texts: these are in no known language, or it "
-            "has no other words for them (its `less_specific` and `evaluation`). Leave the conditions out, or write "
-            "the texts with `tevia prompts`."
+            "has no other words for them (`less_specific`, `evaluation`). Leave the conditions out, or write the texts "
+            "with `tevia prompts`."
         )
     return chosen
 
