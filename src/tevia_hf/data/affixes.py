@@ -52,7 +52,9 @@ def affixes_of_both(images: Collection[str], masks: Collection[str]) -> tuple[Af
     """The longest affixes, each with a letter, without which all images and all masks have the same names."""
     if min(len(images), len(masks)) < 2:
         return None
-    of_images, of_masks = ({affix: _stripped(affix, names) for affix in _worded(names)} for names in (images, masks))
+    of_images, of_masks = (
+        {affix: set(map(affix.strip, names)) for affix in _worded(names)} for names in (images, masks)
+    )
     pairs = ((a, b) for a in of_images for b in of_masks if of_images[a] == of_masks[b] and not _are_sides(a, b))
     return next(pairs, None)
 
@@ -66,10 +68,6 @@ def _worded(names: Collection[str]) -> list[Affix]:
     """Candidates with a letter in them, the longest first."""
     worded = [affix for affix in _candidates(set(names)) if any(map(str.isalpha, affix.text))]
     return sorted(worded, key=lambda affix: -len(affix.text))
-
-
-def _stripped(affix: Affix, names: Collection[str]) -> frozenset[str]:
-    return frozenset(map(affix.strip, names))
 
 
 def _candidates(names: set[str]) -> Iterator[Affix]:

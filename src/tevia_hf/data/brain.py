@@ -50,14 +50,10 @@ def finding(example_id: str) -> str | None:
 
 def _list_patient(folder: Path) -> Listing:
     pairs = pair_files(folder, folder, SPLITS)
-    found = sorted(examples_of_files(pairs), key=lambda example: _by_slice(example.id))
-    examples = [replace(example, group=patient(folder.name), finding="glioma") for example in found]
+    found = [(*example.id.rpartition("_"), example) for example in examples_of_files(pairs)]
+    found.sort(key=lambda parts: (parts[0], int(parts[2]) if parts[2].isdigit() else -1))  # by slice
+    examples = [replace(example, group=patient(folder.name), finding="glioma") for *_, example in found]
     return add_file_findings(Listing(str(folder), examples), pairs)
-
-
-def _by_slice(name: str) -> tuple[str, int]:
-    head, _, number = name.rpartition("_")
-    return head, int(number) if number.isdigit() else -1
 
 
 def _list_records(root: Path, paths: list[Path]) -> Listing:

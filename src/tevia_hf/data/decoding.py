@@ -55,7 +55,7 @@ def decode_example(
 
 def load_masks(example: Mapping[str, Any]) -> list[MedicalImage]:
     """Each file of an example's mask, (height, width) of values as stored. Raises ValueError as `load_image`."""
-    loaded = [load_image(mask, is_mask=True) for mask in entries(example["mask"])]
+    loaded = [load_image(mask, is_mask=True) for mask in files_of(example["mask"]) or (example["mask"],)]
     channels = [np.moveaxis(np.atleast_3d(mask.array), -1, 0) for mask in loaded]
     return [
         mask._replace(array=np.ascontiguousarray(single_channel(pixels, name_of(mask))))
@@ -105,11 +105,6 @@ def join_labels(maps: Sequence[np.ndarray]) -> np.ndarray:
             raise ValueError("its masks mark the same pixels by different labels. Save one mask of label numbers.")
         joined = np.where(is_lesion(labels) | ((labels == IGNORE_INDEX) & (joined == 0)), labels, joined)
     return joined
-
-
-def entries(value: Any) -> tuple[Any, ...]:
-    """What an entry of a mask column stands for, one for each file."""
-    return files_of(value) or (value,)
 
 
 def files_of(value: Any) -> tuple[ImageRef, ...]:

@@ -1,11 +1,11 @@
 """The one set of columns every data source yields, and the checks an example passes on its way in."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import datasets
-import numpy as np
 from datasets import Features, List, Value
 from PIL import Image
 
@@ -86,7 +86,8 @@ def row_problems(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def repeated_ids(ids: Iterable[str]) -> list[str]:
-    return [f"row '{name}' appears {times} times" for name, times in _repeated(list(ids))]
+    times = Counter(map(str, ids))
+    return [f"row '{name}' appears {times[name]} times" for name in sorted(times) if times[name] > 1]
 
 
 def undecoded(dataset: datasets.Dataset) -> datasets.Dataset:
@@ -118,11 +119,6 @@ def some_of(names: Sequence[str], most: int = 3) -> str:
     """The first names, and how many more there are."""
     rest = len(names) - most
     return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def _repeated(names: Sequence[str]) -> list[tuple[str, int]]:
-    values, counts = np.unique(np.asarray(names, dtype=str), return_counts=True)
-    return [(str(value), int(count)) for value, count in zip(values, counts, strict=True) if count > 1]
 
 
 def _spelled(value: Any) -> Any:

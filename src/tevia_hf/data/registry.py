@@ -98,16 +98,21 @@ def load_segmentation_dataset(
     """
     check_choice("name", name, SOURCES)
     check_choice("split", split, SPLITS)
+    chosen, own = split_options(options)
+    values, defaults = chosen.source_options(), SourceOptions().source_options()
     make, language = SOURCES[name].make, SOURCES[name].language
     if make is None:
         listing = list_examples(name, data_dir, **options)
         dataset, language = listing.dataset(split, on_error), listing.language or language
     else:
-        dataset = make(split, **options_in_memory(name, data_dir, options))
+        if data_dir is not None:
+            raise ValueError(f"data_dir is '{data_dir}', but '{name}' is made in memory. Leave data_dir out.")
+        if foreign := ", ".join(option for option, value in values.items() if value != defaults.get(option)):
+            raise ValueError(f"The data set '{name}' takes no {foreign}: leave {foreign} out.")
+        dataset = make(split, **own)
         if missing := set(FEATURES) - set(dataset.column_names):
             raise ValueError(f"'{name}' was made without the columns {', '.join(sorted(missing))}: add them.")
-    chosen, own = split_options(options)
-    dataset = with_origin(dataset, name, data_dir, split, chosen.source_options(), own)
+    dataset = with_origin(dataset, name, data_dir, split, values, own)
     return dataset if language is None else with_language(dataset, language)
 
 
@@ -117,17 +122,6 @@ def rows_of_all_splits(name: str, data_dir: str | Path | None, **options: Any) -
         for example in list_examples(name, data_dir, **options).examples:
             if example.masks:
                 yield example.row()
-
-
-def options_in_memory(name: str, data_dir: str | Path | None, options: dict[str, Any]) -> dict[str, Any]:
-    """A made set's own options. Raises `ValueError` for a folder, and for options that only sets on disk have."""
-    if data_dir is not None:
-        raise ValueError(f"data_dir is '{data_dir}', but '{name}' is made in memory. Leave data_dir out.")
-    chosen, own = split_options(options)
-    values, defaults = chosen.source_options(), SourceOptions().source_options()
-    if names := ", ".join(option for option in values if values[option] != defaults.get(option)):
-        raise ValueError(f"The data set '{name}' takes no {names}: leave {names} out.")
-    return own
 
 
 def split_options(options: Mapping[str, Any]) -> tuple[SourceOptions, dict[str, Any]]:

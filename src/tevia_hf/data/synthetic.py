@@ -116,11 +116,8 @@ def _draw_lesion(rng: np.random.Generator, anatomy: _Anatomy, cell: tuple[Side, 
     nearest = anatomy.inner + radius + 0.035
     farthest = anatomy.inner + anatomy.width * float(_widening(depth)) - radius - 0.015
     lateral = rng.uniform(nearest, max(nearest, farthest))
-    return _Lesion(cell, anatomy.midline + _sign(side) * lateral, y, radius, rng.uniform(0.0, np.pi))
-
-
-def _sign(side: Side) -> int:
-    return 1 if side == "right" else -1
+    x = anatomy.midline + (lateral if side == "right" else -lateral)
+    return _Lesion(cell, x, y, radius, rng.uniform(0.0, np.pi))
 
 
 def _grid(size: int) -> tuple[np.ndarray, np.ndarray]:
