@@ -217,7 +217,8 @@ class MomentumPrototypeCallback(TrainingObserver, ResumableSchedule):
 
     def stop(self) -> None:
         self.detach()
-        self.run.memory.keeper = None
+        if self.run is not None:
+            self.run.memory.keeper = None
         self.run = self.sums = None
 
 
