@@ -387,8 +387,11 @@ def test_a_run_that_another_call_has_just_failed_at_is_not_made_again(copied, mo
 
 
 def test_calls_that_start_together_share_the_folder(files, monkeypatch):
-    touch, plan = Path.touch, read_plan(*files({"runs": {"a": {}}, "evaluation": {"split": "val"}}))
-    monkeypatch.setattr(Path, "touch", lambda path, **options: (time.sleep(0.5), touch(path, **options)))
+    claim, delays = ablation.claim_output_dir, [1.0, 0.5]
+    plan = read_plan(*files({"runs": {"a": {}}, "evaluation": {"split": "val"}}))
+    slow = lambda *args, **options: (time.sleep(delays.pop()), claim(*args, **options))  # noqa: E731
+    monkeypatch.setattr(ablation, "claim_output_dir", slow)
+    monkeypatch.setattr(ablation, "load_segmentation_dataset", lambda *args, **options: None)
     monkeypatch.setattr(ablation, "in_own_process", lambda run, evaluation: 0)
     with ThreadPoolExecutor() as pool:
         assert list(pool.map(ablation.carry_out, [plan, plan])) == [{}, {}]

@@ -112,9 +112,7 @@ def test_a_value_that_is_no_mapping_is_refused():
         (RECIPE + "max_eval_samples: 2.5\n", "`max_eval_samples` is 2.5: give a whole number"),
         (RECIPE + "metric_for_best_model: hd95\n", "`metric_for_best_model` is hd95, .* take one of dice, iou"),
     ],
-    ids=(
-        "misspelt unknown list empty no_output adapter_folder frozen_adapters no_model odd share nan none part hd95"
-    ).split(),
+    ids="misspelt unknown list empty no_output folder frozen_adapters no_model odd share nan none part hd95".split(),
 )
 def test_a_recipe_that_cannot_be_used_says_why(write, content, message):
     with pytest.raises(ValueError, match=message):

@@ -33,7 +33,7 @@ def save_prototypes_with_adapter(model: Any) -> None:
         return
 
     class MemoryWrapper(ModulesToSaveWrapper):
-        def adapter_state_dict(self, adapter_name, state_dict):  # type: ignore[override]  # as in its parent
+        def adapter_state_dict(self, adapter_name, state_dict):  # type: ignore[override]  # as its parent does
             own = {name: state_dict[name] for name in self._parameters}
             return super().adapter_state_dict(adapter_name, state_dict) | own
 
