@@ -27,6 +27,12 @@ from .text_projection_tevia import TEXT_PROJECTIONS
 from .vision_layout_tevia import STRIDES, load_vision_config
 
 
+def place_null_text(module: nn.Module, state_dict: dict[str, torch.Tensor], prefix: str, *_) -> None:
+    """Takes the null text from where an adapter of `tevia train` holds it, beside the prototypes."""
+    if (beside := f"{prefix}prototype_memory.null_text") in state_dict:
+        state_dict[f"{prefix}null_text"] = state_dict[beside]
+
+
 class TeViATextParts(NamedTuple):
     """What a model has beside the vision-only one."""
 
@@ -62,6 +68,7 @@ class TeViAModel(TeViAPreTrainedModel):
             self.text_encoder = TeViATextEncoder(text_config)
             self.null_text = nn.Parameter(torch.zeros(text_config.hidden_size))
             self.prototype_memory = TeViAPrototypeMemory(widths[:3], config.prototype_momentum)
+            self.register_load_state_dict_pre_hook(place_null_text)
         self.post_init()
 
     @torch.no_grad()
@@ -69,12 +76,6 @@ class TeViAModel(TeViAPreTrainedModel):
         super()._init_weights(module)
         if module is self and self.null_text is not None:
             init.normal_(self.null_text, std=0.02)
-
-    def _load_from_state_dict(self, state_dict, prefix, *args):
-        """Takes the null text also from where an adapter of `tevia train` holds it, beside the prototypes."""
-        if (beside := f"{prefix}prototype_memory.null_text") in state_dict:
-            state_dict[f"{prefix}null_text"] = state_dict[beside]
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
     @property
     def text_parts(self) -> TeViATextParts:

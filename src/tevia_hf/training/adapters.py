@@ -34,7 +34,7 @@ def save_prototypes_with_adapter(model: Any) -> None:
 
     class MemoryWrapper(ModulesToSaveWrapper):
         def adapter_state_dict(self, adapter_name, state_dict):  # type: ignore[override]  # as its parent does
-            own = {name: state_dict[name] for name in self._parameters}
+            own = {name: state_dict[name] for name, _ in self.named_parameters(recurse=False)}
             return super().adapter_state_dict(adapter_name, state_dict) | own
 
     adapter = model.active_adapters[0]
