@@ -389,7 +389,11 @@ def test_a_run_that_another_call_has_just_failed_at_is_not_made_again(copied, mo
 def test_calls_that_start_together_share_the_folder(files, monkeypatch):
     claim, delays = ablation.claim_output_dir, [1.0, 0.5]
     plan = read_plan(*files({"runs": {"a": {}}, "evaluation": {"split": "val"}}))
-    slow = lambda *args, **options: (time.sleep(delays.pop()), claim(*args, **options))  # noqa: E731
+
+    def slow(*args, **options):
+        time.sleep(delays.pop())
+        claim(*args, **options)
+
     monkeypatch.setattr(ablation, "claim_output_dir", slow)
     monkeypatch.setattr(ablation, "load_segmentation_dataset", lambda *args, **options: None)
     monkeypatch.setattr(ablation, "in_own_process", lambda run, evaluation: 0)

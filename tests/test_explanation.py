@@ -11,13 +11,13 @@ from tiny import tiny_config, tiny_processor, tiny_reader
 from tevia_hf import TeViAForSegmentation, explain_texts, heat_map, reading_notes
 from tevia_hf.inference.explain import focus
 
-FILM = np.random.default_rng(0).integers(0, 255, (48, 70), np.uint8)
+IMAGE = np.random.default_rng(0).integers(0, 255, (48, 70), np.uint8)
 
 
 def test_the_effect_is_the_probability_with_the_sentence_minus_without():
     model, processor = tiny_reader(), tiny_processor()
-    read, blank, none = explain_texts(model, processor, FILM, ["upper left lung", "", None])
-    assert read.probability.shape == read.effect.shape == read.attention.shape == FILM.shape
+    read, blank, none = explain_texts(model, processor, IMAGE, ["upper left lung", "", None])
+    assert read.probability.shape == read.effect.shape == read.attention.shape == IMAGE.shape
     np.testing.assert_allclose(read.effect, read.probability - blank.probability, atol=1e-6)
     assert np.abs(read.effect).max() > 1e-3
     assert not blank.effect.any() and blank.attention is None
@@ -26,15 +26,15 @@ def test_the_effect_is_the_probability_with_the_sentence_minus_without():
 
 def test_a_model_without_text_has_no_influence_of_it():
     model = TeViAForSegmentation(tiny_config(use_text=False)).eval()
-    (found,) = explain_texts(model, tiny_processor(), FILM, ["upper left lung"])
+    (found,) = explain_texts(model, tiny_processor(), IMAGE, ["upper left lung"])
     assert not found.effect.any() and found.attention is None
 
 
 def test_attention_lies_where_the_picture_is_without_the_padding_of_the_network():
     """48 x 70 pixels go through the network as 64 x 96."""
     model, processor = tiny_reader(), tiny_processor(do_resize=False)
-    found = explain_texts(model, processor, FILM, ["upper left lung"])[0].attention
-    inputs = processor([FILM], ["upper left lung"])
+    found = explain_texts(model, processor, IMAGE, ["upper left lung"])[0].attention
+    inputs = processor([IMAGE], ["upper left lung"])
     inputs["pixel_values"] = torch.nn.functional.pad(inputs["pixel_values"], (0, 26, 0, 16))
     with torch.no_grad():
         seen = focus(model(**inputs, output_attentions=True).attentions[-1][0]).unflatten(0, (8, 12))
@@ -46,16 +46,16 @@ def test_of_several_labels_the_probability_is_that_of_any_but_the_background():
     torch.manual_seed(0)
     model, processor = TeViAForSegmentation(tiny_config(num_labels=3)).eval(), tiny_processor(num_labels=3)
     with torch.no_grad():
-        outputs = model(**processor([FILM], ["upper left lung"]))
-    (maps,) = processor.post_process_segmentation(outputs, [FILM.shape], return_probabilities=True)
-    (found,) = explain_texts(model, processor, FILM, ["upper left lung"])
+        outputs = model(**processor([IMAGE], ["upper left lung"]))
+    (maps,) = processor.post_process_segmentation(outputs, [IMAGE.shape], return_probabilities=True)
+    (found,) = explain_texts(model, processor, IMAGE, ["upper left lung"])
     np.testing.assert_allclose(found.probability, maps[1:].sum(0), atol=1e-5)
 
 
 def test_maps_of_swapped_axes_come_back_upright():
     model = tiny_reader()
-    (plain,) = explain_texts(model, tiny_processor(), FILM.T, ["upper left lung"])
-    (swapped,) = explain_texts(model, tiny_processor(swap_axes=True), FILM, ["upper left lung"])
+    (plain,) = explain_texts(model, tiny_processor(), IMAGE.T, ["upper left lung"])
+    (swapped,) = explain_texts(model, tiny_processor(swap_axes=True), IMAGE, ["upper left lung"])
     np.testing.assert_allclose(swapped.attention, plain.attention.T, atol=1e-5)
     np.testing.assert_allclose(swapped.probability, plain.probability.T, atol=1e-5)
 
@@ -102,4 +102,4 @@ def test_a_heat_map_is_orange_where_positive_blue_where_negative_and_the_picture
     orange, grey, blue = np.asarray(picture)[64, [0, 191, 383]].round(-1).tolist()
     assert orange[0] > orange[2] and blue[2] > blue[0] and grey == [100, 100, 100]
     with pytest.raises(ValueError, match="resize the values"):
-        heat_map(FILM, values)
+        heat_map(IMAGE, values)

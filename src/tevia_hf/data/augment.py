@@ -37,7 +37,7 @@ class TextAwareAugmentation:
     same. Call `set_epoch` before each epoch, else every epoch repeats the draws of the first.
 
     A flip swaps words. A zoom or rotation that changes the number, side or region of the lesions rewrites these words,
-    or drops their clauses from free text (`FreeText.follow`); one that would move all lesions out of the picture is
+    or drops their clauses from free text (`FreeText.follow`); one that would move all lesions out of the image is
     not carried out. Zoom of 0.95 to 1.2 with probability 0.1 is the published training's only augmentation.
 
     A text that may hold a side that nobody can rewrite (`prompts.may_hold_unknown_side`: in another language, as
