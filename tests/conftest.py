@@ -1,6 +1,7 @@
 """Closes the network, gives the Hugging Face libraries an empty home, and keeps every test on one thread."""
 
 import copy
+import gc
 import os
 import socket
 import tempfile
@@ -9,6 +10,7 @@ from ipaddress import ip_address
 from typing import Any
 
 import pytest
+from interpreter import Interpreter
 
 # Set at import: transformers, datasets and torch read these once, when they are first imported.
 _HOME = tempfile.TemporaryDirectory(prefix="tevia-tests-")
@@ -76,6 +78,12 @@ def _guarded_connect(connect: Callable[..., Any]) -> Callable[..., Any]:
     return guarded
 
 
+def pytest_collection_finish() -> None:
+    """What was imported stays: each training would search all of it for garbage, which takes longer than its steps."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def closed_network() -> Iterator[None]:
     """Raises NetworkAccessError at any name lookup or connection that leaves the machine."""
@@ -85,6 +93,13 @@ def closed_network() -> Iterator[None]:
         for name in ("connect", "connect_ex"):
             patch.setattr(socket.socket, name, _guarded_connect(getattr(socket.socket, name)))
         yield
+
+
+@pytest.fixture(scope="session")
+def fresh_interpreter() -> Iterator[Interpreter]:
+    """Runs code where nothing of this package, nor of the Hugging Face libraries, was ever imported."""
+    with Interpreter() as interpreter:
+        yield interpreter
 
 
 @pytest.fixture(scope="session")

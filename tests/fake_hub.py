@@ -15,10 +15,7 @@ class FakeHub:
     """`with FakeHub() as hub`: `hub.url`, `hub.repos` {name: visibility}, `hub.files` {path: bytes}, `hub.messages`."""
 
     def __enter__(self):
-        self.repos: dict[str, str | None] = {}
-        self.files: dict[str, bytes] = {}
-        self.messages: list[str] = []
-        self.uploads: dict[str, bytes] = {}
+        self.clear()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {"hub": self}))
         Thread(target=self.server.serve_forever, daemon=True).start()
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
@@ -27,6 +24,12 @@ class FakeHub:
     def __exit__(self, *_):
         self.server.shutdown()
         self.server.server_close()
+
+    def clear(self):
+        self.repos: dict[str, str | None] = {}
+        self.files: dict[str, bytes] = {}
+        self.messages: list[str] = []
+        self.uploads: dict[str, bytes] = {}
 
     def create(self, body):
         """The answer and its status: 409 for a repository that exists, as the Hub has it."""

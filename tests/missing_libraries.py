@@ -22,9 +22,8 @@ def lose(library: str) -> None:
     sys.modules[library] = None  # type: ignore[assignment]
 
 
-def error_of(library: str, act: Callable[[], object]) -> str:
-    """The message that the act ends with in a process without the library, "" where it ends well."""
-    lose(library)
+def error_of(act: Callable[[], object]) -> str:
+    """The message that the act ends with, "" where it ends well."""
     said = StringIO()
     try:
         with redirect_stderr(said), redirect_stdout(StringIO()):
@@ -42,22 +41,29 @@ def subcommand(words: list[str]) -> Callable[[], object]:
     return lambda: import_module("tevia_cli.main").main(words)
 
 
-def in_a_child(library: str, what: str | list[str]) -> str:
-    act = public_name(what) if isinstance(what, str) else subcommand(what)
+def errors_without(library: str, tried: list[str | list[str]]) -> list[str]:
+    """The error of each name or subcommand, one after another in a child process that has lost the library."""
+    acts = [public_name(what) if isinstance(what, str) else subcommand(what) for what in tried]
+
+    def try_all() -> None:
+        lose(library)
+        sender.send([error_of(act) for act in acts])
+
     context = get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=lambda: sender.send(error_of(library, act)))
+    child = context.Process(target=try_all)
     child.start()
-    error = receiver.recv()
+    sender.close()  # so that a child that dies is noticed
+    errors = receiver.recv()
     child.join()
-    return error
+    return errors
 
 
 def main() -> None:
-    """Reads `[[library, public name or words], ...]` and writes the error of each."""
+    """Reads `{library: [public name or words, ...]}` and writes the errors of each."""
     for name in COSTLY:
         import_module(name)
-    json.dump([in_a_child(*case) for case in json.load(sys.stdin)], sys.stdout)
+    json.dump({library: errors_without(library, tried) for library, tried in json.load(sys.stdin).items()}, sys.stdout)
 
 
 if __name__ == "__main__":

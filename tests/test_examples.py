@@ -2,10 +2,7 @@
 
 import ast
 import csv
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,15 +18,19 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 TINY = ROOT / "hub_configs" / "tevia-tiny"
 
 
-def run_example(name: str, *words: object, lost: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
+@pytest.fixture(scope="module")
+def run_example(fresh_interpreter):
     """Runs an example in a process to which some libraries are missing."""
-    script = ROOT / "examples" / name
-    code = (
-        f"import runpy, sys\nsys.modules.update(dict.fromkeys({lost}))\n"
-        f"sys.argv = {[name, *map(str, words)]}\nrunpy.run_path({str(script)!r}, run_name='__main__')"
-    )
-    offline = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9"}
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=offline)
+
+    def run_example(name: str, *words: object, lost: tuple[str, ...] = ()):
+        script = ROOT / "examples" / name
+        code = (
+            f"import runpy, sys\nsys.modules.update(dict.fromkeys({lost}))\n"
+            f"runpy.run_path({str(script)!r}, run_name='__main__')"
+        )
+        return fresh_interpreter.run(code, *words, environment={"HF_ENDPOINT": "http://127.0.0.1:9"})
+
+    return run_example
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
@@ -65,7 +66,7 @@ def images(tmp_path_factory):
     return folder, examples
 
 
-def test_batch_inference_writes_a_mask_for_each_row_of_the_table_on_the_base_install(images):
+def test_batch_inference_writes_a_mask_for_each_row_of_the_table_on_the_base_install(images, run_example):
     folder, examples = images
     words = (TINY, folder / "images", folder / "texts.csv", folder / "masks")
     result = run_example("batch_inference.py", *words, lost=tuple(EXTRA_OF))
@@ -80,7 +81,7 @@ def test_batch_inference_writes_a_mask_for_each_row_of_the_table_on_the_base_ins
     assert result.stdout.count("% of the image") == 2
 
 
-def test_batch_inference_names_an_image_that_the_folder_lacks_before_it_writes(images):
+def test_batch_inference_names_an_image_that_the_folder_lacks_before_it_writes(images, run_example):
     folder, _ = images
     (folder / "more.csv").write_text("Image,Description\nnowhere.png,left lung\n", encoding="utf-8")
     result = run_example("batch_inference.py", TINY, folder / "images", folder / "more.csv", folder / "none")

@@ -1,8 +1,5 @@
 """Figshare's records of brain tumours, read by `read_image` wherever data sets are."""
 
-import subprocess
-import sys
-
 import h5py
 import numpy as np
 import pytest
@@ -46,12 +43,12 @@ def test_a_record_has_neither_slices_nor_windows():
 
 
 @pytest.mark.parametrize("module", ["features", "collate", "brain"])
-def test_every_process_that_reads_data_sets_reads_records(module):
+def test_every_process_that_reads_data_sets_reads_records(module, fresh_interpreter):
     """A data worker that is started afresh imports what the data set was made of, not what made it."""
     code = f"import tevia_hf.data.{module}, tevia_hf.io as io; assert '.mat' in io.supported_suffixes()"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert fresh_interpreter.run(code).returncode == 0
 
 
-def test_reading_images_knows_nothing_of_this_data_set():
+def test_reading_images_knows_nothing_of_this_data_set(fresh_interpreter):
     code = "import tevia_hf.io as io; assert '.mat' not in io.supported_suffixes()"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert fresh_interpreter.run(code).returncode == 0

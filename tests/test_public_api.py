@@ -12,12 +12,19 @@ HEAVY = {"torch", "transformers", "numpy", "datasets", "monai"}
 NEEDED_BY_NO_MODEL = {"datasets", "monai", "gradio", "pandas", "matplotlib", "evaluate", "peft", "pydicom", "nibabel"}
 
 
-def modules_loaded_by(code: str) -> set[str]:
-    """Names of all modules that a fresh interpreter holds after running the code."""
-    script = f"{code}\nimport sys\nprint('\\nLOADED', *sys.modules)"
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
-    assert result.returncode == 0, result.stderr
-    return set(result.stdout.rpartition("LOADED ")[2].split())
+NAME_MODULES = "\nimport sys\nprint('\\nLOADED', *sys.modules)"
+
+
+@pytest.fixture(scope="module")
+def modules_loaded_by(fresh_interpreter):
+    """Names of all modules that a fresh interpreter holds after running some code."""
+
+    def modules_loaded_by(code: str) -> set[str]:
+        result = fresh_interpreter.run(code + NAME_MODULES)
+        assert result.returncode == 0, result.stderr
+        return set(result.stdout.rpartition("LOADED ")[2].split())
+
+    return modules_loaded_by
 
 
 def names_editors_see() -> set[str]:
@@ -34,7 +41,9 @@ def modules_loaded_by_command(*words: str) -> set[str]:
         "try:\n    runpy.run_module('tevia_cli', run_name='__main__')\n"
         "except SystemExit as end:\n    assert not end.code, end.code"
     )
-    return modules_loaded_by(code)
+    result = subprocess.run([sys.executable, "-c", code + NAME_MODULES], capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    return set(result.stdout.rpartition("LOADED ")[2].split())
 
 
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["train", "--help"]], ids=" ".join)
@@ -44,7 +53,7 @@ def test_help_and_version_do_not_wait_for_torch(words):
     assert not loaded & HEAVY
 
 
-def test_importing_the_package_loads_what_a_model_needs_alone():
+def test_importing_the_package_loads_what_a_model_needs_alone(modules_loaded_by):
     loaded = modules_loaded_by("import tevia_hf")
     assert {"torch", "transformers", "tevia_hf.modeling_tevia"} <= loaded
     assert not loaded & NEEDED_BY_NO_MODEL
@@ -87,7 +96,7 @@ assert not failed, failed
 
 
 @pytest.mark.parametrize("code", NEWCOMERS_IMPORTS)
-def test_the_auto_classes_know_tevia_whatever_is_imported_first(code):
+def test_the_auto_classes_know_tevia_whatever_is_imported_first(code, modules_loaded_by):
     known = (
         "from transformers import AutoConfig; from transformers.pipelines import PIPELINE_REGISTRY\n"
         "assert type(AutoConfig.for_model('tevia')).__module__ == 'tevia_hf.configuration_tevia'\n"
@@ -97,7 +106,7 @@ def test_the_auto_classes_know_tevia_whatever_is_imported_first(code):
 
 
 @pytest.mark.parametrize("module", ["modeling_tevia", "auto", "training.recipe", "data.collate"])
-def test_every_module_can_be_the_first_that_is_imported(module):
+def test_every_module_can_be_the_first_that_is_imported(module, modules_loaded_by):
     assert f"tevia_hf.{module}" in modules_loaded_by(f"import tevia_hf.{module}")
 
 
@@ -105,7 +114,7 @@ def test_every_module_can_be_the_first_that_is_imported(module):
     ("module", "error"),
     [("auto", "TypeError"), ("configuration_tevia", "ImportError"), ("pipeline_tevia", "SystemExit")],
 )
-def test_transformers_is_imported_even_where_tevia_cannot_be(module, error, tmp_path):
+def test_transformers_is_imported_even_where_tevia_cannot_be(module, error, tmp_path, modules_loaded_by):
     package = tmp_path / "tevia_hf"
     shutil.copytree(Path(tevia_hf.__file__).parent, package)
     (package / f"{module}.py").write_text(f"raise {error}('broken')")
@@ -118,12 +127,12 @@ def test_transformers_is_imported_even_where_tevia_cannot_be(module, error, tmp_
     assert "transformers" in modules_loaded_by(code)
 
 
-def test_nothing_listens_for_the_import_of_other_packages():
+def test_nothing_listens_for_the_import_of_other_packages(modules_loaded_by):
     code = "import sys, transformers\nbefore = list(sys.meta_path)\nimport tevia_hf\nassert sys.meta_path == before"
     assert "tevia_hf" in modules_loaded_by(code)
 
 
-def test_transformers_alone_is_left_as_it_is():
+def test_transformers_alone_is_left_as_it_is(modules_loaded_by):
     assert "tevia_hf" not in modules_loaded_by("from transformers import AutoConfig")
 
 

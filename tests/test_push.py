@@ -1,9 +1,6 @@
 """What reaches the Hub, by a server on loopback that stands for it: a whole model, its card, and nothing private."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +8,7 @@ import torch
 import yaml
 from fake_hub import TOKEN, FakeHub
 from huggingface_hub import ModelCard
+from interpreter import Interpreter
 from tiny import tiny_processor, tiny_reader, tiny_text_config, tiny_vision_config
 from transformers import BertModel, ConvNextModel
 
@@ -43,10 +41,27 @@ trainer.push_to_hub()
 """
 
 
-@pytest.fixture
-def hub():
+READY = ("tevia_cli.push", "tevia_hf.hub.bundle", "tevia_hf.training.trainer", "tevia_hf.data.registry")
+
+
+@pytest.fixture(scope="module")
+def server():
     with FakeHub() as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def interpreter(server):
+    """With the server's address for the Hub's, which is read at import."""
+    environment = {"HF_ENDPOINT": server.url, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+    with Interpreter(READY, environment) as interpreter:
+        yield interpreter
+
+
+@pytest.fixture
+def hub(server):
+    server.clear()
+    return server
 
 
 @pytest.fixture
@@ -62,16 +77,18 @@ def saved(tmp_path):
     return folder
 
 
-def python(hub, code, *words, token=TOKEN):
-    """A fresh interpreter, since the Hub's address is read at import."""
-    settings = {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
-    settings |= {"HF_TOKEN": token} if token else {}
-    command = [sys.executable, "-c", code, *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **settings}, cwd=ROOT)
+@pytest.fixture
+def python(interpreter):
+    """Runs code that reaches the server with a token, or without."""
+
+    def python(code, *words, token=TOKEN):
+        return interpreter.run(code, *words, environment={"HF_TOKEN": token} if token else {}, cwd=ROOT)
+
+    return python
 
 
-def test_push_uploads_a_model_that_loads_and_its_card(hub, saved, tmp_path):
-    result = python(hub, PUSH, "push", saved, "org/reader", "--private", "--message", "First")
+def test_push_uploads_a_model_that_loads_and_its_card(hub, python, saved, tmp_path):
+    result = python(PUSH, "push", saved, "org/reader", "--private", "--message", "First")
     assert result.returncode == 0, result.stderr
     assert hub.url in result.stdout and hub.repos == {"org/reader": "private"} and hub.messages == ["First"]
     assert hub.files["model.safetensors"] == (saved / "model.safetensors").read_bytes()
@@ -86,11 +103,11 @@ def test_push_uploads_a_model_that_loads_and_its_card(hub, saved, tmp_path):
     assert "org/reader" in card.text and "Not for clinical decisions" in card.text
 
 
-def test_push_keeps_patients_tokens_and_folders_to_itself(hub, saved, tmp_path):
+def test_push_keeps_patients_tokens_and_folders_to_itself(hub, python, saved, tmp_path):
     TeViAForSegmentation.from_vision_text_pretrained(*encoder_folders(tmp_path), max_text_length=24).save_pretrained(
         saved
     )
-    result = python(hub, PUSH, "push", saved, "org/reader")
+    result = python(PUSH, "push", saved, "org/reader")
     assert result.returncode == 0, result.stderr
     everything = b"".join(hub.files.values())
     for private in ("Jane Doe", "hf_secret", str(tmp_path)):
@@ -105,19 +122,19 @@ def encoder_folders(folder):
     return str(folder / "encoders" / "vision"), str(folder / "encoders" / "text")
 
 
-def test_what_an_earlier_push_left_does_not_stay_beside_other_weights(hub, saved, tmp_path):
+def test_what_an_earlier_push_left_does_not_stay_beside_other_weights(hub, python, saved, tmp_path):
     tiny = ROOT / "hub_configs" / "tevia-tiny"
-    assert python(hub, PUSH, "push", tiny, "org/reader").returncode == 0
+    assert python(PUSH, "push", tiny, "org/reader").returncode == 0
     assert {"evaluation.json", "recipe.yaml"} <= set(hub.files)
     own = {"own.png": b"", "models/a.safetensors": b"", "model_int8.safetensors": b"", "backup/x_tevia.py": b""}
     hub.files |= {"model-00001-of-00002.safetensors": b"", "old_tevia.py": b"", **own}
     (saved / "recipe.yaml").unlink()
-    assert python(hub, PUSH, "push", saved, "org/reader").returncode == 0
+    assert python(PUSH, "push", saved, "org/reader").returncode == 0
     assert not set(hub.files) & {"evaluation.json", "recipe.yaml", "model-00001-of-00002.safetensors", "old_tevia.py"}
     assert {*own, "model.safetensors", "modeling_tevia.py"} <= set(hub.files)
 
 
-def test_push_shows_the_report_and_the_card_that_are_named(hub, saved, tmp_path):
+def test_push_shows_the_report_and_the_card_that_are_named(hub, python, saved, tmp_path):
     (saved / "card.yaml").rename(tmp_path / "other.yaml")
     report = json.loads((ROOT / "hub_configs" / "tevia-tiny" / "evaluation.json").read_text())
     model, processor = load_trained(str(saved))
@@ -125,17 +142,17 @@ def test_push_shows_the_report_and_the_card_that_are_named(hub, saved, tmp_path)
     report["settings"] |= {"weights": weights_digest(model), "image_processor": pixels}
     (tmp_path / "evaluation.json").write_text(json.dumps(report))
     words = ["--card", tmp_path / "other.yaml", "--evaluation", tmp_path / "evaluation.json"]
-    result = python(hub, PUSH, "push", saved, "reader", *words)
+    result = python(PUSH, "push", saved, "reader", *words)
     assert result.returncode == 0, result.stderr
     assert list(hub.repos) == ["me/reader"] and json.loads(hub.files["evaluation.json"])["scores"] == report["scores"]
     card = hub.files["README.md"].decode()
     assert 'model="me/reader"' in card and "# A reader" in card and "| its own text |" in card
 
 
-def test_a_private_push_to_a_public_repository_is_refused(hub, saved):
-    assert python(hub, PUSH, "push", saved, "org/reader").returncode == 0
+def test_a_private_push_to_a_public_repository_is_refused(hub, python, saved):
+    assert python(PUSH, "push", saved, "org/reader").returncode == 0
     sent = len(hub.messages)
-    result = python(hub, PUSH, "push", saved, "org/reader", "--private")
+    result = python(PUSH, "push", saved, "org/reader", "--private")
     assert result.returncode == 2 and "org/reader exists and is public" in result.stderr
     assert len(hub.messages) == sent
 
@@ -143,29 +160,29 @@ def test_a_private_push_to_a_public_repository_is_refused(hub, saved):
 @pytest.mark.parametrize(
     ("token", "message"), [("hf_wrong", "hf auth login"), (None, "No token for the Hub: type `hf auth login`")]
 )
-def test_a_push_without_the_right_token_says_how_to_get_one_and_sends_nothing(token, message, hub, saved):
-    result = python(hub, PUSH, "push", saved, "org/reader", token=token)
+def test_a_push_without_the_right_token_says_how_to_get_one_and_sends_nothing(token, message, hub, python, saved):
+    result = python(PUSH, "push", saved, "org/reader", token=token)
     assert result.returncode == 2 and message in result.stderr and "Traceback" not in result.stderr
     assert not hub.repos and not hub.files
 
 
-def test_a_hub_that_cannot_be_reached_is_named(hub, saved):
-    hub.url = "http://127.0.0.1:9"
-    result = python(hub, PUSH, "push", saved, "org/reader")
+def test_a_hub_that_cannot_be_reached_is_named(saved, fresh_interpreter):
+    nowhere = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0", "HF_TOKEN": TOKEN}
+    result = fresh_interpreter.run(PUSH, "push", saved, "org/reader", environment=nowhere)
     assert result.returncode == 2 and "http://127.0.0.1:9" in result.stderr and "Traceback" not in result.stderr
 
 
-def test_a_name_that_is_none_is_refused_before_anything_is_sent(hub, saved):
-    result = python(hub, PUSH, "push", saved, "not a name")
+def test_a_name_that_is_none_is_refused_before_anything_is_sent(hub, python, saved):
+    result = python(PUSH, "push", saved, "not a name")
     assert result.returncode == 2 and "not a name" in result.stderr and "Traceback" not in result.stderr
     assert not hub.repos
 
 
-def test_the_trainer_pushes_a_model_whose_code_and_processor_come_along(hub, saved, tmp_path):
+def test_the_trainer_pushes_a_model_whose_code_and_processor_come_along(hub, python, saved, tmp_path):
     output = tmp_path / "run"
     output.mkdir()
     (output / "_splits.csv").write_text("Jane Doe")
-    result = python(hub, TRAINER_PUSH, saved, output)
+    result = python(TRAINER_PUSH, saved, output)
     assert result.returncode == 0, result.stderr
     assert {"model.safetensors", "processor_config.json", "tokenizer.json", "modeling_tevia.py"} <= set(hub.files)
     assert list(hub.repos) == ["org/trained"]

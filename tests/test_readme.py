@@ -1,10 +1,7 @@
 """The README and the guide say what works: their Python runs, and so do their commands where data are at hand."""
 
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -55,11 +52,10 @@ MUST_HOLD = {
 
 
 @pytest.mark.parametrize("number", range(len(blocks(README, "python"))))
-def test_a_python_block_of_the_readme_runs_by_itself(number, clone):
+def test_a_python_block_of_the_readme_runs_by_itself(number, clone, fresh_interpreter):
     code = blocks(README, "python")[number]
     (expected,) = (check for name, check in MUST_HOLD.items() if re.search(rf"^{name}\b.* = ", code, re.MULTILINE))
-    offline = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9"}
-    result = subprocess.run([sys.executable, "-c", f"{code}\n{expected}"], capture_output=True, text=True, env=offline)
+    result = fresh_interpreter.run(f"{code}\n{expected}", environment={"HF_ENDPOINT": "http://127.0.0.1:9"})
     assert result.returncode == 0, result.stderr
     if "trainer" in expected:
         assert (clone / "outputs" / "fine-tuned" / "processor_config.json").is_file()

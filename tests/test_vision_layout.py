@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from tevia_hf import TeViAConfig, TeViAForSegmentation, encoder_quirks_tevia, vision_layout_tevia
-from tevia_hf.vision_layout_tevia import probe_layout
+from tevia_hf.vision_layout_tevia import layout_of, probe_layout
 
 ONE_EACH = [1, 1, 1, 1]
 WINDOWS = {"embed_dim": 8, "depths": ONE_EACH, "num_heads": ONE_EACH, "window_size": 4, "image_size": 64}
@@ -49,6 +49,14 @@ def test_maps_from_after_the_downsampling_are_refused(config, monkeypatch):
         probe_layout(config)
     monkeypatch.setattr(vision_layout_tevia, "check_stage_ends", lambda *_: None)
     assert probe_layout(config).channels == right.channels  # nothing else tells
+
+
+def test_the_layout_of_equal_configs_is_found_once(monkeypatch):
+    tried = []
+    monkeypatch.setattr(vision_layout_tevia, "probe_layout", lambda config: tried.append(config) or len(tried))
+    monkeypatch.setattr(vision_layout_tevia, "_FOUND", {})
+    narrow, wide = ([ConvNextConfig(hidden_sizes=[side] * 4) for _ in range(2)] for side in (8, 16))
+    assert [layout_of(config) for config in (*narrow, *wide)] == [1, 1, 2, 2]
 
 
 def test_a_family_that_ignores_the_option_is_refused():

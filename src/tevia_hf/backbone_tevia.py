@@ -10,7 +10,7 @@ from transformers import PreTrainedConfig
 
 from .encoder_loading_tevia import EncoderFace, load_encoder
 from .encoder_quirks_tevia import fix_batch_norm_momentum
-from .vision_layout_tevia import STRIDES, build_vision_model, nearest, probe_layout, spatial_maps
+from .vision_layout_tevia import STRIDES, build_vision_model, layout_of, nearest, spatial_maps
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
@@ -30,7 +30,7 @@ class TeViABackbone(EncoderFace):
 
     def __init__(self, config: PreTrainedConfig):
         super().__init__()
-        self.layout = probe_layout(config)
+        self.layout = layout_of(config)
         self.channels = self.layout.channels
         self.model = build_vision_model(config)
         self.pyramid = None

@@ -58,6 +58,17 @@ def nearest(family: str) -> str:
     return nearest_family(family, [name for name in VISION_FAMILIES if name != family])
 
 
+def layout_of(config: PreTrainedConfig) -> Layout:
+    """As `probe_layout`, which takes a second; found once for equal configs."""
+    fields = config.to_json_string(use_diff=False)
+    if fields not in _FOUND:
+        _FOUND[fields] = probe_layout(config)
+    return _FOUND[fields]
+
+
+_FOUND: dict[str, Layout] = {}
+
+
 @torch.inference_mode(False)
 @torch.enable_grad()  # a model may be loaded where gradients are off, but here they say which weights count
 def probe_layout(config: PreTrainedConfig) -> Layout:
@@ -256,4 +267,4 @@ def load_vision_config(name_or_path: str) -> PreTrainedConfig:
     return load_half_config(name_or_path, "vision_config", VISION_FAMILIES)
 
 
-__all__ = ["STRIDES", "Layout", "load_vision_config", "probe_layout", "spatial_maps"]
+__all__ = ["STRIDES", "Layout", "layout_of", "load_vision_config", "spatial_maps"]

@@ -44,7 +44,7 @@ def main(folder: Path, arguments: list[str]) -> int:
         stamp.touch()
     paths = [str(ROOT / "src"), str(ROOT / "tests"), str(folder), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    options = ["-q", "-o", "addopts=", "--disable-warnings", "-p", "no:cacheprovider"]
+    options = ["-q", "-n", "2", "-o", "addopts=", "--disable-warnings", "-p", "no:cacheprovider"]
     command = [sys.executable, "-m", "pytest", *options, str(HERE), *arguments]
     return subprocess.run(command, env=environment, cwd=ROOT).returncode
 
