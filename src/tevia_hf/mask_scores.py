@@ -41,7 +41,7 @@ class Region:
     def lesions(self) -> tuple[np.ndarray, np.ndarray]:
         """Number of the lesion of each pixel, 0 for none, and the pixels of each lesion."""
         numbers, count = ndimage.label(self.pixels, TOUCHING)
-        return numbers, np.bincount(numbers.ravel(), minlength=count + 1)[1:]
+        return numbers, np.bincount(numbers[self.pixels], minlength=count + 1)[1:]
 
     def lesions_covered_by(self, other: "Region") -> tuple[int, int]:
         """How many lesions the other region covers by a tenth, and how many there are."""
@@ -112,10 +112,10 @@ class MaskPair:
         for label, regions in self.regions.items():
             distances[label] = None
             if all(region.area for region in regions):
-                box = _box_around(*(region.boundary for region in regions))
-                one, other = (torch.from_numpy(np.ascontiguousarray(region.boundary[box])) for region in regions)
-                ways = (one, other), (other, one)
-                distances[label] = tuple(get_surface_distance(*way, spacing=spacing) for way in ways)
+                predicted, true = _cropped(*(region.boundary for region in regions))
+                ways = (predicted, true), (true, predicted)
+                found = (get_surface_distance(*way, spacing=spacing) for way in ways)
+                distances[label] = tuple(map(torch.from_numpy, found))
         return distances
 
     @cached_property
@@ -129,11 +129,15 @@ class MaskPair:
         return _added(true.lesions_covered_by(predicted) for predicted, true in self.regions.values())
 
 
-def _box_around(boundary: np.ndarray, other: np.ndarray) -> tuple[slice, slice]:
-    """The rows and columns of two padded boundaries and one more on each side: the origin decides the last digit."""
+def _cropped(boundary: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Two padded boundaries where either has pixels, and one more on each side.
+
+    So MONAI crops them: where the pixels have a size, the origin decides the last digit of a distance.
+    """
     either = boundary | other
     rows, columns = (np.flatnonzero(either.any(axis)) for axis in (1, 0))
-    return slice(rows[0] - 1, rows[-1] + 2), slice(columns[0] - 1, columns[-1] + 2)
+    box = slice(rows[0] - 1, rows[-1] + 2), slice(columns[0] - 1, columns[-1] + 2)
+    return boundary[box], other[box]
 
 
 def _added(counts: Iterable[tuple[int, int]]) -> tuple[int, int]:
