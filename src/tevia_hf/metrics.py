@@ -205,10 +205,12 @@ def score_predictions(
     spacing_mm: Spacing | None = None,
     white_is_lesion: bool | None = None,
 ) -> list[ImageScores]:
-    """The scores of several predictions of one image, as of `score_images`.
+    """The scores of several predictions of one image; arguments and errors as of `image_metrics`.
 
     What a score takes of the reference alone is measured once, and equal predictions are scored once.
     """
+    if spacing_mm is not None:
+        check_spacing(spacing_mm)
     scores: dict[bytes, ImageScores] = {}
     found, true_regions = [], None
     for prediction, labels in label_pairs(predictions, [reference] * len(predictions), white_is_lesion):

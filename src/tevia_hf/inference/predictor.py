@@ -36,9 +36,10 @@ class EncodedImages(NamedTuple):
         """Some of the images, in this order."""
         if list(indices) == list(range(len(self.names))):
             return self
-        maps = tuple(maps[list(indices)] for maps in self.features.maps)
-        sizes, names = ([parts[index] for index in indices] for parts in (self.sizes, self.names))
-        return EncodedImages(self.features._replace(maps=maps), sizes, names)
+        features = self.features._replace(maps=tuple(maps[list(indices)] for maps in self.features.maps))
+        return EncodedImages(
+            features, [self.sizes[index] for index in indices], [self.names[index] for index in indices]
+        )
 
 
 class Prediction(NamedTuple):
