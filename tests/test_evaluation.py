@@ -1,6 +1,7 @@
 """Scores with correct, shuffled and no text, at the images' own size; and the Trainer's own metrics."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -8,16 +9,18 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from scipy import ndimage
 from tiny import tiny_config, tiny_processor, tiny_reader
 from transformers import EvalPrediction
 
 from tevia_hf import TeViAForSegmentation, TeViASegmentationOutput, evaluate_model, segmentation_metrics
 from tevia_hf.data.features import dataset_from_rows
 from tevia_hf.data.survey import reference_labels
+from tevia_hf.evaluation import report as measuring
 from tevia_hf.evaluation.text_conditions import TEXT_CONDITIONS, shuffled_texts
 from tevia_hf.inference.predict import predict_masks
 from tevia_hf.logits_tevia import labels_from_logits
-from tevia_hf.metrics import METRICS, image_metrics
+from tevia_hf.metrics import METRICS, image_metrics, score_predictions
 from tevia_hf.training.trainer import compute_metrics
 
 SIZES = [(40, 56), (64, 32), (48, 48), (33, 70)]
@@ -131,6 +134,35 @@ def test_distances_are_in_millimetres_where_the_pixels_have_a_size(model):
     assert (in_mm.settings["hd95_unit"], in_pixels.settings["hd95_unit"]) == ("mm", "px")
     assert in_mm.scores["correct"]["hd95"] == pytest.approx(2 * in_pixels.scores["correct"]["hd95"])
     assert in_mm.scores["correct"]["hd95"] > 0
+
+
+def test_the_true_mask_is_measured_once_an_image_whatever_number_of_conditions(model, examples, monkeypatch):
+    labelled, usual = Counter(), ndimage.label
+
+    def label(mask, *args):
+        labelled[mask.tobytes()] += 1
+        return usual(mask, *args)
+
+    monkeypatch.setattr(ndimage, "label", label)
+    evaluate_model(model, tiny_processor(), examples, ["none", "flipped", "contradictory", "absent"])
+    references = [(np.asarray(example["mask"]) > 0).tobytes() for example in examples]
+    assert [labelled[reference] for reference in references] == [2] * 4  # for the scores, and to compare with texts
+
+
+def test_conditions_that_leave_a_text_as_it_is_share_its_scores(model, monkeypatch):
+    sideless = dataset_from_rows([{**picture(index), "text": "one lesion"} for index in range(4)])
+    scored = []
+
+    def score(predictions, *args, **options):
+        scored.append(len(predictions))
+        return score_predictions(predictions, *args, **options)
+
+    monkeypatch.setattr(measuring, "score_predictions", score)
+    report = evaluate_model(model, tiny_processor(), sideless, ["none", "flipped"])
+    assert scored == [2] * 4  # of four conditions
+    rows = {mode: of_mode.drop(columns="text_mode") for mode, of_mode in report.images.groupby("text_mode")}
+    own, *alike = (rows[mode].to_dict("list") for mode in ("correct", "shuffled", "flipped"))
+    assert alike == [own, own] and rows["none"]["dice"].tolist() != own["dice"]
 
 
 def test_an_unknown_kind_of_text_is_refused_with_the_choices(model, examples):

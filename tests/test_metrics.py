@@ -4,9 +4,19 @@ import numpy as np
 import pytest
 import torch
 from monai.metrics import compute_dice, compute_hausdorff_distance, compute_iou, compute_surface_dice
+from monai.metrics.utils import get_edge_surface_distance
+from scipy import ndimage
 from sklearn.metrics import accuracy_score, f1_score, jaccard_score
 
-from tevia_hf.metrics import image_metrics, score_images, score_intervals, segmentation_metrics, summarize
+from tevia_hf.mask_scores import MaskPair
+from tevia_hf.metrics import (
+    image_metrics,
+    score_images,
+    score_intervals,
+    score_predictions,
+    segmentation_metrics,
+    summarize,
+)
 
 PERFECT = {
     "dice": 1.0, "iou": 1.0, "accuracy": 1.0, "hd95": 0.0, "surface_dice": 1.0,
@@ -52,6 +62,30 @@ def test_scores_equal_monais(spacing):
         assert scores["hd95"] == pytest.approx(float(hd95), abs=1e-6)
         surface = compute_surface_dice(*tensors, [1.5], include_background=True, spacing=unit)
         assert scores["surface_dice"] == pytest.approx(float(surface), abs=1e-6)
+
+
+@pytest.mark.parametrize("spacing", [None, (0.7, 0.3), (1 + 2**-24 + 2**-52, 1.0)])  # the last between two float32
+def test_distances_of_boundaries_are_monais_to_the_last_digit(spacing):
+    for pair in random_masks(30):
+        prediction, reference = (np.pad(mask, ((13, 0), (0, 0))) for mask in pair)
+        found = MaskPair(prediction, reference, spacing).boundary_distances[1]
+        tensors = [torch.from_numpy(mask) for mask in (prediction, reference)]
+        _, expected, _ = get_edge_surface_distance(*tensors, spacing=list(spacing or (1.0, 1.0)), symmetric=True)
+        assert all(torch.equal(of_way, monais) for of_way, monais in zip(found, expected, strict=True))
+
+
+def test_predictions_of_one_image_are_scored_as_each_alone_the_reference_and_equal_ones_measured_once(monkeypatch):
+    labelled, usual = [], ndimage.label
+    (first, reference), (second, _) = random_masks(2)
+    ignored = np.where(np.arange(reference.size).reshape(reference.shape) % 11 == 0, 255, reference).astype(np.uint8)
+    predictions = [first, second, first.copy(), 2 * second, np.zeros_like(first)]
+    expected = score_images(predictions, [ignored] * 5, [(0.5, 0.3)] * 5, white_is_lesion=False)
+    monkeypatch.setattr(ndimage, "label", lambda mask, *args: labelled.append(mask.tobytes()) or usual(mask, *args))
+    found = score_predictions(predictions, ignored, (0.5, 0.3), white_is_lesion=False)
+    assert found == expected and found[0] is found[2]
+    of_predictions = [((mask > 0) & (ignored != 255)).tobytes() for mask in (first, second)]
+    assert labelled.count((ignored == 1).tobytes()) == 1
+    assert [labelled.count(mask) for mask in of_predictions] == [1, 2]  # the second as label 1 and as label 2
 
 
 def test_scores_equal_scikit_learns():

@@ -1,12 +1,14 @@
 """Images and masks of two folders: which belong together, and which files are none."""
 
 import unicodedata
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tevia_hf.data import pairing
 from tevia_hf.data.affixes import Affix, find_affixes
 from tevia_hf.data.pairing import example_id
 from tevia_hf.data.registry import list_examples
@@ -111,6 +113,21 @@ def test_names_are_of_one_unicode_form_and_paths_stay(tmp_path):
     composed, apart = (unicodedata.normalize(form, "Müller.png") for form in ("NFC", "NFD"))
     listing = folder_of(tmp_path, [apart], [composed], [f"{composed},left,train"])
     assert pairs(listing) == {composed.removesuffix(".png"): (apart, composed)} and not faults(listing)
+
+
+def test_the_id_of_a_file_is_found_once_and_rows_that_name_it_need_no_other(tmp_path, monkeypatch):
+    found = Counter()
+
+    def count(file_name):
+        found[file_name] += 1
+        return example_id(file_name)
+
+    monkeypatch.setattr(pairing, "example_id", count)
+    listing = folder_of(
+        tmp_path, ["a.png", "b.png"], ["mask_a.png", "mask_b.png"], ["a.png,x,train", "mask_b.png,y,val"]
+    )
+    assert pairs(listing) == {"a": ("a.png", "mask_a.png"), "b": ("b.png", "mask_b.png")} and not faults(listing)
+    assert found == {"a.png": 1, "b.png": 1, "mask_a.png": 1, "mask_b.png": 1}
 
 
 def test_the_mask_of_a_slice_keeps_its_number():

@@ -79,6 +79,25 @@ def test_masks_of_conditions_are_those_of_each_text_alone(model, dataset):
     assert any((own != none).any() for own, none, _ in together)
 
 
+def test_each_distinct_text_of_an_image_is_asked_once(model, dataset, monkeypatch):
+    asked = [(TEXTS[0], "", TEXTS[0]), ("", "", ""), (TEXTS[2], TEXTS[0], ""), (TEXTS[2], "", ""), ("", TEXTS[2], "")]
+    decoded, usual = [], model.model.forward
+
+    def forward(pixel_values, input_ids, attention_mask, text_features, *args):
+        decoded.append(len(text_features))
+        return usual(pixel_values, input_ids, attention_mask, text_features, *args)
+
+    monkeypatch.setattr(model.model, "forward", forward)
+    predictor = Predictor(model, tiny_processor())
+    answers = list(predictor.predictions(zip(undecoded(dataset), asked, strict=True)))
+    assert decoded == [5, 4, 1] and sum(decoded) == sum(len(set(texts)) for texts in asked)
+    for example, texts, answer in zip(undecoded(dataset), asked, answers, strict=True):
+        encoded = predictor.encode([predictor.prepare(example["image"])])
+        for text, mask in zip(texts, answer.masks, strict=True):
+            assert mask is answer.masks[texts.index(text)]
+            assert np.mean(mask != predictor.masks(encoded, [text])[0]) < 0.002  # rounding on the threshold
+
+
 def test_several_texts_are_asked_about_one_image(model):
     predictor = Predictor(model, tiny_processor())
     encoded = predictor.encode([predictor.prepare(np.random.default_rng(1).random((40, 56)))])

@@ -16,6 +16,7 @@ from tevia_hf.experiments.grid import Run
 from tevia_hf.experiments.table import scores_of
 from tevia_hf.hub.model_card import eval_results, model_card, read_card_details, read_report, shown
 from tevia_hf.prompts import BREAST, NUCLEI, QATA, denies_lesion, stated_facts
+from tevia_hf.prompts.lesions import Lesions
 
 TINY = Path(__file__).parents[1] / "hub_configs" / "tevia-tiny"
 LEFT = "Unilateral pulmonary infection, one infected area, lower left lung."
@@ -39,7 +40,7 @@ def square(row: int, column: int, size: int = 5) -> np.ndarray:
     ],
 )
 def test_count_side_and_region_are_compared_one_by_one(mask, agreeing):
-    assert agreeing_fields(stated_facts(LEFT), mask) == agreeing
+    assert agreeing_fields(stated_facts(LEFT), Lesions(mask)) == agreeing
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,7 @@ def test_count_side_and_region_are_compared_one_by_one(mask, agreeing):
     ],
 )
 def test_what_a_text_states_is_compared_in_any_wording_and_nothing_else(text, mask, agreeing):
-    assert agreeing_fields(stated_facts(text), mask) == agreeing
+    assert agreeing_fields(stated_facts(text), Lesions(mask)) == agreeing
 
 
 def scores(texts, predictions, references):

@@ -1,6 +1,6 @@
 """The score of one image's masks: overlap, boundaries and lesions, each by a function of a `MaskPair`."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tevia_hf.extras import needed_for
-from tevia_hf.labels_tevia import IGNORE_INDEX, is_lesion
+from tevia_hf.labels_tevia import IGNORE_INDEX, is_lesion, values_of
 
 with needed_for("Scoring masks"):
     from scipy import ndimage
@@ -21,6 +21,41 @@ Sums = dict[int, tuple[float, float]]  # label -> numerator and denominator of a
 
 
 @dataclass(frozen=True)
+class Region:
+    """Where a mask holds one label, boolean (height, width); what it takes of this alone is measured once."""
+
+    pixels: np.ndarray
+
+    @cached_property
+    def area(self) -> int:
+        return int(self.pixels.sum())
+
+    @cached_property
+    def boundary(self) -> np.ndarray:
+        """The pixels with one of another label, or the image's end, at a side; of the region padded by a pixel."""
+        padded = np.pad(self.pixels, 2)
+        sides = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+        return padded[1:-1, 1:-1] & ~sides
+
+    @cached_property
+    def lesions(self) -> tuple[np.ndarray, np.ndarray]:
+        """Number of the lesion of each pixel, 0 for none, and the pixels of each lesion."""
+        numbers, count = ndimage.label(self.pixels, TOUCHING)
+        return numbers, np.bincount(numbers[self.pixels], minlength=count + 1)[1:]
+
+    def lesions_covered_by(self, other: "Region") -> tuple[int, int]:
+        """How many lesions the other region covers by a tenth, and how many there are."""
+        numbers, areas = self.lesions
+        covered = np.bincount(numbers[other.pixels], minlength=len(areas) + 1)[1:]
+        return int((covered / areas >= LESION_OVERLAP).sum()), len(areas)
+
+
+def regions_of(labels: np.ndarray) -> dict[int, Region]:
+    """Label -> its region, of the foreground labels that a mask holds."""
+    return {int(label): Region(labels == label) for label in values_of(labels) if is_lesion(label)}
+
+
+@dataclass(frozen=True)
 class MaskPair:
     """One image's masks, as a metric sees them.
 
@@ -29,24 +64,36 @@ class MaskPair:
         reference: (height, width) labels, 255 where ignored.
         spacing_mm: (row, column) size of a pixel, `None` where it is not known.
         surface_tolerance: how far boundaries may lie apart to count as equal.
+        true_regions: `regions_of` the reference, for pairs that share it; by default they are found.
     """
 
     prediction: np.ndarray
     reference: np.ndarray
     spacing_mm: Spacing | None = None
     surface_tolerance: float = SURFACE_TOLERANCE
+    true_regions: Mapping[int, Region] | None = None
+
+    @cached_property
+    def regions(self) -> dict[int, tuple[Region, Region]]:
+        """Label -> (predicted, true) regions, of the foreground labels present in either."""
+        predicted = regions_of(self.prediction)
+        true = regions_of(self.reference) if self.true_regions is None else self.true_regions
+        nowhere = Region(np.zeros(self.reference.shape, bool))
+        labels = sorted({*predicted, *true})
+        return {label: (predicted.get(label, nowhere), true.get(label, nowhere)) for label in labels}
 
     @cached_property
     def masks(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
         """Label -> (predicted, true) boolean masks, of the foreground labels present in either."""
-        labels = np.union1d(self.prediction, self.reference)
-        found = (int(label) for label in labels if is_lesion(label))
-        return {label: (self.prediction == label, self.reference == label) for label in found}
+        return {label: (predicted.pixels, true.pixels) for label, (predicted, true) in self.regions.items()}
 
     @cached_property
     def overlap(self) -> dict[int, tuple[int, int]]:
         """Label -> pixels in both masks, and those of the one plus those of the other."""
-        return {label: (int((a & b).sum()), int(a.sum() + b.sum())) for label, (a, b) in self.masks.items()}
+        return {
+            label: (int((predicted.pixels & true.pixels).sum()), predicted.area + true.area)
+            for label, (predicted, true) in self.regions.items()
+        }
 
     @cached_property
     def boundary_distances(self) -> dict[int, tuple[Any, ...] | None]:
@@ -54,21 +101,50 @@ class MaskPair:
 
         In the unit of `spacing_mm`, or in pixels.
         """
-        if not self.masks:
+        if not self.regions:
             return {}
         with needed_for("Scoring boundaries"):  # takes seconds to load, which overlap need not wait for
             import torch
-            from monai.metrics.utils import get_edge_surface_distance
+            from monai.metrics.utils import get_surface_distance
 
         spacing = list(self.spacing_mm or (1.0, 1.0))
         distances: dict[int, tuple[Any, ...] | None] = {}
-        for label, masks in self.masks.items():
+        for label, regions in self.regions.items():
             distances[label] = None
-            if all(mask.any() for mask in masks):
-                predicted, true = (torch.from_numpy(np.ascontiguousarray(mask)).float() for mask in masks)
-                _, ways, _ = get_edge_surface_distance(predicted, true, spacing=spacing, symmetric=True)
-                distances[label] = ways
+            if all(region.area for region in regions):
+                predicted, true = _cropped(*(region.boundary for region in regions))
+                ways = (predicted, true), (true, predicted)
+                found = (get_surface_distance(*way, spacing=spacing) for way in ways)
+                distances[label] = tuple(map(torch.from_numpy, found))
         return distances
+
+    @cached_property
+    def right_lesions(self) -> tuple[int, int]:
+        """How many predicted lesions the true mask covers by a tenth, and how many there are, of all labels."""
+        return _added(predicted.lesions_covered_by(true) for predicted, true in self.regions.values())
+
+    @cached_property
+    def found_lesions(self) -> tuple[int, int]:
+        """How many true lesions the prediction covers by a tenth, and how many there are, of all labels."""
+        return _added(true.lesions_covered_by(predicted) for predicted, true in self.regions.values())
+
+
+def _cropped(boundary: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Two padded boundaries where either has pixels, and one more on each side.
+
+    So MONAI crops them: where the pixels have a size, the origin decides the last digit of a distance.
+    """
+    either = boundary | other
+    rows, columns = (np.flatnonzero(either.any(axis)) for axis in (1, 0))
+    box = slice(rows[0] - 1, rows[-1] + 2), slice(columns[0] - 1, columns[-1] + 2)
+    return boundary[box], other[box]
+
+
+def _added(counts: Iterable[tuple[int, int]]) -> tuple[int, int]:
+    good, every = 0, 0
+    for part, whole in counts:
+        good, every = good + part, every + whole
+    return good, every
 
 
 def _mean(values: Iterable[float], of_none: float) -> float:
@@ -113,21 +189,11 @@ def surface_dice(pair: MaskPair) -> float:
 
 
 def right_lesions(pair: MaskPair) -> Sums:
-    return _covered_lesions((predicted, true) for predicted, true in pair.masks.values())
+    return {0: pair.right_lesions}
 
 
 def found_lesions(pair: MaskPair) -> Sums:
-    return _covered_lesions((true, predicted) for predicted, true in pair.masks.values())
-
-
-def _covered_lesions(masks: Iterable[tuple[np.ndarray, np.ndarray]]) -> Sums:
-    """How many lesions of the first of each two masks the second covers by a tenth, and how many there are."""
-    good = every = 0
-    for lesions, cover in masks:
-        components, count = ndimage.label(lesions, TOUCHING)
-        covered = ndimage.mean(cover, components, range(1, count + 1)) if count else np.zeros(0)
-        good, every = good + int((np.asarray(covered) >= LESION_OVERLAP).sum()), every + count
-    return {0: (good, every)}  # all labels together
+    return {0: pair.found_lesions}
 
 
 def share(sums: Callable[[MaskPair], Sums]) -> Callable[[MaskPair], float]:

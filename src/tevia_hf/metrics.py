@@ -16,7 +16,7 @@ import numpy as np
 from tevia_hf import mask_scores as of
 from tevia_hf.intervals import Interval, ratio_interval
 from tevia_hf.mask_pairs import label_pairs
-from tevia_hf.mask_scores import SURFACE_TOLERANCE, MaskPair, Spacing, Sums
+from tevia_hf.mask_scores import SURFACE_TOLERANCE, MaskPair, Spacing, Sums, regions_of
 from tevia_hf.option_checks_tevia import check_not_negative, check_positive
 
 DISTANCE = "mm or px"  # the unit that the spacing of a data set decides
@@ -197,6 +197,28 @@ def score_images(
         score_pair(MaskPair(prediction, reference, spacing, surface_tolerance), outlines)
         for (prediction, reference), spacing in zip(pairs, spacings, strict=True)
     ]
+
+
+def score_predictions(
+    predictions: Sequence[np.ndarray],
+    reference: np.ndarray,
+    spacing_mm: Spacing | None = None,
+    white_is_lesion: bool | None = None,
+) -> list[ImageScores]:
+    """The scores of several predictions of one image; arguments and errors as of `image_metrics`.
+
+    What a score takes of the reference alone is measured once, and equal predictions are scored once.
+    """
+    if spacing_mm is not None:
+        check_spacing(spacing_mm)
+    scores: dict[bytes, ImageScores] = {}
+    found, true_regions = [], None
+    for prediction, labels in label_pairs(predictions, [reference] * len(predictions), white_is_lesion):
+        true_regions = regions_of(labels) if true_regions is None else true_regions
+        if (key := prediction.tobytes()) not in scores:
+            scores[key] = score_pair(MaskPair(prediction, labels, spacing_mm, true_regions=true_regions))
+        found.append(scores[key])
+    return found
 
 
 def common_spacing(spacing_mm: Sequence[Spacing | None] | None, count: int) -> Sequence[Spacing | None]:

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -32,21 +32,23 @@ class Files(NamedTuple):
 class Pairs(NamedTuple):
     """Image and masks by example id, and what is wrong with the files.
 
-    `image_affix` and `mask_affix` are left out of the ids, `files` are those of both folders (once where they are one).
+    `image_affix` and `mask_affix` are left out of the ids, `files` are those of both folders (once where they are one),
+    `example_ids` what `example_id` makes of their names.
     """
 
     images: dict[str, ImageRef]
     masks: dict[str, tuple[ImageRef, ...]]
     problems: list[Problem]
     files: dict[str, Files]
+    example_ids: dict[str, str]
     image_affix: Affix = Affix()
     mask_affix: Affix = Affix()
     splits: tuple[str, ...] = ()
 
     def id_of(self, address: str) -> str:
         """The example id of a row that names an image, a mask or neither's suffix, or a slice of one."""
-        name = example_id(address)
-        volume = example_id(parse_address(address).path.name)
+        name, file_name = self.example_ids.get(address) or example_id(address), parse_address(address).path.name
+        volume = name if file_name == address else example_id(file_name)
         own_part = name.removeprefix(volume)
         stripped = [affix.strip(volume) for affix in (Affix(), self.mask_affix, self.image_affix)]
         known = [other for other in stripped if other in self.images or other in self.masks]
@@ -60,10 +62,10 @@ def example_id(file_name: str) -> str:
     are in Unicode's form NFC, however the file's name spells them.
     """
     name = unicodedata.normalize("NFC", file_name.strip().replace("\\", "/").rsplit("/", 1)[-1])
-    if not is_image_file(name):
+    if not is_image_file(image := parse_address(name)):
         return _MASK_NAME.sub("", name)
-    whole = stem(replace(parse_address(name), plane="axial", number=None))
-    return _MASK_NAME.sub("", whole) + stem(name).removeprefix(whole)
+    whole = stem(ImageRef(image.path))
+    return _MASK_NAME.sub("", whole) + stem(image).removeprefix(whole)
 
 
 def pair_files(images: Path, masks: Path, splits: tuple[str, ...]) -> Pairs:
@@ -73,29 +75,32 @@ def pair_files(images: Path, masks: Path, splits: tuple[str, ...]) -> Pairs:
     if images == masks:
         image_files = [path for path in image_files if not _MASK_NAME.search(stem(path))]
         mask_files = [path for path in mask_files if _MASK_NAME.search(stem(path))]
-    affixes = (Affix(), Affix(), []) if images == masks else _affixes(image_files, mask_files)
+    image_ids, mask_ids = ({path: example_id(path.name) for path in paths} for paths in (image_files, mask_files))
+    affixes = (Affix(), Affix(), []) if images == masks else _affixes({*image_ids.values()}, {*mask_ids.values()})
     image_affix, mask_affix, doubts = affixes
-    by_id, repeated_images = _group(image_files, image_affix, may_share=lambda path: False)
-    masks_by_id, repeated_masks = _group(mask_files, mask_affix, lambda path: bool(_MASK_NAME.search(stem(path))))
+    by_id, repeated_images = _group(image_ids, image_affix, may_share=lambda path: False)
+    masks_by_id, repeated_masks = _group(mask_ids, mask_affix, lambda path: bool(_MASK_NAME.search(stem(path))))
     problems = [Problem(text, splits) for text in repeated_images + repeated_masks + doubts]
     masks_of = {name: tuple(map(parse_address, paths)) for name, paths in masks_by_id.items()}
     images_of = {name: parse_address(paths[0]) for name, paths in by_id.items()}
-    return Pairs(images_of, masks_of, problems, files, image_affix, mask_affix, splits)
+    example_ids = {path.name: name for path, name in (image_ids | mask_ids).items()}
+    return Pairs(images_of, masks_of, problems, files, example_ids, image_affix, mask_affix, splits)
 
 
 def list_files(folder: Path) -> Files:
-    paths = sorted(folder.iterdir())
-    clutter = [path for path in paths if is_clutter(path)]
-    rest = [path for path in paths if not is_clutter(path)]
-    files = [path for path in rest if path.is_file()]
-    images = [path for path in files if is_image_file(path)]
-    others = [path for path in files if not is_image_file(path)]
-    return Files(folder, images, others, clutter, [path for path in rest if path.is_dir()])
+    found = Files(folder, [], [], [], [])
+    for path in sorted(folder.iterdir()):
+        if is_clutter(path):
+            found.clutter.append(path)
+        elif path.is_file():
+            (found.images if is_image_file(path) else found.others).append(path)
+        elif path.is_dir():
+            found.folders.append(path)
+    return found
 
 
-def _affixes(image_files: list[Path], mask_files: list[Path]) -> tuple[Affix, Affix, list[str]]:
-    """What to leave out of the names of images and masks, and why some names do not tell which belong together."""
-    images, masks = ({example_id(path.name) for path in paths} for paths in (image_files, mask_files))
+def _affixes(images: set[str], masks: set[str]) -> tuple[Affix, Affix, list[str]]:
+    """What to leave out of the ids of images and masks, and why some names do not tell which belong together."""
     if not images or not masks:
         return Affix(), Affix(), []
     of_masks = find_affixes(masks, images)
@@ -204,13 +209,13 @@ def _count(paths: list[Path], what: str = "file") -> str:
 
 
 def _group(
-    paths: list[Path], affix: Affix, may_share: Callable[[Path], bool]
+    ids: Mapping[Path, str], affix: Affix, may_share: Callable[[Path], bool]
 ) -> tuple[dict[str, list[Path]], list[str]]:
-    """Files by example id, and those that repeat one: the same id and no reason to be several."""
+    """Files by example id, `ids` less the affix, and those that repeat one: the same id, no reason to be several."""
     groups: dict[str, list[Path]] = {}
     repeated = []
-    for path in paths:
-        group = groups.setdefault(affix.strip(example_id(path.name)), [])
+    for path, name in ids.items():
+        group = groups.setdefault(affix.strip(name), [])
         if group and (not may_share(path) or stem(path) in map(stem, group)):
             repeated.append(f"'{group[0].name}' and '{path.name}' belong to the same example: keep one file of each")
         else:

@@ -26,7 +26,7 @@ from ..modeling_tevia import TeViAForSegmentation
 from ..option_checks_tevia import check_count, check_seed, check_share
 from ..processing_tevia import TeViAProcessor
 from .provenance import provenance
-from .report import EvaluationReport, Measured, report_of
+from .report import EvaluationReport, Measured, measure_masks, report_of
 from .text_conditions import changed_texts, check_texts, chosen_texts, conditions_for, default_conditions
 
 with needed_for("Evaluation"):  # at its end only, but what is missing then is missed before the first image
@@ -90,14 +90,15 @@ def evaluate_model(
     measured = {name: Measured(condition, given[name]) for name, condition in conditions.items()}
     chosen = dict.fromkeys(examples_to_show(survey.lesion_shares(), seed), np.empty(0))  # filled below
     true_pixels: list[int] = []
-    requests = zip(undecoded(dataset), zip(*given.values(), strict=True), strict=True)
+    texts = list(zip(*given.values(), strict=True))
+    requests = zip(undecoded(dataset), texts, strict=True)
     answers = masks_of_each(Predictor(model, processor, threshold, batch_size), requests, len(dataset))
-    for index, ((example, masks), spacing) in enumerate(zip(answers, spacings, strict=True)):
+    for index, ((example, masks), asked, spacing) in enumerate(zip(answers, texts, spacings, strict=True)):
         reference = decode_labels(example, processor.image_processor.num_labels, white)
         true_pixels.append(int(is_lesion(reference).sum()))
-        for found, mask in zip(measured.values(), masks, strict=True):
-            found.add(mask, reference, spacing, language)
-            found.shown |= {index: mask} if index in chosen else {}
+        by_text = measure_masks(dict(zip(asked, masks, strict=True)), reference, spacing, language)
+        for found in measured.values():
+            found.add(by_text, is_shown=index in chosen)
         chosen |= {index: reference} if index in chosen else {}
     unit = "px" if spacings[0] is None else "mm"
     how: dict[str, Any] = {"images": len(dataset), "threshold": threshold, "seed": seed, "hd95_unit": unit}

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,12 +23,13 @@ from ..metrics import (
     PRIMARY,
     ImageScores,
     primary_name,
-    score_images,
     score_intervals,
+    score_predictions,
     summarize,
     units_text,
 )
 from ..prompts import ReportLanguage
+from ..prompts.lesions import Lesions
 from ..visualization import contact_sheet, interval_chart, overlay, stack
 from .text_agreement import MaskAndText, TextScores, compare_with_text, text_scores, text_tables
 from .text_conditions import ANOTHERS, OWN, TextCondition
@@ -135,6 +136,32 @@ class EvaluationReport:
         self.figure.save(folder / "evaluation.png")
 
 
+class MeasuredMask(NamedTuple):
+    """A mask, its scores against the true one, what it is against its text, and how many pixels it marks."""
+
+    mask: np.ndarray
+    scores: ImageScores
+    against_text: MaskAndText
+    pixels: int
+
+
+def measure_masks(
+    masks: Mapping[str, np.ndarray], reference: np.ndarray, spacing_mm: Spacing | None, language: ReportLanguage | None
+) -> dict[str, MeasuredMask]:
+    """The masks of one image, by the text that each answers, measured once, whatever number of conditions has the text.
+
+    What is measured of the true mask, the `reference`, is measured once for all of them.
+    """
+    true_lesions = Lesions(reference)
+    scores = score_predictions(list(masks.values()), reference, spacing_mm, white_is_lesion=False)
+    return {
+        text: MeasuredMask(
+            mask, of_mask, compare_with_text(text, mask, reference, language, true_lesions), int(is_lesion(mask).sum())
+        )
+        for (text, mask), of_mask in zip(masks.items(), scores, strict=True)
+    }
+
+
 @dataclass
 class Measured:
     """What one text condition gave: for each image its text, scores and marked pixels; the masks of those shown.
@@ -149,13 +176,15 @@ class Measured:
     pixels: list[int] = field(default_factory=list)
     shown: dict[int, np.ndarray] = field(default_factory=dict)
 
-    def add(
-        self, mask: np.ndarray, reference: np.ndarray, spacing_mm: Spacing | None, language: ReportLanguage | None
-    ) -> None:
-        """Takes in the label map of the next image."""
-        self.rows.append(compare_with_text(self.texts[len(self.rows)], mask, reference, language))
-        self.scores += score_images([mask], [reference], [spacing_mm], white_is_lesion=False)
-        self.pixels.append(int(is_lesion(mask).sum()))
+    def add(self, masks: Mapping[str, MeasuredMask], is_shown: bool) -> None:
+        """Takes in the next image, of whose masks it keeps that of its own text."""
+        index = len(self.rows)
+        found = masks[self.texts[index]]
+        self.rows.append(found.against_text)
+        self.scores.append(found.scores)
+        self.pixels.append(found.pixels)
+        if is_shown:
+            self.shown[index] = found.mask
 
     @cached_property
     def against_text(self) -> TextScores:

@@ -93,16 +93,23 @@ class MaskAndText(NamedTuple):
 
 
 def compare_with_text(
-    text: str, prediction: np.ndarray, reference: np.ndarray, language: ReportLanguage | None = None
+    text: str,
+    prediction: np.ndarray,
+    reference: np.ndarray,
+    language: ReportLanguage | None = None,
+    true_lesions: Lesions | None = None,
 ) -> MaskAndText:
     """Label maps (height, width) against a text; left and right are the image's, pixels that are ignored count nowhere.
 
-    `language` is that of the text's data set, if it names one.
+    Args:
+        language: of the text's data set, if it names one.
+        true_lesions: of the reference, for texts that share it; by default they are found.
     """
     counted = reference != IGNORE_INDEX
     prediction = np.where(counted, prediction, 0)
     facts = stated_facts(text, language)
-    predicted, true = (agreeing_fields(facts, mask) for mask in (prediction, reference))
+    predicted = agreeing_fields(facts, Lesions(prediction))
+    true = agreeing_fields(facts, Lesions(reference) if true_lesions is None else true_lesions)
     marked = float(is_lesion(prediction).sum() / max(counted.sum(), 1))
     agreement = {field: (agrees, true[field]) for field, agrees in predicted.items()}
     return MaskAndText(agreement, facts == {}, bool(is_lesion(reference).any()), marked)
@@ -127,12 +134,11 @@ def absence_of(rows: Sequence[MaskAndText]) -> Absence | None:
     return Absence(len(rows), sum(row.has_lesion for row in rows), float(np.mean(marked)), images_marked)
 
 
-def agreeing_fields(facts: Mapping[str, str] | None, mask: np.ndarray) -> dict[str, bool]:
-    """Whether a mask shows the facts of a text, for each field it states; none for free text."""
+def agreeing_fields(facts: Mapping[str, str] | None, lesions: Lesions) -> dict[str, bool]:
+    """Whether a mask's lesions show the facts of a text, for each field it states; none for free text."""
     if facts is None:
         return {}
     facts = facts or NOTHING
-    lesions = Lesions(mask)
     names = [name for name in MEASURED if name in facts]
     shown = {name: FIELDS[name].value(lesions) for name in names} if lesions.count else NOTHING
     stated, seen = _fields(facts), _fields(shown)

@@ -32,9 +32,21 @@ class EncodedImages(NamedTuple):
     sizes: list[tuple[int, int]]
     names: list[str]
 
+    def select(self, indices: Sequence[int]) -> "EncodedImages":
+        """Some of the images, in this order."""
+        if list(indices) == list(range(len(self.names))):
+            return self
+        features = self.features._replace(maps=tuple(maps[list(indices)] for maps in self.features.maps))
+        return EncodedImages(
+            features, [self.sizes[index] for index in indices], [self.names[index] for index in indices]
+        )
+
 
 class Prediction(NamedTuple):
-    """What became of one example: a label map uint8 (height, width) a text, or the error that stood in the way."""
+    """What became of one example: a label map uint8 (height, width) a text, or the error that stood in the way.
+
+    Equal texts share one array.
+    """
 
     example: Mapping[str, Any]
     name: str
@@ -47,7 +59,8 @@ class Predictor:
     """Masks of images for any number of texts.
 
     `prepare` decodes, checks and preprocesses an image, `encode` sends a batch of them through the vision encoder, and
-    `masks` asks about the batch, a text an image, as often as wanted. `predictions` does all of it for many images.
+    `masks` asks about the batch, a text an image, as often as wanted. `predictions` does all of it for many images, and
+    asks each distinct text of an image once.
 
     Args:
         model, processor: a `TeViAForSegmentation` and its `TeViAProcessor`.
@@ -144,14 +157,19 @@ class Predictor:
     ) -> list[tuple[list[np.ndarray], NonFiniteLogitsError | None]]:
         """The masks of each of several images of one size, or why there are none."""
         encoded = self.encode(images)
+        answers: list[dict[str, np.ndarray]] = [{} for _ in images]
         try:
-            by_text = [self.masks(encoded, asked) for asked in zip(*texts, strict=True)]
+            for asked in zip(*texts, strict=True):
+                new = [index for index, text in enumerate(asked) if text not in answers[index]]
+                masks = self.masks(encoded.select(new), [asked[index] for index in new]) if new else []
+                for index, mask in zip(new, masks, strict=True):
+                    answers[index][asked[index]] = mask
         except NonFiniteLogitsError as error:
             if len(images) == 1:
                 return [([], error)]
             alone = (self._answers([image], [asked]) for image, asked in zip(images, texts, strict=True))
             return [answer for (answer,) in alone]
-        return [(list(masks), None) for masks in zip(*by_text, strict=True)]
+        return [([found[text] for text in asked], None) for found, asked in zip(answers, texts, strict=True)]
 
 
 def check_predictor_options(threshold: float, batch_size: int) -> None:
