@@ -11,7 +11,7 @@ import torch
 from tevia_hf.data.decoding import decode_example
 from tevia_hf.data.features import undecoded
 from tevia_hf.data.origin import language_in
-from tevia_hf.data.several_texts import with_drawn_text
+from tevia_hf.data.ready import with_drawn_text
 from tevia_hf.extras import needed_for
 from tevia_hf.labels_tevia import is_lesion
 from tevia_hf.option_checks_tevia import check_share
