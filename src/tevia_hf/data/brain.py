@@ -10,7 +10,7 @@ from tevia_hf.data.figshare import RECORD_SUFFIX, read_kind_and_patient
 from tevia_hf.data.folder import list_folder
 from tevia_hf.data.listing import Listing, Problem, absolute, merge
 from tevia_hf.data.pairing import add_file_findings, examples_of_files, pair_files
-from tevia_hf.io.clutter import is_clutter
+from tevia_hf.io.address import is_clutter
 
 FIGSHARE_CLASSES = {1: "meningioma", 2: "glioma", 3: "pituitary"}
 

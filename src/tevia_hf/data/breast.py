@@ -8,7 +8,7 @@ from tevia_hf.data.features import SPLITS
 from tevia_hf.data.folder import list_folder
 from tevia_hf.data.listing import Listing, absolute, merge
 from tevia_hf.data.pairing import add_file_findings, examples_of_files, pair_files
-from tevia_hf.io.clutter import is_clutter
+from tevia_hf.io.address import is_clutter
 
 CLASSES = ("benign", "malignant", "normal")
 
