@@ -47,7 +47,7 @@ def check_output_dir(
         return
     if not (folder / MARKER).exists():
         raise ValueError(f"{folder} is no output of tevia, so `overwrite` leaves it: empty it yourself.")
-    for path in filter(None, inputs):
+    for path in (path for path in inputs if path):
         if folder.resolve() in (Path(path).resolve(), *Path(path).resolve().parents):
             raise ValueError(f"`overwrite` would delete {path}, which is read here: name another folder than {folder}.")
 
