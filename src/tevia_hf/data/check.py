@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,17 +11,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from tevia_hf.data.duplicates import THUMBNAIL, near_duplicates
 from tevia_hf.data.example import Example
 from tevia_hf.data.features import SPLITS, row_problems, some_of
 from tevia_hf.data.listing import Listing
 from tevia_hf.data.reading import on_all_cores
-from tevia_hf.data.survey import Findings, Survey, examine
+from tevia_hf.data.survey import THUMBNAIL, Findings, Survey, examine
 from tevia_hf.io.markdown import markdown_table
 from tevia_hf.io.output_dir import write_whole
 from tevia_hf.visualization import contact_sheet, overlay
 
 SHEET_ROWS, SHEET_COLUMNS, SHEET_PIXELS = 3, 4, 768
+NEARLY_EQUAL = 0.997  # correlation of thumbnails; re-encoded or slightly cropped copies lie above
+_BLOCK = 1024
 _SHOWN = 10
 
 
@@ -35,24 +36,15 @@ class Look(NamedTuple):
 
 @dataclass
 class DataReport:
-    """What was found.
-
-    Args:
-        splits: what each split holds, by name.
-        sentences: distinct, longest, truncated ones, of the whole set.
-        faults: what would make training or its scores wrong; `is_sound` where there are none.
-        warnings: what one should know.
-        sheet: overlays of some examples, None where nothing could be read.
-        white_is_lesion: what 255 means in the masks; None where they disagree.
-    """
+    """What was found; faults would make training or its scores wrong, warnings are what one should know."""
 
     source: str
-    splits: dict[str, dict[str, Any]] = field(default_factory=dict)
-    sentences: dict[str, Any] = field(default_factory=dict)
+    splits: dict[str, dict[str, Any]] = field(default_factory=dict)  # what each holds, by name
+    sentences: dict[str, Any] = field(default_factory=dict)  # distinct, longest, truncated ones of the whole set
     faults: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    sheet: Image.Image | None = None
-    white_is_lesion: bool | None = None
+    sheet: Image.Image | None = None  # overlays of some examples, None where nothing could be read
+    white_is_lesion: bool | None = None  # what 255 means in the masks; None where they disagree
 
     @property
     def is_sound(self) -> bool:
@@ -98,8 +90,7 @@ def check_dataset(
         count_tokens: of a sentence; by default words and punctuation marks.
         max_text_length: tokens beyond which a sentence is cut; None counts no cut ones.
         seed: draws the examples of the sheet.
-        white_is_lesion: what 255 means in the masks; by default all of them tell.
-        cache: read files that were read before only where they have changed.
+        white_is_lesion, cache: as of `ReadingOptions`.
 
     Faults are: what the listing could not pair; files that cannot be read; masks that do not lie over their image, or
     of values that are no labels; masks that disagree about what 255 means; groups on two sides of a split; equal
@@ -178,6 +169,14 @@ def _check_duplicates(looks: Sequence[Look], report: DataReport) -> None:
         names = [" and ".join(f"'{look.example.id}' ({look.example.split})" for look in pair) for pair in pairs]
         faults = report.faults if kind == "equal" else report.warnings
         faults.append(f"{len(pairs)} pairs of {kind} images {place}: {some_of(names, _SHOWN)}")
+
+
+def near_duplicates(thumbnails: np.ndarray, threshold: float = NEARLY_EQUAL) -> Iterator[tuple[int, int]]:
+    """Pairs of rows (first < second) of (images, 1024) thumbnails that correlate by `threshold` or more."""
+    for start in range(0, len(thumbnails), _BLOCK):
+        similar = thumbnails[start : start + _BLOCK] @ thumbnails[start:].T >= threshold
+        for row, column in np.argwhere(np.triu(similar, 1)):
+            yield start + int(row), start + int(column)
 
 
 def _check_sentences(

@@ -67,8 +67,7 @@ def list_folder(
         finding_of: Gives an id's class, where the name tells.
         needs_sentences: Whether a missing table is a problem.
 
-    Raises:
-        ValueError: No such folder, or none of the shapes. Other faults are the listing's problems.
+    Raises `ValueError` for no such folder, or none of the shapes. Other faults are the listing's problems.
     """
     root = absolute(data_dir)
     shared = [_list_shared(group, needs_sentences, group_of is not None) for group in find_splits(root)]
@@ -79,6 +78,13 @@ def list_folder(
         for example in listing.examples
     ]
     return listing
+
+
+def list_mixed(folder: Path, finding: str | None, group: str | None = None) -> Listing:
+    """The examples of a folder that holds images and masks, which are known by their names."""
+    pairs = pair_files(folder, folder, SPLITS)
+    examples = [replace(example, finding=finding, group=group or example.group) for example in examples_of_files(pairs)]
+    return add_file_findings(Listing(str(folder), examples), pairs)
 
 
 def find_splits(root: Path) -> list[list[SplitFiles]]:

@@ -29,9 +29,7 @@ SEVERAL = (
 
 
 def ready_dataset(dataset: AnyDataset, uses_text: bool = True, several_texts: str | None = None) -> AnyDataset:
-    """A user's data set with the columns image, mask, text, id and group; one that has them is hardly touched.
-
-    Of a `ClassLabel` in text, id or group the names are taken.
+    """A user's data set with the columns image, mask, text, id and group; of a `ClassLabel` the names are taken.
 
     Args:
         dataset: a `datasets.Dataset` or `datasets.IterableDataset` with `image` and `mask` (PIL images, arrays, paths,
@@ -42,9 +40,8 @@ def ready_dataset(dataset: AnyDataset, uses_text: bool = True, several_texts: st
             "draw" does too, but keeps all as `all_texts`, of which `TextAwareAugmentation` draws one in each epoch. An
             empty list is no text.
 
-    Raises:
-        ValueError: Another kind of data set, columns that are missing, pixels of a kind that no image has, texts of
-            another kind, or a transform of the user's own, which the training's would replace.
+    Raises `ValueError` for another kind of data set, columns that are missing, pixels of a kind that no image has,
+    texts of another kind, and a transform of the user's own, which the training's would replace.
     """
     if several_texts not in (None, *SEVERAL_TEXTS):
         raise ValueError(f"`several_texts` is {several_texts!r}: give 'first' or 'draw', or leave it out.")

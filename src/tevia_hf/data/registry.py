@@ -11,8 +11,7 @@ from tevia_hf.data.breast import list_breast
 from tevia_hf.data.features import FEATURES, SPLITS, check_choice
 from tevia_hf.data.folder import list_folder
 from tevia_hf.data.listing import Listing, OnError
-from tevia_hf.data.monuseg import list_monuseg
-from tevia_hf.data.mosmed import list_mosmed
+from tevia_hf.data.lvit import list_monuseg, list_mosmed
 from tevia_hf.data.options import SOURCE_OPTIONS, SourceOptions
 from tevia_hf.data.origin import UNKNOWN, with_language, with_origin
 from tevia_hf.data.qata import list_qata
@@ -23,17 +22,12 @@ from tevia_hf.prompts import BRAIN, BREAST, NUCLEI, QATA, ReportLanguage
 class Source(NamedTuple):
     """How a data set is had: listed from a folder, or made in memory.
 
-    Args:
-        list_examples: `(data_dir) -> Listing` of all splits.
-        language: of its texts; augmentation, text conditions, `tevia prompts` and agreement ask it.
-        make: `(split) -> Dataset` with the columns of `FEATURES`, of a set that is not read from a folder.
-
     Options that `load_segmentation_dataset` does not know are handed on to either function.
     """
 
-    list_examples: Callable[..., Listing] | None = None
-    language: ReportLanguage | None = None
-    make: Callable[..., datasets.Dataset] | None = None
+    list_examples: Callable[..., Listing] | None = None  # `(data_dir)`, of all splits
+    language: ReportLanguage | None = None  # of its texts: augmentation, text conditions, prompts and agreement ask it
+    make: Callable[..., datasets.Dataset] | None = None  # `(split)`, with the columns of `FEATURES`
 
 
 SOURCES: dict[str, Source] = {

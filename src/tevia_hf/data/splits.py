@@ -53,9 +53,9 @@ def parse_fractions(text: str) -> tuple[float, ...]:
     try:
         fractions = tuple(float(part) for part in text.split(","))
     except ValueError:
-        fractions = ()
-    if not fractions:
-        raise ValueError(f"group_split is '{text}': give the shares of train, val and test, e.g. 0.7,0.1,0.2.")
+        raise ValueError(
+            f"group_split is '{text}': give the shares of train, val and test, e.g. 0.7,0.1,0.2."
+        ) from None
     check_fractions(fractions)
     return fractions
 

@@ -1,5 +1,6 @@
 """A data set read once as training will read it: what is wrong with it, and what its masks mean together."""
 
+import hashlib
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from contextlib import suppress
@@ -9,9 +10,9 @@ from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from datasets.utils import tqdm
+from PIL import Image
 
 from tevia_hf.data.decoding import files_of, labels_of, load_masks, name_of, named
-from tevia_hf.data.duplicates import fingerprint, thumbnail
 from tevia_hf.data.features import check_choice, raise_problems, some_of
 from tevia_hf.data.listing import OnError
 from tevia_hf.data.reading import on_all_cores, remembered
@@ -20,6 +21,7 @@ from tevia_hf.io.grid import grid_fault, turn_note
 from tevia_hf.labels_tevia import WhiteReading, is_foreign, is_lesion, refusal, values_of
 from tevia_hf.metrics import Spacing
 
+THUMBNAIL = 32  # pixels a side
 MOST_COVERED = 0.5  # share of the image that few lesions have
 
 
@@ -56,8 +58,8 @@ class Findings(NamedTuple):
     is_flat: bool  # whether all pixels of the image are equal
     spacing_mm: Spacing | None  # (row, column), where the image's file names it
     note: str | None
-    fingerprint: str  # as in `duplicates`
-    thumbnail: str  # likewise, its bytes in hexadecimal
+    fingerprint: str
+    thumbnail: str  # its bytes in hexadecimal
 
 
 def examine(example: Mapping[str, Any], image_processor: Any) -> Examined:
@@ -110,6 +112,20 @@ def findings_of(examined: Examined, num_labels: int, declared: bool | None) -> F
         fingerprint=fingerprint(pixels),
         thumbnail=thumbnail(pixels).tobytes().hex(),
     )
+
+
+def fingerprint(pixels: np.ndarray) -> str:
+    """Equal for images with equal pixels."""
+    return hashlib.sha1(f"{pixels.shape}{pixels.dtype}".encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()
+
+
+def thumbnail(pixels: np.ndarray) -> np.ndarray:
+    """The image (height, width[, channels]) as 32 x 32 grey values of mean 0 and length 1, (1024,) float32."""
+    grey = pixels[..., :3].mean(-1) if pixels.ndim == 3 else pixels
+    small = Image.fromarray(grey.astype(np.float32)).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
+    values = np.asarray(small, np.float64).ravel()
+    values = values - values.mean()
+    return (values / (np.linalg.norm(values) or 1.0)).astype(np.float32)
 
 
 class Survey:

@@ -30,11 +30,9 @@ _DIRECTIONS: dict[Plane, str] = {"axial": "LPS", "coronal": "LIA", "sagittal": "
 def read_nifti(address: ImageRef, is_mask: bool = False, most_pixels: int | None = None) -> MedicalImage:
     """One slice: float32 from 0 to 1, the ends of the address's window or of the slice's own values; a mask as stored.
 
-    Of complex numbers it shows the magnitude.
-
     The volume is brought to RAS+ and shown as an axial DICOM is: patient's right on the left, front on top; slices are
     counted from the patient's left, back and bottom. A file of one slice is shown as that slice lies. Colour gives RGB
-    uint8.
+    uint8, complex numbers their magnitude.
 
     Raises `ValueError` for a file that is damaged, holds several volumes, or several slices of which none is named, and
     for values that are no numbers.

@@ -14,10 +14,8 @@ def claim_output_dir(
 ) -> None:
     """Makes the folder, marked as an output of this package, without ever losing anything else.
 
-    Args:
-        resume: the folder's content is gone on with.
-        overwrite: the folder's content is deleted, if an earlier output.
-        inputs: paths or names that the work reads, and that must not lie in the folder.
+    With `resume` its content is gone on with, with `overwrite` deleted, if an earlier output; `inputs` are paths or
+    names that the work reads, and that must not lie in the folder.
 
     Raises `ValueError` where the folder holds files and neither is said, or both are; where `overwrite` is said of a
     folder that is no output of this package, or that holds an input.
