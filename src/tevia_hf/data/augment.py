@@ -113,10 +113,9 @@ class TextAwareAugmentation:
         return unknown_sides_warning(texts, [axis for axis, probability in self.flips.items() if probability])
 
     def _flipped(self, example: dict[str, Any], axis: Any, language: ReportLanguage | None) -> dict[str, Any]:
-        flipped = dict(example)
-        for part in _parts(example):
-            flipped[part] = np.ascontiguousarray(np.flip(example[part], axis=1 if axis == "horizontal" else 0))
-        if (text := example.get("text")) and axis == "vertical" and "labels" in _parts(example):
+        parts, direction = _parts(example), 1 if axis == "horizontal" else 0
+        flipped = {**example, **{part: np.ascontiguousarray(np.flip(example[part], direction)) for part in parts}}
+        if (text := example.get("text")) and axis == "vertical" and "labels" in parts:
             before, after = (is_lesion(part["labels"]) for part in (example, flipped))
             flipped["text"] = language_of(text, language).flip(text, axis, before, after, self.patient_sides)
         elif text:

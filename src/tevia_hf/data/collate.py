@@ -54,8 +54,8 @@ class SegmentationCollator:
         try:
             inputs = dict(self.processor(**arguments, return_tensors="pt"))
         except ValueError as error:
-            ids = [example.get("id") for example in examples]
-            raise ValueError(f"{error} (in the batch of the examples {ids}, counted from 0)") from error
+            names = [example.get("id") for example in examples]
+            raise ValueError(f"{error} (in the batch of the examples {names}, counted from 0)") from error
         if texts is not None and self.text_features is not None:
             features, attention_mask = self.text_features([text or "" for text in texts])
             inputs.update(text_features=features, attention_mask=attention_mask)

@@ -100,5 +100,5 @@ def _noted(dataset: T, **notes: Any) -> T:
 def as_text(value: Any) -> Any:
     """An option as a report shows it: (0.7, 0.1, 0.2) as "0.7,0.1,0.2", a path as text."""
     if isinstance(value, (tuple, list)):
-        return ",".join(str(part) for part in value)
+        return ",".join(map(str, value))
     return str(value) if isinstance(value, Path) else value

@@ -110,13 +110,13 @@ def _stored_pixels(dataset: Any, frame: int, path: Path) -> np.ndarray:
     if "TransferSyntaxUID" not in dataset.file_meta:  # no preamble: as it was read
         dataset.file_meta.TransferSyntaxUID = _SYNTAXES[dataset.original_encoding]
     syntax = dataset.file_meta.TransferSyntaxUID
-    elsewise = "pip install python-gdcm, or export it uncompressed (Explicit VR Little Endian)"
+    remedy = "pip install python-gdcm, or export it uncompressed (Explicit VR Little Endian)"
     try:
         available = get_decoder(syntax).is_available
     except NotImplementedError:
         available = False
     if not available:
-        raise ValueError(f"{path}: compressed as {syntax.name}, for which no decoder is installed. {elsewise}.")
+        raise ValueError(f"{path}: compressed as {syntax.name}, for which no decoder is installed. {remedy}.")
     try:
         return pixel_array(dataset, index=frame)
     except Exception as error:  # decoders raise nearly anything on damaged bytes
@@ -126,7 +126,7 @@ def _stored_pixels(dataset: Any, frame: int, path: Path) -> np.ndarray:
         else:  # it may be the decoder that lacks a kind
             fault = (
                 f"its pixels, compressed as {syntax.name}, are of a kind that no installed decoder reads, or damaged "
-                f"({reason}). {elsewise}, or fetch it again."
+                f"({reason}). {remedy}, or fetch it again."
             )
         raise ValueError(f"{path}: {fault}") from error
 
