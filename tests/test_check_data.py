@@ -10,10 +10,10 @@ from layouts import LAYOUTS, SENTENCE, film, save
 from PIL import Image
 from tiny import tiny_processor
 
-from tevia_hf.data.check import check_dataset, count_words
-from tevia_hf.data.duplicates import NEARLY_EQUAL, near_duplicates, thumbnail
+from tevia_hf.data.check import NEARLY_EQUAL, check_dataset, count_words, near_duplicates
 from tevia_hf.data.listing import Listing
 from tevia_hf.data.registry import list_examples
+from tevia_hf.data.survey import thumbnail
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from tevia_hf.data import pairing
 from tevia_hf.data.affixes import Affix, find_affixes
 from tevia_hf.data.pairing import example_id
 from tevia_hf.data.registry import list_examples
-from tevia_hf.io.clutter import is_clutter
+from tevia_hf.io.address import is_clutter
 
 
 def folder_of(root, images, masks, rows=None, header="Image,Description,split"):

@@ -12,8 +12,8 @@ from tevia_hf import load_segmentation_dataset
 from tevia_hf.data.brain import finding, patient
 from tevia_hf.data.decoding import decode_image, decode_labels
 from tevia_hf.data.features import undecoded
-from tevia_hf.data.monuseg import patient as slide_patient
-from tevia_hf.data.mosmed import study
+from tevia_hf.data.lvit import patient as slide_patient
+from tevia_hf.data.lvit import study
 from tevia_hf.data.registry import list_examples
 from tevia_hf.data.splits import parse_fractions, split_by_group
 from tevia_hf.data.survey import Survey

@@ -27,12 +27,6 @@ class Affix(NamedTuple):
         return f"the beginning `{self.prefix}`" if self.prefix else f"the ending `{self.suffix}`"
 
 
-def common_affix(names: Collection[str], wanted: Collection[str]) -> Affix:
-    """The one affix of `find_affixes`; an empty one where there is none, or more than one."""
-    found = find_affixes(names, wanted)
-    return found[0] if len(found) == 1 else Affix()
-
-
 def find_affixes(names: Collection[str], wanted: Collection[str]) -> list[Affix]:
     """What all names have in common and without which they are wanted ones; several where either would do.
 
@@ -49,25 +43,22 @@ def find_affixes(names: Collection[str], wanted: Collection[str]) -> list[Affix]
 
 
 def affixes_of_both(images: Collection[str], masks: Collection[str]) -> tuple[Affix, Affix] | None:
-    """The longest affixes, each with a letter, without which all images and all masks have the same names."""
+    """The longest affixes, each with a letter, without which all images and all masks have the same names.
+
+    Two that name sides of a patient part what differs.
+    """
     if min(len(images), len(masks)) < 2:
         return None
     of_images, of_masks = (
-        {affix: set(map(affix.strip, names)) for affix in _worded(names)} for names in (images, masks)
+        {
+            affix: set(map(affix.strip, names))
+            for affix in sorted(_candidates(set(names)), key=lambda affix: -len(affix.text))
+            if any(map(str.isalpha, affix.text))
+        }
+        for names in (images, masks)
     )
-    pairs = ((a, b) for a in of_images for b in of_masks if of_images[a] == of_masks[b] and not _are_sides(a, b))
-    return next(pairs, None)
-
-
-def _are_sides(*affixes: Affix) -> bool:
-    """Whether two affixes name what differs of a patient, not of a file."""
-    return all(affix.text.strip("_-. ").lower() in _SIDES for affix in affixes)
-
-
-def _worded(names: Collection[str]) -> list[Affix]:
-    """Candidates with a letter in them, the longest first."""
-    worded = [affix for affix in _candidates(set(names)) if any(map(str.isalpha, affix.text))]
-    return sorted(worded, key=lambda affix: -len(affix.text))
+    pairs = ((a, b) for a in of_images for b in of_masks if of_images[a] == of_masks[b])
+    return next((pair for pair in pairs if not all(affix.text.strip("_-. ").lower() in _SIDES for affix in pair)), None)
 
 
 def _candidates(names: set[str]) -> Iterator[Affix]:
@@ -83,8 +74,8 @@ def _candidates(names: set[str]) -> Iterator[Affix]:
 
 
 def _is_boundary(name: str, place: int) -> bool:
-    return _kind(name[place - 1]) != _kind(name[place]) or not name[place].isalnum()
-
-
-def _kind(letter: str) -> str:
-    return "digit" if letter.isdigit() else "upper" if letter.isupper() else "lower" if letter.isalpha() else "mark"
+    """Whether the kind of letter changes there, or a mark follows."""
+    before, after = (
+        (letter.isdigit(), letter.isupper(), letter.isalpha()) for letter in (name[place - 1], name[place])
+    )
+    return before != after or not name[place].isalnum()

@@ -11,7 +11,7 @@ import torch
 from tevia_hf.data.decoding import decode_example
 from tevia_hf.data.features import undecoded
 from tevia_hf.data.origin import language_in
-from tevia_hf.data.several_texts import with_drawn_text
+from tevia_hf.data.ready import with_drawn_text
 from tevia_hf.extras import needed_for
 from tevia_hf.labels_tevia import is_lesion
 from tevia_hf.option_checks_tevia import check_share
@@ -34,25 +34,23 @@ class TextAwareAugmentation:
     Takes a mapping with `image` (height, width[, channels]), `labels` (height, width, 255 where they are ignored),
     `text` (or None) and `id`; gives one with the same keys, sizes and types. What is drawn for an example depends on
     nothing but `seed`, its id and the epoch: a resumed run, other numbers of processes or of data workers draw the
-    same. Call `set_epoch` before each epoch, else every epoch repeats the draws of the first.
+    same. Call `set_epoch` before each epoch, else every epoch repeats the draws of the first. Of several texts
+    (`all_texts`, see `ready_dataset`) one is drawn.
 
     A flip swaps words. A zoom or rotation that changes the number, side or region of the lesions rewrites these words,
     or drops their clauses from free text (`FreeText.follow`); one that would move all lesions out of the image is
-    not carried out. Zoom of 0.95 to 1.2 with probability 0.1 is the published training's only augmentation.
-
-    A text that may hold a side that nobody can rewrite (`prompts.may_hold_unknown_side`: in another language, as
-    coordinates, ...) keeps its image from being flipped, and from a zoom or rotation that changes number, size or place
-    of the lesions. All else is drawn as it would be for another text.
-    Of several texts (`all_texts`, see `ready_dataset`) one is drawn.
+    not carried out. A text that may hold a side that nobody can rewrite (`prompts.may_hold_unknown_side`: in another
+    language, as coordinates, ...) keeps its image from being flipped, and from a zoom or rotation that changes number,
+    size or place of the lesions. All else is drawn as it would be for another text.
 
     Raises `ValueError` for a `mask`, of which nobody knows what its values mean once it has been moved.
 
     Args:
         flip_probability, vertical_flip_probability: of mirroring left to right, and top to bottom.
-        zoom_probability: of a zoom by 0.95 to 1.2.
+        zoom_probability: of a zoom by 0.95 to 1.2, the published training's only augmentation, there of 0.1.
         rotation_probability: of a rotation by up to 15 degrees either way.
-        intensity_probability: of a gamma of 0.7 to 1.5.
-        noise_probability: of Gaussian noise with up to 5 % of the picture's range as standard deviation.
+        intensity_probability, noise_probability: of a gamma of 0.7 to 1.5, and of Gaussian noise with up to 5 % of the
+            picture's range as standard deviation.
         paraphrase_probability: of other words for a text in a known language (`ReportLanguage.paraphrase`), once it
             has followed the moves; 128 paraphrases of a text at most.
         patient_sides: whether "left" in the sentences is the patient's left.
@@ -70,9 +68,9 @@ class TextAwareAugmentation:
         seed: int = 0,
         paraphrase_probability: float = 0.0,
     ) -> None:
-        shares = {name: value for name, value in locals().items() if name.endswith("_probability")}
-        for name, share in shares.items():
-            check_share(name, share)
+        for name, share in list(locals().items()):
+            if name.endswith("_probability"):
+                check_share(name, share)
         self.flips: dict[Axis, float] = {"horizontal": flip_probability, "vertical": vertical_flip_probability}
         self.paraphrase_probability = paraphrase_probability
         self.patient_sides = patient_sides
@@ -115,10 +113,9 @@ class TextAwareAugmentation:
         return unknown_sides_warning(texts, [axis for axis, probability in self.flips.items() if probability])
 
     def _flipped(self, example: dict[str, Any], axis: Any, language: ReportLanguage | None) -> dict[str, Any]:
-        flipped = dict(example)
-        for part in _parts(example):
-            flipped[part] = np.ascontiguousarray(np.flip(example[part], axis=1 if axis == "horizontal" else 0))
-        if (text := example.get("text")) and axis == "vertical" and "labels" in _parts(example):
+        parts, direction = _parts(example), 1 if axis == "horizontal" else 0
+        flipped = {**example, **{part: np.ascontiguousarray(np.flip(example[part], direction)) for part in parts}}
+        if (text := example.get("text")) and axis == "vertical" and "labels" in parts:
             before, after = (is_lesion(part["labels"]) for part in (example, flipped))
             flipped["text"] = language_of(text, language).flip(text, axis, before, after, self.patient_sides)
         elif text:
@@ -162,9 +159,7 @@ def augmented(
 ) -> datasets.Dataset | datasets.IterableDataset:
     """The same data set, each example decoded and varied when it is read: `labels` take the place of `mask`.
 
-    Args:
-        num_labels, white_is_lesion: of the model and the set, which tell what the values of a mask mean.
-
+    The model's `num_labels` and the set's `white_is_lesion` tell what the values of a mask mean.
     Raises `ValueError` where the data set has no masks.
     """
     language = language_in(dataset)
@@ -179,10 +174,8 @@ def augmented(
 
     if isinstance(dataset, datasets.IterableDataset):
         return dataset.map(vary_example, remove_columns=["mask"])
-    if "mask" not in dataset.column_names:
-        raise ValueError(
-            f"The data set has the columns {dataset.column_names}, but no 'mask': only training is varied."
-        )
+    if "mask" not in (names := dataset.column_names):
+        raise ValueError(f"The data set has the columns {names}, but no 'mask': only training is varied.")
     return undecoded(dataset).with_transform(vary)
 
 

@@ -1,16 +1,13 @@
 """Brain tumours: LGG MRI (kaggle_3m), figshare's T1-CE slices, and the packages made of them."""
 
 import re
-from dataclasses import replace
 from pathlib import Path
 
 from tevia_hf.data.example import Example, ImageRef
-from tevia_hf.data.features import SPLITS
 from tevia_hf.data.figshare import RECORD_SUFFIX, read_kind_and_patient
-from tevia_hf.data.folder import list_folder
+from tevia_hf.data.folder import list_folder, list_mixed
 from tevia_hf.data.listing import Listing, Problem, absolute, merge
-from tevia_hf.data.pairing import add_file_findings, examples_of_files, pair_files
-from tevia_hf.io.clutter import is_clutter
+from tevia_hf.io.address import is_clutter
 
 FIGSHARE_CLASSES = {1: "meningioma", 2: "glioma", 3: "pituitary"}
 
@@ -20,9 +17,6 @@ def list_brain(data_dir: str | Path) -> Listing:
 
     LGG and figshare come without sentences and splits: make the former with `tevia prompts`, the latter are drawn by
     `group_split`. `group` is the patient, `finding` the kind of tumour.
-
-    Raises:
-        ValueError: As `list_folder`; and for `.mat` files where h5py is not installed.
     """
     root = absolute(data_dir)
     found = {*root.glob("TCGA_*"), *root.glob("*/TCGA_*")}
@@ -49,11 +43,14 @@ def finding(example_id: str) -> str | None:
 
 
 def _list_patient(folder: Path) -> Listing:
-    pairs = pair_files(folder, folder, SPLITS)
-    found = [(*example.id.rpartition("_"), example) for example in examples_of_files(pairs)]
-    found.sort(key=lambda parts: (parts[0], int(parts[2]) if parts[2].isdigit() else -1))  # by slice
-    examples = [replace(example, group=patient(folder.name), finding="glioma") for *_, example in found]
-    return add_file_findings(Listing(str(folder), examples), pairs)
+    listing = list_mixed(folder, "glioma", patient(folder.name))
+    listing.examples.sort(key=_by_slice)
+    return listing
+
+
+def _by_slice(example: Example) -> tuple[str, int]:
+    name, _, number = example.id.rpartition("_")
+    return name, int(number) if number.isdigit() else -1
 
 
 def _list_records(root: Path, paths: list[Path]) -> Listing:
@@ -65,6 +62,5 @@ def _list_records(root: Path, paths: list[Path]) -> Listing:
             listing.problems.append(Problem(str(error)))
             continue
         record = ImageRef(path)
-        found = Example(path.stem, patient_id, record, (record,), finding=FIGSHARE_CLASSES.get(kind))
-        listing.examples.append(found)
+        listing.examples.append(Example(path.stem, patient_id, record, (record,), finding=FIGSHARE_CLASSES.get(kind)))
     return listing

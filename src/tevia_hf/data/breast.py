@@ -1,14 +1,11 @@
 """Breast ultrasound: BUSI as published, and the packages made of it."""
 
 import re
-from dataclasses import replace
 from pathlib import Path
 
-from tevia_hf.data.features import SPLITS
-from tevia_hf.data.folder import list_folder
+from tevia_hf.data.folder import list_folder, list_mixed
 from tevia_hf.data.listing import Listing, absolute, merge
-from tevia_hf.data.pairing import add_file_findings, examples_of_files, pair_files
-from tevia_hf.io.clutter import is_clutter
+from tevia_hf.io.address import is_clutter
 
 CLASSES = ("benign", "malignant", "normal")
 
@@ -18,9 +15,6 @@ def list_breast(data_dir: str | Path) -> Listing:
 
     BUSI comes without sentences and splits: make the former with `tevia prompts`, the latter are drawn by
     `group_split`. `finding` is the class, None for normal. `group` is the image, as patients are not known.
-
-    Raises:
-        ValueError: As `list_folder`.
     """
     root = absolute(data_dir)
     found = [folder for name in CLASSES for folder in sorted({*root.glob(name), *root.glob(f"*/{name}")})]
@@ -32,16 +26,10 @@ def list_breast(data_dir: str | Path) -> Listing:
             f"{root}: the classes lie in several folders ({', '.join(roots)}) and would be mixed into one set. "
             "Give one of them as data_dir, or name the splits {train,val,test}_{images,masks}."
         )
-    return merge(str(root), [_list_class(folder) for folder in folders])
+    return merge(str(root), [list_mixed(folder, finding(folder.name)) for folder in folders])
 
 
 def finding(example_id: str) -> str | None:
     """The class that a file's name begins in; None for a normal one, or where it tells none."""
     match = re.match("benign|malignant", example_id, re.IGNORECASE)
     return match[0].lower() if match else None
-
-
-def _list_class(folder: Path) -> Listing:
-    pairs = pair_files(folder, folder, SPLITS)
-    examples = [replace(example, finding=finding(folder.name)) for example in examples_of_files(pairs)]
-    return add_file_findings(Listing(str(folder), examples), pairs)

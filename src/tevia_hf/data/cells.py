@@ -12,24 +12,16 @@ from typing import Any, NamedTuple
 from tevia_hf.extras import needed_for
 
 DELIMITERS = (",", ";", "\t")
-_MOST_CELLS = 1_000_000  # openpyxl makes an object of each, the empty ones too
-_TIMES = (datetime.date, datetime.time, datetime.timedelta)
+_MOST_CELLS = 1_000_000
 
 
 class Cells(NamedTuple):
-    """What a table file holds.
+    """What a table file holds."""
 
-    Args:
-        rows: Number and cells of each row that holds anything, the header first.
-        unit: What the numbers count, "line" of a text file or "row" of a sheet.
-        faults: What is wrong with the cell of a row's number and a column, counted from 0.
-        notes: What one should know.
-    """
-
-    rows: list[tuple[int, list[str]]]
-    unit: str
-    faults: dict[tuple[int, int], str]
-    notes: list[str]
+    rows: list[tuple[int, list[str]]]  # number and cells of each that holds anything, the header first
+    unit: str  # what the numbers count, "line" of a text file or "row" of a sheet
+    faults: dict[tuple[int, int], str]  # what is wrong with the cell of a row's number and a column, counted from 0
+    notes: list[str]  # what one should know
 
 
 def read_csv_cells(path: Path, columns: Collection[str]) -> Cells:
@@ -42,14 +34,11 @@ def read_csv_cells(path: Path, columns: Collection[str]) -> Cells:
     try:
         rows = list(_rows(text, declared[1] if declared else find_delimiter(text, columns), strict=True))
     except csv.Error as error:
-        raise ValueError(f"{path}: its quotation marks do not match ({error}). {_QUOTES}") from error
+        raise ValueError(
+            f'{path}: its quotation marks do not match ({error}). Put one " before and one after each text that holds '
+            'a comma or a quotation mark, and write a quotation mark inside it twice: "a 3"" lesion".'
+        ) from error
     return Cells(rows[1:] if declared else rows, "line", {}, [])
-
-
-_QUOTES = (
-    'Put one " before and one after each text that holds a comma or a quotation mark, and write a quotation mark '
-    'inside it twice: "a 3"" lesion".'
-)
 
 
 def decode_text(path: Path) -> str:
@@ -101,34 +90,29 @@ def _rows(text: str, delimiter: str, strict: bool = False) -> Iterator[tuple[int
 
 
 def read_excel_cells(path: Path) -> Cells:
-    """The cells of a workbook's first sheet.
-
-    Raises `ValueError` for a damaged file.
-    """
+    """The cells of a workbook's first sheet. Raises `ValueError` for a damaged file."""
     with needed_for(f"{path}: reading it"):
         import openpyxl
     try:
         sheet, *others = openpyxl.load_workbook(path, data_only=True).worksheets
     except Exception as error:  # openpyxl has no common class for a damaged workbook
         raise ValueError(f"{path}: not readable as a table ({error}). Save it as UTF-8 CSV or xlsx.") from error
-    if sheet.max_row * sheet.max_column > _MOST_CELLS:
+    if _is_huge(sheet):
         raise ValueError(
             f"{path}: its first sheet claims {sheet.max_row:,} rows and {sheet.max_column:,} columns. "
             "Delete what stands far below or beside the table, or save it as UTF-8 CSV."
         )
-    found = [(number, [_shown(cell) for cell in cells]) for number, cells in enumerate(sheet.iter_rows(), 1)]
-    rows = [(number, cells) for number, cells in found if any(cells)]
-    more = [repr(other.title) for other in others if _holds_data(other)]
+    rows = [(number, list(map(_shown, cells))) for number, cells in enumerate(sheet.iter_rows(), 1)]
+    more = [repr(one.title) for one in others if _is_huge(one) or any(map(any, one.iter_rows(values_only=True)))]
     notes = [
         f"{path.name}: only the first sheet '{sheet.title}' is read; the sheets {', '.join(more)} hold data too: "
         "move their rows into the first, or delete them"
     ]
-    return Cells(rows, "row", _cell_faults(sheet), notes if more else [])
+    return Cells([row for row in rows if any(row[1])], "row", _cell_faults(sheet), notes if more else [])
 
 
-def _holds_data(sheet: Any) -> bool:
-    is_huge = sheet.max_row * sheet.max_column > _MOST_CELLS
-    return is_huge or any(any(row) for row in sheet.iter_rows(values_only=True))
+def _is_huge(sheet: Any) -> bool:
+    return sheet.max_row * sheet.max_column > _MOST_CELLS  # each an object of openpyxl, the empty ones too
 
 
 def _shown(cell: Any) -> str:
@@ -147,7 +131,7 @@ def _cell_faults(sheet: Any) -> dict[tuple[int, int], str]:
     faults = {}
     for cell in (cell for row in sheet.iter_rows() for cell in row):
         place = (cell.row, cell.column - 1)
-        if isinstance(cell.value, _TIMES):
+        if isinstance(cell.value, (datetime.date, datetime.time, datetime.timedelta)):
             faults[place] = f"is a date ({_shown(cell)}): format the column as text and write the cell again"
         elif cell.data_type == "e":
             faults[place] = f"is an error of a formula ({cell.value}): write what it should hold"

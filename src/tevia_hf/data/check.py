@@ -3,25 +3,26 @@
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from tevia_hf.data.duplicates import THUMBNAIL, near_duplicates
 from tevia_hf.data.example import Example
 from tevia_hf.data.features import SPLITS, row_problems, some_of
 from tevia_hf.data.listing import Listing
 from tevia_hf.data.reading import on_all_cores
-from tevia_hf.data.survey import Findings, Survey, examine
+from tevia_hf.data.survey import THUMBNAIL, Findings, Survey, examine
 from tevia_hf.io.markdown import markdown_table
+from tevia_hf.io.output_dir import write_whole
 from tevia_hf.visualization import contact_sheet, overlay
 
 SHEET_ROWS, SHEET_COLUMNS, SHEET_PIXELS = 3, 4, 768
+NEARLY_EQUAL = 0.997  # correlation of thumbnails; re-encoded or slightly cropped copies lie above
+_BLOCK = 1024
 _SHOWN = 10
 
 
@@ -35,25 +36,15 @@ class Look(NamedTuple):
 
 @dataclass
 class DataReport:
-    """What was found.
-
-    Args:
-        source: the folder.
-        splits: split -> what it holds, by name.
-        sentences: distinct, longest, truncated ones, of the whole set.
-        faults: what would make training or its scores wrong; `is_sound` where there are none.
-        warnings: what one should know.
-        sheet: overlays of some examples, None where nothing could be read.
-        white_is_lesion: what 255 means in the masks; None where they disagree.
-    """
+    """What was found; faults would make training or its scores wrong, warnings are what one should know."""
 
     source: str
-    splits: dict[str, dict[str, Any]] = field(default_factory=dict)
-    sentences: dict[str, Any] = field(default_factory=dict)
+    splits: dict[str, dict[str, Any]] = field(default_factory=dict)  # what each holds, by name
+    sentences: dict[str, Any] = field(default_factory=dict)  # distinct, longest, truncated ones of the whole set
     faults: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    sheet: Image.Image | None = None
-    white_is_lesion: bool | None = None
+    sheet: Image.Image | None = None  # overlays of some examples, None where nothing could be read
+    white_is_lesion: bool | None = None  # what 255 means in the masks; None where they disagree
 
     @property
     def is_sound(self) -> bool:
@@ -72,9 +63,8 @@ class DataReport:
     def save(self, folder: str | Path) -> None:
         """Writes `check.json`, and `overlays.jpg` where there is a sheet."""
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         content = {name: value for name, value in asdict(self).items() if name != "sheet"}
-        (folder / "check.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_whole(folder / "check.json", json.dumps(content, indent=2) + "\n")
         if self.sheet is not None:
             self.sheet.save(folder / "overlays.jpg", quality=90)
 
@@ -96,13 +86,11 @@ def check_dataset(
     """Reads every image, mask and sentence as training will, and says what it found.
 
     Args:
-        listing: as `list_examples` gives it.
         processor: a `TeViAProcessor`, or anything with its `image_processor`; it decides which masks are refused.
         count_tokens: of a sentence; by default words and punctuation marks.
         max_text_length: tokens beyond which a sentence is cut; None counts no cut ones.
         seed: draws the examples of the sheet.
-        white_is_lesion: what 255 means in the masks; by default all of them tell.
-        cache: read files that were read before only where they have changed.
+        white_is_lesion, cache: as of `ReadingOptions`.
 
     Faults are: what the listing could not pair; files that cannot be read; masks that do not lie over their image, or
     of values that are no labels; masks that disagree about what 255 means; groups on two sides of a split; equal
@@ -118,33 +106,24 @@ def check_dataset(
     if unknown := [split for split in listing.splits if split not in SPLITS]:
         report.faults.append(f"splits are named {unknown}: use {', '.join(SPLITS)}")
     survey = Survey(processor.image_processor, white_is_lesion, cache)
-    looks = _look_at_all(listing.examples, survey)
+    whole = [example for example in listing.examples if example.image is not None and example.masks]
+    read = [(whole[position], findings) for position, findings in survey.read([example.row() for example in whole])]
+    looks = [Look(*pair, share) for pair, share in zip(read, survey.lesion_shares(), strict=True)]
     report.faults += [fault.reason for fault in survey.faults]
     try:
         report.white_is_lesion = survey.white_is_lesion()
     except ValueError as error:
         report.faults.append(str(error))
     report.warnings += survey.warnings()
-    report.splits = {split: _split_facts(listing.of_split(split), _looks_of(looks, split)) for split in listing.splits}
-    train = [look.lesion for look in _looks_of(looks, "train")]
-    if train and not any(train):
+    looks_of = {split: [look for look in looks if look.example.split == split] for split in listing.splits}
+    report.splits = {split: _split_facts(listing.of_split(split), looks_of[split]) for split in listing.splits}
+    if (train := looks_of.get("train")) and not any(look.lesion for look in train):
         report.faults.append("no mask of the split 'train' holds a lesion: nothing can be learned from it")
     _check_groups(listing.examples, report)
     _check_duplicates(looks, report)
     _check_sentences(listing.examples, count_tokens, max_text_length, report)
-    report.sheet = _sheet(looks, survey, report.white_is_lesion, seed)
+    report.sheet = _sheet(looks, survey, report.white_is_lesion, seed) if looks else None
     return report
-
-
-def _looks_of(looks: Sequence[Look], split: str) -> list[Look]:
-    return [look for look in looks if look.example.split == split]
-
-
-def _look_at_all(examples: Sequence[Example], survey: Survey) -> list[Look]:
-    whole = [example for example in examples if example.image is not None and example.masks]
-    read = [(whole[position], findings) for position, findings in survey.read([one.row() for one in whole])]
-    shares = survey.lesion_shares()  # only all masks together tell what 255 means
-    return [Look(*pair, share) for pair, share in zip(read, shares, strict=True)]
 
 
 def _split_facts(examples: Sequence[Example], looks: Sequence[Look]) -> dict[str, Any]:
@@ -168,9 +147,8 @@ def _check_groups(examples: Sequence[Example], report: DataReport) -> None:
     splits_of = defaultdict(set)
     for example in examples:
         splits_of[example.group].add(example.split)
-    shared = sorted(group for group, splits in splits_of.items() if len(splits) > 1)
-    if shared:
-        count = sum(example.group in set(shared) for example in examples)
+    if shared := sorted(group for group, splits in splits_of.items() if len(splits) > 1):
+        count = sum(len(splits_of[example.group]) > 1 for example in examples)
         report.faults.append(
             f"{len(shared)} groups (patients, studies) with {count} examples lie in more than one split: "
             f"{some_of(shared, _SHOWN)}. Scores would be those of known patients; divide anew with --group-split"
@@ -193,6 +171,14 @@ def _check_duplicates(looks: Sequence[Look], report: DataReport) -> None:
         faults.append(f"{len(pairs)} pairs of {kind} images {place}: {some_of(names, _SHOWN)}")
 
 
+def near_duplicates(thumbnails: np.ndarray, threshold: float = NEARLY_EQUAL) -> Iterator[tuple[int, int]]:
+    """Pairs of rows (first < second) of (images, 1024) thumbnails that correlate by `threshold` or more."""
+    for start in range(0, len(thumbnails), _BLOCK):
+        similar = thumbnails[start : start + _BLOCK] @ thumbnails[start:].T >= threshold
+        for row, column in np.argwhere(np.triu(similar, 1)):
+            yield start + int(row), start + int(column)
+
+
 def _check_sentences(
     examples: Sequence[Example], count_tokens: Callable[[str], int], max_text_length: int | None, report: DataReport
 ) -> None:
@@ -202,39 +188,29 @@ def _check_sentences(
     unit = "words and marks" if count_tokens is count_words else "tokens"
     report.sentences = {"distinct": len(lengths), f"{unit} in the longest": max(lengths.values(), default=0)}
     if max_text_length is not None:
-        cut = sum(lengths[text] > max_text_length for text in texts)
-        report.sentences["truncated"] = cut
+        report.sentences["truncated"] = cut = sum(lengths[text] > max_text_length for text in texts)
         if cut:
             report.warnings.append(f"{cut} sentences are longer than {max_text_length} {unit}: raise max_text_length")
     if not texts:
-        report.warnings.append(
-            "no example has a sentence: make some with `tevia prompts`, or train with use_text: false"
-        )
+        hint = "make some with `tevia prompts`, or train with use_text: false"
+        report.warnings.append(f"no example has a sentence: {hint}")
     elif silent:
-        count = f"{len(silent)} of {len(examples)} examples"
-        report.faults.append(f"{count} have no sentence: {some_of(silent, _SHOWN)}. Write them")
+        names = some_of(silent, _SHOWN)
+        report.faults.append(f"{len(silent)} of {len(examples)} examples have no sentence: {names}. Write them")
 
 
-def _sheet(looks: Sequence[Look], survey: Survey, white_is_lesion: bool | None, seed: int) -> Image.Image | None:
-    if not looks:
-        return None
-    order = np.random.default_rng(seed).permutation(len(looks))
-    chosen = [
-        looks[index] for index in sorted(order, key=lambda index: not looks[index].lesion)
-    ]  # stable: lesions first
-    chosen = chosen[: SHEET_ROWS * SHEET_COLUMNS]
-    draw = partial(_overlay, image_processor=survey.image_processor, white_is_lesion=white_is_lesion)
-    overlays = [image for _, image in on_all_cores(draw, [look.example for look in chosen])]
+def _sheet(looks: Sequence[Look], survey: Survey, white_is_lesion: bool | None, seed: int) -> Image.Image:
+    """Examples drawn by the seed, those with a lesion first, each mask over its image."""
+
+    def drawn(look: Look) -> Image.Image:
+        examined = examine(look.example.row(), survey.image_processor)
+        labels = examined.labels(survey.image_processor.num_labels, white_is_lesion)
+        return overlay(examined.image.array, labels, longest_side=SHEET_PIXELS)
+
+    order = [looks[index] for index in np.random.default_rng(seed).permutation(len(looks))]
+    chosen = sorted(order, key=lambda look: not look.lesion)[: SHEET_ROWS * SHEET_COLUMNS]
+    overlays = [image for _, image in on_all_cores(drawn, chosen)]
     captions = [f"{look.example.id} ({look.example.split}): {look.example.text or 'no sentence'}" for look in chosen]
-    cells = range(0, len(chosen), SHEET_COLUMNS)
-    return contact_sheet(
-        [overlays[start : start + SHEET_COLUMNS] for start in cells],
-        [captions[start : start + SHEET_COLUMNS] for start in cells],
-        title="Images, masks and sentences",
-    )
-
-
-def _overlay(example: Example, image_processor: Any, white_is_lesion: bool | None) -> Image.Image:
-    examined = examine(example.row(), image_processor)
-    labels = examined.labels(image_processor.num_labels, white_is_lesion)
-    return overlay(examined.image.array, labels, longest_side=SHEET_PIXELS)
+    rows = [slice(start, start + SHEET_COLUMNS) for start in range(0, len(chosen), SHEET_COLUMNS)]
+    title = "Images, masks and sentences"
+    return contact_sheet([overlays[row] for row in rows], [captions[row] for row in rows], title)

@@ -27,9 +27,8 @@ class SegmentationCollator:
         white_is_lesion: What 255 means in the masks of the set; by default each mask alone tells.
         with_ids: Adds `ids`, a list of strings, for a model from whose inputs a `DivergenceCallback` takes them out.
 
-    Raises:
-        ValueError: An image or mask that cannot be decoded (with its id and file), or that the processor refuses (with
-            the ids of the batch).
+    Raises `ValueError` for an image or mask that cannot be decoded (with its id and file), or that the processor
+    refuses (with the ids of the batch).
     """
 
     def __init__(
@@ -52,7 +51,11 @@ class SegmentationCollator:
         texts = _column(prepared, "text")
         if texts is not None and self.text_features is None:
             arguments["text"] = texts
-        inputs = self._process(arguments, [example.get("id") for example in examples])
+        try:
+            inputs = dict(self.processor(**arguments, return_tensors="pt"))
+        except ValueError as error:
+            names = [example.get("id") for example in examples]
+            raise ValueError(f"{error} (in the batch of the examples {names}, counted from 0)") from error
         if texts is not None and self.text_features is not None:
             features, attention_mask = self.text_features([text or "" for text in texts])
             inputs.update(text_features=features, attention_mask=attention_mask)
@@ -68,12 +71,6 @@ class SegmentationCollator:
             num_labels = self.processor.image_processor.num_labels
             decoded["labels"] = decode_labels(example, num_labels, self.white_is_lesion)
         return decoded
-
-    def _process(self, arguments: dict[str, Any], ids: list[Any]) -> dict[str, Any]:
-        try:
-            return dict(self.processor(**arguments, return_tensors="pt"))
-        except ValueError as error:
-            raise ValueError(f"{error} (in the batch of the examples {ids}, counted from 0)") from error
 
 
 def _column(prepared: Sequence[Mapping[str, Any]], name: str) -> list[Any] | None:

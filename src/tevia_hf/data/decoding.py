@@ -16,10 +16,9 @@ AS_DECODED: dict[str, Any] = {"white_is_lesion": False, "input_data_format": "ch
 
 
 def decode_image(example: Mapping[str, Any]) -> np.ndarray:
-    """The pixels of an example's "image", (height, width[, channels]).
+    """The pixels of an example's "image", which `load_image` takes, (height, width[, channels]).
 
-    It is undecoded ({"path", "bytes"}), a path, an `ImageRef`, a PIL image or an array. Raises ValueError naming the
-    example's id and the file.
+    Raises ValueError naming the example's id and the file.
     """
     with named(example, "image"):
         return decode(example["image"])
@@ -66,14 +65,6 @@ def load_masks(example: Mapping[str, Any]) -> list[MedicalImage]:
 def decode(value: Any, is_mask: bool = False) -> np.ndarray:
     """The pixels of one entry of a column, as they are stored. Raises ValueError for a file that cannot be read."""
     return load_image(value, is_mask).array
-
-
-def decode_files(spelling: str, is_mask: bool = False) -> np.ndarray:
-    """The pixels of a file by its spelling; of the spelling of several masks the labels they have together."""
-    files = parse_files(spelling)
-    if len(files) == 1:
-        return decode(files[0], is_mask)
-    return labels_of([load_image(file, is_mask=True) for file in files], None)
 
 
 def name_of(mask: MedicalImage) -> str:

@@ -11,25 +11,15 @@ _BETWEEN_MASKS = "\n"  # in no file's name that anybody gives
 
 @dataclass(frozen=True)
 class Example:
-    """An image with its masks and its text.
+    """An image with its masks and its text."""
 
-    Args:
-        id: what the image, the masks and the row of a table share.
-        group: such as the patient, whose examples belong into one split.
-        image: None where it is missing.
-        masks: one, or several that are joined when they are read; none where they are missing.
-        text: None without.
-        split: "train", "val" or "test"; None in layouts without splits.
-        finding: the class, where the layout tells.
-    """
-
-    id: str
-    group: str
-    image: ImageRef | None = None
-    masks: tuple[ImageRef, ...] = ()
+    id: str  # what the image, the masks and the row of a table share
+    group: str  # such as the patient, whose examples belong into one split
+    image: ImageRef | None = None  # None where it is missing
+    masks: tuple[ImageRef, ...] = ()  # several are joined when they are read
     text: str | None = None
-    split: str | None = None
-    finding: str | None = None
+    split: str | None = None  # "train", "val" or "test"; None in layouts without splits
+    finding: str | None = None  # the class, where the layout tells
 
     def row(self) -> dict[str, Any]:
         """As a row of the data set, its files not yet spelled: the keys `image, mask, text, id, group`."""
@@ -40,7 +30,7 @@ class Example:
         return self if self.image is None else replace(self, image=with_window(self.image, window))
 
 
-def spell_files(files: ImageRef | tuple[ImageRef, ...]) -> str:
+def spell_files(files: ImageRef | Path | tuple[ImageRef, ...]) -> str:
     """The text by which a column of a `datasets.Dataset` holds one file or several."""
     return _BETWEEN_MASKS.join(map(str, files if isinstance(files, tuple) else (files,)))
 

@@ -10,8 +10,8 @@ from datasets import Features, List, Value
 from PIL import Image
 
 from tevia_hf.data.decoding import decode as decode
-from tevia_hf.data.decoding import decode_files
-from tevia_hf.data.example import spell_files
+from tevia_hf.data.decoding import labels_of, load_masks
+from tevia_hf.data.example import parse_files, spell_files
 from tevia_hf.io import ImageRef
 
 SPLITS = ("train", "val", "test")
@@ -28,7 +28,10 @@ class ImageFile(datasets.Image):
 
     def decode_example(self, value: dict, token_per_repo_id: dict | None = None) -> Image.Image:
         if isinstance(value, dict) and value["bytes"] is None and value["path"]:
-            return Image.fromarray(decode_files(value["path"], self.is_mask))
+            files = parse_files(value["path"])
+            several = len(files) > 1  # masks of one image, which are shown as the labels they have together
+            pixels = labels_of(load_masks({"mask": files}), None) if several else decode(files[0], self.is_mask)
+            return Image.fromarray(pixels)
         return super().decode_example(value, token_per_repo_id)
 
 
@@ -63,19 +66,18 @@ def dataset_from_rows(
         rows: One mapping for each example with `image` and `mask` (a path, an `ImageRef`, for a mask several, or a PIL
             image; None where it is missing) and `id`; `text`, `group` and `spacing_mm` (row, column) may be left out.
             Files stay paths: none is opened.
-        source: What the rows come from, for the error.
-        problems: What else is wrong with them.
+        source, problems: What the rows come from, and what else is wrong with them, for the error.
         may_lack_files: Keep rows without image or mask, for reading to skip them.
 
-    Raises:
-        ValueError: No rows, rows without image or mask, equal ids, other problems: one error for all of them.
+    Raises one `ValueError` for all that is wrong: no rows, rows without image or mask, equal ids, other problems.
     """
     found = [*problems, *(repeated_ids([row["id"] for row in rows]) if may_lack_files else row_problems(rows))]
     raise_problems(source, found, "Add what is missing, and take out rows and files that have no partner.")
     if not rows:
         raise ValueError(f"{source} has no rows. Check that it is the right one, and that it has at least one example.")
     columns = {name: [row.get(name) for row in rows] for name in FEATURES}
-    columns.update({name: [_spelled(value) for value in columns[name]] for name in ("image", "mask")})
+    for name in ("image", "mask"):
+        columns[name] = [spell_files(one) if isinstance(one, (ImageRef, tuple, Path)) else one for one in columns[name]]
     return datasets.Dataset.from_dict(columns, features=FEATURES)
 
 
@@ -119,10 +121,3 @@ def some_of(names: Sequence[str], most: int = 3) -> str:
     """The first names, and how many more there are."""
     rest = len(names) - most
     return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def _spelled(value: Any) -> Any:
-    """An image or mask as its column holds it."""
-    if isinstance(value, (ImageRef, tuple)):
-        return spell_files(value)
-    return str(value) if isinstance(value, Path) else value

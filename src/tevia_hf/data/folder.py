@@ -25,36 +25,23 @@ from tevia_hf.data.listing import Listing, Problem, absolute, merge
 from tevia_hf.data.pairing import Pairs, add_file_findings, example_of, examples_of_files, pair_files, unused_files
 from tevia_hf.data.tables import OTHER_TABLE_SUFFIXES, TABLE_SUFFIXES, language_beside, open_table, unread_columns
 from tevia_hf.io import is_image_file
-from tevia_hf.io.clutter import is_clutter
+from tevia_hf.io.address import is_clutter
 
+ANY = "any"
+# Images and masks of each shape, and where a table may be; `{title}` stands for Train, `{split}` for train.
+SHAPES = (
+    ("{title}_Folder/img", "{title}_Folder/labelcol"),
+    ("{title}/Images", "{title}/GTs"),
+    ("{title} Set/Images", "{title} Set/Ground-truths"),
+    ("{split}_images", "{split}_masks"),
+)
 _TABLE_PLACES = ("{folder}/{title}_text", "{title}_text", "prompt/{split}", "{split}")
 
 
-ANY = "any"
-
-
-class Shape(NamedTuple):
-    """Where one way to lay a data set out has its images and masks; `{title}` stands for Train, `{split}` for train."""
-
-    images: str
-    masks: str
-
-
-SHAPES = (
-    Shape("{title}_Folder/img", "{title}_Folder/labelcol"),
-    Shape("{title}/Images", "{title}/GTs"),
-    Shape("{title} Set/Images", "{title} Set/Ground-truths"),
-    Shape("{split}_images", "{split}_masks"),
-)
-
-
 class SplitFiles(NamedTuple):
-    """Folders of one split, its table (None without one), and the places where a table may be.
+    """Folders of one split, its table, and the places where a table may be."""
 
-    `split` is `ANY` in the plain shape, where a column of the table tells; without it all rows are "train".
-    """
-
-    split: str
+    split: str  # `ANY` in the plain shape, where a column of the table tells; without it all rows are "train"
     images: Path
     masks: Path
     table: Path | None
@@ -75,24 +62,29 @@ def list_folder(
     one image are joined when they are read. A row with an empty Description is an example without text.
 
     Args:
-        data_dir: The folder.
         group_of: Gives an id's group, such as the patient; by default the table's column `group` says it, or else each
             picture, or volume with all its slices, is its own.
         finding_of: Gives an id's class, where the name tells.
         needs_sentences: Whether a missing table is a problem.
 
-    Raises:
-        ValueError: No such folder, or none of the shapes. Other faults are the listing's problems.
+    Raises `ValueError` for no such folder, or none of the shapes. Other faults are the listing's problems.
     """
     root = absolute(data_dir)
-    listing = merge(
-        str(root), [_list_shared(group, needs_sentences, group_of is not None) for group in find_splits(root)]
-    )
+    shared = [_list_shared(group, needs_sentences, group_of is not None) for group in find_splits(root)]
+    listing = merge(str(root), shared)
     listing.problems += _half_splits(root)
-    examples = [replace(example, finding=finding_of(example.id)) for example in listing.examples]
-    if group_of is not None:
-        examples = [replace(example, group=group_of(example.id)) for example in examples]
-    return replace(listing, examples=examples)
+    listing.examples = [
+        replace(example, finding=finding_of(example.id), group=group_of(example.id) if group_of else example.group)
+        for example in listing.examples
+    ]
+    return listing
+
+
+def list_mixed(folder: Path, finding: str | None, group: str | None = None) -> Listing:
+    """The examples of a folder that holds images and masks, which are known by their names."""
+    pairs = pair_files(folder, folder, SPLITS)
+    examples = [replace(example, finding=finding, group=group or example.group) for example in examples_of_files(pairs)]
+    return add_file_findings(Listing(str(folder), examples), pairs)
 
 
 def find_splits(root: Path) -> list[list[SplitFiles]]:
@@ -128,27 +120,20 @@ def _half_splits(root: Path) -> list[Problem]:
     return problems
 
 
-def _find_split(root: Path, shape: Shape, split: str) -> SplitFiles | None:
+def _find_split(root: Path, shape: tuple[str, str], split: str) -> SplitFiles | None:
     for title in (split.title(), "Train") if split == "val" else (split.title(),):
         images, masks = (root / part.format(title=title, split=title.lower()) for part in shape)
         if images.is_dir() and masks.is_dir():
-            places = _table_places(root, images, split)
+            words = {"folder": images.parent.relative_to(root), "title": split.title(), "split": split}
+            places = [root / (place.format(**words) + end) for place, end in product(_TABLE_PLACES, TABLE_SUFFIXES)]
             table = next(filter(None, map(_whatever_capitals, places)), None)
             is_lent = split == "val" and title == "Train"  # the train folder has a val part only if a table says so
             return None if is_lent and table is None else SplitFiles(split, images, masks, table, places)
     return None
 
 
-def _table_places(root: Path, images: Path, split: str) -> list[Path]:
-    folder = images.parent.relative_to(root)
-    places = [place.format(folder=folder, title=split.title(), split=split) for place in _TABLE_PLACES]
-    return [root / f"{place}{suffix}" for place in places for suffix in TABLE_SUFFIXES]
-
-
 def _whatever_capitals(place: Path) -> Path | None:
     """The file of this name, its suffix in capitals or not."""
-    if not place.parent.is_dir():
-        return None
     alike = (path for path in place.parent.glob("*") if path.stem == place.stem and path.suffix.lower() == place.suffix)
     return place if place.is_file() else next(alike, None)
 
@@ -163,10 +148,11 @@ def _find_plain(root: Path) -> SplitFiles:
 
 
 def _list_shared(group: list[SplitFiles], needs_sentences: bool, knows_groups: bool) -> Listing:
+    """The examples of splits that share a folder of images."""
     splits = SPLITS if group[0].split == ANY else tuple(files.split for files in group)
     pairs = pair_files(group[0].images, group[0].masks, splits)
     listing = Listing(str(group[0].images))
-    tables = {}
+    tables = []
     for files in group:
         try:
             path = _table_path(files)
@@ -176,19 +162,35 @@ def _list_shared(group: list[SplitFiles], needs_sentences: bool, knows_groups: b
             listing.problems += [Problem(str(error), of, concerns_sentences=True)] if needs_sentences else []
             continue
         wanted = [*([] if knows_groups else ["group"]), *(["split"] if files.split == ANY else [])]
-        tables[files.split] = table
+        tables.append(table)
         listing.language = listing.language or language
         listing.warnings += [*notes, *(f"{path}: {text}" for text in unread_columns(table, wanted))]
-        listing.examples += _examples_of_table(table, pairs, files.split)
-        listing.problems += _contradictions(table, files)
+        _add_rows(listing, table, pairs, files)
     listing.problems += _shown_twice(listing.examples)
     if not tables:  # the files speak for themselves
         listing.examples = [replace(example, split=splits[0]) for example in examples_of_files(pairs)]
     elif len(tables) == len(group):
-        addresses = [name for table in tables.values() for name in table["Image"]]
-        unused = unused_files(pairs, addresses)
+        unused = unused_files(pairs, [name for table in tables for name in table["Image"]])
         listing.problems += [Problem(f"file '{path}' has no row", splits, can_be_skipped=True) for path in unused]
     return add_file_findings(listing, pairs)
+
+
+def _add_rows(listing: Listing, table: pd.DataFrame, pairs: Pairs, files: SplitFiles) -> None:
+    """Adds an example a row; a problem where its column `split` is empty, as others are not, or denies its folder."""
+    knows_splits = "split" in table.columns and any(table["split"])
+    for row in table.to_dict("records"):
+        found, split, place = example_of(row["Image"], pairs), row.get("split"), f"{files.table}: row '{row['Image']}'"
+        if files.split == ANY and knows_splits and not split:
+            listing.problems.append(Problem(f"{place} has no split"))
+        elif files.split != ANY and split not in (None, files.split):
+            text = f"{place} says split '{split}', but lies in the folder of '{files.split}'"
+            listing.problems.append(Problem(text))
+        if files.split != ANY:
+            split = files.split
+        elif "split" not in table.columns:
+            split = "train"
+        group = row.get("group") or found.group
+        listing.examples.append(replace(found, text=row["Description"], split=split, group=group))
 
 
 def _table_path(files: SplitFiles) -> Path:
@@ -209,19 +211,6 @@ def _is_table(path: Path, suffixes: tuple[str, ...] = TABLE_SUFFIXES) -> bool:
     return path.suffix.lower() in suffixes and not is_clutter(path)
 
 
-def _contradictions(table: pd.DataFrame, files: SplitFiles) -> list[Problem]:
-    """Rows whose column `split` says something else than the folder, or nothing where other rows say something."""
-    said = list(table["split"]) if "split" in table.columns else []
-    named = list(zip(table["Image"], said, strict=False))
-    if files.split == ANY:
-        return [Problem(f"{files.table}: row '{name}' has no split") for name, of in named if not of and any(said)]
-    return [
-        Problem(f"{files.table}: row '{name}' says split '{of}', but lies in the folder of '{files.split}'")
-        for name, of in named
-        if of not in (None, files.split)
-    ]
-
-
 def _shown_twice(examples: list[Example]) -> list[Problem]:
     """Examples in the tables of several splits, where these share a folder."""
     splits_of: dict[str, set[str]] = {}
@@ -232,14 +221,3 @@ def _shown_twice(examples: list[Example]) -> list[Problem]:
         for name, splits in splits_of.items()
         if len(splits) > 1
     ]
-
-
-def _examples_of_table(table: pd.DataFrame, pairs: Pairs, split: str) -> list[Example]:
-    has_splits = split == ANY and "split" in table.columns
-    examples = []
-    for row in table.to_dict("records"):
-        found = example_of(row["Image"], pairs)
-        of = row["split"] if has_splits else "train" if split == ANY else split
-        group = row.get("group") or found.group
-        examples.append(replace(found, text=row["Description"], split=of, group=group))
-    return examples

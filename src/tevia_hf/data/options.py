@@ -10,15 +10,12 @@ from typing import Any, ClassVar, get_args
 
 from tevia_hf.data.features import check_choice
 from tevia_hf.data.listing import Listing, OnError
+from tevia_hf.data.origin import as_text
 from tevia_hf.data.splits import DEFAULT_FRACTIONS, parse_fractions, resplit
 from tevia_hf.data.tables import language_beside, sentences_for
 from tevia_hf.io import parse_window
 from tevia_hf.labels_tevia import WhiteReading
 from tevia_hf.option_checks_tevia import check_seed, number_from
-
-
-def _joined(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 @dataclass
@@ -38,9 +35,9 @@ class SourceOptions:
     )
     # Options whose text stands for something else, or whose values are checked.
     readers: ClassVar[dict[str, Callable[[Any], Any]]] = {
-        "group_split": lambda value: parse_fractions(_joined(value)),
+        "group_split": lambda value: parse_fractions(str(as_text(value))),
         "split_seed": lambda value: check_seed("split_seed", number_from(value) if isinstance(value, str) else value),
-        "window": lambda value: parse_window(_joined(value)),
+        "window": lambda value: parse_window(str(as_text(value))),
     }
 
     def __post_init__(self) -> None:

@@ -27,15 +27,13 @@ def with_origin(
 ) -> datasets.Dataset:
     """The data set with a record of how it was loaded, which `select`, `shuffle` and `save_to_disk` keep.
 
-    Args:
-        options: those of `SourceOptions`; `split_seed` is recorded where it is not the default of a published split.
-        own: the source's.
+    `options` are those of `SourceOptions`, `own` the source's.
     """
     shown, of_source = (
         {key: as_text(value) for key, value in given.items() if value is not None} for given in (options, own)
     )
     if "group_split" not in shown and not shown.get("split_seed"):
-        shown.pop("split_seed", None)
+        shown.pop("split_seed", None)  # the default of a published split
     origin = {"data_dir": data_dir and str(data_dir), "split": split, **shown}
     origin |= {"options": of_source} if of_source else {}
     dataset.info.dataset_name = name
@@ -102,5 +100,5 @@ def _noted(dataset: T, **notes: Any) -> T:
 def as_text(value: Any) -> Any:
     """An option as a report shows it: (0.7, 0.1, 0.2) as "0.7,0.1,0.2", a path as text."""
     if isinstance(value, (tuple, list)):
-        return ",".join(str(part) for part in value)
+        return ",".join(map(str, value))
     return str(value) if isinstance(value, Path) else value

@@ -12,7 +12,7 @@ from tevia_hf.data.affixes import Affix, affixes_of_both, find_affixes
 from tevia_hf.data.example import Example, ImageRef
 from tevia_hf.data.listing import Listing, Problem
 from tevia_hf.io import has_slices, is_image_file, parse_address, stem, supported_suffixes
-from tevia_hf.io.clutter import is_clutter
+from tevia_hf.io.address import is_clutter
 
 _MASK_NAME = re.compile(r"^mask_|_mask(_\d+)?$", re.IGNORECASE)
 _CHANNEL = re.compile(r"(?P<name>.+)_\d{4}")  # of nnU-Net

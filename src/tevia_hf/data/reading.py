@@ -55,9 +55,8 @@ def remembered(what: Sequence[Any], files: Sequence[ImageRef], read: Callable[[]
     Kept in the folder `tevia_hf` of the cache of `datasets` (`HF_DATASETS_CACHE`), unless `datasets.disable_caching()`
     was called. Files that have just been written, and those of readers of one's own, are read every time.
 
-    Args:
-        what: decides the result beside the files.
-        files: by path, size and time of change; none where the pixels are held in memory.
+    `what` decides the result beside the files, which count by path, size and time of change; there are none where the
+    pixels are held in memory.
     """
     if not (cache and files and datasets.is_caching_enabled() and all(map(is_read_here, files))):
         return read()

@@ -1,9 +1,10 @@
 """Data sets that a user made, with the columns that every data source has."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from io import BytesIO
 from typing import Any, TypeAlias
+from zlib import crc32
 
 import datasets
 import numpy as np
@@ -11,7 +12,6 @@ from datasets import ClassLabel, List, Value
 from PIL import Image
 
 from tevia_hf.data.features import FEATURES, ImageFile, MaskFile, raise_problems, repeated_ids
-from tevia_hf.data.several_texts import ALL_TEXTS
 
 AnyDataset: TypeAlias = datasets.Dataset | datasets.IterableDataset
 PARTS = {"image": ImageFile(), "mask": MaskFile()}
@@ -19,12 +19,17 @@ NO_EXAMPLE = "The data set gives no example: check where it is read from."
 TEXTS = ("string", "large_string", "binary", "large_binary")
 NAMES = ("text", "id", "group")
 SEVERAL_TEXTS = ("first", "draw")
+ALL_TEXTS = "all_texts"  # the column beside `text`, which holds the first
+SEVERAL = (
+    "The column 'text' holds lists, several texts an image. Take the first of each by "
+    "`dataset = dataset.map(lambda row: {'text': (row['text'] or [None])[0]})`, or have one drawn in each epoch of "
+    "training (and the first taken in validation) by `several_texts: draw` in the recipe, in Python by "
+    "`dataset = ready_dataset(dataset, several_texts='draw')`."
+)
 
 
 def ready_dataset(dataset: AnyDataset, uses_text: bool = True, several_texts: str | None = None) -> AnyDataset:
-    """A user's data set with the columns image, mask, text, id and group; one that has them is hardly touched.
-
-    Of a `ClassLabel` in text, id or group the names are taken.
+    """A user's data set with the columns image, mask, text, id and group; of a `ClassLabel` the names are taken.
 
     Args:
         dataset: a `datasets.Dataset` or `datasets.IterableDataset` with `image` and `mask` (PIL images, arrays, paths,
@@ -35,9 +40,8 @@ def ready_dataset(dataset: AnyDataset, uses_text: bool = True, several_texts: st
             "draw" does too, but keeps all as `all_texts`, of which `TextAwareAugmentation` draws one in each epoch. An
             empty list is no text.
 
-    Raises:
-        ValueError: Another kind of data set, columns that are missing, pixels of a kind that no image has, texts of
-            another kind, or a transform of the user's own, which the training's would replace.
+    Raises `ValueError` for another kind of data set, columns that are missing, pixels of a kind that no image has,
+    texts of another kind, and a transform of the user's own, which the training's would replace.
     """
     if several_texts not in (None, *SEVERAL_TEXTS):
         raise ValueError(f"`several_texts` is {several_texts!r}: give 'first' or 'draw', or leave it out.")
@@ -59,10 +63,10 @@ def ready_dataset(dataset: AnyDataset, uses_text: bool = True, several_texts: st
         raise ValueError(NO_EXAMPLE)
     check_columns(dataset.column_names, uses_text)
     kept = [name for name in (*FEATURES, ALL_TEXTS) if name in dataset.column_names]
-    dataset = with_plain_names(dataset.with_format(None).select_columns(kept), uses_text, several_texts)
+    dataset = with_names(dataset.with_format(None).select_columns(kept), uses_text, several_texts)
     for part, feature in PARTS.items():
         dataset = as_files(dataset, part, feature)
-    return with_names(dataset)
+    return dataset
 
 
 def check_columns(names: list[str], uses_text: bool) -> None:
@@ -72,9 +76,7 @@ def check_columns(names: list[str], uses_text: bool) -> None:
         return
     others = [name for name in names if name not in FEATURES]
     own = (difflib.get_close_matches(missing[0], others, n=1, cutoff=0.4) or others or ["its name"])[0]
-    without = (
-        " A network that reads no text (`use_text: false` under `config`) needs none." if "text" in missing else ""
-    )
+    without = " A network that reads no text (`use_text: false` under `config`) needs none." * ("text" in missing)
     raise ValueError(
         f"The data set has the columns {names}, but no {' and no '.join(missing)}: name them, e.g. by "
         f"`dataset.rename_column('{own}', '{missing[0]}')`.{without}"
@@ -131,36 +133,45 @@ def encoded(pixels: np.ndarray, part: str) -> bytes:
     return content.getvalue()
 
 
-def with_plain_names(dataset: datasets.Dataset, uses_text: bool, several_texts: str | None) -> datasets.Dataset:
-    """The data set with its text, id and group as `plain_names` gives them."""
-    kinds = {name: dataset.features[name] for name in NAMES if name in dataset.column_names}
-    has_texts = getattr(kinds.get("text", Value("null")), "dtype", None) in (*TEXTS, "null")
-    if has_texts and not any(isinstance(kind, ClassLabel) for kind in kinds.values()):
-        return dataset
-    rows = [plain_names(row, kinds, uses_text, several_texts) for row in dataset.select_columns(list(kinds))]
+def with_names(dataset: datasets.Dataset, uses_text: bool, several_texts: str | None) -> datasets.Dataset:
+    """The data set with text, id and group for every example, as `plain_names` gives them."""
+    present = [name for name in NAMES if name in dataset.column_names]
+    for name in present:
+        kind = dataset.features[name]
+        if getattr(kind, "dtype", None) in (*TEXTS, "null") or not (name == "text" or isinstance(kind, ClassLabel)):
+            dataset = dataset.cast_column(name, Value("string"))
+    kinds, held = {name: dataset.features[name] for name in present}, dataset.select_columns(present)[:]
+    rows = [{name: held[name][index] for name in present} for index in range(len(dataset))]
+    several_texts = None if kinds.get("text") == Value("string") else several_texts
+    rows = [plain_names(row, kinds, uses_text, several_texts) for row in rows]
+    numbers = list(map(str, range(len(rows))))
+    start = "row-" if {row["id"] for row in rows} & set(numbers) else ""  # so that no other row is called so
+    rows = [numbered(row, start + number) for row, number in zip(rows, numbers, strict=True)]
+    raise_problems("The data set", repeated_ids(row["id"] for row in rows), "Give every example an id of its own.")
     for name in rows[0]:
-        kind = List(Value("string")) if name == ALL_TEXTS else Value("string")
-        dataset = dataset.remove_columns([name] if name in dataset.column_names else [])
-        dataset = dataset.add_column(name, [row[name] for row in rows], feature=kind)
+        column, kind = [row[name] for row in rows], List(Value("string")) if name == ALL_TEXTS else Value("string")
+        if name not in present or column != held[name] or kinds[name] != kind:
+            dataset = dataset.remove_columns([name] if name in dataset.column_names else [])
+            dataset = dataset.add_column(name, column, feature=kind)
     return dataset
 
 
 def plain_names(
     row: Mapping[str, Any], kinds: Mapping[str, Any], uses_text: bool, several_texts: str | None
 ) -> dict[str, Any]:
-    """Text, id and group of a row, names in place of class numbers, one text of several.
+    """Text, id and group of a row or None, names in place of class numbers, one text of several.
 
     Raises `ValueError` for a text of another kind, and for several where nothing says which.
     """
-    found = {name: row[name] for name in NAMES if name in row}
-    for name, value in found.items():
-        if isinstance(kinds.get(name), ClassLabel):
-            found[name] = None if value is None or value < 0 else kinds[name].int2str(value)
-        elif name != "text" and value is not None:
-            found[name] = str(value)
-    text = found.get("text")
+    names = {name: row.get(name) for name in NAMES}
+    for name, value in names.items():
+        if value is not None and isinstance(kinds.get(name), ClassLabel):
+            names[name] = kinds[name].int2str(value) if value >= 0 else None
+        elif value is not None and name != "text":
+            names[name] = str(value)
+    text = names["text"]
     if not uses_text and not isinstance(text, str):
-        return found | {"text": None}
+        return names | {"text": None}
     texts = text if isinstance(text, (list, tuple)) else [text]
     if not all(isinstance(one, str | None) for one in texts):
         raise ValueError(
@@ -171,46 +182,16 @@ def plain_names(
         if several_texts is None:
             raise ValueError(SEVERAL)
         texts = [one for one in text if one and one.strip()]
-        found["text"] = texts[0] if texts else None
+        names["text"] = texts[0] if texts else None
     if several_texts == "draw" and ALL_TEXTS not in row:
-        found[ALL_TEXTS] = [one for one in texts if one]
-    return found
+        names[ALL_TEXTS] = [one for one in texts if one]
+    return names
 
 
-SEVERAL = (
-    "The column 'text' holds lists, several texts an image. Take the first of each by "
-    "`dataset = dataset.map(lambda row: {'text': (row['text'] or [None])[0]})`, or have one drawn in each epoch of "
-    "training (and the first taken in validation) by `several_texts: draw` in the recipe, in Python by "
-    "`dataset = ready_dataset(dataset, several_texts='draw')`."
-)
-
-
-def with_names(dataset: datasets.Dataset) -> datasets.Dataset:
-    """With text, id and group for every example."""
-    count = len(dataset)
-    if "text" not in dataset.column_names:
-        dataset = dataset.add_column("text", [None] * count)
-    numbers = [str(index) for index in range(count)]
-    if "id" in dataset.column_names and set(numbers) & set(map(str, dataset["id"])):
-        numbers = [f"row-{number}" for number in numbers]  # which no other row is called
-    dataset = filled(dataset, "id", numbers)
-    raise_problems("The data set", repeated_ids(dataset["id"]), "Give every example an id of its own.")
-    dataset = filled(dataset, "group", list(dataset["id"]))
-    for name in ("text", "id", "group"):
-        if dataset.features[name] != Value("string"):
-            dataset = dataset.cast_column(name, Value("string"))
-    return dataset
-
-
-def filled(dataset: datasets.Dataset, name: str, defaults: list[str]) -> datasets.Dataset:
-    """With a value in every row of a column."""
-    if name not in dataset.column_names:
-        return dataset.add_column(name, defaults)
-    held = list(dataset[name])
-    if None not in held:
-        return dataset
-    values = [default if value is None else str(value) for value, default in zip(held, defaults, strict=True)]
-    return dataset.remove_columns(name).add_column(name, values)
+def numbered(names: dict[str, Any], number: str) -> dict[str, Any]:
+    """The names of a row with its number in place of a missing id, and that in place of a missing group."""
+    identity = number if names["id"] is None else names["id"]
+    return names | {"id": identity, "group": identity if names["group"] is None else names["group"]}
 
 
 def ready_stream(
@@ -231,11 +212,22 @@ def ready_stream(
             types[part] = pixel_type(features[part], part)
 
     def name(example: dict[str, Any], index: int) -> dict[str, Any]:
-        example = {**example, **plain_names(example, features, uses_text, several_texts)}
-        identity = str(index if example.get("id") is None else example["id"])
-        group = identity if example.get("group") is None else str(example["group"])
         arrays = {part: np.asarray(example[part], dtype) for part, dtype in types.items()}
-        named = {"text": example.get("text"), "id": identity, "group": group}
-        return {**example, **arrays, **named}
+        return {**example, **arrays, **numbered(plain_names(example, features, uses_text, several_texts), str(index))}
 
     return dataset.map(name, with_indices=True)
+
+
+def with_drawn_text(example: Mapping[str, Any], seed: int, epoch: int) -> dict[str, Any]:
+    """The example with one of its `all_texts`, drawn by seed, epoch and id; without these as it is."""
+    if not (texts := example.get(ALL_TEXTS)):
+        return dict(example)
+    draws = np.random.default_rng([seed, epoch, crc32(str(example.get("id")).encode())])
+    return {**example, "text": texts[draws.integers(len(texts))]}
+
+
+def texts_of(dataset: datasets.Dataset) -> Iterator[str]:
+    """Every text that the examples of a data set may have."""
+    yield from filter(None, dataset["text"])
+    for texts in dataset[ALL_TEXTS] if ALL_TEXTS in dataset.column_names else []:
+        yield from texts[1:]

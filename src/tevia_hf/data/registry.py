@@ -11,8 +11,7 @@ from tevia_hf.data.breast import list_breast
 from tevia_hf.data.features import FEATURES, SPLITS, check_choice
 from tevia_hf.data.folder import list_folder
 from tevia_hf.data.listing import Listing, OnError
-from tevia_hf.data.monuseg import list_monuseg
-from tevia_hf.data.mosmed import list_mosmed
+from tevia_hf.data.lvit import list_monuseg, list_mosmed
 from tevia_hf.data.options import SOURCE_OPTIONS, SourceOptions
 from tevia_hf.data.origin import UNKNOWN, with_language, with_origin
 from tevia_hf.data.qata import list_qata
@@ -23,17 +22,12 @@ from tevia_hf.prompts import BRAIN, BREAST, NUCLEI, QATA, ReportLanguage
 class Source(NamedTuple):
     """How a data set is had: listed from a folder, or made in memory.
 
-    Args:
-        list_examples: `(data_dir) -> Listing` of all splits.
-        language: of its texts; augmentation, text conditions, `tevia prompts` and agreement ask it.
-        make: `(split) -> Dataset` with the columns of `FEATURES`, of a set that is not read from a folder.
-
     Options that `load_segmentation_dataset` does not know are handed on to either function.
     """
 
-    list_examples: Callable[..., Listing] | None = None
-    language: ReportLanguage | None = None
-    make: Callable[..., datasets.Dataset] | None = None
+    list_examples: Callable[..., Listing] | None = None  # `(data_dir)`, of all splits
+    language: ReportLanguage | None = None  # of its texts: augmentation, text conditions, prompts and agreement ask it
+    make: Callable[..., datasets.Dataset] | None = None  # `(split)`, with the columns of `FEATURES`
 
 
 SOURCES: dict[str, Source] = {
@@ -89,12 +83,10 @@ def load_segmentation_dataset(
         split: "train", "val" or "test".
         on_error: "skip" keeps rows whose image or mask is missing, for reading to skip them, and warns of files without
             a row.
-        options: For data sets on disk `group_split`, `split_seed`, `sentences` and `window` of `list_examples`; and the
-            source's own, for "synthetic" `size`, `count`, `seed` and `counterpart`.
+        options: For data sets on disk those of `list_examples`; for "synthetic" `size`, `count`, `seed`, `counterpart`.
 
-    Raises:
-        ValueError: Unknown name or split, or a data_dir or option that is missing or not wanted; and what the source
-            raises.
+    Raises `ValueError` for an unknown name or split, a data_dir or option that is missing or not wanted; and as the
+    source does.
     """
     check_choice("name", name, SOURCES)
     check_choice("split", split, SPLITS)
@@ -116,36 +108,31 @@ def load_segmentation_dataset(
     return dataset if language is None else with_language(dataset, language)
 
 
-def rows_of_all_splits(name: str, data_dir: str | Path | None, **options: Any) -> Iterator[dict[str, Any]]:
-    """The rows of every split of a set on disk, whose files are not opened; none of a set that is made in memory."""
-    if SOURCES[name].list_examples is not None:
-        for example in list_examples(name, data_dir, **options).examples:
-            if example.masks:
-                yield example.row()
-
-
-def split_options(options: Mapping[str, Any]) -> tuple[SourceOptions, dict[str, Any]]:
-    """Those that every data set on disk has, and a source's own."""
-    own = {name: value for name, value in options.items() if name not in SOURCE_OPTIONS}
-    return SourceOptions(**{name: value for name, value in options.items() if name not in own}), own
-
-
 def list_examples(name: str, data_dir: str | Path | None, **options: Any) -> Listing:
     """The examples of all splits of a data set on disk, and what is wrong with them; no image is opened.
 
     Args:
-        name: A name of `SOURCES`.
-        data_dir: The data set's folder.
         options: Those of `SourceOptions`: `sentences`, a table with the columns `Image` and `Description` whose texts
             take the place of the set's own; `group_split` and `split_seed`, to divide it anew, no group on two sides
             (by default the splits are the published ones, and 0.7, 0.1, 0.2 for a set that has none); `window`,
             (centre, width) that DICOM and NIfTI files are seen through, in place of their own. And the source's own.
 
-    Raises:
-        ValueError: Unknown name, no data_dir; and what the source raises.
+    Raises `ValueError` for an unknown name and no data_dir, and as the source does.
     """
     check_choice("name", name, names_on_disk())
     if data_dir is None:
         raise ValueError(f"'{name}' is read from disk. Pass data_dir, the folder that holds it.")
     chosen, own = split_options(options)
     return chosen.applied_to(cast(Callable[..., Listing], SOURCES[name].list_examples)(data_dir, **own))
+
+
+def rows_of_all_splits(name: str, data_dir: str | Path | None, **options: Any) -> Iterator[dict[str, Any]]:
+    """The rows of every split of a set on disk, whose files are not opened; none of a set that is made in memory."""
+    if SOURCES[name].list_examples is not None:
+        yield from (example.row() for example in list_examples(name, data_dir, **options).examples if example.masks)
+
+
+def split_options(options: Mapping[str, Any]) -> tuple[SourceOptions, dict[str, Any]]:
+    """Those that every data set on disk has, and a source's own."""
+    own = {name: value for name, value in options.items() if name not in SOURCE_OPTIONS}
+    return SourceOptions(**{name: value for name, value in options.items() if name not in own}), own

@@ -23,12 +23,9 @@ def split_by_group(groups: Sequence[str], fractions: Sequence[float] = DEFAULT_F
 
     Groups are taken in an order drawn by `seed` and go, one after another, to the split that lacks most examples.
 
-    Args:
-        groups: The group of each example.
-        fractions: Wanted shares of examples in train, val and test, which add up to 1; a share of 0 leaves a split out.
+    `fractions` are the wanted shares of examples in train, val and test, which add up to 1; 0 leaves a split out.
 
-    Raises:
-        ValueError: Fractions that are no such shares, or fewer groups than splits.
+    Raises `ValueError` for fractions that are no such shares, and fewer groups than splits.
     """
     check_fractions(fractions)
     sizes = Counter(groups)
@@ -56,9 +53,9 @@ def parse_fractions(text: str) -> tuple[float, ...]:
     try:
         fractions = tuple(float(part) for part in text.split(","))
     except ValueError:
-        fractions = ()
-    if not fractions:
-        raise ValueError(f"group_split is '{text}': give the shares of train, val and test, e.g. 0.7,0.1,0.2.")
+        raise ValueError(
+            f"group_split is '{text}': give the shares of train, val and test, e.g. 0.7,0.1,0.2."
+        ) from None
     check_fractions(fractions)
     return fractions
 
@@ -67,9 +64,8 @@ def resplit(listing: Listing, fractions: Sequence[float], seed: int) -> Listing:
     """The same examples in splits by group, whatever splits they came in."""
     splits = split_by_group([example.group for example in listing.examples], fractions, seed)
     examples = [replace(example, split=split) for example, split in zip(listing.examples, splits, strict=True)]
-    return replace(
-        listing, examples=examples, problems=[problem._replace(splits=SPLITS) for problem in listing.problems]
-    )
+    problems = [problem._replace(splits=SPLITS) for problem in listing.problems]
+    return replace(listing, examples=examples, problems=problems)
 
 
 def sample(dataset: Dataset, max_samples: int | None, seed: int) -> Dataset:
@@ -84,18 +80,13 @@ def sample(dataset: Dataset, max_samples: int | None, seed: int) -> Dataset:
 
 def split_table(**datasets: Dataset) -> pd.DataFrame:
     """Which example and group was in which part of a run: `id, group, part`."""
-    rows = [
-        (name, group, part)
-        for part, dataset in datasets.items()
-        for name, group in zip(dataset["id"], dataset["group"], strict=True)
-    ]
-    return pd.DataFrame(rows, columns=["id", "group", "part"])
+    columns = ({"id": part["id"][:], "group": part["group"][:], "part": name} for name, part in datasets.items())
+    return pd.concat(map(pd.DataFrame, columns), ignore_index=True)
 
 
 def groups_seen_in_training(model_dir: str | Path, dataset: Dataset) -> list[str] | None:
     """The groups of a data set that a model was trained on; `None` where its folder does not say (`_splits.csv`)."""
-    table = read_splits(model_dir)
-    if table is None:
+    if (table := read_splits(model_dir)) is None:
         return None
     return sorted(set(table.loc[table["part"] == "train", "group"]) & set(dataset["group"]))
 
@@ -108,8 +99,7 @@ def held_out(dataset: Dataset, model_dir: str | Path) -> Dataset:
 
     Raises `ValueError` where the folder has no such file, or no example is left.
     """
-    table = read_splits(model_dir)
-    if table is None:
+    if (table := read_splits(model_dir)) is None:
         raise ValueError(
             f"{model_dir} has no {SPLITS_FILE}, so that nothing tells which examples the model was trained and chosen "
             "on: give the folder that `tevia train` wrote, or leave `held_out` out."

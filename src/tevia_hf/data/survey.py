@@ -1,16 +1,18 @@
 """A data set read once as training will read it: what is wrong with it, and what its masks mean together."""
 
+import hashlib
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sized
+from contextlib import suppress
 from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from datasets.utils import tqdm
+from PIL import Image
 
 from tevia_hf.data.decoding import files_of, labels_of, load_masks, name_of, named
-from tevia_hf.data.duplicates import fingerprint, thumbnail
 from tevia_hf.data.features import check_choice, raise_problems, some_of
 from tevia_hf.data.listing import OnError
 from tevia_hf.data.reading import on_all_cores, remembered
@@ -19,6 +21,7 @@ from tevia_hf.io.grid import grid_fault, turn_note
 from tevia_hf.labels_tevia import WhiteReading, is_foreign, is_lesion, refusal, values_of
 from tevia_hf.metrics import Spacing
 
+THUMBNAIL = 32  # pixels a side
 MOST_COVERED = 0.5  # share of the image that few lesions have
 
 
@@ -46,27 +49,17 @@ class Fault(NamedTuple):
 
 
 class Findings(NamedTuple):
-    """What an example shows, without its pixels; `lesion` and `corners` with 255 read as ignored and as the lesion.
+    """What an example shows, without its pixels; `lesion` and `corners` with 255 read as ignored and as the lesion."""
 
-    Args:
-        size: (height, width) of the image.
-        values: the distinct ones of each mask.
-        lesion: share of the image.
-        corners: whether all four corners are lesion.
-        is_flat: whether all pixels of the image are equal.
-        spacing_mm: (row, column) size of a pixel, where the image's file names it.
-        fingerprint, thumbnail: of the image as in `duplicates`, the latter's bytes in hexadecimal.
-    """
-
-    size: tuple[int, int]
-    values: list[list[float]]
-    lesion: tuple[float, float]
-    corners: tuple[bool, bool]
-    is_flat: bool
-    spacing_mm: Spacing | None
+    size: tuple[int, int]  # (height, width) of the image
+    values: list[list[float]]  # the distinct ones of each mask
+    lesion: tuple[float, float]  # share of the image
+    corners: tuple[bool, bool]  # whether all four are lesion
+    is_flat: bool  # whether all pixels of the image are equal
+    spacing_mm: Spacing | None  # (row, column), where the image's file names it
     note: str | None
     fingerprint: str
-    thumbnail: str
+    thumbnail: str  # its bytes in hexadecimal
 
 
 def examine(example: Mapping[str, Any], image_processor: Any) -> Examined:
@@ -121,13 +114,25 @@ def findings_of(examined: Examined, num_labels: int, declared: bool | None) -> F
     )
 
 
+def fingerprint(pixels: np.ndarray) -> str:
+    """Equal for images with equal pixels."""
+    return hashlib.sha1(f"{pixels.shape}{pixels.dtype}".encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()
+
+
+def thumbnail(pixels: np.ndarray) -> np.ndarray:
+    """The image (height, width[, channels]) as 32 x 32 grey values of mean 0 and length 1, (1024,) float32."""
+    grey = pixels[..., :3].mean(-1) if pixels.ndim == 3 else pixels
+    small = Image.fromarray(grey.astype(np.float32)).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
+    values = np.asarray(small, np.float64).ravel()
+    values = values - values.mean()
+    return (values / (np.linalg.norm(values) or 1.0)).astype(np.float32)
+
+
 class Survey:
     """Collects what reading example after example tells of a whole set.
 
-    Args:
-        image_processor: of the model, which decides what can be read.
-        white_is_lesion: what 255 means, where the user declared it.
-        cache: keep what files show, and read those that were read before only where they have changed.
+    The image processor of the model decides what can be read; with `cache`, files that were read before are read only
+    where they have changed.
     """
 
     def __init__(self, image_processor: Any, white_is_lesion: bool | None = None, cache: bool = True) -> None:
@@ -155,8 +160,7 @@ class Survey:
         if on_error == "raise" or not positions:
             reasons = [fault.reason for fault in self.faults[known:]]
             skip = ", or skip them by `on_error: skip` (`--on-error skip`)" if on_error == "raise" else ""
-            advice = f"Replace these files, leave the rows out{skip}."
-            raise_problems("The data set", reasons, advice, shown=len(reasons))
+            raise_problems("The data set", reasons, f"Replace these files, leave the rows out{skip}.", len(reasons))
         return positions
 
     def read(self, examples: Iterable[Mapping[str, Any]], part: str = "") -> Iterator[tuple[int, Findings]]:
@@ -212,6 +216,12 @@ class Survey:
         """What cannot be used, as a report lists it."""
         return [{"id": fault.id, "reason": fault.reason} for fault in self.faults]
 
+    def _reading(self) -> int:
+        """Which of the two readings of 255 holds: as ignored where the masks disagree about it."""
+        with suppress(ValueError):
+            return int(bool(self.white_is_lesion()))
+        return 0
+
     def lesion_shares(self) -> list[float]:
         """The lesion's share of each image; with 255 read as ignored where the masks disagree about it."""
         reading = self._reading()
@@ -219,33 +229,22 @@ class Survey:
 
     def warnings(self) -> list[str]:
         """What looks as no data set should, though nothing proves it wrong."""
-        reading = self._reading()
+        reading, exchanged = self._reading(), "look whether lesion and background are exchanged"
         shares = [share for share in self.lesion_shares() if share]
         in_corners = [name for name, findings in self.findings if findings.corners[reading]]
         flat = [name for name, findings in self.findings if findings.is_flat]
         notes = [f"'{name}': {findings.note}" for name, findings in self.findings if findings.note]
         warned = [warning] if (warning := self.white.warning()) else []
         if shares and np.median(shares) > MOST_COVERED:
-            warned.append(
-                f"half of the masks mark {100 * np.median(shares):.0f} % of the image and more: look whether lesion "
-                "and background are exchanged"
-            )
+            warned.append(f"half of the masks mark {100 * np.median(shares):.0f} % of the image and more: {exchanged}")
         if len(in_corners) > len(shares) / 2:
-            warned.append(
-                f"{len(in_corners)} of {len(shares)} masks mark all four corners of the image ({some_of(in_corners)}): "
-                "look whether lesion and background are exchanged"
-            )
+            count = f"{len(in_corners)} of {len(shares)} masks"
+            warned.append(f"{count} mark all four corners of the image ({some_of(in_corners)}): {exchanged}")
         if flat:
             warned.append(f"{len(flat)} images hold one value only ({some_of(flat)}): look at their files and windows")
         if notes:
             warned.append(f"{len(notes)} examples are turned by EXIF on one side: {some_of(notes)}")
         return warned
-
-    def _reading(self) -> int:
-        try:
-            return int(bool(self.white_is_lesion()))
-        except ValueError:
-            return 0
 
 
 def white_is_lesion_in(
@@ -255,9 +254,7 @@ def white_is_lesion_in(
     on_error: OnError = "raise",
     cache: bool = True,
 ) -> bool:
-    """Whether 255 is the lesion in a set, by all its masks; the images are not read.
-
-    `cache` keeps what masks hold, and reads those that were read before only where they have changed.
+    """Whether 255 is the lesion in a set, by all its masks; the images are not read. `cache` is as of `Survey`.
 
     Warns where another mask decides that 255 is ignored in masks without a label.
     Raises `ValueError` that names two masks which disagree, and unless these are skipped, masks that cannot be read.

@@ -5,6 +5,7 @@ two of them are meant. The sentence names their cells, the mask holds them alone
 mark all four (per-image Dice about 0.53), and one that reads without looking misses where in its cell a lesion lies.
 """
 
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import datasets
@@ -23,16 +24,16 @@ _LESION_RADIUS = (0.045, 0.056)
 _GAP = 0.015  # kept free on both sides of the line between two thirds
 
 
-class _Anatomy(NamedTuple):
-    """One chest; lengths are fractions of the picture's side."""
-
-    midline: float
-    top: float
-    bottom: float
-    inner: float  # from the midline to a lung
-    width: float  # of a lung at its widest
-    rib_spacing: float
-    rib_phase: float
+# What is drawn of one chest; lengths are fractions of the picture's side.
+_ANATOMY = {
+    "midline": (0.47, 0.53),
+    "top": (0.07, 0.11),
+    "bottom": (0.85, 0.90),
+    "inner": (0.085, 0.105),  # from the midline to a lung
+    "width": (0.27, 0.30),  # of a lung at its widest
+    "rib_spacing": (0.080, 0.095),
+    "rib_phase": (0.0, 1.0),
+}
 
 
 class _Lesion(NamedTuple):
@@ -54,58 +55,37 @@ def synthetic_dataset(
         counterpart: The same pictures and ids, but as many *other* lesions are meant: with these sentences and masks
             one sees whether a model follows the sentence.
 
-    Raises:
-        ValueError: Unknown split, size below 32, or count below 1.
+    Raises `ValueError` for an unknown split, a size below 32 and a count below 1.
     """
     check_choice("split", split, SPLITS)
     if size < MINIMUM_SIZE:
         raise ValueError(f"size is {size}: lesions vanish below {MINIMUM_SIZE} pixels, pass {MINIMUM_SIZE} or more.")
     count = DEFAULT_COUNTS[split] if count is None else count
-    names = (f"synthetic-{seed}-{split}-{index:05d}" for index in range(count))
-    rngs = (np.random.default_rng([seed, SPLITS.index(split), index]) for index in range(count))
-    return dataset_from_rows(
-        [
-            {"id": name, "group": name, **_example(rng, size, counterpart)}
-            for name, rng in zip(names, rngs, strict=True)
-        ],
-        source=f"the synthetic set with count={count}",
-    )
+    rows = []
+    for index in range(count):
+        name, rng = f"synthetic-{seed}-{split}-{index:05d}", np.random.default_rng([seed, SPLITS.index(split), index])
+        rows.append({"id": name, "group": name, **_example(rng, size, counterpart)})
+    return dataset_from_rows(rows, source=f"the synthetic set with count={count}")
 
 
 def _example(rng: np.random.Generator, size: int, counterpart: bool) -> dict:
-    anatomy = _draw_anatomy(rng)
+    anatomy = SimpleNamespace(**{name: rng.uniform(*ends) for name, ends in _ANATOMY.items()})
     cells = [_CELLS[index] for index in rng.choice(len(_CELLS), LESIONS_PER_PICTURE, replace=False)]
     lesions = [_draw_lesion(rng, anatomy, cell) for cell in cells]
     number = int(rng.integers(1, LESIONS_PER_PICTURE // 2 + 1))
     meant = lesions[-number:] if counterpart else lesions[:number]
     x, y = _grid(size)
+    cells = [lesion.cell for lesion in meant]
     mask = np.max([_coverage(lesion, x, y, size) for lesion in meant], axis=0) >= 0.5
+    areas = [Area(side, tuple(REGIONS[row] for lung, row in cells if lung == side)) for side in SIDES]
     return {
         "image": Image.fromarray(_film(rng, anatomy, lesions, x, y, size)),
         "mask": Image.fromarray(mask.astype(np.uint8) * WHITE),
-        "text": _sentence(meant),
+        "text": qata_sentence([area for area in areas if area.regions], count=number),
     }
 
 
-def _sentence(meant: list[_Lesion]) -> str:
-    cells = [lesion.cell for lesion in meant]
-    areas = [Area(side, tuple(REGIONS[row] for lung, row in cells if lung == side)) for side in SIDES]
-    return qata_sentence([area for area in areas if area.regions], count=len(meant))
-
-
-def _draw_anatomy(rng: np.random.Generator) -> _Anatomy:
-    return _Anatomy(
-        midline=rng.uniform(0.47, 0.53),
-        top=rng.uniform(0.07, 0.11),
-        bottom=rng.uniform(0.85, 0.90),
-        inner=rng.uniform(0.085, 0.105),
-        width=rng.uniform(0.27, 0.30),
-        rib_spacing=rng.uniform(0.080, 0.095),
-        rib_phase=rng.uniform(0.0, 1.0),
-    )
-
-
-def _draw_lesion(rng: np.random.Generator, anatomy: _Anatomy, cell: tuple[Side, int]) -> _Lesion:
+def _draw_lesion(rng: np.random.Generator, anatomy: SimpleNamespace, cell: tuple[Side, int]) -> _Lesion:
     """A lesion wholly inside its third of its lung."""
     side, row = cell
     radius = rng.uniform(*_LESION_RADIUS)
@@ -149,7 +129,7 @@ def _coverage(lesion: _Lesion, x: np.ndarray, y: np.ndarray, size: int) -> np.nd
 
 
 def _film(
-    rng: np.random.Generator, anatomy: _Anatomy, lesions: list[_Lesion], x: np.ndarray, y: np.ndarray, size: int
+    rng: np.random.Generator, anatomy: SimpleNamespace, lesions: list[_Lesion], x: np.ndarray, y: np.ndarray, size: int
 ) -> np.ndarray:
     """The picture, (size, size) uint8."""
     lateral = np.abs(x - anatomy.midline)
@@ -164,7 +144,7 @@ def _film(
     return _expose(rng, film, size)
 
 
-def _lungs(anatomy: _Anatomy, x: np.ndarray, y: np.ndarray, lateral: np.ndarray) -> np.ndarray:
+def _lungs(anatomy: SimpleNamespace, x: np.ndarray, y: np.ndarray, lateral: np.ndarray) -> np.ndarray:
     """Share of air in each pixel: two lungs above a domed diaphragm, a heart cut out of the one on the right."""
     depth = (y - anatomy.top) / (anatomy.bottom - anatomy.top)
     outer = anatomy.inner + anatomy.width * _widening(depth)
@@ -175,7 +155,7 @@ def _lungs(anatomy: _Anatomy, x: np.ndarray, y: np.ndarray, lateral: np.ndarray)
     return air * _step(heart - 1.0, 0.10)
 
 
-def _aerated(anatomy: _Anatomy, x: np.ndarray, y: np.ndarray, lateral: np.ndarray) -> np.ndarray:
+def _aerated(anatomy: SimpleNamespace, x: np.ndarray, y: np.ndarray, lateral: np.ndarray) -> np.ndarray:
     """Brightness of healthy lung: dark, with vessels spreading from the hilum."""
     hilum_y = 0.5 * (anatomy.top + anatomy.bottom) - 0.03
     away = np.hypot(lateral - anatomy.inner, 0.7 * (y - hilum_y))
@@ -184,7 +164,7 @@ def _aerated(anatomy: _Anatomy, x: np.ndarray, y: np.ndarray, lateral: np.ndarra
     return 0.15 + 0.05 * y + 0.16 * _bump(away, 0.09) + 0.05 * branches * _bump(away, 0.22)
 
 
-def _mediastinum(anatomy: _Anatomy, x: np.ndarray, y: np.ndarray, lateral: np.ndarray) -> np.ndarray:
+def _mediastinum(anatomy: SimpleNamespace, x: np.ndarray, y: np.ndarray, lateral: np.ndarray) -> np.ndarray:
     """Spine with its vertebrae, heart and the dark windpipe, added to soft tissue."""
     vertebrae = 0.75 + 0.25 * np.cos(2.0 * np.pi * y / 0.062)
     spine = 0.14 * _bump(lateral, 0.045) * vertebrae
@@ -193,7 +173,7 @@ def _mediastinum(anatomy: _Anatomy, x: np.ndarray, y: np.ndarray, lateral: np.nd
     return spine + heart - windpipe
 
 
-def _bones(anatomy: _Anatomy, y: np.ndarray, lateral: np.ndarray) -> np.ndarray:
+def _bones(anatomy: SimpleNamespace, y: np.ndarray, lateral: np.ndarray) -> np.ndarray:
     """Ribs and collar bones, brightness to add."""
     offset = lateral - 0.17
     back = np.cos(2.0 * np.pi * ((y - 1.6 * offset**2 + 0.10 * offset) / anatomy.rib_spacing + anatomy.rib_phase))

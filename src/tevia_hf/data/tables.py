@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from tevia_hf.data.affixes import common_affix
+from tevia_hf.data.affixes import find_affixes
 from tevia_hf.data.cells import Cells, read_csv_cells, read_excel_cells
 from tevia_hf.data.features import raise_problems
 from tevia_hf.data.pairing import example_id
@@ -73,24 +73,21 @@ def open_table(path: str | Path) -> Table:
     if len(cells.rows) == 1:
         raise ValueError(f"{path} has no rows. Check that it is the right one, and that it has at least one example.")
     raise_problems(str(path), _row_problems(cells, columns), "Correct these rows in the table.")
+    as_written = {"split": str.lower, "group": lambda text: unicodedata.normalize("NFC", text)}
     rows = [{name: _cell(row, index) for name, index in columns.items()} for _, row in cells.rows[1:]]
     for row in rows:
-        if row.get("split"):
-            row["split"] = str(row["split"]).lower()
-        if row.get("group"):
-            row["group"] = unicodedata.normalize("NFC", str(row["group"]))
+        row |= {name: change(row[name]) for name, change in as_written.items() if row.get(name)}
     return Table(pd.DataFrame(rows, columns=list(columns), dtype=object), cells.notes)
 
 
 def unread_columns(table: pd.DataFrame, wanted: Sequence[str] = OPTIONAL_COLUMNS) -> list[str]:
     """A warning for each wanted column that is missing where others look like it, such as `patient` for `group`."""
-    found = []
-    for column in wanted:
-        alike = [name for name in table.columns if _is_often(name, column)] if column not in table.columns else []
-        if alike:
-            names = ", ".join(f"`{name}`" for name in alike)
-            found.append(f"the column {names} looks like the {column} but is not read: rename it to `{column}`")
-    return found
+    warned = []
+    for column in (column for column in wanted if column not in table.columns):
+        if alike := [f"`{name}`" for name in table.columns if _is_often(name, column)]:
+            names = ", ".join(alike)
+            warned.append(f"the column {names} looks like the {column} but is not read: rename it to `{column}`")
+    return warned
 
 
 def _is_often(name: str, column: str) -> bool:
@@ -124,10 +121,8 @@ def _row_problems(cells: Cells, columns: dict[str, int]) -> list[str]:
             problems.append(f"{place} has {len(row)} fields, the header {len(header)}: put texts with commas in quotes")
         elif beyond := [f"'{row[index]}' in column {index + 1}" for index in nameless if _cell(row, index)]:
             problems.append(f"{place} holds {', '.join(beyond)}, which has no name: name it, or put texts in quotes")
-        hidden = [
-            f"the cell {name} {cells.faults[number, i]}" for i, name in used.items() if (number, i) in cells.faults
-        ]
-        problems += [f"row {number}: {fault}" for fault in hidden]
+        hidden = {name: cells.faults[number, index] for index, name in used.items() if (number, index) in cells.faults}
+        problems += [f"row {number}: the cell {name} {fault}" for name, fault in hidden.items()]
         if not _cell(row, columns["Image"]) and not hidden:
             problems.append(f"row {number} has no file name: fill the column Image, or delete this row")
     return problems
@@ -146,8 +141,8 @@ def sentences_for(path: str | Path, wanted: Sequence[str]) -> list[str | None]:
     """
     table, wanted = read_table(path), [unicodedata.normalize("NFC", name) for name in wanted]
     ids = [example_id(name) for name in table["Image"]]
-    affix = common_affix(set(ids), set(wanted))
-    ids = [affix.strip(name) for name in ids]
+    affixes = find_affixes(ids, wanted)
+    ids = [affixes[0].strip(name) for name in ids] if len(affixes) == 1 else ids
     problems = [f"'{name}' is the name of {times} examples" for name, times in Counter(wanted).items() if times > 1]
     problems += [f"'{name}' has no row" for name in sorted(set(wanted) - set(ids))]
     problems += [f"'{name}' has several rows" for name, times in sorted(Counter(ids).items()) if times > 1]

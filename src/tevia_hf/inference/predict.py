@@ -18,8 +18,7 @@ from ..io import (
     with_window,
     write_mask,
 )
-from ..io.address import Window, check_window
-from ..io.clutter import is_clutter
+from ..io.address import Window, check_window, is_clutter
 from ..io.output_dir import claim_output_dir
 from ..labels_tevia import is_lesion
 from ..logits_tevia import NonFiniteLogitsError

@@ -18,8 +18,9 @@ PLAIN_SUFFIXES = (
 )
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
-
 _SLICED_SUFFIXES = (*DICOM_SUFFIXES, *NIFTI_SUFFIXES)
+_known_suffixes = [*PLAIN_SUFFIXES, *_SLICED_SUFFIXES]
+_LEFT_BY_SYSTEMS = ("thumbs.db", "desktop.ini", "__macosx")
 _SLICED = "|".join(map(re.escape, _SLICED_SUFFIXES))
 _ADDRESS = re.compile(rf"(?P<path>.*(?:{_SLICED}))#(?P<fragment>[^/\\]*)", re.IGNORECASE | re.DOTALL)
 _FRAGMENT = re.compile(
@@ -28,24 +29,14 @@ _FRAGMENT = re.compile(
 )
 
 
-_known_suffixes = [*PLAIN_SUFFIXES, *DICOM_SUFFIXES, *NIFTI_SUFFIXES]
-
-
 @dataclass(frozen=True)
 class ImageRef:
-    """An image on disk; as text, and as a path, it is spelled as people write it.
-
-    Args:
-        path: the file.
-        plane: of a volume, which way it is cut.
-        number: of the slice or frame, from 0, or "middle"; None where the file holds one.
-        window: (centre, width), in the file's own units.
-    """
+    """An image on disk; as text, and as a path, it is spelled as people write it."""
 
     path: Path
-    plane: Plane = "axial"
-    number: int | str | None = None
-    window: Window | None = None
+    plane: Plane = "axial"  # of a volume, which way it is cut
+    number: int | str | None = None  # of the slice or frame, from 0, or "middle"; None where the file holds one
+    window: Window | None = None  # (centre, width), in the file's own units
 
     def __str__(self) -> str:
         return f"{self.path}{'#' if self.fragment else ''}{self.fragment}"
@@ -57,8 +48,7 @@ class ImageRef:
         """What the spelling has behind "#": plane, number and window; "" for none."""
         plane = "" if self.plane == "axial" else f"{self.plane}:"
         number = "" if self.number is None else self.number
-        # repr, as :g would round
-        window = ",".join(repr(float(end)).removesuffix(".0") for end in self.window or ())
+        window = ",".join(repr(float(end)).removesuffix(".0") for end in self.window or ())  # repr, as :g would round
         return f"{plane}{number}{'@' if window else ''}{window}"
 
     @property
@@ -86,7 +76,10 @@ def parse_address(address: str | Path | ImageRef) -> ImageRef:
         return address
     if "#" not in str(address):
         return ImageRef(Path(address))
-    match = _ADDRESS.fullmatch(str(address)) or _sliced_by_content(str(address))
+    match = _ADDRESS.fullmatch(str(address))
+    if match is None:  # "IM000001#3", where the file "IM000001" is DICOM
+        match = re.fullmatch(r"(?P<path>[^#]+)#(?P<fragment>[^/\\\\]*)", str(address), re.DOTALL)
+        match = match if match and not Path(address).exists() and is_dicom(Path(match["path"])) else None
     holds_one = tuple(suffix for suffix in _known_suffixes if suffix not in _SLICED_SUFFIXES)
     if match is None or str(address).lower().endswith(holds_one):
         return ImageRef(Path(address))
@@ -99,12 +92,6 @@ def parse_address(address: str | Path | ImageRef) -> ImageRef:
     number, plane = parts["number"], cast(Plane, parts["plane"] or "axial")
     window = (float(parts["centre"]), float(parts["width"])) if parts["width"] else None
     return ImageRef(Path(match["path"]), plane, int(number) if number and number.isdigit() else number, window)
-
-
-def _sliced_by_content(address: str) -> re.Match[str] | None:
-    """The parts of "IM000001#3" where the file "IM000001" is DICOM."""
-    match = re.fullmatch(r"(?P<path>[^#]+)#(?P<fragment>[^/\\\\]*)", address, re.DOTALL)
-    return match if match and not Path(address).exists() and is_dicom(Path(match["path"])) else None
 
 
 def is_dicom(path: Path) -> bool:
@@ -152,8 +139,7 @@ def suffix_of(address: str | Path | ImageRef) -> str:
 
 
 def _known_suffix(name: str) -> str:
-    lower = name.lower()
-    return max((suffix for suffix in _known_suffixes if lower.endswith(suffix)), key=len, default="")
+    return max(filter(name.lower().endswith, _known_suffixes), key=len, default="")
 
 
 def is_image_file(address: str | Path | ImageRef) -> bool:
@@ -176,3 +162,11 @@ def stem(address: str | Path | ImageRef) -> str:
     name = image.path.name[: len(image.path.name) - len(_known_suffix(image.path.name))]
     plane = "" if image.plane == "axial" else f"_{image.plane}"
     return name + (f"{plane}_{image.number}" if image.number is not None else plane)
+
+
+def is_clutter(path: str | Path) -> bool:
+    """Whether a path is no data, but left behind by systems and office programs: hidden (".DS_Store", "._a.png"), a
+    lock file ("~$t.xlsx", ".~lock.t.csv#"), "Thumbs.db", "desktop.ini", or inside "__MACOSX".
+    """
+    path = Path(path)
+    return path.name.startswith((".", "~$")) or path.name.lower() in _LEFT_BY_SYSTEMS or "__MACOSX" in path.parts

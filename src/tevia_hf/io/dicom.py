@@ -43,11 +43,24 @@ def read_dicom(address: ImageRef, is_mask: bool = False, most_pixels: int | None
             f"{path}: '{address.plane}' is a plane of a volume, this file has frames. Write {path.name}#0."
         )
     check_size(int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0), path, most_pixels)
-    count = _frame_count(dataset, path)
+    count = _optional(lambda: int(dataset.get("NumberOfFrames") or 1)) or 0
+    if count < 1:
+        raise ValueError(
+            f"{path}: its NumberOfFrames is '{dataset.get('NumberOfFrames')}', give how many there are, or export it "
+            "again."
+        )
     frame = choose_number(address, count, "frames")
     stored = _stored_pixels(dataset, frame, path)
+    if not is_mask:
+        pixels = _seen(dataset, stored, frame, address)
+    elif dataset.PhotometricInterpretation == "MONOCHROME1":
+        raise ValueError(
+            f"{path}: a mask that shows 0 as white (MONOCHROME1), so that the lesion may be what is stored as 1 or "
+            "what is shown as white: save it as PNG with the lesion as 1."
+        )
+    else:
+        pixels = to_whole_numbers(stored, path)
     geometry = Geometry(path, _optional(_affine, dataset, frame), frame, count)
-    pixels = _mask(dataset, stored, path) if is_mask else _seen(dataset, stored, frame, address)
     return MedicalImage(pixels, _optional(_spacing, dataset, frame), geometry)
 
 
@@ -57,15 +70,6 @@ def _optional(read: Callable[..., Any], *arguments: Any) -> Any:
         return read(*arguments)
     except Exception:  # pydicom raises nearly anything on values of another form
         return None
-
-
-def _mask(dataset: Any, stored: np.ndarray, path: Path) -> np.ndarray:
-    if dataset.PhotometricInterpretation == "MONOCHROME1":
-        raise ValueError(
-            f"{path}: a mask that shows 0 as white (MONOCHROME1), so that the lesion may be what is stored as 1 or "
-            "what is shown as white: save it as PNG with the lesion as 1."
-        )
-    return to_whole_numbers(stored, path)
 
 
 def _without_pixels(dataset: Any, path: Path) -> str:
@@ -87,19 +91,6 @@ def _without_pixels(dataset: Any, path: Path) -> str:
         return f"is no DICOM file, it begins with {content!r}. Fetch or export it again."
 
 
-def _frame_count(dataset: Any, path: Path) -> int:
-    try:
-        count = int(dataset.get("NumberOfFrames") or 1)
-    except ValueError:
-        count = 0
-    if count < 1:
-        raise ValueError(
-            f"{path}: its NumberOfFrames is '{dataset.get('NumberOfFrames')}', give how many there are, or export it "
-            "again."
-        )
-    return count
-
-
 def _open(path: Path) -> Any:
     with needed_for(f"{path}: reading it"):
         import pydicom
@@ -113,41 +104,31 @@ def _open(path: Path) -> Any:
 
 def _stored_pixels(dataset: Any, frame: int, path: Path) -> np.ndarray:
     """(rows, columns) of one frame, the indices of a palette; (rows, columns, 3) in RGB of a colour file."""
-    from pydicom.pixels import pixel_array
+    from pydicom.pixels import get_decoder, pixel_array
 
     dataset.ensure_file_meta()
     if "TransferSyntaxUID" not in dataset.file_meta:  # no preamble: as it was read
         dataset.file_meta.TransferSyntaxUID = _SYNTAXES[dataset.original_encoding]
-    _require_decoder(dataset.file_meta.TransferSyntaxUID, path)
-    try:
-        return pixel_array(dataset, index=frame)
-    except Exception as error:  # decoders raise nearly anything on damaged bytes
-        raise ValueError(f"{path}: {_undecoded(dataset.file_meta.TransferSyntaxUID, error)}") from error
-
-
-def _undecoded(syntax: Any, error: Exception) -> str:
-    """Why pixels could not be decoded, and what to do: of compressed ones it may be the decoder that lacks a kind."""
-    reason = " ".join(str(error).split())
-    if not syntax.is_compressed:
-        return f"its pixels are corrupt or cut short ({reason}). Fetch or export the file again."
-    return (
-        f"its pixels, compressed as {syntax.name}, are of a kind that no installed decoder reads, or damaged "
-        f"({reason}). pip install python-gdcm, export it uncompressed (Explicit VR Little Endian), or fetch it again."
-    )
-
-
-def _require_decoder(syntax: Any, path: Path) -> None:
-    from pydicom.pixels import get_decoder
-
+    syntax = dataset.file_meta.TransferSyntaxUID
+    remedy = "pip install python-gdcm, or export it uncompressed (Explicit VR Little Endian)"
     try:
         available = get_decoder(syntax).is_available
     except NotImplementedError:
         available = False
     if not available:
-        raise ValueError(
-            f"{path}: compressed as {syntax.name}, for which no decoder is installed. pip install python-gdcm, or "
-            "export it uncompressed (Explicit VR Little Endian)."
-        )
+        raise ValueError(f"{path}: compressed as {syntax.name}, for which no decoder is installed. {remedy}.")
+    try:
+        return pixel_array(dataset, index=frame)
+    except Exception as error:  # decoders raise nearly anything on damaged bytes
+        reason = " ".join(str(error).split())
+        if not syntax.is_compressed:
+            fault = f"its pixels are corrupt or cut short ({reason}). Fetch or export the file again."
+        else:  # it may be the decoder that lacks a kind
+            fault = (
+                f"its pixels, compressed as {syntax.name}, are of a kind that no installed decoder reads, or damaged "
+                f"({reason}). {remedy}, or fetch it again."
+            )
+        raise ValueError(f"{path}: {fault}") from error
 
 
 def _seen(dataset: Any, stored: np.ndarray, frame: int, address: ImageRef) -> np.ndarray:
@@ -181,7 +162,7 @@ def _rescaled(dataset: Any, stored: np.ndarray, frame: int) -> np.ndarray | None
     """Stored values to the modality's own, such as Hounsfield units; `None` where tags tell nothing, as slope 0."""
     if dataset.get("ModalityLUTSequence"):
         return _looked_up(stored, dataset.ModalityLUTSequence[0], dataset)[0]
-    tags = _transformation(dataset, frame, "PixelValueTransformationSequence")
+    tags = _functional_group(dataset, frame, "PixelValueTransformationSequence")
     slope = _optional(lambda: float(1 if tags.get("RescaleSlope") is None else tags.RescaleSlope))
     intercept = _optional(lambda: float(tags.get("RescaleIntercept") or 0))
     if not slope or intercept is None or not math.isfinite(slope + intercept):
@@ -199,30 +180,27 @@ def _is_padding(dataset: Any, stored: np.ndarray) -> np.ndarray:
 
 
 def _through_window(dataset: Any, values: np.ndarray, frame: int, address: ImageRef, counted: np.ndarray) -> np.ndarray:
-    tags = _transformation(dataset, frame, "FrameVOILUTSequence")
+    tags = _functional_group(dataset, frame, "FrameVOILUTSequence")
     if address.window is not None:
         return to_unit(values, address.window)
     if tags.get("VOILUTSequence"):
         found, top = _looked_up(values, tags.VOILUTSequence[0], dataset)
         return (found / top).astype(np.float32)
-    window = _optional(_window_of, tags)
-    return to_unit(values, None, counted) if window is None else _windowed(values, *window)
-
-
-def _window_of(tags: Any) -> tuple[float, float, str] | None:
-    """(centre, width, function) of the file's first window; `None` where it has none that shows anything."""
-    centre, width = (_first(tags[name].value) for name in ("WindowCenter", "WindowWidth"))
-    function = str(tags.get("VOILUTFunction") or "LINEAR").upper()
-    least = 1 if function == "LINEAR" else np.finfo(np.float32).tiny
-    return (centre, width, function) if math.isfinite(centre) and least <= width < math.inf else None
-
-
-def _windowed(values: np.ndarray, centre: float, width: float, function: str) -> np.ndarray:
-    """From 0 to 1 through a window."""
+    if (window := _optional(_window_of, tags)) is None:
+        return to_unit(values, None, counted)
+    centre, width, function = window
     if function == "SIGMOID":
         return (1 / (1 + np.exp(-4 * (values - centre) / width))).astype(np.float32)
     # PS3.3 C.11.2.1.2: LINEAR counts the pixels of the window, LINEAR_EXACT measures it
     return to_unit(values, (centre, width) if function == "LINEAR_EXACT" else (centre - 0.5, max(width - 1, 1e-6)))
+
+
+def _window_of(tags: Any) -> tuple[float, float, str] | None:
+    """(centre, width, function) of the file's first window; `None` where it has none that shows anything."""
+    centre, width = (float(np.ravel(tags[name].value)[0]) for name in ("WindowCenter", "WindowWidth"))
+    function = str(tags.get("VOILUTFunction") or "LINEAR").upper()
+    least = 1 if function == "LINEAR" else np.finfo(np.float32).tiny
+    return (centre, width, function) if math.isfinite(centre) and least <= width < math.inf else None
 
 
 def _looked_up(values: np.ndarray, item: Any, dataset: Any) -> tuple[np.ndarray, float]:
@@ -237,68 +215,50 @@ def _looked_up(values: np.ndarray, item: Any, dataset: Any) -> tuple[np.ndarray,
     return table[places], max(2.0**bits - 1, float(table.max()))
 
 
-def _transformation(dataset: Any, frame: int, sequence: str) -> Any:
-    """Where the frame's rescale or window stands: in its functional group, else in the data set itself."""
-    group = _functional_group(dataset, frame, sequence)
-    return dataset if group is None else group
-
-
-def _functional_group(dataset: Any, frame: int, sequence: str) -> Any | None:
-    """The item of a sequence of an enhanced file, for one frame or shared by all."""
+def _functional_group(dataset: Any, frame: int, sequence: str) -> Any:
+    """The item of a sequence of an enhanced file, for one frame or shared by all; the data set itself without one."""
     for groups, index in (("PerFrameFunctionalGroupsSequence", frame), ("SharedFunctionalGroupsSequence", 0)):
         items = dataset.get(groups) or []
-        if index < len(items) and items[index].get(sequence):
-            return items[index].get(sequence)[0]
-    return None
+        if index < len(items) and (group := (items[index].get(sequence) or [None])[0]):
+            return group
+    return dataset
 
 
 def _spacing(dataset: Any, frame: int) -> tuple[float, float] | None:
     """(row, column) in mm; of a projection at the detector."""
-    measures = _functional_group(dataset, frame, "PixelMeasuresSequence")
-    for tags in filter(None, (measures, dataset)):
+    for tags in (_functional_group(dataset, frame, "PixelMeasuresSequence"), dataset):
         for name in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
             value = _optional(lambda tags=tags, name=name: tuple(map(float, tags.get(name))))
             if value and len(value) == 2 and all(0 < step < math.inf for step in value):
                 return value
     regions = dataset.get("SequenceOfUltrasoundRegions") or []
-    scales = {scale for region in regions if (scale := _region_scale(region))}
+    scales = {
+        (10 * abs(float(region.PhysicalDeltaY)), 10 * abs(float(region.PhysicalDeltaX)))
+        for region in regions
+        if region.get("PhysicalUnitsXDirection") == region.get("PhysicalUnitsYDirection") == _CENTIMETRES
+    }
     return scales.pop() if len(scales) == 1 else None  # no one spacing where regions differ
-
-
-def _region_scale(region: Any) -> tuple[float, float] | None:
-    if not region.get("PhysicalUnitsXDirection") == region.get("PhysicalUnitsYDirection") == _CENTIMETRES:
-        return None
-    return 10 * abs(float(region.PhysicalDeltaY)), 10 * abs(float(region.PhysicalDeltaX))
 
 
 def _affine(dataset: Any, frame: int) -> np.ndarray | None:
     """From (column, row, 0) to RAS+ mm, where the file says where this frame lies."""
-    place = _functional_group(dataset, frame, "PlanePositionSequence") or dataset
-    facing = _functional_group(dataset, frame, "PlaneOrientationSequence") or dataset
+    place = _functional_group(dataset, frame, "PlanePositionSequence")
+    facing = _functional_group(dataset, frame, "PlaneOrientationSequence")
     spacing = _spacing(dataset, frame)
     if not (place.get("ImagePositionPatient") and facing.get("ImageOrientationPatient") and spacing):
         return None
     along_row, along_column = np.array(facing.ImageOrientationPatient, float).reshape(2, 3)
-    measures = _functional_group(dataset, frame, "PixelMeasuresSequence") or dataset
+    measures = _functional_group(dataset, frame, "PixelMeasuresSequence")
     thickness = _optional(lambda: float(measures.get("SpacingBetweenSlices") or measures.get("SliceThickness"))) or 1.0
     directions = np.stack([along_row, along_column, normal := np.cross(along_row, along_column)])
     position = np.array(place.ImagePositionPatient, float)
-    if place is dataset and (offset := _frame_offset(dataset, frame)) != 0:
-        position = position + normal * offset
+    if place is dataset and int(dataset.get("NumberOfFrames") or 1) > 1:
+        offsets = dataset.get(
+            "GridFrameOffsetVector"
+        )  # in mm along the normal; where a frame lies is not known without
+        position = position + normal * (float(offsets[frame]) - float(offsets[0]) if offsets else math.nan)
     affine = np.eye(4)
     affine[:3, :3] = (directions * [[spacing[1]], [spacing[0]], [thickness]]).T
     affine[:3, 3] = position
     is_turned = np.allclose(directions @ directions.T, np.eye(3), atol=1e-2)  # zeros, or skew, tell no place
     return _LPS_TO_RAS @ affine if is_turned and np.isfinite(affine).all() else None
-
-
-def _frame_offset(dataset: Any, frame: int) -> float:
-    """How far a frame lies from the file's position, in mm along the normal; NaN where the file does not tell."""
-    if int(dataset.get("NumberOfFrames") or 1) == 1:
-        return 0.0
-    offsets = dataset.get("GridFrameOffsetVector")
-    return float(offsets[frame]) - float(offsets[0]) if offsets else math.nan
-
-
-def _first(value: Any) -> float:
-    return float(value) if isinstance(value, (int, float, str)) else float(value[0])

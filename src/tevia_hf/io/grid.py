@@ -1,5 +1,7 @@
 """Whether an image and its mask lie on the same grid of pixels."""
 
+from pathlib import Path
+
 import numpy as np
 
 from tevia_hf.io.medical_image import Geometry, MedicalImage
@@ -24,19 +26,20 @@ def grid_fault(image: MedicalImage, mask: MedicalImage) -> str | None:
     """
     size, mask_size = image.array.shape[:2], mask.array.shape[:2]
     if size != mask_size:
+        resize = "resize the mask to its image (nearest neighbour), or pair it with the right image"
         return (
             f"the mask is {mask_size[0]} x {mask_size[1]} (height x width) but its image is {size[0]} x {size[1]}: "
-            + (
-                _turn_advice(image, mask)
-                or "resize the mask to its image (nearest neighbour), or pair it with the right image"
-            )
+            f"{_turn_advice(image, mask) or resize}"
         )
-    differences = [*_count_difference(image.source, mask.source), *_step_difference(image, mask)]
-    differences += _place_difference(image, mask)
+    sources = _sources(image, mask)
+    counts = [source.count for source in sources]
+    differences = [f"{counts[1]} slices against {counts[0]}"] if 1 < min(counts) < max(counts) else []
+    differences += [*_step_difference(image, mask), *_place_difference(image, mask)]
     if not differences:
         return None
+    of_image, of_mask = (source.path.name for source in sources)
     return (
-        f"the mask {_path(mask)} lies on another grid than its image {_path(image)}: {'; '.join(differences)}. "
+        f"the mask {of_mask} lies on another grid than its image {of_image}: {'; '.join(differences)}. "
         "Resample the mask to the image's grid by nearest neighbour, or save it with the image's own affine if it was "
         "drawn there"
     )
@@ -44,19 +47,18 @@ def grid_fault(image: MedicalImage, mask: MedicalImage) -> str | None:
 
 def turn_note(image: MedicalImage, mask: MedicalImage) -> str | None:
     """A remark where EXIF turns one of the two alone and their sizes do not tell what the mask was drawn on."""
-    orientations = [_orientation(part) for part in (image, mask)]
-    turned = max(orientations)
-    is_square = image.array.shape[0] == image.array.shape[1]
-    if orientations[0] == orientations[1] or not (is_square or turned < 5):
+    (of_image, of_mask), (height, width) = _orientations(image, mask), image.array.shape[:2]
+    turned = max(of_image, of_mask)
+    if of_image == of_mask or not (height == width or turned < 5):
         return None
-    part = "image" if orientations[0] != 1 else "mask"
+    part = "image" if of_image != 1 else "mask"
     return f"its {part} alone is turned by EXIF (orientation {turned}): look whether the mask lies over the lesion"
 
 
 def _turn_advice(image: MedicalImage, mask: MedicalImage) -> str | None:
     """What to do where EXIF turned the image, or the mask, alone."""
-    (of_image, of_mask), sizes = [_orientation(part) for part in (image, mask)], [image.array.shape, mask.array.shape]
-    if of_image == of_mask or sizes[0][:2] != sizes[1][:2][::-1]:
+    of_image, of_mask = _orientations(image, mask)
+    if of_image == of_mask or image.array.shape[:2] != mask.array.shape[:2][::-1]:
         return None
     if of_mask == 1:
         turn = f"`mask.transpose(Image.Transpose.{_TURNS[of_image]})`"
@@ -64,33 +66,28 @@ def _turn_advice(image: MedicalImage, mask: MedicalImage) -> str | None:
     return f"the mask is turned by EXIF (orientation {of_mask}) and the image is not. Save the mask without that tag"
 
 
-def _orientation(image: MedicalImage) -> int:
-    found = 1 if image.source is None else image.source.orientation
-    return found if found in _TURNS else 1
+def _sources(image: MedicalImage, mask: MedicalImage) -> list[Geometry]:
+    """Where both come from; what is held in memory has no place, and is not turned."""
+    return [part.source or Geometry(Path()) for part in (image, mask)]
 
 
-def _path(image: MedicalImage) -> str:
-    return "" if image.source is None else image.source.path.name
-
-
-def _count_difference(image: Geometry | None, mask: Geometry | None) -> list[str]:
-    counts = [1 if source is None else source.count for source in (image, mask)]
-    return [f"{counts[1]} slices against {counts[0]}"] if min(counts) > 1 and counts[0] != counts[1] else []
+def _orientations(image: MedicalImage, mask: MedicalImage) -> list[int]:
+    return [source.orientation if source.orientation in _TURNS else 1 for source in _sources(image, mask)]
 
 
 def _step_difference(image: MedicalImage, mask: MedicalImage) -> list[str]:
-    steps = [part.spacing_mm if part.source is None or part.source.is_placed else None for part in (image, mask)]
-    if steps[0] is None or steps[1] is None or np.allclose(steps[0], steps[1], rtol=1e-2):
+    parts = zip((image, mask), _sources(image, mask), strict=True)
+    steps = [part.spacing_mm for part, source in parts if source.is_placed and part.spacing_mm is not None]
+    if len(steps) < 2 or np.allclose(steps[0], steps[1], rtol=1e-2):
         return []
-    of_image, of_mask = (" x ".join(f"{step:.4g}" for step in part) for part in steps if part is not None)
+    of_image, of_mask = (" x ".join(f"{step:.4g}" for step in part) for part in steps)
     return [f"pixels of {of_mask} mm against {of_image} mm"]
 
 
 def _place_difference(image: MedicalImage, mask: MedicalImage) -> list[str]:
     """How far the corners of both lie apart, in mm, where that is more than the tolerance."""
-    sources = (image.source, mask.source)
-    affines = [source.affine for source in sources if source and source.is_placed and source.affine is not None]
-    if len(affines) < len(sources):
+    affines = [one.affine for one in _sources(image, mask) if one.is_placed and one.affine is not None]
+    if len(affines) < 2:
         return []
     height, width = image.array.shape[:2]
     corners = np.array([[0, 0, 0, 1], [width - 1, 0, 0, 1], [0, height - 1, 0, 1]], float).T  # (4, corners)

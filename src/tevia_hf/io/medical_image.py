@@ -9,24 +9,14 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """Where a picture lies in the patient, so that a mask of it can be put there too.
-
-    Args:
-        path: the file.
-        affine: (4, 4), from (column, row, 0) of the picture to mm in RAS+ (right, anterior, superior); None where the
-            file does not tell.
-        frame: number of the slice or frame in the file, counted from 0.
-        count: slices or frames of the file.
-        orientation: EXIF's number of how the stored pixels were turned to those of the image; 1 for not at all.
-        is_placed: whether the affine tells where the image lies in the patient, or in its file alone.
-    """
+    """Where a picture lies in the patient, so that a mask of it can be put there too."""
 
     path: Path
-    affine: np.ndarray | None = None
-    frame: int = 0
-    count: int = 1
-    orientation: int = 1
-    is_placed: bool = True
+    affine: np.ndarray | None = None  # (4, 4), (column, row, 0) to mm in RAS+; None where the file does not tell
+    frame: int = 0  # number of the slice or frame in the file
+    count: int = 1  # slices or frames of the file
+    orientation: int = 1  # EXIF's number of how the stored pixels were turned to those of the image; 1 for not at all
+    is_placed: bool = True  # whether the affine tells where the image lies in the patient, or in its file alone
 
 
 class MedicalImage(NamedTuple):

@@ -14,10 +14,8 @@ def claim_output_dir(
 ) -> None:
     """Makes the folder, marked as an output of this package, without ever losing anything else.
 
-    Args:
-        resume: the folder's content is gone on with.
-        overwrite: the folder's content is deleted, if an earlier output.
-        inputs: paths or names that the work reads, and that must not lie in the folder.
+    With `resume` its content is gone on with, with `overwrite` deleted, if an earlier output; `inputs` are paths or
+    names that the work reads, and that must not lie in the folder.
 
     Raises `ValueError` where the folder holds files and neither is said, or both are; where `overwrite` is said of a
     folder that is no output of this package, or that holds an input.
@@ -43,8 +41,13 @@ def check_output_dir(
         raise ValueError(
             f"{folder} already holds files: name another folder, or give `--overwrite` or, of a run, `--resume`."
         )
-    if overwrite:
-        check_may_be_deleted(folder, inputs)
+    if not overwrite:
+        return
+    if not (folder / MARKER).exists():
+        raise ValueError(f"{folder} is no output of tevia, so `overwrite` leaves it: empty it yourself.")
+    for path in (path for path in inputs if path):
+        if folder.resolve() in (Path(path).resolve(), *Path(path).resolve().parents):
+            raise ValueError(f"`overwrite` would delete {path}, which is read here: name another folder than {folder}.")
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -53,16 +56,3 @@ def write_whole(path: Path, content: str | bytes) -> None:
     part = path.with_name(f".{path.name}.{uuid4().hex}")
     part.write_bytes(content.encode() if isinstance(content, str) else content)
     part.replace(path)
-
-
-def check_may_be_deleted(folder: Path, inputs: Iterable[str | os.PathLike | None]) -> None:
-    """Raises `ValueError` for a folder that is no output of this package, or that holds an input."""
-    if not (folder / MARKER).exists():
-        raise ValueError(f"{folder} is no output of tevia, so `overwrite` leaves it: empty it yourself.")
-    whole = folder.resolve()
-    if inside := [
-        str(path) for path in inputs if path and whole in (Path(path).resolve(), *Path(path).resolve().parents)
-    ]:
-        raise ValueError(
-            f"`overwrite` would delete {inside[0]}, which is read here: name another folder than {folder}."
-        )

@@ -12,11 +12,9 @@ MOST_FULL_SLICES = 64  # of that size in a volume, which a packed file is unpack
 
 
 def to_unit(values: np.ndarray, window: Window | None, counted: np.ndarray | None = None) -> np.ndarray:
-    """Values as float32 from 0 to 1: between the ends of the window, else between the least and the greatest.
+    """Values as float32 from 0 to 1: between the ends of the window (centre, width), beyond which they are 0 and 1.
 
-    Args:
-        window: (centre, width); values beyond its ends become 0 and 1.
-        counted: which values may be the least and the greatest; by default all.
+    Without one, between the least and the greatest of those that are `counted`.
     """
     if window is None:
         chosen = values if counted is None or not counted.any() else values[counted]

@@ -42,10 +42,8 @@ def read_image(path: str | Path | ImageRef, is_mask: bool = False, most_pixels: 
         most_pixels: Refuse a larger picture or slice by what its file's head says, before it is read. By default
             Pillow's own limit holds.
 
-    Raises:
-        FileNotFoundError: No such file.
-        ValueError: A suffix that is not supported, or a file that is corrupt, cut short, too large, or of several pages
-            or slices of which none is named.
+    Raises `FileNotFoundError`, and `ValueError` for a suffix that is not supported and a file that is corrupt, cut
+    short, too large, or of several pages or slices of which none is named.
     """
     address = parse_address(path)
     reader = _READERS.get(suffix_of(address))
@@ -67,16 +65,18 @@ def read_image(path: str | Path | ImageRef, is_mask: bool = False, most_pixels: 
 def load_image(value: Any, is_mask: bool = False) -> MedicalImage:
     """An image with what its file tells of its place: read by its path, or held in memory as people hand it over.
 
-    Args:
-        value: path, `ImageRef`, PIL image, array, tensor, or an entry of an undecoded column, `{"path", "bytes"}`.
-        is_mask: as of `read_image`.
-
-    Raises `ValueError` or `OSError` for one that is missing or cannot be read.
+    Taken are a path, an `ImageRef`, a PIL image, an array, a tensor and an entry of an undecoded column, `{"path",
+    "bytes"}`. Raises `ValueError` or `OSError` for one that is missing or cannot be read.
     """
     if isinstance(value, Mapping):
         content, value = value["bytes"], value["path"]
         if content is not None:
-            return _from_bytes(content, is_mask)
+            try:
+                image = Image.open(BytesIO(content))
+            except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
+                reason = f"embedded image is corrupt or cut short ({error}). Build the data set again."
+                raise ValueError(reason) from error
+            return _from_pil(image, "the embedded image", is_mask)
     if value is None:
         raise ValueError("it is missing. Add it, or leave the row out.")
     if isinstance(value, (str, Path, ImageRef)):
@@ -88,14 +88,6 @@ def load_image(value: Any, is_mask: bool = False) -> MedicalImage:
     return MedicalImage(np.moveaxis(pixels, 0, -1) if comes_first else pixels)
 
 
-def _from_bytes(content: bytes, is_mask: bool) -> MedicalImage:
-    try:
-        image = Image.open(BytesIO(content))
-    except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
-        raise ValueError(f"embedded image is corrupt or cut short ({error}). Build the data set again.") from error
-    return _from_pil(image, "the embedded image", is_mask)
-
-
 def _from_pil(image: Image.Image, name: str, is_mask: bool) -> MedicalImage:
     source = Geometry(Path(getattr(image, "filename", "") or name), orientation=image.getexif().get(ORIENTATION, 1))
     return MedicalImage(one_page(image, name, is_mask), source=source)
@@ -104,12 +96,10 @@ def _from_pil(image: Image.Image, name: str, is_mask: bool) -> MedicalImage:
 def register_reader(suffixes: Iterable[str], reader: Reader) -> None:
     """Makes `read_image` read files of another format, known by their suffixes, such as `[".mat"]`.
 
-    Args:
-        reader: Called with an `ImageRef`, `is_mask` and `most_pixels`, as `read_image` has them, by several threads.
-            Its `ValueError` should begin with the path and say what to do.
+    The reader is called with an `ImageRef`, `is_mask` and `most_pixels`, as `read_image` has them, by several threads.
+    Its `ValueError` should begin with the path and say what to do.
 
-    Raises:
-        ValueError: A suffix that this package reads itself, or that is not in lower case with a dot.
+    Raises `ValueError` for a suffix that this package reads itself, or that is not in lower case with a dot.
     """
     suffixes = list(suffixes)
     for suffix in suffixes:

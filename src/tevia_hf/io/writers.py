@@ -18,12 +18,10 @@ def write_mask(path: str | Path, mask: np.ndarray, num_labels: int = 1, like: Me
     - `.nii`, `.nii.gz`: labels, one slice, which lies over the image in a viewer.
 
     Args:
-        path: Ends in one of these.
         mask: (height, width), boolean or integer: 0/1 or 0/255, or with several labels 0 to num_labels - 1 and 255.
         like: The image as `read_image` gave it, for spacing and place.
 
-    Raises:
-        ValueError: Another suffix, another shape than the image's, or values that are no labels.
+    Raises `ValueError` for another suffix, another shape than the image's, and values that are no labels.
     """
     path, mask = Path(path), np.asarray(mask)
     suffix = next((suffix for suffix in MASK_SUFFIXES if path.name.lower().endswith(suffix)), None)
@@ -32,20 +30,15 @@ def write_mask(path: str | Path, mask: np.ndarray, num_labels: int = 1, like: Me
     if mask.ndim != 2 or (like is not None and mask.shape != like.array.shape[:2]):
         expected = "(height, width)" if like is None else f"{like.array.shape[:2]}, that of the image,"
         raise ValueError(f"{path}: the mask has shape {mask.shape}, {expected} is expected. Write one mask at a time.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _WRITERS[suffix](path, _labels(path, mask, num_labels), num_labels, like)
-    return path
-
-
-def _labels(path: Path, mask: np.ndarray, num_labels: int) -> np.ndarray:
-    """The mask as uint8 labels, the lesion of a mask of one label as 1."""
     labels = to_labels(mask, num_labels, f"{path}: the mask")
     if num_labels == 1 and (labels > highest_label(num_labels)).any():
         raise ValueError(
             f"{path}: the mask holds ignored pixels (255), which no file with num_labels=1 can hold: set them to 0, or "
             "write it with num_labels=2."
         )
-    return labels
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _WRITERS[suffix](path, labels, num_labels, like)
+    return path
 
 
 def _write_png(path: Path, labels: np.ndarray, num_labels: int, like: MedicalImage | None) -> None:

@@ -13,9 +13,8 @@ from ..auto import TeViAConfig, TeViAForSegmentation, TeViAProcessor
 from ..configuration_tevia import PUBLISHED
 from ..data.augment import TextAwareAugmentation
 from ..data.features import undecoded
-from ..data.ready import AnyDataset, ready_dataset
+from ..data.ready import AnyDataset, ready_dataset, texts_of
 from ..data.registry import load_segmentation_dataset, rows_of_all_splits
-from ..data.several_texts import texts_of
 from ..data.splits import SPLITS_FILE, sample, split_table
 from ..data.survey import OnError, Survey
 from ..extras import needed_for

@@ -15,8 +15,7 @@ from ..data.augment import TextAwareAugmentation, augmented
 from ..data.collate import SegmentationCollator
 from ..data.features import undecoded
 from ..data.origin import language_in
-from ..data.ready import AnyDataset, ready_dataset
-from ..data.several_texts import ALL_TEXTS, texts_of
+from ..data.ready import ALL_TEXTS, AnyDataset, ready_dataset, texts_of
 from ..data.survey import white_is_lesion_in
 from ..inference.text_differences import check_texts_differ
 from ..inference.text_features import TextFeatureCache
