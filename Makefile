@@ -18,7 +18,7 @@ demo: $(STAMP)
 test: $(STAMP)
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadscope
 
-# The same tests on the lowest versions that pyproject.toml allows, but for those that are slow and try whole commands.
+# The same tests on the lowest versions that pyproject.toml allows, but for those that tests/conftest.py marks.
 test-lowest: $(LOWEST)/.installed
 	@$(LOWEST)/bin/python -m pytest -q -n $(WORKERS) --dist loadscope -m "not once"
 

@@ -25,19 +25,30 @@ for _finer_than_home in ("HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_MODULES_CACHE"
     os.environ.pop(_finer_than_home, None)
 
 
-# Whole commands, pages and processes, whose parts other tests try: run on the tested versions, not on the lowest.
-RUN_ONCE = ("ablation", "distributed", "examples", "extending", "figshare", "intervals", "push", "readme", "spaces")
+# Not repeated on the lowest versions: whole commands, pages and processes, whose parts other tests try, and what
+# depends on the standard library, torch and transformers alone, which both sets have in the same versions.
+WHOLE = {
+    "ablation",
+    "distributed",
+    "examples",
+    "extending",
+    "figshare",
+    "intervals",
+    "public_api",
+    "push",
+    "readme",
+    "spaces",
+}
+SAME_VERSIONS = {"backbone", "layering", "paraphrasing", "text_families", "tools", "vision_families", "vision_layout"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line(
-        "markers", "once: not repeated on the lowest versions, as it is slow and others try its parts"
-    )
+    config.addinivalue_line("markers", "once: not repeated on the lowest versions")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.stem.removeprefix("test_") in RUN_ONCE:
+        if item.path.stem.removeprefix("test_") in WHOLE | SAME_VERSIONS:
             item.add_marker(pytest.mark.once)
 
 

@@ -257,7 +257,6 @@ class EncoderContract:
             losses.append(run(x, ids, labels=squares(64, 64)).loss)
         assert torch.equal(*losses)
 
-    @pytest.mark.once
     def test_the_exported_encoder_computes_the_same(self, built):
         """The encoder that the family is of; `test_export` has the whole model."""
         if self.text_config is EncoderContract.text_config:
