@@ -47,6 +47,7 @@ def build_trainer(
     augmentation: TextAwareAugmentation | None = None,
     callbacks: Sequence[TrainerCallback] = (),
     white_is_lesion: bool | None = None,
+    cache: bool = True,
 ) -> Trainer:
     """A stock `Trainer` for TeViA: features cached per text, prototypes kept, both losses and Dice definitions logged.
 
@@ -61,6 +62,7 @@ def build_trainer(
         augmentation: of the training images only.
         callbacks: in addition to those that `training_callbacks` lists.
         white_is_lesion: what 255 means in the masks; by default all of them tell, but those of a stream each alone.
+        cache: keep what masks hold, and read those that were read before only where they have changed.
     """
     # The same numbers in another order in memory: depthwise convolutions run about 1.6 times as fast on CPUs.
     model.to(memory_format=torch.channels_last)  # type: ignore[call-arg]  # transformers hides torch's signature
@@ -70,7 +72,7 @@ def build_trainer(
     train_dataset = ready_dataset(train_dataset, model.config.use_text)
     eval_dataset = None if eval_dataset is None else undecoded(ready_dataset(eval_dataset, model.config.use_text))
     if white_is_lesion is None:
-        white_is_lesion = reading_of_white(processor, train_dataset, eval_dataset)
+        white_is_lesion = reading_of_white(processor, cache, train_dataset, eval_dataset)
     if augmentation is None and ALL_TEXTS in (train_dataset.column_names or []):
         warnings.warn(
             f"Without an augmentation none of `{ALL_TEXTS}` is drawn, the first text is used: give `augmentation`, "
@@ -113,13 +115,13 @@ def build_trainer(
     return trainer
 
 
-def reading_of_white(processor: TeViAProcessor, *datasets: AnyDataset | None) -> bool | None:
+def reading_of_white(processor: TeViAProcessor, cache: bool, *datasets: AnyDataset | None) -> bool | None:
     """What 255 means in the masks of all data sets together; `None` where one of them is a stream."""
     given = [dataset for dataset in datasets if dataset is not None]
     known = [dataset for dataset in given if isinstance(dataset, Dataset)]
     if len(known) < len(given):
         return None
-    return white_is_lesion_in(chain(*map(undecoded, known)), processor.image_processor.num_labels)
+    return white_is_lesion_in(chain(*map(undecoded, known)), processor.image_processor.num_labels, cache=cache)
 
 
 def varied(
