@@ -12,7 +12,7 @@ from transformers.trainer_callback import ExportableState
 from transformers.utils import logging
 
 from ..option_checks_tevia import check_count
-from .adapters import save_prototypes_with_adapter
+from .adapters import save_prototypes_with_adapter, unwrapped
 from .epochs import EpochCounter
 from .observing import TrainingObserver, reduce_over_ranks
 
@@ -113,14 +113,13 @@ class MomentumPrototypeCallback(TrainingObserver, ResumableSchedule):
         if memory is None:
             return
         keeper = memory.keeper
-        broken_off = None if keeper is None else keeper.run
-        if broken_off is not None:
+        if (broken_off := keeper and keeper.run) is not None:
             if broken_off.state is state:
                 logger.warning(TWO_CALLBACKS.format(keeper.warmup_epochs, self.warmup_epochs))
                 return
             keeper.stop()
-        if broken_off is not None and broken_off.first_step == state.global_step:
-            memory.load_state_dict(broken_off.memory_before)
+            if broken_off.first_step == state.global_step:
+                memory.load_state_dict(broken_off.memory_before)
         memory.keeper = self
         before = copy.deepcopy(memory.state_dict())
         self.run = run = PrototypeRun(memory, state, state.global_step, before, memory.is_active, bool(memory.count))
@@ -142,9 +141,7 @@ class MomentumPrototypeCallback(TrainingObserver, ResumableSchedule):
 
     def on_epoch_begin(self, args, state, control, model=None, **kwargs):
         run, memory = self.run, model.prototype_memory
-        if run is None or run.has_acted or memory.count == 0:
-            return
-        if self.epochs.next_epoch(state) > self.warmup_epochs:
+        if run and not run.has_acted and memory.count > 0 and self.epochs.next_epoch(state) > self.warmup_epochs:
             memory.activate()
             run.has_acted = True
 
@@ -273,6 +270,22 @@ class PrototypeAwareEarlyStopping(EarlyStoppingCallback, ResumableSchedule):
         saved["args"]["warmup_epochs"] = self.warmup_epochs
         saved["attributes"]["is_restored"] = True
         return saved
+
+
+class DeepSupervisionCallback(TrainerCallback):
+    """Takes the auxiliary heads away when training ends, and gives them back when it goes on.
+
+    They are added before, by `add_auxiliary_heads`, as an optimizer and other ranks must know them.
+    """
+
+    def __init__(self) -> None:
+        self.heads = None
+
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        unwrapped(model).auxiliary_heads = unwrapped(model).auxiliary_heads or self.heads
+
+    def on_train_end(self, args, state, control, model=None, **kwargs):
+        self.heads, unwrapped(model).auxiliary_heads = unwrapped(model).auxiliary_heads, None
 
 
 class AugmentationEpochCallback(TrainerCallback):
