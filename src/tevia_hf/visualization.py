@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image, ImageDraw, ImageFont
 
 from tevia_hf.colours_tevia import FILL_OPACITY, LABEL_COLOURS, colour_of
@@ -16,13 +17,8 @@ HEAT_OPACITY = 0.8
 SMALLEST_SIDE = 384
 TILE_HEIGHT, MARGIN, FONT_SIZE, TITLE_SIZE = 280, 14, 15, 22
 PAPER, INK = (250, 250, 248), (40, 40, 44)
-CURVE_COLOURS = [
-    (40, 40, 44),
-    (0, 114, 178),
-    (204, 121, 167),
-    (213, 94, 0),
-    (0, 158, 115),
-]  # of Okabe-Ito, dark enough for lines
+# of Okabe-Ito, dark enough for lines
+CURVE_COLOURS = [(40, 40, 44), (0, 114, 178), (204, 121, 167), (213, 94, 0), (0, 158, 115)]
 FEW_POINTS = 40  # up to which a curve's points are marked
 LOSS_CURVES = {
     "loss": "training loss",
@@ -87,9 +83,7 @@ def heat_map(image: Image.Image | np.ndarray, values: np.ndarray, longest_side: 
 
 
 def contact_sheet(
-    rows: Sequence[Sequence[Image.Image]],
-    captions: Sequence[Sequence[str]] | None = None,
-    title: str | None = None,
+    rows: Sequence[Sequence[Image.Image]], captions: Sequence[Sequence[str]] | None = None, title: str | None = None
 ) -> Image.Image:
     """RGB sheet of pictures in rows, each with its caption wrapped below it, and a title on top.
 
@@ -123,17 +117,14 @@ def interval_chart(
     values: Mapping[str, tuple[float, tuple[float, float] | None]], title: str, label: str
 ) -> Image.Image:
     """RGB chart of one bar a name, each a value from 0 to 1 with its interval (None for none)."""
-    figure = _new_figure(9, 1.2 + 0.45 * len(values))
-    axes = figure.add_subplot(facecolor=_unit(PAPER))
-    names, heights = list(values), [value for value, _ in values.values()]
-    axes.barh(names, heights, color=_unit(LABEL_COLOURS[1]), height=0.6)
+    figure, (axes,) = _new_figure(9, 1.2 + 0.45 * len(values))
+    axes.barh(list(values), [value for value, _ in values.values()], color=_unit(LABEL_COLOURS[1]), height=0.6)
     for row, (value, interval) in enumerate(values.values()):
         if interval:
             axes.plot(interval, (row, row), color=_unit(INK), linewidth=2, solid_capstyle="butt")
         axes.text(max(value, interval[1] if interval else 0) + 0.01, row, f"{value:.3f}", va="center")
     axes.set(xlim=(0, 1.08), xlabel=label, title=title)
     axes.invert_yaxis()
-    axes.spines[["top", "right"]].set_visible(False)
     return _drawn(figure)
 
 
@@ -146,8 +137,7 @@ def difference_chart(
     """
     if not values:
         raise ValueError("There is no difference to draw: give at least one.")
-    figure = _new_figure(9, 1.4 + 0.4 * len(values))
-    axes = figure.add_subplot(facecolor=_unit(PAPER))
+    figure, (axes,) = _new_figure(9, 1.4 + 0.4 * len(values))
     axes.axvline(0, color=_unit(INK), linewidth=1, linestyle="--")
     for row, (value, interval) in enumerate(values.values()):
         if interval:
@@ -157,7 +147,6 @@ def difference_chart(
         axes.text(1.02, row, text, va="center", transform=axes.get_yaxis_transform())
     axes.set(xlabel=label, title=title, ylim=(len(values) - 0.5, -0.5))
     axes.set_yticks(range(len(values)), labels=list(values))
-    axes.spines[["top", "right"]].set_visible(False)
     return _drawn(figure)
 
 
@@ -189,9 +178,9 @@ def draw_training_curves(
         raise ValueError("The log holds no loss and no score: train with `logging_steps`, or with validation.")
     panels = {"Loss": LOSS_CURVES, "Validation Dice": SCORE_CURVES}
     panels = {title: names for title, names in panels.items() if names.keys() & curves.keys()}
-    figure = _new_figure(6.5 * len(panels), 4.2)
-    for axes, (title, names) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
-        axes.set(facecolor=_unit(PAPER), xlabel="Epoch", ylabel=title)
+    figure, places = _new_figure(6.5 * len(panels), 4.2, len(panels))
+    for axes, (title, names) in zip(places, panels.items(), strict=True):
+        axes.set(xlabel="Epoch", ylabel=title)
         for index, (name, label) in enumerate(names.items()):
             if name in curves:
                 style = {"marker": "o", "markersize": 4} if len(curves[name][0]) < FEW_POINTS else {}
@@ -199,7 +188,6 @@ def draw_training_curves(
         if prototypes_act_after is not None:
             axes.axvline(prototypes_act_after, color=_unit(INK), linestyle="--", linewidth=1, label="prototypes act")
         axes.set(xlim=(0, None), ylim=(0, 1) if names is SCORE_CURVES else None)
-        axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
     return _drawn(figure)
 
@@ -214,15 +202,19 @@ def stack(pictures: Sequence[Image.Image]) -> Image.Image:
     return sheet
 
 
-def _new_figure(width: float, height: float) -> Any:
-    """A matplotlib figure of so many inches, apart from pyplot's state."""
+def _new_figure(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:
+    """A matplotlib figure of so many inches, apart from pyplot's state, and its axes side by side."""
     with needed_for("Drawing a chart"):
         from matplotlib.backends.backend_agg import FigureCanvasAgg  # takes a second to load
         from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=120, facecolor=_unit(PAPER), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure
+    places = figure.subplots(1, columns, squeeze=False)[0]
+    for axes in places:
+        axes.set(facecolor=_unit(PAPER))
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure, places
 
 
 def _drawn(figure: Any) -> Image.Image:
@@ -274,19 +266,11 @@ def _area(labels: np.ndarray, label: int) -> Image.Image:
 
 def _outline(area: Image.Image) -> Image.Image:
     """A line of about 1/200 of the longer side, at least 2 px, just inside the area."""
-    inner = np.asarray(area) > 0
+    reach = max(2, max(area.size) // 200)
+    inner: np.ndarray = np.pad(np.asarray(area) > 0, reach)  # beyond the image lies no area
     for axis in (0, 1):
-        inner = _shrunk(inner, max(2, max(area.size) // 200), axis)
+        inner = np.asarray(sliding_window_view(inner, 2 * reach + 1, axis).all(-1))
     return Image.fromarray(np.where(inner, 0, np.asarray(area)).astype(np.uint8))
-
-
-def _shrunk(area: np.ndarray, reach: int, axis: int) -> np.ndarray:
-    """Where all pixels up to `reach` away along the axis lie in the area; beyond the image lies none."""
-    width = 2 * reach + 1
-    padding = [(0, 0), (0, 0)]
-    padding[axis] = (reach + 1, reach)
-    sums = np.moveaxis(np.cumsum(np.pad(area, padding), axis, dtype=np.int32), axis, 0)
-    return np.moveaxis(sums[width:] - sums[:-width] == width, 0, axis)
 
 
 def _tile_size(rows: Sequence[Sequence[Image.Image]]) -> tuple[int, int]:
