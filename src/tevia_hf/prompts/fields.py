@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tevia_hf.prompts.lesions import Lesions
-from tevia_hf.prompts.lungs import lung_areas, lung_clauses
+from tevia_hf.prompts.lungs import laterality_of, lung_areas, lung_clauses
 from tevia_hf.prompts.words import NUMBERS, PLACE_LIST, PLACES, join_places, number_word
 
 SMALL, LARGE = 0.02, 0.10  # shares of the picture between which a lesion is "medium"
@@ -24,10 +24,6 @@ class Field(NamedTuple):
 
     value: Callable[[Lesions], str]
     pattern: str
-
-
-def laterality(lesions: Lesions) -> str:
-    return "bilateral" if len(lung_areas(lesions)) == 2 else "unilateral"
 
 
 def size(lesions: Lesions) -> str:
@@ -71,7 +67,7 @@ FIELDS: dict[str, Field] = {
     "count": Field(lambda lesions: str(lesions.count), r"\d+"),
     "count_word": Field(lambda lesions: number_word(lesions.count), rf"(?:{'|'.join(NUMBERS[1:])}|\d+)"),
     "s": Field(lambda lesions: "" if lesions.count == 1 else "s", "s?"),
-    "laterality": Field(laterality, "(?:bilateral|unilateral)"),
+    "laterality": Field(lambda lesions: laterality_of(lung_areas(lesions)), "(?:bilateral|unilateral)"),
     "lungs": Field(lambda lesions: lung_clauses(lung_areas(lesions)), f"{_LUNG}(?: and {_LUNG})?"),
     "size": Field(size, "(?:small|medium|large)"),
     "shape": Field(shape, "(?:irregular|triangular|rectangular|oval|round)"),
