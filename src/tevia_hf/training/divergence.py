@@ -68,11 +68,7 @@ class DivergenceCallback(TrainingObserver):
                 self.stop(f"the {name}{where}", step, model)
 
     def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
-        gradients = [p.grad.detach() for p in model.parameters() if p.grad is not None]
-        if args.fp16 or not gradients:
-            return
-        if not torch.nn.utils.get_total_norm(gradients, norm_type=torch.inf).isfinite():
-            self.stop("the gradient", state.global_step + 1, model)  # of which weight is lost where all were clipped
+        self.check_gradients(model, state.global_step + 1)
 
     on_substep_end = on_pre_optimizer_step
 
@@ -83,6 +79,13 @@ class DivergenceCallback(TrainingObserver):
 
     def on_train_end(self, args, state, control, **kwargs):
         self.detach()
+
+    def check_gradients(self, model: torch.nn.Module, step: int) -> None:
+        gradients = [p.grad.detach() for p in model.parameters() if p.grad is not None]
+        if self.args.fp16 or not gradients:
+            return
+        if not torch.nn.utils.get_total_norm(gradients, norm_type=torch.inf).isfinite():
+            self.stop("the gradient", step, model)  # of which weight is lost where all were clipped
 
     def check_weights(self, model: torch.nn.Module, step: int) -> None:
         if names := non_finite(model, trainable_only=True):
