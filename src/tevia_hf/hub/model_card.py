@@ -29,20 +29,13 @@ SETTINGS = {"dataset", "split", "images", "threshold", "hd95_unit"}  # of every 
 
 @dataclass
 class DataDetails:
-    """What the model learnt from.
+    """What the model learnt from. Figures on a data set of another `source` go by that one's name."""
 
-    Args:
-        name, license: for people, in words.
-        url: where it lies; `id`: its name on the Hub.
-        source: the name that `load_segmentation_dataset` knows it by; of one's own (`folder`) the folder's name.
-            Figures on another data set go by that one's name.
-    """
-
-    name: str
+    name: str  # for people, in words; so is `license`
     license: str
-    url: str | None = None
-    id: str | None = None
-    source: str | None = None
+    url: str | None = None  # where it lies
+    id: str | None = None  # its name on the Hub
+    source: str | None = None  # as `load_segmentation_dataset` knows it; of one's own (`folder`) the folder's name
 
 
 @dataclass
@@ -124,14 +117,15 @@ def checked(kind: type, values: Any, where: str) -> dict[str, Any]:
 
 def fault_of(value: Any, kind: Any, is_needed: bool) -> str | None:
     """What a value should have been; `None` where it is that."""
+    is_list = isinstance(value, list) and bool(value or not is_needed)
     if kind in (str, str | None):
         is_right = is_text(value) or (value is None and kind is not str)
-        return None if is_right else "a text (in quotes, where it holds a colon)"
-    if kind == list[str]:
-        is_right = isinstance(value, list) and all(map(is_text, value)) and bool(value or not is_needed)
-        return None if is_right else "a list of texts (in quotes, where they hold a colon)"
-    is_right = get_origin(kind) is not list or (isinstance(value, list) and bool(value))
-    return None if is_right else "a list"
+        wanted = "a text (in quotes, where it holds a colon)"
+    elif kind == list[str]:
+        is_right, wanted = is_list and all(map(is_text, value)), "a list of texts (in quotes, where they hold a colon)"
+    else:
+        is_right, wanted = is_list or get_origin(kind) is not list, "a list"
+    return None if is_right else wanted
 
 
 def is_text(value: Any) -> bool:
