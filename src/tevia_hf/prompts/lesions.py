@@ -51,11 +51,6 @@ class Lesions:
     def count(self) -> int:
         return len(self.areas)
 
-    @property
-    def largest(self) -> np.ndarray:
-        """The pixels of the largest lesion, boolean (height, width)."""
-        return self.components == int(self.areas.argmax()) + 1
-
     def areas_within(self, part: tuple[slice, slice]) -> np.ndarray:
         """Pixels of each lesion in a rectangular part of the picture."""
         return np.bincount(self.components[part].ravel(), minlength=self.count + 1)[1:]
@@ -67,7 +62,7 @@ class Lesions:
         return [((row + 0.5) / height, (column + 0.5) / width) for row, column in found]
 
     def largest_shape(self) -> Shape:
-        pixels = np.argwhere(self.largest)
+        pixels = np.argwhere(self.components == int(self.areas.argmax()) + 1)
         ends = _row_ends(pixels)  # the hull and the extent need no pixel between them
         corners = np.concatenate([ends + (down, across) for down in (0, 1) for across in (0, 1)])
         spread = np.cov(pixels.T) if len(pixels) > 1 else np.eye(2)

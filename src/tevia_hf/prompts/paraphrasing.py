@@ -182,13 +182,12 @@ def _read_fact(name: str, words: str, table: Wordings) -> str:
     """The value, in the template's words, of what `_fact_pattern` found."""
     if name == "lungs":
         phrases = lung_phrases(table)
-        found = re.findall(any_of(phrases), words)
-        return lung_clauses([area for phrase in found for area in phrases[phrase]])
+        return lung_clauses([area for phrase in re.findall(any_of(phrases), words) for area in phrases[phrase]])
     if name == "place":
         places = {words.lower(): place for place, words in table.place.items()}
         return join_places({places[found] for found in re.findall(any_of(places), words)})
-    values = table.values.get(name, {})
-    return next((value for value, wordings in values.items() if words in map(str.lower, wordings)), words)
+    values = table.values.get(name, {}).items()
+    return {wording.lower(): value for value, wordings in values for wording in wordings}.get(words, words)
 
 
 @cache

@@ -125,9 +125,8 @@ def _mirrored_hour(hour: str, axis: Axis) -> str:
     number = int(whole) if whole.isdecimal() else NUMBERS.index(whole.lower())
     around = (12 if axis == "horizontal" else 6) * 60 - (number * 60 + int(minutes or 0))
     number, late = around // 60 % 12 or 12, around % 60
-    return (str(number) if whole.isdecimal() else like(whole, number_word(number))) + (
-        f"{mark}{late:02}" if mark else ""
-    )
+    shown = str(number) if whole.isdecimal() else like(whole, number_word(number))
+    return f"{shown}{mark}{late:02}" if mark else shown
 
 
 def _reversed_words(text: str) -> str:
