@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from datasets import Dataset
@@ -107,7 +108,7 @@ def train_model(output_dir: Path, use_text: bool, num_train_epochs: float, seed:
 
 def demo_config(use_text: bool) -> TeViAConfig:
     """A small ConvNeXt beside a two-layer BERT, both random; the BERT stays so."""
-    sizes = {"hidden_size": 64, "intermediate_size": 64, "max_position_embeddings": 64}
+    sizes: Any = {"hidden_size": 64, "intermediate_size": 64, "max_position_embeddings": 64}
     return TeViAConfig(
         backbone_config=ConvNextConfig(depths=[1, 1, 1, 1], hidden_sizes=[24, 48, 80, 80], drop_path_rate=0.0),
         text_config=BertConfig(vocab_size=len(WORDS), num_hidden_layers=2, num_attention_heads=4, **sizes),
@@ -128,7 +129,7 @@ def measure(
     models: dict[str, TeViAForSegmentation], processor: TeViAProcessor, seed: int
 ) -> dict[str, dict[str, float]]:
     """The table: the vision-only baseline, and the model with its text, with the text of other lesions, with none."""
-    options = {"split": "test", "size": IMAGE_SIZE, "seed": seed}
+    options: Any = {"split": "test", "size": IMAGE_SIZE, "seed": seed}
     meant, others = (load_segmentation_dataset("synthetic", counterpart=other, **options) for other in (False, True))
     of_meant = references(processor, meant)
     texts = (meant["text"], others["text"], [""] * len(meant))
@@ -158,7 +159,7 @@ def references(processor: TeViAProcessor, dataset: Dataset) -> list[np.ndarray]:
 
 def draw_sheet(models: dict[str, TeViAForSegmentation], processor: TeViAProcessor, seed: int) -> Image.Image:
     """A row a test image: the image, then what is marked without text, with its text, with another one."""
-    options = {"split": "test", "size": SHEET_SIZE, "count": SHEET_ROWS, "seed": seed}
+    options: Any = {"split": "test", "size": SHEET_SIZE, "count": SHEET_ROWS, "seed": seed}
     meant, others = (load_segmentation_dataset("synthetic", counterpart=other, **options) for other in (False, True))
     images = [decode_image(example) for example in undecoded(meant)]
     of_meant, of_others = masks_of_texts(models["text"], processor, meant, meant["text"], others["text"])

@@ -150,14 +150,9 @@ def read_report(path: str | Path) -> dict[str, Any]:
 def model_card(
     details: CardDetails, report: Mapping[str, Any] | None, name: str, recipe: str = "", uses_text: bool = True
 ) -> ModelCard:
-    """The card of a model, for people and for the Hub's own readers.
+    """The card of a model, called "org/name" or as its folder, for people and for the Hub's own readers.
 
-    Args:
-        details: what a person says of it.
-        report: of `read_report`; without one the card shows no figure.
-        name: of the model on the Hub, "org/name", or of its folder.
-        recipe: the YAML it was trained by, to be shown.
-        uses_text: False for the vision-only network.
+    It shows the report, as of `read_report`, and the YAML that the model was trained by, where there are any.
     """
     based_on = [encoder.name for encoder in details.encoders if "/" in encoder.name]
     data = ModelCardData(

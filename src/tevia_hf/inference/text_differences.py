@@ -88,8 +88,8 @@ def _problems_of_tokens(distinct: Sequence[str], read: ReadTexts, limit: int, la
     is_silent = all(share == 1 for share in read.unknown.values())
     if not lacks_some and (is_silent or len(set(read.tokens.values())) == 1):
         what = "consist of unknown tokens alone" if is_silent else "become the same tokens"
-        found = f"all {len(distinct)} different texts {what}: {_quoted(distinct)}"
-        return TextProblems([f"{found}. {_way_out(distinct, read, limit)}, {NO_TEXT}"], [])
+        fault = f"all {len(distinct)} different texts {what}: {_quoted(distinct)}"
+        return TextProblems([f"{fault}. {_way_out(distinct, read, limit)}, {NO_TEXT}"], [])
     found = []
     if groups:
         count = sum(map(len, groups))
