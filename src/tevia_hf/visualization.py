@@ -19,6 +19,7 @@ TILE_HEIGHT, MARGIN, FONT_SIZE, TITLE_SIZE = 280, 14, 15, 22
 PAPER, INK = (250, 250, 248), (40, 40, 44)
 # of Okabe-Ito, dark enough for lines
 CURVE_COLOURS = [(40, 40, 44), (0, 114, 178), (204, 121, 167), (213, 94, 0), (0, 158, 115)]
+Scores = Mapping[str, tuple[float, tuple[float, float] | None]]  # name -> value and interval
 FEW_POINTS = 40  # up to which a curve's points are marked
 LOSS_CURVES = {
     "loss": "training loss",
@@ -113,9 +114,7 @@ def contact_sheet(
     return sheet
 
 
-def interval_chart(
-    values: Mapping[str, tuple[float, tuple[float, float] | None]], title: str, label: str
-) -> Image.Image:
+def interval_chart(values: Scores, title: str, label: str) -> Image.Image:
     """RGB chart of one bar a name, each a value from 0 to 1 with its interval (None for none)."""
     figure, (axes,) = _new_figure(9, 1.2 + 0.45 * len(values))
     axes.barh(list(values), [value for value, _ in values.values()], color=_unit(LABEL_COLOURS[1]), height=0.6)
@@ -128,9 +127,7 @@ def interval_chart(
     return _drawn(figure)
 
 
-def difference_chart(
-    values: Mapping[str, tuple[float, tuple[float, float] | None]], title: str, label: str
-) -> Image.Image:
+def difference_chart(values: Scores, title: str, label: str) -> Image.Image:
     """RGB forest plot: a row a name, its difference as a point with its interval (None for none), and a line at 0.
 
     Raises `ValueError` without differences.
@@ -306,11 +303,8 @@ def _text_height(texts: Sequence[str]) -> int:
 
 def _shorten(title: str, width: int) -> str:
     font = ImageFont.load_default(TITLE_SIZE)
-    if font.getlength(title) <= width:
-        return title
-    while title and font.getlength(title + "...") > width:
-        title = title[:-1]
-    return title + "..."
+    shorter = (title[:end] + "..." for end in range(len(title), 0, -1))
+    return next((text for text in (title, *shorter) if font.getlength(text) <= width), "...")
 
 
 def _scaled(picture: Image.Image, tile: tuple[int, int]) -> Image.Image:
