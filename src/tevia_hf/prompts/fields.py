@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tevia_hf.prompts.lesions import Lesions
-from tevia_hf.prompts.lungs import laterality_of, lung_areas, lung_clauses
+from tevia_hf.prompts.lungs import REGION_LIST, laterality_of, lung_areas, lung_clauses
 from tevia_hf.prompts.words import NUMBERS, PLACE_LIST, PLACES, join_places, number_word
 
 SMALL, LARGE = 0.02, 0.10  # shares of the picture between which a lesion is "medium"
@@ -15,7 +15,7 @@ TRIANGULAR_BELOW, RECTANGULAR_ABOVE = 0.62, 0.90  # fill
 OVAL_ABOVE = 1.4  # elongation
 SPARSE_BELOW = 0.15  # share of the picture covered by nuclei
 DENSER_BY = 1.15  # how far the nuclei of a part must lie above their mean to be named
-_LUNG = r"(?:(?:all|upper|middle|lower)(?: (?:upper|middle|lower))*) (?:left|right) lung"
+_LUNG = f"{REGION_LIST} (?:left|right) lung"
 PARTS = ("upper left", "upper right", "lower left", "lower right", "upper", "lower", "left", "right")
 
 

@@ -13,7 +13,8 @@ Region = Literal["upper", "middle", "lower"]
 
 SIDES: tuple[Side, ...] = ("left", "right")
 REGIONS: tuple[Region, ...] = ("upper", "middle", "lower")
-_CLAUSE = re.compile(r"([a-z ]+) (left|right) lung")
+REGION_LIST = "(?:all|upper|middle|lower)(?: (?:upper|middle|lower))*"
+_CLAUSE = re.compile(f"({REGION_LIST}) (left|right) lung")
 # Rows where a lung's upper third ends and its lower third begins, shares of the height. The lungs' own outlines are not
 # known; these two agree best with QaTa's published sentences (`benchmarks/prompt_agreement.py`).
 UPPER_ENDS, LOWER_BEGINS = 0.268, 0.375
