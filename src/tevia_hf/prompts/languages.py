@@ -151,20 +151,14 @@ def qata_sentence(areas: Sequence[Area], count: int | None = None) -> str:
     Raises:
         ValueError: Unknown side or region, no area, two areas on one side, or a count out of range.
     """
-    _check_areas(areas)
+    sides = [area.side for area in areas]
+    if not areas or len(set(sides)) != len(sides) or not set(sides) <= set(SIDES):
+        raise ValueError(f"areas have the sides {sides}: pass one Area for 'left', one for 'right', or both.")
+    for _, regions in areas:
+        if not regions or not set(regions) <= set(REGIONS) or len(set(regions)) != len(regions):
+            raise ValueError(f"regions are {regions}: name each of {REGIONS} at most once, and at least one of them.")
     count = sum(len(area.regions) for area in areas) if count is None else count
     if not 1 <= count <= MOST_AREAS:
         raise ValueError(f"count is {count}, the language has words for 1 to {MOST_AREAS}: pass a count in that range.")
     counted = {"count_word": number_word(count), "s": "s" if count > 1 else ""}
     return QATA.write({"laterality": laterality_of(areas), "lungs": lung_clauses(areas), **counted})
-
-
-def _check_areas(areas: Sequence[Area]) -> None:
-    sides = [area.side for area in areas]
-    if not areas or len(set(sides)) != len(sides) or not set(sides) <= set(SIDES):
-        raise ValueError(f"areas have the sides {sides}: pass one Area for 'left', one for 'right', or both.")
-    for area in areas:
-        if not area.regions or not set(area.regions) <= set(REGIONS) or len(set(area.regions)) != len(area.regions):
-            raise ValueError(
-                f"regions are {area.regions}: name each of {REGIONS} at most once, and at least one of them."
-            )

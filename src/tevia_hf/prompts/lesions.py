@@ -51,10 +51,6 @@ class Lesions:
     def count(self) -> int:
         return len(self.areas)
 
-    def areas_within(self, part: tuple[slice, slice]) -> np.ndarray:
-        """Pixels of each lesion in a rectangular part of the picture."""
-        return np.bincount(self.components[part].ravel(), minlength=self.count + 1)[1:]
-
     def centres(self) -> list[tuple[float, float]]:
         """(row, column) of each lesion's centre, shares of height and width."""
         found = ndimage.center_of_mass(self.mask, self.components, range(1, self.count + 1))
@@ -63,15 +59,11 @@ class Lesions:
 
     def largest_shape(self) -> Shape:
         pixels = np.argwhere(self.components == int(self.areas.argmax()) + 1)
-        ends = _row_ends(pixels)  # the hull and the extent need no pixel between them
+        starts = np.flatnonzero(np.diff(pixels[:, 0], prepend=-1))
+        last = np.append(starts[1:], len(pixels)) - 1
+        ends = pixels[np.append(starts, last)]  # of each row; the hull and the extent need no pixel between them
         corners = np.concatenate([ends + (down, across) for down in (0, 1) for across in (0, 1)])
         spread = np.cov(pixels.T) if len(pixels) > 1 else np.eye(2)
         width, length = np.sort(np.ptp(corners @ np.linalg.eigh(spread)[1], axis=0))
         area = len(pixels)
         return Shape(length / width, area / (length * width), area / ConvexHull(corners).volume)
-
-
-def _row_ends(pixels: np.ndarray) -> np.ndarray:
-    """Of (row, column) pixels in reading order, the first and the last of each row."""
-    starts = np.flatnonzero(np.diff(pixels[:, 0], prepend=-1))
-    return np.concatenate([pixels[starts], pixels[np.append(starts[1:], len(pixels)) - 1]])

@@ -35,7 +35,11 @@ def laterality_of(areas: Sequence[Area]) -> str:
 
 def lung_clauses(areas: Sequence[Area]) -> str:
     """Such as "upper left lung and all right lung"."""
-    return " and ".join(_clause(area) for area in sorted(areas, key=lambda area: SIDES.index(area.side)))
+    clauses = []
+    for side, regions in sorted(areas, key=lambda area: SIDES.index(area.side)):
+        ordered = [region for region in REGIONS if region in regions]
+        clauses.append(f"{'all' if len(ordered) == len(REGIONS) else ' '.join(ordered)} {side} lung")
+    return " and ".join(clauses)
 
 
 def lung_areas_in(clauses: str) -> list[Area]:
@@ -49,7 +53,10 @@ def lung_areas(lesions: Lesions) -> list[Area]:
     """The sides and regions that the lesions lie in. One lesion over the midline may name both sides."""
     width = lesions.mask.shape[1]
     halves = dict(zip(SIDES, (slice(0, width // 2), slice(width - width // 2, width)), strict=True))
-    within = {side: lesions.areas_within((slice(None), half)) for side, half in halves.items()}
+    parts = {side: lesions.components[:, half].ravel() for side, half in halves.items()}
+    within = {
+        side: np.bincount(part, minlength=lesions.count + 1)[1:] for side, part in parts.items()
+    }  # of each lesion
     named = [side for side in SIDES if (within[side] >= SMALLEST_SHARE_OF_SIDE * lesions.areas).any()]
     return [Area(side, _regions(lesions.mask[:, halves[side]])) for side in named or SIDES]
 
@@ -60,8 +67,3 @@ def _regions(half: np.ndarray) -> tuple[Region, ...]:
     pixels = [int(band.sum()) for band in bands]
     smallest = max(1.0, SMALLEST_SHARE_OF_REGION * sum(pixels))
     return tuple(region for region, inside in zip(REGIONS, pixels, strict=True) if inside >= smallest) or REGIONS
-
-
-def _clause(area: Area) -> str:
-    ordered = [region for region in REGIONS if region in area.regions]
-    return f"{'all' if len(ordered) == len(REGIONS) else ' '.join(ordered)} {area.side} lung"

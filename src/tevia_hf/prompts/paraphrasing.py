@@ -46,7 +46,9 @@ def write(
 
 def read(text: str, phrasing: Phrasing, table: Wordings) -> dict[str, str] | None:
     """The facts of a text in lower case, without its full stop; none where it denies them, `None` of another form."""
-    core = _without_aside(text, table)
+    core = text
+    for aside in table.asides:
+        core = core.removeprefix(aside.lower() + " ").removesuffix(f". {aside.lower().removesuffix('.')}")
     if core in (empty.lower().removesuffix(".") for own in phrasing.empty for empty in flips_of(own)):
         return {}
     patterns = (pattern for template in phrasing.templates for pattern in _patterns(template, table))
@@ -117,12 +119,6 @@ def corrected(text: str, slips: Mapping[str, str]) -> str:
     return _WORD.sub(lambda match: slips.get(match[0], match[0]), text)
 
 
-def _without_aside(text: str, table: Wordings) -> str:
-    for aside in table.asides:
-        text = text.removeprefix(aside.lower() + " ").removesuffix(f". {aside.lower().removesuffix('.')}")
-    return text
-
-
 @cache
 def _patterns(template: str, table: Wordings) -> list[re.Pattern[str]]:
     """Of all that a template writes, in lower case, and of what flips make of its own words."""
@@ -157,11 +153,16 @@ def pick(choices, draws: np.random.Generator):
 
 def _write_fact(name: str, value: str, table: Wordings, draws: np.random.Generator) -> str:
     """One of the ways in which the table writes this value."""
-    if name == "lungs":
-        return _write_lungs(lung_areas_in(value), pick(table.lungs, draws), draws)
     if name == "place":
         return BETWEEN_PLACES.join(table.place[place] for place in value.split(" and the "))
-    return pick(table.values.get(name, {}).get(value, (value,)), draws)
+    if name != "lungs":
+        return pick(table.values.get(name, {}).get(value, (value,)), draws)
+    areas, wording = lung_areas_in(value), pick(table.lungs, draws)
+    is_alike = len(areas) == 2 and areas[0].regions == areas[1].regions
+    if is_alike and (both := _phrase(wording, "both", areas[0].regions)):
+        return both
+    turned = areas if draws.random() < 0.5 else areas[::-1]
+    return wording.between.join(_phrase(wording, area.side, area.regions) for area in turned)
 
 
 def _fact_pattern(name: str, table: Wordings) -> str:
@@ -201,14 +202,6 @@ def lung_phrases(table: Wordings) -> dict[str, list[Area]]:
         for regions in subsets
         if (phrase := _phrase(wording, side, regions))
     }
-
-
-def _write_lungs(areas: list[Area], wording: LungWording, draws: np.random.Generator) -> str:
-    is_alike = len(areas) == 2 and areas[0].regions == areas[1].regions
-    if is_alike and (both := _phrase(wording, "both", areas[0].regions)):
-        return both
-    turned = areas if draws.random() < 0.5 else areas[::-1]
-    return wording.between.join(_phrase(wording, area.side, area.regions) for area in turned)
 
 
 def _phrase(wording: LungWording, side: str, regions: tuple[Region, ...]) -> str:
