@@ -96,9 +96,11 @@ def contact_sheet(
     """
     if not any(rows):
         raise ValueError("No pictures were given: hand over at least one row with one picture.")
-    tile = _tile_size(rows)
+    widest = max(picture.width / picture.height for row in rows for picture in row)
+    tile = (round(TILE_HEIGHT * min(max(widest, 0.75), 2.0)), TILE_HEIGHT)
     texts = _wrapped_captions(rows, captions, tile[0])
-    heights = [tile[1] + _text_height(row) + MARGIN for row in texts]
+    lines = [max((text.count("\n") + 1 for text in row if text), default=0) for row in texts]
+    heights = [TILE_HEIGHT + count * (FONT_SIZE + 5) + (8 if count else 0) + MARGIN for count in lines]
     top = MARGIN + (TITLE_SIZE + MARGIN if title else 0)
     width = max(map(len, rows)) * (tile[0] + MARGIN) + MARGIN
     title = title and _shorten(title, width - 2 * MARGIN)
@@ -270,12 +272,6 @@ def _outline(area: Image.Image) -> Image.Image:
     return Image.fromarray(np.where(inner, 0, np.asarray(area)).astype(np.uint8))
 
 
-def _tile_size(rows: Sequence[Sequence[Image.Image]]) -> tuple[int, int]:
-    """Wide enough for the widest aspect at the tile height, but not above twice the height."""
-    aspect = max(picture.width / picture.height for row in rows for picture in row)
-    return round(TILE_HEIGHT * min(max(aspect, 0.75), 2.0)), TILE_HEIGHT
-
-
 def _wrapped_captions(
     rows: Sequence[Sequence[Image.Image]], captions: Sequence[Sequence[str]] | None, width: int
 ) -> list[list[str]]:
@@ -294,11 +290,6 @@ def _wrapped(text: str, width: int) -> str:
         if max(font.getlength(line) for line in lines) <= width:
             return "\n".join(lines)
     return text
-
-
-def _text_height(texts: Sequence[str]) -> int:
-    lines = max((text.count("\n") + 1 for text in texts if text), default=0)
-    return lines * (FONT_SIZE + 5) + (8 if lines else 0)
 
 
 def _shorten(title: str, width: int) -> str:
