@@ -15,7 +15,6 @@ from ..labels_tevia import IGNORE_INDEX
 from ..option_checks_tevia import check_count
 from ..prompts import unknown_sides_warning
 from .text_differences import text_problems
-from .text_features import token_counter
 
 
 def check_data(
@@ -52,10 +51,8 @@ def check_data(
     if output_dir is not None:
         claim_output_dir(output_dir, overwrite=overwrite, inputs=[data_dir, options.get("sentences")])
     processor = SimpleNamespace(image_processor=TeViAImageProcessor(num_labels=num_labels))
-    count_tokens = token_counter(reader) if reader else count_words
-    report = check_dataset(
-        listing, processor, count_tokens, max_text_length, white_is_lesion=white_is_lesion, cache=cache
-    )
+    counter = (lambda text: len(reader(text, verbose=False)["input_ids"])) if reader else count_words
+    report = check_dataset(listing, processor, counter, max_text_length, white_is_lesion=white_is_lesion, cache=cache)
     check_texts(listing, reader, max_text_length, report)
     if output_dir is not None:
         report.save(output_dir)

@@ -1,7 +1,6 @@
 """The frozen text encoder, run once a distinct text."""
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -70,8 +69,3 @@ class TextFeatureCache:
             for text, row, mask in zip(batch, encoded, tokens["attention_mask"].cpu(), strict=True):
                 found[text] = row if self.keeps_padding else row[F.pad(mask, (0, len(row) - len(mask))).bool()]
         return found
-
-
-def token_counter(tokenizer: Any) -> Callable[[str], int]:
-    """Counts the tokens that a tokenizer makes of a text, its special ones included."""
-    return lambda text: len(tokenizer(text, verbose=False)["input_ids"])
