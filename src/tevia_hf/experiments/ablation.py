@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from ..data.registry import load_segmentation_dataset
 from ..evaluation.evaluate import evaluate_dataset
 from ..io.output_dir import MARKER, claim_output_dir, write_whole
-from ..training.checkpoints import complete_checkpoints, is_json
+from ..training.checkpoints import complete_checkpoints, whole_json
 from ..training.recipe import train_from_recipe
 from .grid import Plan, Run, read_plan, source_options
 from .table import EVALUATED, TRAINED, ablation_table, read_scores, save_table
@@ -118,8 +118,7 @@ def carry_out(plan: Plan) -> dict[str, Path]:
 
 def is_finished(run: Run, plan: Plan) -> bool:
     """Whether a run was evaluated, as the grid asks for, to the end."""
-    path = run.folder / EVALUATED
-    return path.is_file() and is_json(path) and json.loads(path.read_text(encoding="utf-8")) == plan.evaluation
+    return whole_json(run.folder / EVALUATED) == plan.evaluation
 
 
 def in_own_process(run: Run, evaluation: dict[str, Any]) -> int | None:

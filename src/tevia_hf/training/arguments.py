@@ -237,7 +237,9 @@ def parse_fields(values: dict, overrides: Sequence[str] = (), source: str = "The
     parser.set_defaults(**values)
     chosen = vars(parser.parse_args(list(overrides)))
     given = {name: value for name, value in chosen.items() if name in values or value != defaults[name]}
-    for name, known in (("config", known_config_fields()), ("image_processor", PIXEL_FIELDS)):
+    known_of_config = {*(part.name for part in dataclasses.fields(TeViAConfig)), "published", "num_labels"}
+    known_of_config |= {f"{name}_loss_weight" for name in LOSSES}  # registered ones too
+    for name, known in (("config", known_of_config), ("image_processor", PIXEL_FIELDS)):
         if name in given:
             fields = as_mapping(given[name])  # words go over single fields; {} takes those of the file back
             given[name] = as_mapping(values.get(name)) | fields if fields else {}
@@ -246,12 +248,6 @@ def parse_fields(values: dict, overrides: Sequence[str] = (), source: str = "The
     if training.freeze_backbone and model.lora is not None:
         raise ValueError("`freeze_backbone` fixes the adapters of `lora` too: leave one of the two out.")
     return Recipe(model, data, training, given)
-
-
-def known_config_fields() -> set[str]:
-    """What may stand under `config`: the fields of `TeViAConfig`, and the weights of registered losses."""
-    weights = {f"{name}_loss_weight" for name in LOSSES}
-    return {*(part.name for part in dataclasses.fields(TeViAConfig)), *weights, "published", "num_labels"}
 
 
 def check_names(given: Iterable[str], known: Iterable[str], fault: str) -> None:
