@@ -22,10 +22,10 @@ def build_optimizer(model: TeViAForSegmentation, args: TeViATrainingArguments) -
     """
     model = unwrapped(model)
     encoder, decay = model.model.backbone.model, args.layerwise_learning_rate_decay
-    rate = args.learning_rate if args.backbone_learning_rate is None else args.backbone_learning_rate
+    own = args.learning_rate if args.backbone_learning_rate is None else args.backbone_learning_rate
     depths = layer_depths(encoder) if decay < 1 else {}
     names = (name for name, _ in encoder.named_parameters() if ".lora_" not in name)
-    rates = {ENCODER + name: rate * decay ** depths.get(name, 0) for name in names}
+    rates = {ENCODER + name: own * decay ** depths.get(name, 0) for name in names}
     groups: dict[tuple[float, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
