@@ -7,7 +7,6 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from ..data.check import DataReport, check_dataset, count_words
-from ..data.listing import Listing
 from ..data.registry import list_examples
 from ..image_processing_tevia import TeViAImageProcessor
 from ..io.output_dir import claim_output_dir
@@ -53,17 +52,11 @@ def check_data(
     processor = SimpleNamespace(image_processor=TeViAImageProcessor(num_labels=num_labels))
     counter = (lambda text: len(reader(text, verbose=False)["input_ids"])) if reader else count_words
     report = check_dataset(listing, processor, counter, max_text_length, white_is_lesion=white_is_lesion, cache=cache)
-    check_texts(listing, reader, max_text_length, report)
+    # Of the training split, or of the whole set where it has none.
+    texts = [example.text for example in listing.of_split("train") or listing.examples]
+    problems, unknown = text_problems(texts, reader, max_text_length), unknown_sides_warning(texts)
+    report.faults += problems.faults
+    report.warnings += [*problems.warnings, *([unknown] if unknown else [])]
     if output_dir is not None:
         report.save(output_dir)
     return report
-
-
-def check_texts(listing: Listing, tokenizer: Any, max_text_length: int, report: DataReport) -> None:
-    """Adds what is to be known of the texts of the training split, or of the whole set where it has none."""
-    texts = [example.text for example in listing.of_split("train") or listing.examples]
-    faults, warnings = text_problems(texts, tokenizer, max_text_length)
-    report.faults += faults
-    report.warnings += warnings
-    if unknown := unknown_sides_warning(texts):
-        report.warnings.append(unknown)

@@ -1,7 +1,6 @@
 """What can be said of the lesions of a mask, measured on its pixels."""
 
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 
@@ -15,14 +14,6 @@ from tevia_hf.labels_tevia import is_lesion
 
 SMALLEST_LESION = 1e-4  # of the picture; smaller ones are slips of the pen, as in BUSI's "malignant (19)"
 TOUCHING = np.ones((3, 3), bool)  # pixels that meet at a corner belong to one lesion
-
-
-class Shape(NamedTuple):
-    """Form of one lesion; `elongation` is at least 1, the others are shares of 1."""
-
-    elongation: float  # length over width, along the lesion's own axes
-    fill: float  # of the box along these axes: about 1/2 for a triangle, 0.79 for an ellipse, 1 for a rectangle
-    solidity: float  # of the convex hull
 
 
 class Lesions:
@@ -57,7 +48,10 @@ class Lesions:
         height, width = self.mask.shape
         return [((row + 0.5) / height, (column + 0.5) / width) for row, column in found]
 
-    def largest_shape(self) -> Shape:
+    def largest_shape(self) -> tuple[float, float, float]:
+        """Of the largest lesion elongation, length over width along its own axes, and two shares of 1: how much of the
+        box along these axes it fills (a triangle 1/2, an ellipse 0.79, a rectangle all), and how much of its hull.
+        """
         pixels = np.argwhere(self.components == int(self.areas.argmax()) + 1)
         starts = np.flatnonzero(np.diff(pixels[:, 0], prepend=-1))
         last = np.append(starts[1:], len(pixels)) - 1
@@ -66,4 +60,4 @@ class Lesions:
         spread = np.cov(pixels.T) if len(pixels) > 1 else np.eye(2)
         width, length = np.sort(np.ptp(corners @ np.linalg.eigh(spread)[1], axis=0))
         area = len(pixels)
-        return Shape(length / width, area / (length * width), area / ConvexHull(corners).volume)
+        return length / width, area / (length * width), area / ConvexHull(corners).volume

@@ -112,15 +112,12 @@ class DivergenceCallback(TrainingObserver):
 
 
 def last_finite_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint all of whose weights are finite; `None` without one."""
-    checkpoints = complete_checkpoints(folder)
-    return next((checkpoints[step] for step in sorted(checkpoints, reverse=True) if is_finite(checkpoints[step])), None)
-
-
-def is_finite(checkpoint: Path) -> bool:
-    """Whether no weight in a checkpoint's safetensors files is NaN or infinite."""
-    files = map(load_file, checkpoint.glob("*.safetensors"))
-    return all(tensor.isfinite().all() for tensors in files for tensor in tensors.values())
+    """The newest complete checkpoint that holds no weight that is NaN or infinite; `None` without one."""
+    for _, checkpoint in sorted(complete_checkpoints(folder).items(), reverse=True):
+        files = map(load_file, checkpoint.glob("*.safetensors"))
+        if all(tensor.isfinite().all() for weights in files for tensor in weights.values()):
+            return checkpoint
+    return None
 
 
 def take_ids_out(model: torch.nn.Module) -> None:
