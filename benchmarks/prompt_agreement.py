@@ -19,6 +19,7 @@ from tevia_hf.data.decoding import decode_labels
 from tevia_hf.data.drawn_sentences import draw_sentences, named_regions
 from tevia_hf.data.listing import Listing
 from tevia_hf.data.registry import SOURCES, list_examples
+from tevia_hf.io.markdown import markdown_table
 from tevia_hf.labels_tevia import is_lesion
 from tevia_hf.prompts import QATA, lungs
 
@@ -30,17 +31,17 @@ FITTED_ON = 800
 
 def main() -> None:
     folders = dict(word.split("=", 1) for word in sys.argv[1:])
-    lines = ["| data set | split | sentences | agreement with the mask |", "|---|---|---|---|"]
+    rows = []
     for name, folder in folders.items():
         listing = list_examples(name, folder)
         for split in listing.splits:
             examples = listing.of_split(split)
             agreement = draw_sentences(Listing(split, examples), SOURCES[name].language).agreement
             shares = ", ".join(f"{field} {100 * share:.2f} %" for field, share in agreement.items())
-            lines.append(f"| {name} | {split} | {len(examples)} | {shares} |")
+            rows.append([name, split, len(examples), shares])
+    table = markdown_table(["data set", "split", "sentences", "agreement with the mask"], rows)
     if "qata" in folders:
-        lines += ["", fitted_thirds(folders["qata"])]
-    table = "\n".join(lines)
+        table += f"\n\n{fitted_thirds(folders['qata'])}"
     page = PAGE.read_text(encoding="utf-8")
     marked = re.compile(r"(?<=<!-- agreement -->\n).*?(?=<!-- end of agreement -->)", re.DOTALL)
     PAGE.write_text(marked.sub(lambda _: f"\n{table}\n\n", page), encoding="utf-8")

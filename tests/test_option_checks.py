@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from tevia_cli.data_options import add_data_options
 from tevia_cli.main import main
+from tevia_cli.options import add_data_options
 from tevia_hf import (
     TeViAImageProcessor,
     TeViAPrototypeMemory,

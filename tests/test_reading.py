@@ -10,9 +10,9 @@ import pytest
 from layouts import LAYOUTS
 from PIL import Image
 from test_survey import rows, square
-from tiny import tiny_processor
+from tiny import tiny_config, tiny_processor
 
-from tevia_hf import load_segmentation_dataset
+from tevia_hf import TeViAForSegmentation, load_segmentation_dataset
 from tevia_hf.data import reading
 from tevia_hf.data.check import check_dataset
 from tevia_hf.data.features import undecoded
@@ -20,6 +20,8 @@ from tevia_hf.data.reading import on_all_cores, remembered
 from tevia_hf.data.registry import list_examples
 from tevia_hf.data.survey import Survey, white_is_lesion_in
 from tevia_hf.io import parse_address, readers
+from tevia_hf.training.arguments import TeViATrainingArguments
+from tevia_hf.training.trainer import build_trainer
 
 
 @pytest.fixture
@@ -202,3 +204,19 @@ def test_a_data_set_of_rows_shares_the_cache_with_the_check(tmp_path, cache, dec
     decoded.clear()
     survey_of(undecoded(load_segmentation_dataset("qata", tmp_path)))
     assert decoded == []
+
+
+def test_a_trainer_reads_masks_anew_where_nothing_is_to_be_kept(tmp_path, cache, decoded):
+    LAYOUTS["qata"][1](tmp_path)
+    for path in tmp_path.rglob("*.*"):
+        age(path)
+    train_dataset = load_segmentation_dataset("qata", tmp_path)
+    args = TeViATrainingArguments(
+        output_dir=str(tmp_path / "run"), eval_strategy="no", load_best_model_at_end=False, use_cpu=True
+    )
+    model, opened = TeViAForSegmentation(tiny_config(use_text=False)), []
+    for held in (True, True, False):
+        build_trainer(model, tiny_processor(), args, train_dataset, cache=held)
+        opened.append(len(decoded))
+        decoded.clear()
+    assert opened == [len(train_dataset), 0, len(train_dataset)]

@@ -23,6 +23,7 @@ from mutations import mutated, repacked
 
 from tevia_hf.data.tables import read_table
 from tevia_hf.io import has_slices, read_image
+from tevia_hf.io.markdown import markdown_table
 from tevia_hf.training.arguments import parse_recipe
 
 LONGEST_S, MOST_BYTES = 10, 2**30
@@ -102,14 +103,12 @@ def main() -> None:
     options = parser.parse_args()
     if options.keep:
         options.keep.mkdir(parents=True, exist_ok=True)
-    lines = [
-        "| reader | files tried | results | refusals | crashes | hangs | over 1 GB |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    rows = []
     for kind in options.readers:
         counts = run(kind, options.seconds, options.seed, options.keep)
-        lines.append(f"| {kind} | {counts.total()} | {' | '.join(str(counts[name]) for name in KINDS)} |")
-    text = "\n".join(lines) + "\n"
+        rows.append([kind, counts.total(), *(counts[name] for name in KINDS)])
+    header = ["reader", "files tried", "results", "refusals", "crashes", "hangs", "over 1 GB"]
+    text = markdown_table(header, rows) + "\n"
     sys.stdout.write(text)
     if options.output:
         options.output.write_text(text, encoding="utf-8")

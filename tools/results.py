@@ -14,6 +14,7 @@ import numpy as np
 
 from tevia_hf.evaluation.report import score_table
 from tevia_hf.evaluation.text_conditions import NO_TEXT_BRANCH, OWN
+from tevia_hf.io.markdown import markdown_table
 
 ROOT = Path(__file__).parents[1]
 ROWS = ROOT / "benchmarks" / "results"
@@ -28,7 +29,7 @@ DATA_SETS = {"qata": "QaTa-COV19", "monuseg": "MoNuSeg", "busi": "BUSI", "lgg": 
 def page() -> str:
     """docs/results.md."""
     demo, reference = (read_json(ROWS / f"{name}.json") for name in ("demo", "reference"))
-    differences = [f"| {name} | {value:.1e} |" for name, value in reference["largest_difference"].items()]
+    differences = [(name, f"{value:.1e}") for name, value in reference["largest_difference"].items()]
     return TEMPLATE.read_text(encoding="utf-8").format(
         **{name: runs_table(name) for name in ("qata", "qata_full", "qata_plain", "deep_supervision", "wordings")},
         data_sets=data_sets_table(),
@@ -37,7 +38,7 @@ def page() -> str:
         rows=list_of_rows(),
         demo=score_table(demo["scores"]),
         demo_seconds=round(demo["train_seconds"]),
-        reference="\n".join(["| quantity | largest difference |", "|---|---|", *differences]),
+        reference=markdown_table(["quantity", "largest difference"], differences),
         train_images=rows_of(RECOMMENDED)[0]["train_images"],
         images=rows_of(RECOMMENDED)[0]["images"],
         groups=rows_of(RECOMMENDED)[0]["groups"],
@@ -69,22 +70,22 @@ def runs_table(experiment: str) -> str:
     """A line a run of an experiment, means over its seeds."""
     rows = rows_of(experiment)
     header = ["run", "dice", "dice_pooled", *OTHERS, "difference [95 %]", "to", "seeds"]
-    lines = [line(header), "|---" * len(header) + "|"]
+    lines = []
     for run in dict.fromkeys(row["run"] for row in rows):
         of_run = rows_of(experiment, run)
         is_vision_only = NO_TEXT_BRANCH in of_run[0]["scores"]
         others = ["-" if is_vision_only else number(score(of_run, name)) for name in OTHERS]
         against = (comparison(experiment, run) or {"against": "-"})["against"]
         own = [number(score(of_run, OWN, metric)) for metric in ("dice", "dice_pooled")]
-        lines.append(line([run, *own, *others, difference(experiment, run), against, str(len(of_run))]))
-    return "\n".join(lines)
+        lines.append([run, *own, *others, difference(experiment, run), against, len(of_run)])
+    return markdown_table(header, lines)
 
 
 def data_sets_table() -> str:
     """A line a data set: the text-guided model against its vision-only baseline, Dice per image and pooled."""
     header = ["data set", "images: training / evaluation", "patients: evaluation", "baseline: per image / pooled"]
     header += ["text: per image / pooled", "gain [95 %]", *OTHERS, "seeds: text / baseline"]
-    lines = [line(header), "|---" * len(header) + "|"]
+    lines = []
     for experiment, name in DATA_SETS.items():
         text, baseline = rows_of(experiment, TEXT), rows_of(experiment, BASELINE)
         if not (text and baseline):
@@ -97,28 +98,28 @@ def data_sets_table() -> str:
         sizes = [f"{text[0]['train_images']} / {text[0]['images']}", str(text[0]["groups"])]
         others = [number(score(text, condition)) for condition in OTHERS]
         seeds = f"{len(text)} / {len(baseline)}"
-        lines.append(line([name + mark, *sizes, *both, difference(experiment, TEXT), *others, seeds]))
-    return "\n".join(lines)
+        lines.append([name + mark, *sizes, *both, difference(experiment, TEXT), *others, seeds])
+    return markdown_table(header, lines)
 
 
 def kinds_table() -> str:
     """Dice with each kind of wording minus that with the images' own texts, of the recommended recipe."""
-    lines = [line(["wordings of the evaluation", "seed", "images", "points of Dice [95 %]"]), "|---|---|---|---|"]
+    lines = []
     for row in rows_of(FULL):
         for kind, found in row["wordings"].items():
             change = points(found["difference"], *(found["interval"] or (None, None)))
-            lines.append(line([kind, str(row["seed"]), str(found["images"]), change]))
-    return "\n".join(lines)
+            lines.append([kind, row["seed"], found["images"], change])
+    return markdown_table(["wordings of the evaluation", "seed", "images", "points of Dice [95 %]"], lines)
 
 
 def falls() -> str:
     """Validation Dice after each epoch of the recommended recipe, and the largest fall below the best so far."""
-    lines = [line(["run", "epochs", "validation Dice after each epoch", "largest fall, points"]), "|---|---|---|---|"]
+    lines = []
     for row in rows_of(RECOMMENDED) + rows_of(FULL):
         values = row["validation_dice"]
         epochs = " ".join(f"{value:.3f}" for value in values)
-        lines.append(line([row["run"], str(len(values)), epochs, f"{100 * largest_fall(values):.1f}"]))
-    return "\n".join(lines)
+        lines.append([row["run"], len(values), epochs, f"{100 * largest_fall(values):.1f}"])
+    return markdown_table(["run", "epochs", "validation Dice after each epoch", "largest fall, points"], lines)
 
 
 def largest_fall(values: list[float]) -> float:
@@ -150,10 +151,11 @@ def headline() -> str:
         "none": (text, "none"),
         "another image's": (text, "shuffled"),
     }
-    lines = [line(["text", "Dice per image", "Dice pooled"]), "|---|---|---|"]
-    for name, (rows, condition) in named.items():
-        values = [number(score(rows, condition, metric)) for metric in ("dice", "dice_pooled")]
-        lines.append(line([name, *values]))
+    lines = [
+        [name, *(number(score(rows, condition, metric)) for metric in ("dice", "dice_pooled"))]
+        for name, (rows, condition) in named.items()
+    ]
+    table = markdown_table(["text", "Dice per image", "Dice pooled"], lines)
     gain = f"Gain of the text over the baseline: {difference(RECOMMENDED, TEXT)} points of Dice per image"
     of = f"({text[0]['images']} images, {text[0]['groups']} patients)"
     whole = [number(score(rows_of(FULL), OWN, metric)) for metric in ("dice", "dice_pooled")]
@@ -161,7 +163,7 @@ def headline() -> str:
         f"Trained in full, on the same images (the baseline was not): {' / '.join(whole)} with each image's own text"
     )
     in_full += f", {number(score(rows_of(FULL), 'paraphrased'))} in other words"
-    return "\n".join([*lines, "", f"{gain} {of}.", f"{in_full} (Dice per image / pooled). {took(rows_of(FULL)[0])}."])
+    return "\n".join([table, "", f"{gain} {of}.", f"{in_full} (Dice per image / pooled). {took(rows_of(FULL)[0])}."])
 
 
 def card_limit() -> str:
@@ -194,10 +196,6 @@ def points(value: float, low: float | None = None, high: float | None = None) ->
 
 def number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
-
-
-def line(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
 
 
 def between_marks(text: str, replacement: str) -> str:

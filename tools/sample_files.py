@@ -20,6 +20,7 @@ from second_readers import opinions  # beside this file
 
 from tevia_hf.io import has_slices, is_image_file, read_image
 from tevia_hf.io.address import DICOM_SUFFIXES, suffix_of
+from tevia_hf.io.markdown import markdown_table
 
 NO_IMAGES = (
     r"\.(py|pyc|pyi|ini|typed|in|gitignore|txt|md|json|rst|dump|icc|ttf|otf|toml|html|css|js|npz|npy|sh|csv|pickle|pkl|"
@@ -108,21 +109,23 @@ def files_of(folder: Path) -> list[Path]:
 
 def table(outcomes: dict[str, dict[str, Outcome]]) -> str:
     """The counts of each source, then the files that were not read, those of one reason in one line."""
-    lines = ["| source | files | read right | refused by name | wrong |", "|---|---|---|---|---|"]
-    for source, found in outcomes.items():
-        kinds = Counter(one.kind for one in found.values())
-        lines.append(f"| {source} | {len(found)} | {kinds[RIGHT]} | {kinds[REFUSED]} | {kinds[WRONG]} |")
+    kinds = {source: Counter(one.kind for one in found.values()) for source, found in outcomes.items()}
+    counts = [
+        [source, count.total(), *(count[kind] for kind in (RIGHT, REFUSED, WRONG))] for source, count in kinds.items()
+    ]
+    lines = [markdown_table(["source", "files", "read right", "refused by name", "wrong"], counts)]
     for kind in (WRONG, REFUSED):
         of_reason: dict[tuple[str, str], list[str]] = {}
         for source, found in outcomes.items():
             for name, one in found.items():
                 if one.kind == kind:
                     of_reason.setdefault((source, one.reason.replace("|", "/")), []).append(name)
-        if of_reason:
-            lines += ["", f"## {kind.capitalize()}", "", "| source | files | reason |", "|---|---|---|"]
+        rows = []
         for (source, reason), names in of_reason.items():
             more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-            lines.append(f"| {source} | {', '.join(names[:SHOWN])}{more} | {reason} |")
+            rows.append([source, ", ".join(names[:SHOWN]) + more, reason])
+        if rows:
+            lines += ["", f"## {kind.capitalize()}", "", markdown_table(["source", "files", "reason"], rows)]
     return "\n".join(["# Sample files of other libraries", "", INTRODUCTION, "", *lines]) + "\n"
 
 

@@ -1,6 +1,7 @@
 """Train and evaluate a grid of configurations and seeds, and compare them; `--name value` goes over the recipe."""
 
 import argparse
+from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -11,11 +12,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(overrides=[])
 
 
-def run(args: argparse.Namespace) -> int:
+def run(**options: Any) -> int:
     from tevia_hf.experiments.ablation import run_ablation
     from tevia_hf.experiments.table import ablation_text
 
-    found = run_ablation(args.recipe, args.grid, args.output_dir, args.overrides, args.table_only)
+    found = run_ablation(**options)
     if found.table is not None:
         print(f"\n{ablation_text(found.table)}\n\nThe table and its figure are in {found.output_dir}.")
     for name, log in found.failures.items():

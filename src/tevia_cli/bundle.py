@@ -1,6 +1,7 @@
 """Write the folder of a model as the Hub shows it, with its card, code, recipe and measured figures."""
 
 import argparse
+from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -11,17 +12,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_card_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", help="folder of a trained TeViA model")
+    figures = "output folder of `tevia evaluate`, whose figures the card shows (default: the model's own)"
+    parser.add_argument("model_dir", metavar="model", help="folder of a trained TeViA model")
     parser.add_argument("--card", help="YAML with licences, limits and use (default: card.yaml in the model's folder)")
-    parser.add_argument(
-        "--evaluation",
-        help="output folder of `tevia evaluate`, whose figures the card shows (default: the model's own)",
-    )
+    parser.add_argument("--evaluation", help=figures)
 
 
-def run(args: argparse.Namespace) -> int:
+def run(output_dir: str, **options: Any) -> int:
     from tevia_hf.hub.bundle import write_bundle
 
-    write_bundle(args.model, args.output_dir, args.card, args.evaluation, args.name, args.overwrite)
-    print(f"The bundle is in {args.output_dir}: read its README.md before you upload it.")
+    write_bundle(output_dir=output_dir, **options)
+    print(f"The bundle is in {output_dir}: read its README.md before you upload it.")
     return 0

@@ -1,6 +1,7 @@
 """Turn a Lightning checkpoint of the authors' network into a model and processor for `from_pretrained`."""
 
 import argparse
+from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -11,9 +12,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="delete what the folder holds")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(output_dir: str, **options: Any) -> int:
     from tevia_hf.hub.convert_lightning import convert_checkpoint_file
 
-    model = convert_checkpoint_file(args.checkpoint, args.vision, args.text, args.output_dir, args.overwrite)
-    print(f"{model.conversion_report}\n\nModel and processor are in {args.output_dir}.")
+    model = convert_checkpoint_file(output_dir=output_dir, **options)
+    print(f"{model.conversion_report}\n\nModel and processor are in {output_dir}.")
     return 0

@@ -1,4 +1,7 @@
-"""The command `tevia`: one file a subcommand, which imports `tevia_hf` when it runs."""
+"""The command `tevia`: one file a subcommand, which imports `tevia_hf` when it runs.
+
+`add_arguments(parser)` declares its options by the names of a Python call's arguments, which `run` hands to that call.
+"""
 
 import argparse
 import sys
@@ -7,27 +10,16 @@ from importlib import import_module
 from importlib.metadata import version
 from itertools import filterfalse, takewhile
 
-SUBCOMMANDS = (
-    "demo",
-    "train",
-    "evaluate",
-    "ablate",
-    "compare",
-    "predict",
-    "prompts",
-    "check-data",
-    "convert",
-    "bundle",
-    "push",
-)
+SUBCOMMANDS = "demo train evaluate ablate compare predict prompts check-data convert bundle push".split()
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Runs one subcommand; 0 where it did its work, 1 where it reports failures, 2 for input it cannot use."""
     words = sys.argv[1:] if words is None else words
     try:
-        args = parse(words)
-        return args.run(args)
+        options = vars(parse(words))
+        run = options.pop("run")
+        return run(**{name: value for name, value in options.items() if name not in ("subcommand", "debug")})
     except (ValueError, OSError) as error:
         if "--debug" in takewhile(is_option, words):
             raise
@@ -39,9 +31,10 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     """The options; those that a subcommand does not know are its `overrides`, where it takes any."""
     parser = build_parser(words)
     args, unknown = parser.parse_known_args(words)
-    if unknown and "overrides" not in args:
+    if "overrides" in args:
+        args.overrides = unknown
+    elif unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    args.overrides = unknown
     return args
 
 

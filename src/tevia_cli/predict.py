@@ -2,8 +2,11 @@
 
 import argparse
 import sys
+from typing import Any
 
-from .options import checked, number
+from .options import add_number, checked
+
+WINDOW = "centre and width that DICOM and NIfTI are seen through (write --window=-600,1500)"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,38 +17,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sentences = parser.add_mutually_exclusive_group()
     sentences.add_argument("--text", default="", help="the sentence for every image (default: none)")
     sentences.add_argument("--sentences", help="CSV or xlsx with the columns Image, Description")
-    parser.add_argument(
-        "--window",
-        type=checked(parse_window),
-        help="centre and width that DICOM and NIfTI are seen through (write --window=-600,1500)",
-    )
-    parser.add_argument(
-        "--mask-suffix", default=".png", choices=MASK_SUFFIXES, help="of the masks (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--threshold",
-        type=number("threshold", "check_share"),
-        default=0.5,
-        help="on the probability, from 0 to 1 (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--batch-size",
-        type=number("batch_size", "check_count"),
-        default=16,
-        help="images at once (default: %(default)s)",
-    )
+    parser.add_argument("--window", type=checked(parse_window), help=WINDOW)
+    suffix = "of the masks (default: %(default)s)"
+    parser.add_argument("--mask-suffix", default=".png", choices=MASK_SUFFIXES, help=suffix)
+    add_number(parser, "threshold", "check_share", "on the probability, from 0 to 1", default=0.5)
+    add_number(parser, "batch_size", "check_count", "images at once", default=16)
     parser.add_argument("--output-dir", required=True, help="folder to write to")
     parser.add_argument("--overwrite", action="store_true", help="delete what the folder holds")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(output_dir: str, **options: Any) -> int:
     from tevia_hf.inference.predict import predict_files
 
-    names = ("text", "sentences", "threshold", "batch_size", "mask_suffix", "window", "overwrite")
-    settings = {name: getattr(args, name) for name in names}
-    table = predict_files(args.model, args.images, args.output_dir, **settings)
+    table = predict_files(output_dir=output_dir, **options)
     failures = table[table["error"] != ""]
     for error in failures["error"]:
         print(error, file=sys.stderr)
-    print(f"\n{len(table) - len(failures)} of {len(table)} masks are in {args.output_dir}.")
+    print(f"\n{len(table) - len(failures)} of {len(table)} masks are in {output_dir}.")
     return 1 if len(failures) else 0

@@ -1,19 +1,20 @@
 """Upload a model to the Hub with its card, code, recipe and measured figures; `hf auth login` first."""
 
 import argparse
+from typing import Any
 
 from .bundle import add_card_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_card_options(parser)
-    parser.add_argument("repo", metavar="org/name", help="the repository, made if it is missing")
+    parser.add_argument("repo_id", metavar="org/name", help="the repository, made if it is missing")
     parser.add_argument("--private", action="store_true", default=None, help="make it private if it is made now")
     parser.add_argument("--message", default="Upload a TeViA model", help="of the commit (default: %(default)s)")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(message: str, **options: Any) -> int:
     from tevia_hf.hub.bundle import push_model
 
-    print(push_model(args.model, args.repo, args.card, args.evaluation, args.private, args.message))
+    print(push_model(commit_message=message, **options))
     return 0

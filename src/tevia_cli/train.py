@@ -1,6 +1,7 @@
 """Train what a YAML recipe describes; `--name value` words go over its fields."""
 
 import argparse
+from collections.abc import Sequence
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -9,17 +10,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "E.g. `tevia train recipe.yaml --learning_rate 1e-4 --resume`. "
         "Fields: those of transformers.TrainingArguments, and of ModelArguments, DataArguments and "
-        "TeViATrainingArguments in tevia_hf.training.arguments, each with a line of help there."
+        "TeViATrainingArguments in tevia_hf.training.arguments, each explained there."
     )
 
 
-def run(args: argparse.Namespace) -> int:
+def run(recipe: str, overrides: Sequence[str]) -> int:
     from tevia_hf.metrics import METRICS
     from tevia_hf.training.divergence import TrainingDivergedError
     from tevia_hf.training.recipe import train_from_recipe
 
     try:
-        trainer = train_from_recipe(args.recipe, args.overrides)
+        trainer = train_from_recipe(recipe, overrides)
     except TrainingDivergedError as error:
         raise ValueError(str(error)) from error  # which `main` prints without a traceback
     best, key = trainer.state.best_metric, str(trainer.args.metric_for_best_model).removeprefix("eval_")

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image, ImageDraw, ImageFont
 
 from tevia_hf.colours_tevia import FILL_OPACITY, LABEL_COLOURS, colour_of
@@ -16,13 +17,9 @@ HEAT_OPACITY = 0.8
 SMALLEST_SIDE = 384
 TILE_HEIGHT, MARGIN, FONT_SIZE, TITLE_SIZE = 280, 14, 15, 22
 PAPER, INK = (250, 250, 248), (40, 40, 44)
-CURVE_COLOURS = [
-    (40, 40, 44),
-    (0, 114, 178),
-    (204, 121, 167),
-    (213, 94, 0),
-    (0, 158, 115),
-]  # of Okabe-Ito, dark enough for lines
+# of Okabe-Ito, dark enough for lines
+CURVE_COLOURS = [(40, 40, 44), (0, 114, 178), (204, 121, 167), (213, 94, 0), (0, 158, 115)]
+Scores = Mapping[str, tuple[float, tuple[float, float] | None]]  # name -> value and interval
 FEW_POINTS = 40  # up to which a curve's points are marked
 LOSS_CURVES = {
     "loss": "training loss",
@@ -87,9 +84,7 @@ def heat_map(image: Image.Image | np.ndarray, values: np.ndarray, longest_side: 
 
 
 def contact_sheet(
-    rows: Sequence[Sequence[Image.Image]],
-    captions: Sequence[Sequence[str]] | None = None,
-    title: str | None = None,
+    rows: Sequence[Sequence[Image.Image]], captions: Sequence[Sequence[str]] | None = None, title: str | None = None
 ) -> Image.Image:
     """RGB sheet of pictures in rows, each with its caption wrapped below it, and a title on top.
 
@@ -101,9 +96,11 @@ def contact_sheet(
     """
     if not any(rows):
         raise ValueError("No pictures were given: hand over at least one row with one picture.")
-    tile = _tile_size(rows)
+    widest = max(picture.width / picture.height for row in rows for picture in row)
+    tile = (round(TILE_HEIGHT * min(max(widest, 0.75), 2.0)), TILE_HEIGHT)
     texts = _wrapped_captions(rows, captions, tile[0])
-    heights = [tile[1] + _text_height(row) + MARGIN for row in texts]
+    lines = [max((text.count("\n") + 1 for text in row if text), default=0) for row in texts]
+    heights = [TILE_HEIGHT + count * (FONT_SIZE + 5) + (8 if count else 0) + MARGIN for count in lines]
     top = MARGIN + (TITLE_SIZE + MARGIN if title else 0)
     width = max(map(len, rows)) * (tile[0] + MARGIN) + MARGIN
     title = title and _shorten(title, width - 2 * MARGIN)
@@ -119,35 +116,27 @@ def contact_sheet(
     return sheet
 
 
-def interval_chart(
-    values: Mapping[str, tuple[float, tuple[float, float] | None]], title: str, label: str
-) -> Image.Image:
+def interval_chart(values: Scores, title: str, label: str) -> Image.Image:
     """RGB chart of one bar a name, each a value from 0 to 1 with its interval (None for none)."""
-    figure = _new_figure(9, 1.2 + 0.45 * len(values))
-    axes = figure.add_subplot(facecolor=_unit(PAPER))
-    names, heights = list(values), [value for value, _ in values.values()]
-    axes.barh(names, heights, color=_unit(LABEL_COLOURS[1]), height=0.6)
+    figure, (axes,) = _new_figure(9, 1.2 + 0.45 * len(values))
+    axes.barh(list(values), [value for value, _ in values.values()], color=_unit(LABEL_COLOURS[1]), height=0.6)
     for row, (value, interval) in enumerate(values.values()):
         if interval:
             axes.plot(interval, (row, row), color=_unit(INK), linewidth=2, solid_capstyle="butt")
         axes.text(max(value, interval[1] if interval else 0) + 0.01, row, f"{value:.3f}", va="center")
     axes.set(xlim=(0, 1.08), xlabel=label, title=title)
     axes.invert_yaxis()
-    axes.spines[["top", "right"]].set_visible(False)
     return _drawn(figure)
 
 
-def difference_chart(
-    values: Mapping[str, tuple[float, tuple[float, float] | None]], title: str, label: str
-) -> Image.Image:
+def difference_chart(values: Scores, title: str, label: str) -> Image.Image:
     """RGB forest plot: a row a name, its difference as a point with its interval (None for none), and a line at 0.
 
     Raises `ValueError` without differences.
     """
     if not values:
         raise ValueError("There is no difference to draw: give at least one.")
-    figure = _new_figure(9, 1.4 + 0.4 * len(values))
-    axes = figure.add_subplot(facecolor=_unit(PAPER))
+    figure, (axes,) = _new_figure(9, 1.4 + 0.4 * len(values))
     axes.axvline(0, color=_unit(INK), linewidth=1, linestyle="--")
     for row, (value, interval) in enumerate(values.values()):
         if interval:
@@ -157,7 +146,6 @@ def difference_chart(
         axes.text(1.02, row, text, va="center", transform=axes.get_yaxis_transform())
     axes.set(xlabel=label, title=title, ylim=(len(values) - 0.5, -0.5))
     axes.set_yticks(range(len(values)), labels=list(values))
-    axes.spines[["top", "right"]].set_visible(False)
     return _drawn(figure)
 
 
@@ -189,9 +177,9 @@ def draw_training_curves(
         raise ValueError("The log holds no loss and no score: train with `logging_steps`, or with validation.")
     panels = {"Loss": LOSS_CURVES, "Validation Dice": SCORE_CURVES}
     panels = {title: names for title, names in panels.items() if names.keys() & curves.keys()}
-    figure = _new_figure(6.5 * len(panels), 4.2)
-    for axes, (title, names) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
-        axes.set(facecolor=_unit(PAPER), xlabel="Epoch", ylabel=title)
+    figure, places = _new_figure(6.5 * len(panels), 4.2, len(panels))
+    for axes, (title, names) in zip(places, panels.items(), strict=True):
+        axes.set(xlabel="Epoch", ylabel=title)
         for index, (name, label) in enumerate(names.items()):
             if name in curves:
                 style = {"marker": "o", "markersize": 4} if len(curves[name][0]) < FEW_POINTS else {}
@@ -199,7 +187,6 @@ def draw_training_curves(
         if prototypes_act_after is not None:
             axes.axvline(prototypes_act_after, color=_unit(INK), linestyle="--", linewidth=1, label="prototypes act")
         axes.set(xlim=(0, None), ylim=(0, 1) if names is SCORE_CURVES else None)
-        axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
     return _drawn(figure)
 
@@ -214,15 +201,19 @@ def stack(pictures: Sequence[Image.Image]) -> Image.Image:
     return sheet
 
 
-def _new_figure(width: float, height: float) -> Any:
-    """A matplotlib figure of so many inches, apart from pyplot's state."""
+def _new_figure(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:
+    """A matplotlib figure of so many inches, apart from pyplot's state, and its axes side by side."""
     with needed_for("Drawing a chart"):
         from matplotlib.backends.backend_agg import FigureCanvasAgg  # takes a second to load
         from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=120, facecolor=_unit(PAPER), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure
+    places = figure.subplots(1, columns, squeeze=False)[0]
+    for axes in places:
+        axes.set(facecolor=_unit(PAPER))
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure, places
 
 
 def _drawn(figure: Any) -> Image.Image:
@@ -274,25 +265,11 @@ def _area(labels: np.ndarray, label: int) -> Image.Image:
 
 def _outline(area: Image.Image) -> Image.Image:
     """A line of about 1/200 of the longer side, at least 2 px, just inside the area."""
-    inner = np.asarray(area) > 0
+    reach = max(2, max(area.size) // 200)
+    inner: np.ndarray = np.pad(np.asarray(area) > 0, reach)  # beyond the image lies no area
     for axis in (0, 1):
-        inner = _shrunk(inner, max(2, max(area.size) // 200), axis)
+        inner = np.asarray(sliding_window_view(inner, 2 * reach + 1, axis).all(-1))
     return Image.fromarray(np.where(inner, 0, np.asarray(area)).astype(np.uint8))
-
-
-def _shrunk(area: np.ndarray, reach: int, axis: int) -> np.ndarray:
-    """Where all pixels up to `reach` away along the axis lie in the area; beyond the image lies none."""
-    width = 2 * reach + 1
-    padding = [(0, 0), (0, 0)]
-    padding[axis] = (reach + 1, reach)
-    sums = np.moveaxis(np.cumsum(np.pad(area, padding), axis, dtype=np.int32), axis, 0)
-    return np.moveaxis(sums[width:] - sums[:-width] == width, 0, axis)
-
-
-def _tile_size(rows: Sequence[Sequence[Image.Image]]) -> tuple[int, int]:
-    """Wide enough for the widest aspect at the tile height, but not above twice the height."""
-    aspect = max(picture.width / picture.height for row in rows for picture in row)
-    return round(TILE_HEIGHT * min(max(aspect, 0.75), 2.0)), TILE_HEIGHT
 
 
 def _wrapped_captions(
@@ -315,18 +292,10 @@ def _wrapped(text: str, width: int) -> str:
     return text
 
 
-def _text_height(texts: Sequence[str]) -> int:
-    lines = max((text.count("\n") + 1 for text in texts if text), default=0)
-    return lines * (FONT_SIZE + 5) + (8 if lines else 0)
-
-
 def _shorten(title: str, width: int) -> str:
     font = ImageFont.load_default(TITLE_SIZE)
-    if font.getlength(title) <= width:
-        return title
-    while title and font.getlength(title + "...") > width:
-        title = title[:-1]
-    return title + "..."
+    shorter = (title[:end] + "..." for end in range(len(title), 0, -1))
+    return next((text for text in (title, *shorter) if font.getlength(text) <= width), "...")
 
 
 def _scaled(picture: Image.Image, tile: tuple[int, int]) -> Image.Image:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from datasets import Dataset
@@ -48,10 +49,6 @@ class DemoResult:
     def table(self) -> str:
         return score_table(self.scores)
 
-    def save(self, path: Path) -> None:
-        content = {"scores": self.scores, "train_seconds": round(self.train_seconds, 1)}
-        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
 
 def run_demo(
     output_dir: str | Path, num_train_epochs: float = NUM_TRAIN_EPOCHS, seed: int = 0, overwrite: bool = False
@@ -73,12 +70,11 @@ def run_demo(
         "vision": TeViAForSegmentation.from_pretrained(output_dir / "vision-only"),
         "text": TeViAForSegmentation.from_pretrained(model_dir),
     }
-    scores = measure(models, processor, seed)
-    sheet_path = output_dir / "overlays.png"
+    scores, sheet_path = measure(models, processor, seed), output_dir / "overlays.png"
     draw_sheet(models, processor, seed).save(sheet_path)
-    result = DemoResult(scores, model_dir, sheet_path, train_seconds)
-    result.save(output_dir / "scores.json")
-    return result
+    content = {"scores": scores, "train_seconds": round(train_seconds, 1)}
+    (output_dir / "scores.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    return DemoResult(scores, model_dir, sheet_path, train_seconds)
 
 
 def train_model(output_dir: Path, use_text: bool, num_train_epochs: float, seed: int) -> None:
@@ -112,18 +108,10 @@ def train_model(output_dir: Path, use_text: bool, num_train_epochs: float, seed:
 
 def demo_config(use_text: bool) -> TeViAConfig:
     """A small ConvNeXt beside a two-layer BERT, both random; the BERT stays so."""
-    text_config = BertConfig(
-        vocab_size=len(WORDS),
-        hidden_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=64,
-        max_position_embeddings=64,
-    )
-    backbone_config = ConvNextConfig(depths=[1, 1, 1, 1], hidden_sizes=[24, 48, 80, 80], drop_path_rate=0.0)
+    sizes: Any = {"hidden_size": 64, "intermediate_size": 64, "max_position_embeddings": 64}
     return TeViAConfig(
-        backbone_config=backbone_config,
-        text_config=text_config,
+        backbone_config=ConvNextConfig(depths=[1, 1, 1, 1], hidden_sizes=[24, 48, 80, 80], drop_path_rate=0.0),
+        text_config=BertConfig(vocab_size=len(WORDS), num_hidden_layers=2, num_attention_heads=4, **sizes),
         use_text=use_text,
         decoder_channels=[96, 64, 48, 24],
         max_text_length=32,
@@ -141,21 +129,19 @@ def measure(
     models: dict[str, TeViAForSegmentation], processor: TeViAProcessor, seed: int
 ) -> dict[str, dict[str, float]]:
     """The table: the vision-only baseline, and the model with its text, with the text of other lesions, with none."""
-    meant = load_segmentation_dataset("synthetic", split="test", size=IMAGE_SIZE, seed=seed)
-    others = load_segmentation_dataset("synthetic", split="test", size=IMAGE_SIZE, seed=seed, counterpart=True)
-    targets = {"meant": references(processor, meant), "other": references(processor, others)}
-    names = ("correct", "wrong", "none")
-    answers = masks_of_texts(models["text"], processor, meant, meant["text"], others["text"], [""] * len(meant))
-    masks: dict[str, Sequence[np.ndarray]] = dict(zip(names, answers, strict=True))
-    masks["vision"] = predict_masks(models["vision"], processor, undecoded(meant))
+    options: Any = {"split": "test", "size": IMAGE_SIZE, "seed": seed}
+    meant, others = (load_segmentation_dataset("synthetic", counterpart=other, **options) for other in (False, True))
+    of_meant = references(processor, meant)
+    texts = (meant["text"], others["text"], [""] * len(meant))
+    correct, wrong, none = masks_of_texts(models["text"], processor, meant, *texts)
     rows = {
-        "vision-only baseline": ("vision", "meant"),
-        "with its text": ("correct", "meant"),
-        "with the text of other lesions": ("wrong", "meant"),
-        "the same masks against those other lesions": ("wrong", "other"),
-        "without a text": ("none", "meant"),
+        "vision-only baseline": (predict_masks(models["vision"], processor, undecoded(meant)), of_meant),
+        "with its text": (correct, of_meant),
+        "with the text of other lesions": (wrong, of_meant),
+        "the same masks against those other lesions": (wrong, references(processor, others)),
+        "without a text": (none, of_meant),
     }
-    return {name: segmentation_metrics(masks[mask], targets[target]) for name, (mask, target) in rows.items()}
+    return {name: segmentation_metrics(masks, targets) for name, (masks, targets) in rows.items()}
 
 
 def masks_of_texts(
@@ -173,12 +159,8 @@ def references(processor: TeViAProcessor, dataset: Dataset) -> list[np.ndarray]:
 
 def draw_sheet(models: dict[str, TeViAForSegmentation], processor: TeViAProcessor, seed: int) -> Image.Image:
     """A row a test image: the image, then what is marked without text, with its text, with another one."""
-    meant, others = (
-        load_segmentation_dataset(
-            "synthetic", None, "test", size=SHEET_SIZE, count=SHEET_ROWS, seed=seed, counterpart=counterpart
-        )
-        for counterpart in (False, True)
-    )
+    options: Any = {"split": "test", "size": SHEET_SIZE, "count": SHEET_ROWS, "seed": seed}
+    meant, others = (load_segmentation_dataset("synthetic", counterpart=other, **options) for other in (False, True))
     images = [decode_image(example) for example in undecoded(meant)]
     of_meant, of_others = masks_of_texts(models["text"], processor, meant, meant["text"], others["text"])
     columns = [

@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from ..data.registry import load_segmentation_dataset
 from ..evaluation.evaluate import evaluate_dataset
 from ..io.output_dir import MARKER, claim_output_dir, write_whole
-from ..training.checkpoints import complete_checkpoints, is_json
+from ..training.checkpoints import complete_checkpoints, whole_json
 from ..training.recipe import train_from_recipe
 from .grid import Plan, Run, read_plan, source_options
 from .table import EVALUATED, TRAINED, ablation_table, read_scores, save_table
@@ -34,19 +34,12 @@ GPUS = "CUDA_VISIBLE_DEVICES"
 
 @dataclass
 class Ablation:
-    """What `run_ablation` did and found.
+    """What `run_ablation` did and found."""
 
-    Args:
-        table: a row a run, as `ablation_table` gives it; `None` while runs are missing.
-        failures: what failed here -> the log that says why.
-        unfinished: the runs of the whole grid that are not finished.
-        output_dir: where all of it is.
-    """
-
-    table: pd.DataFrame | None
-    failures: dict[str, Path]
-    unfinished: list[str]
-    output_dir: Path
+    table: pd.DataFrame | None  # a row a run, as `ablation_table` gives it; `None` while runs are missing
+    failures: dict[str, Path]  # what failed here -> the log that says why
+    unfinished: list[str]  # of the whole grid
+    output_dir: Path  # where all of it is
 
 
 def run_ablation(
@@ -86,11 +79,11 @@ def run_ablation(
     unfinished = [str(run) for run in plan.runs if run not in finished]
     if table_only and not finished:
         raise ValueError(f"No run in {plan.output_dir} is finished: leave `table_only` out, or look at the logs there.")
-    table = None
-    if table_only or not unfinished:
-        scores = read_scores(finished)
-        table = ablation_table(finished, scores, plan)
-        save_table(table, scores, plan.output_dir)
+    if unfinished and not table_only:
+        return Ablation(None, failures, unfinished, plan.output_dir)
+    scores = read_scores(finished)
+    table = ablation_table(finished, scores, plan)
+    save_table(table, scores, plan.output_dir)
     return Ablation(table, failures, unfinished, plan.output_dir)
 
 
@@ -125,8 +118,7 @@ def carry_out(plan: Plan) -> dict[str, Path]:
 
 def is_finished(run: Run, plan: Plan) -> bool:
     """Whether a run was evaluated, as the grid asks for, to the end."""
-    path = run.folder / EVALUATED
-    return path.is_file() and is_json(path) and json.loads(path.read_text(encoding="utf-8")) == plan.evaluation
+    return whole_json(run.folder / EVALUATED) == plan.evaluation
 
 
 def in_own_process(run: Run, evaluation: dict[str, Any]) -> int | None:

@@ -59,26 +59,18 @@ class Run:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a grid asks for.
-
-    Args:
-        runs: in the grid's order, the seeds of a run one after another.
-        against: run -> the one that it is compared with.
-        evaluation: what `evaluate_dataset` is given for every run, as YAML and JSON hold it.
-    """
+    """All that a grid asks for."""
 
     output_dir: Path
-    runs: list[Run]
-    against: dict[str, str | None]
-    evaluation: dict[str, Any]
+    runs: list[Run]  # in the grid's order, the seeds of a run one after another
+    against: dict[str, str | None]  # run -> the one that it is compared with
+    evaluation: dict[str, Any]  # what `evaluate_dataset` is given for every run, as YAML and JSON hold it
 
 
 def read_plan(
     recipe: str | Path, grid: str | Path, output_dir: str | Path | None = None, overrides: Sequence[str] = ()
 ) -> Plan:
-    """The runs of a grid file, each with a recipe that was parsed.
-
-    Args: as of `run_ablation`.
+    """The runs of a grid file, each with a recipe that was parsed; arguments as of `run_ablation`.
 
     Raises `ValueError` for fields that do not exist, runs that cannot be trained so, and folders that hold the run of
     another recipe.

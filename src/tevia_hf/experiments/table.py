@@ -95,9 +95,9 @@ def comparison(scores: pd.DataFrame, name: str, other: str) -> dict[str, Any]:
     seeds = sorted(set(ours.index) & set(theirs.index))
     if not seeds:
         return {"against": other}
-    groups = scores.drop_duplicates("id").set_index("id")["group"][ours.columns]
-    groups = [group or f"\n{image}" for image, group in groups.items()]  # unknown: an image is its own
-    found = paired_difference_of_seeds(ours.loc[seeds], theirs.loc[seeds, ours.columns], groups)
+    found = paired_difference_of_seeds(
+        ours.loc[seeds], theirs.loc[seeds, ours.columns], groups_of(scores, ours.columns)
+    )
     low, high = found.interval or (None, None)
     return {"against": other, "difference": found.difference, "low": low, "high": high}
 
@@ -110,11 +110,16 @@ def primary_by_seed(scores: pd.DataFrame) -> pd.DataFrame:
     return own.pivot(index="seed", columns="id", values=PRIMARY)
 
 
+def groups_of(scores: pd.DataFrame, images: Sequence[str]) -> list[str]:
+    """The group of each image; where that is not known, one of its own."""
+    groups = scores.drop_duplicates("id").set_index("id")["group"]
+    return [groups[image] or f"\n{image}" for image in images]
+
+
 def size_of(scores: pd.DataFrame, name: str) -> dict[str, Any]:
     rows = scores[scores["run"] == name]
-    images = rows.drop_duplicates("id")
-    groups = {group or f"\n{image}" for image, group in zip(images["id"], images["group"], strict=True)}
-    return {"images": len(images), "groups": len(groups), "seeds": " ".join(map(str, rows["seed"].unique()))}
+    images, seeds = rows["id"].unique(), map(str, rows["seed"].unique())
+    return {"images": len(images), "groups": len(set(groups_of(rows, images))), "seeds": " ".join(seeds)}
 
 
 def facts_of(runs: Sequence[Run], evaluation: Mapping[str, Any]) -> dict[str, Any]:
@@ -179,22 +184,13 @@ def save_table(table: pd.DataFrame, scores: pd.DataFrame, folder: Path) -> None:
     write_whole(folder / "per_image.csv", scores.to_csv(index=False))
     write_whole(folder / "ablation.csv", table.to_csv(index=False))
     write_whole(folder / "ablation.md", ablation_text(table) + "\n")
-    rows = table.dropna(subset="difference").to_dict("records") if "difference" in table else []
-    if rows:
-        values = {
-            f"{row['run']} - {row['against']}": (
-                row["difference"],
-                None if pd.isna(row["low"]) else (row["low"], row["high"]),
-            )
-            for row in rows
-        }
-        image = io.BytesIO()
-        chart = difference_chart(
-            values,
-            f"Difference of {primary_name()}",
-            f"{primary_name()}, mean over images and seeds (95 % interval)",
-        )
-        chart.save(image, "PNG")
+    values = {}
+    for row in table.dropna(subset="difference").to_dict("records") if "difference" in table else []:
+        interval = None if pd.isna(row["low"]) else (row["low"], row["high"])
+        values[f"{row['run']} - {row['against']}"] = (row["difference"], interval)
+    if values:
+        image, of = io.BytesIO(), f"{primary_name()}, mean over images and seeds (95 % interval)"
+        difference_chart(values, f"Difference of {primary_name()}", of).save(image, "PNG")
         write_whole(folder / "ablation.png", image.getvalue())
 
 

@@ -53,10 +53,7 @@ class Bundle:
 
 
 def read_bundle(
-    model_dir: str | Path,
-    card: str | Path | None = None,
-    evaluation: str | Path | None = None,
-    name: str | None = None,
+    model_dir: str | Path, card: str | Path | None = None, evaluation: str | Path | None = None, name: str | None = None
 ) -> Bundle:
     """A trained model with its processor, and the card that goes with it.
 
@@ -134,9 +131,9 @@ def push_model(
         raise OSError("No token for the Hub: type `hf auth login` first.") from error
     except HTTPError as error:
         hints = {
-            None: "Try again later.",
             401: "Is the token right (`hf auth login`)?",
             403: "May the token write there?",
+            None: "Try again later.",
         }
         status = getattr(getattr(error, "response", None), "status_code", None)
         raise OSError(f"{hub.endpoint}: {error} {hints.get(status, '')}") from error
@@ -168,9 +165,7 @@ def report_of(
 
 def public_recipe(path: Path) -> str:
     """The recipe's fields, without secrets and without the folders that files lay in; "" where there is none."""
-    if not path.is_file():
-        return ""
-    return yaml.safe_dump(made_public(read_yaml(path)), sort_keys=False)
+    return yaml.safe_dump(made_public(read_yaml(path)), sort_keys=False) if path.is_file() else ""
 
 
 def made_public(value: Any) -> Any:

@@ -61,10 +61,9 @@ class ConversionReport:
     fresh: list[str]
 
     def __str__(self) -> str:
-        lines = [f"{len(self.converted)} tensors converted, {len(self.dropped)} without counterpart dropped:"]
-        lines += [f"  - {name}" for name in self.dropped]
-        lines += [f"{len(self.fresh)} only in the new model, at their initial value:"]
-        return "\n".join(lines + [f"  - {name}" for name in self.fresh])
+        dropped, fresh = ("".join(f"\n  - {name}" for name in names) for names in (self.dropped, self.fresh))
+        head = f"{len(self.converted)} tensors converted, {len(self.dropped)} without counterpart dropped:"
+        return f"{head}{dropped}\n{len(self.fresh)} only in the new model, at their initial value:{fresh}"
 
 
 def convert_lightning_checkpoint(
@@ -169,13 +168,12 @@ def rename_keys(state_dict: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
 def check_against(model: TeViAForSegmentation, converted: dict[str, torch.Tensor]) -> list[str]:
     """Names only our model has; `ValueError` unless every other tensor is there in its shape."""
     own = model.state_dict()
-    fresh = sorted(name for name in own if FRESH_KEYS.match(name))
-    missing = sorted(set(own) - set(converted) - set(fresh))
-    unexpected = sorted(set(converted) - set(own))
-    common = sorted(set(own) & set(converted))
+    fresh = sorted(filter(FRESH_KEYS.match, own))
+    missing = sorted(own.keys() - converted.keys() - set(fresh))
+    unexpected = sorted(converted.keys() - own.keys())
     shapes = [
         f"{name}: {tuple(converted[name].shape)} in the checkpoint, {tuple(own[name].shape)} in the network"
-        for name in common
+        for name in sorted(own.keys() & converted.keys())
         if own[name].shape != converted[name].shape
     ]
     if missing or unexpected or shapes:

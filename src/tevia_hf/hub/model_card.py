@@ -15,6 +15,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from ..data.options import SOURCE_OPTIONS
 from ..data.origin import UNKNOWN
 from ..evaluation.text_conditions import TEXT_CONDITIONS
+from ..io.markdown import cell, markdown_table
 from ..io.yaml_file import read_yaml
 from ..metrics import METRICS, PRIMARY, primary_name, units_text
 
@@ -28,20 +29,13 @@ SETTINGS = {"dataset", "split", "images", "threshold", "hd95_unit"}  # of every 
 
 @dataclass
 class DataDetails:
-    """What the model learnt from.
+    """What the model learnt from. Figures on a data set of another `source` go by that one's name."""
 
-    Args:
-        name, license: for people, in words.
-        url: where it lies; `id`: its name on the Hub.
-        source: the name that `load_segmentation_dataset` knows it by; of one's own (`folder`) the folder's name.
-            Figures on another data set go by that one's name.
-    """
-
-    name: str
+    name: str  # for people, in words; so is `license`
     license: str
-    url: str | None = None
-    id: str | None = None
-    source: str | None = None
+    url: str | None = None  # where it lies
+    id: str | None = None  # its name on the Hub
+    source: str | None = None  # as `load_segmentation_dataset` knows it; of one's own (`folder`) the folder's name
 
 
 @dataclass
@@ -85,11 +79,8 @@ class CardDetails:
 
     def yaml(self) -> str:
         """The content of a `card.yaml` with these details."""
-
-        def said(fields: list[tuple[str, Any]]) -> dict[str, Any]:
-            return {name: value for name, value in fields if value not in (None, [])}
-
-        return yaml.safe_dump(dataclasses.asdict(self, dict_factory=said), sort_keys=False, allow_unicode=True)
+        given = dataclasses.asdict(self, dict_factory=lambda fields: {k: v for k, v in fields if v not in (None, [])})
+        return yaml.safe_dump(given, sort_keys=False, allow_unicode=True)
 
 
 def read_card_details(path: str | Path) -> CardDetails:
@@ -126,14 +117,15 @@ def checked(kind: type, values: Any, where: str) -> dict[str, Any]:
 
 def fault_of(value: Any, kind: Any, is_needed: bool) -> str | None:
     """What a value should have been; `None` where it is that."""
+    is_list = isinstance(value, list) and bool(value or not is_needed)
     if kind in (str, str | None):
         is_right = is_text(value) or (value is None and kind is not str)
-        return None if is_right else "a text (in quotes, where it holds a colon)"
-    if kind == list[str]:
-        is_right = isinstance(value, list) and all(map(is_text, value)) and bool(value or not is_needed)
-        return None if is_right else "a list of texts (in quotes, where they hold a colon)"
-    is_right = get_origin(kind) is not list or (isinstance(value, list) and bool(value))
-    return None if is_right else "a list"
+        wanted = "a text (in quotes, where it holds a colon)"
+    elif kind == list[str]:
+        is_right, wanted = is_list and all(map(is_text, value)), "a list of texts (in quotes, where they hold a colon)"
+    else:
+        is_right, wanted = is_list or get_origin(kind) is not list, "a list"
+    return None if is_right else wanted
 
 
 def is_text(value: Any) -> bool:
@@ -156,21 +148,13 @@ def read_report(path: str | Path) -> dict[str, Any]:
 
 
 def model_card(
-    details: CardDetails,
-    report: Mapping[str, Any] | None,
-    name: str,
-    recipe: str = "",
-    uses_text: bool = True,
+    details: CardDetails, report: Mapping[str, Any] | None, name: str, recipe: str = "", uses_text: bool = True
 ) -> ModelCard:
-    """The card of a model, for people and for the Hub's own readers.
+    """The card of a model, called "org/name" or as its folder, for people and for the Hub's own readers.
 
-    Args:
-        details: what a person says of it.
-        report: of `read_report`; without one the card shows no figure.
-        name: of the model on the Hub, "org/name", or of its folder.
-        recipe: the YAML it was trained by, to be shown.
-        uses_text: False for the vision-only network.
+    It shows the report, as of `read_report`, and the YAML that the model was trained by, where there are any.
     """
+    based_on = [encoder.name for encoder in details.encoders if "/" in encoder.name]
     data = ModelCardData(
         language="en",
         license=details.license,
@@ -178,24 +162,24 @@ def model_card(
         license_link=details.license_link,
         library_name="transformers",
         pipeline_tag=TASK,
-        base_model=[encoder.name for encoder in details.encoders if "/" in encoder.name] or None,
-        base_model_relation="finetune" if any("/" in encoder.name for encoder in details.encoders) else None,
+        base_model=based_on or None,
+        base_model_relation="finetune" if based_on else None,
         datasets=[details.dataset.id] if details.dataset.id else None,
         tags=list(dict.fromkeys(["tevia", "medical", "text-guided-image-segmentation", *details.tags])),
         metrics=[key for key, metric in METRICS.items() if metric.in_short_table] if report else None,
         model_name=name,
         eval_results=eval_results(details, report) if report else None,
     )
-    figures = report and shown(details, report)
-    parts: dict[str, Any] = {"details": details, "report": figures, "recipe": recipe, "uses_text": uses_text}
-    parts |= {"example": json.dumps(details.example, ensure_ascii=False), "cell": cell}
-    parts |= {"patient_sides": (yaml.safe_load(recipe) or {}).get("patient_sides", False)}
+    parts: dict[str, Any] = {
+        "details": details,
+        "report": report and shown(details, report),
+        "recipe": recipe,
+        "uses_text": uses_text,
+        "example": json.dumps(details.example, ensure_ascii=False),
+        "cell": cell,
+        "patient_sides": (yaml.safe_load(recipe) or {}).get("patient_sides", False),
+    }
     return ModelCard.from_template(data, template_path=str(TEMPLATE), name=name, **parts)
-
-
-def cell(text: Any) -> str:
-    """A text for a row of a table or list in Markdown: on one line, without the table's own sign."""
-    return " ".join(str(text).split()).replace("|", "\\|")
 
 
 def source_of(settings: Mapping[str, Any]) -> str:
@@ -215,7 +199,7 @@ def metrics_of(report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def given_texts(report: Mapping[str, Any]) -> dict[str, str]:
     """What the model was given with each text condition, likewise; a condition nobody describes goes by its name."""
     known = {name: condition.label for name, condition in TEXT_CONDITIONS.items()} | report.get("text_conditions", {})
-    return {name: cell(known.get(name, name)) for name in report["scores"]}
+    return {name: known.get(name, name) for name in report["scores"]}
 
 
 def eval_results(details: CardDetails, report: Mapping[str, Any]) -> list[EvalResult]:
@@ -230,7 +214,7 @@ def eval_results(details: CardDetails, report: Mapping[str, Any]) -> list[EvalRe
             task_type=TASK,
             dataset_type=(is_own and details.dataset.id) or source,
             dataset_name=details.dataset.name if is_own else source,
-            dataset_config=None if mode == first else f"with {texts[mode]}",
+            dataset_config=None if mode == first else f"with {cell(texts[mode])}",
             dataset_split=settings["split"],
             dataset_args=choice or None,
             metric_type=metric,
@@ -245,30 +229,25 @@ def eval_results(details: CardDetails, report: Mapping[str, Any]) -> list[EvalRe
 
 
 def shown(details: CardDetails, report: Mapping[str, Any]) -> dict[str, Any]:
-    """The report's figures as the card prints them."""
-    metrics, texts = metrics_of(report), given_texts(report)
+    """The report, with its figures as the card prints them."""
+    metrics, texts, settings = metrics_of(report), given_texts(report), report["settings"]
     denying = report.get("denying_conditions", ())
-    rows = [
-        [texts[mode], *(["-"] * len(metrics)), "-"]
-        if mode in denying
-        else [texts[mode], *(f"{row[metric]:.3f}" if is_number(row[metric]) else "-" for metric in metrics)]
-        + [range_of(report["intervals"][mode].get(PRIMARY))]
-        for mode, row in report["scores"].items()
-    ]
-    settings = report["settings"]
+    rows = []
+    for mode, row in report["scores"].items():
+        figures = [figure(row[metric]) for metric in metrics] + [figure(report["intervals"][mode].get(PRIMARY))]
+        rows.append([texts[mode], *(["-"] * len(figures) if mode in denying else figures)])
     options = {name: settings[name] for name in SOURCE_OPTIONS if name in settings and name not in EXPLAINED}
     absent = {mode: (report.get("against_text", {}).get(mode) or {}).get("absence") for mode in denying}
     marked = "{images_marked:.3f} of the images, {marked_pixels:.4f} of their pixels"
-    parts = {
+    return {
+        **report,
+        "data": data_name(details, settings),
         "loaded_with": options | (settings.get("options") or {}),
-        "denied": {texts[mode]: marked.format(**seen) if seen else "-" for mode, seen in absent.items()},
-        "rows": rows,
-        "metrics": list(metrics),
+        "denied": {cell(texts[mode]): marked.format(**seen) if seen else "-" for mode, seen in absent.items()},
+        "table": markdown_table(["the model is given", *metrics, f"95 % of {PRIMARY}"], rows),
         "units": units_text(metrics),
-        "primary": PRIMARY,
         "primary_name": primary_name(),
     }
-    return {**report, **parts, "data": data_name(details, report["settings"])}
 
 
 def data_name(details: CardDetails, settings: Mapping[str, Any]) -> str:
@@ -280,8 +259,10 @@ def data_name(details: CardDetails, settings: Mapping[str, Any]) -> str:
     return details.dataset.name if details.dataset.source == source else f"Data set `{source}`"
 
 
-def range_of(interval: Any) -> str:
-    return " to ".join(f"{end:.3f}" for end in interval) if interval and all(map(is_number, interval)) else "-"
+def figure(value: Any) -> str:
+    """A score, or an interval of two; "-" for what is no number."""
+    ends = value if isinstance(value, (list, tuple)) else [value]
+    return " to ".join(f"{end:.3f}" for end in ends) if ends and all(map(is_number, ends)) else "-"
 
 
 def is_number(value: Any) -> bool:

@@ -7,7 +7,6 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from ..data.check import DataReport, check_dataset, count_words
-from ..data.listing import Listing
 from ..data.registry import list_examples
 from ..image_processing_tevia import TeViAImageProcessor
 from ..io.output_dir import claim_output_dir
@@ -15,7 +14,6 @@ from ..labels_tevia import IGNORE_INDEX
 from ..option_checks_tevia import check_count
 from ..prompts import unknown_sides_warning
 from .text_differences import text_problems
-from .text_features import token_counter
 
 
 def check_data(
@@ -52,21 +50,13 @@ def check_data(
     if output_dir is not None:
         claim_output_dir(output_dir, overwrite=overwrite, inputs=[data_dir, options.get("sentences")])
     processor = SimpleNamespace(image_processor=TeViAImageProcessor(num_labels=num_labels))
-    count_tokens = token_counter(reader) if reader else count_words
-    report = check_dataset(
-        listing, processor, count_tokens, max_text_length, white_is_lesion=white_is_lesion, cache=cache
-    )
-    check_texts(listing, reader, max_text_length, report)
+    counter = (lambda text: len(reader(text, verbose=False)["input_ids"])) if reader else count_words
+    report = check_dataset(listing, processor, counter, max_text_length, white_is_lesion=white_is_lesion, cache=cache)
+    # Of the training split, or of the whole set where it has none.
+    texts = [example.text for example in listing.of_split("train") or listing.examples]
+    problems, unknown = text_problems(texts, reader, max_text_length), unknown_sides_warning(texts)
+    report.faults += problems.faults
+    report.warnings += [*problems.warnings, *([unknown] if unknown else [])]
     if output_dir is not None:
         report.save(output_dir)
     return report
-
-
-def check_texts(listing: Listing, tokenizer: Any, max_text_length: int, report: DataReport) -> None:
-    """Adds what is to be known of the texts of the training split, or of the whole set where it has none."""
-    texts = [example.text for example in listing.of_split("train") or listing.examples]
-    faults, warnings = text_problems(texts, tokenizer, max_text_length)
-    report.faults += faults
-    report.warnings += warnings
-    if unknown := unknown_sides_warning(texts):
-        report.warnings.append(unknown)

@@ -55,13 +55,9 @@ def explain_texts(
     without, _ = answer("")
     influences = []
     for text in texts:
-        if not (text or "").strip():
-            influences.append(TextInfluence(without, np.zeros_like(without), None))
-            continue
-        probability, attentions = answer(str(text))
-        attention = None
-        if attentions is not None:
-            attention = attention_map(attentions[-1][0], network_size, processor, encoded.sizes[0])
+        probability, attentions = answer(text) if text and text.strip() else (without, None)
+        finest = None if attentions is None else attentions[-1][0]
+        attention = None if finest is None else attention_map(finest, network_size, processor, encoded.sizes[0])
         influences.append(TextInfluence(probability, probability - without, attention))
     return influences
 

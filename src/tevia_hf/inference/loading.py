@@ -80,7 +80,10 @@ def weights_digest(model: torch.nn.Module | str | Path) -> str:
 def pixel_settings(image_processor: TeViAImageProcessor) -> dict[str, Any]:
     """How an image processor makes pixels of images, its settings as JSON holds them."""
     settings = json.loads(json.dumps(image_processor.to_dict(), default=dict))
-    return {name: without_none(value) for name, value in settings.items() if name not in NOT_OF_PIXELS}
+    for name, size in settings.items():
+        if isinstance(size, dict):  # which may or may not name the sides that it leaves open
+            settings[name] = {side: length for side, length in size.items() if length is not None}
+    return {name: value for name, value in settings.items() if name not in NOT_OF_PIXELS}
 
 
 def differing_pixels(measured: Any, image_processor: TeViAImageProcessor) -> list[str]:
@@ -94,8 +97,3 @@ def differing_pixels(measured: Any, image_processor: TeViAImageProcessor) -> lis
     measured_pixels = {name: value for name, value in measured.items() if name not in NOT_OF_PIXELS}
     expected = {**pixel_settings(type(image_processor)()), **measured_pixels}
     return sorted(name for name in {*held, *expected} if held.get(name) != expected.get(name))
-
-
-def without_none(value: Any) -> Any:
-    """A size without the sides it leaves open, which it may or may not name."""
-    return {name: part for name, part in value.items() if part is not None} if isinstance(value, dict) else value

@@ -16,17 +16,11 @@ class TextProblems(NamedTuple):
 
 
 class ReadTexts(NamedTuple):
-    """What a tokenizer makes of each distinct text.
+    """What a tokenizer makes of each distinct text."""
 
-    Args:
-        tokens: as the model reads them, cut and with the special ones.
-        uncut: the same of the whole text.
-        unknown: share of the text's own tokens that stand for any unknown word.
-    """
-
-    tokens: dict[str, tuple[int, ...]]
-    uncut: dict[str, tuple[int, ...]]
-    unknown: dict[str, float]
+    tokens: dict[str, tuple[int, ...]]  # as the model reads them, cut and with the special ones
+    uncut: dict[str, tuple[int, ...]]  # of the whole text
+    unknown: dict[str, float]  # share of the text's own tokens that stand for any unknown word
 
 
 def text_problems(
@@ -58,9 +52,8 @@ def check_texts_differ(texts: Iterable[str | None], tokenizer: Any) -> list[str]
     """Warnings of `text_problems`. Raises `ValueError` for its faults: a model would learn nothing from such texts."""
     problems = text_problems(texts, tokenizer)
     if problems.faults:
-        raise ValueError(
-            f"A model that reads learns nothing from the texts of the training split: {problems.faults[0]}."
-        )
+        fault = problems.faults[0]
+        raise ValueError(f"A model that reads learns nothing from the texts of the training split: {fault}.")
     return problems.warnings
 
 
@@ -86,19 +79,17 @@ def _read(distinct: Sequence[str], tokenizer: Any, limit: int) -> ReadTexts:
     for text, tokens in zip(distinct, uncut, strict=True):
         own = [token for token in tokens if token not in special]
         shares[text] = sum(token == unknown for token in own) / len(own) if own else 0.0
-    pairs = ((text, tuple(tokens)) for text, tokens in zip(distinct, cut, strict=True))
-    return ReadTexts(dict(pairs), dict(zip(distinct, map(tuple, uncut), strict=True)), shares)
+    read, whole = (dict(zip(distinct, map(tuple, tokens), strict=True)) for tokens in (cut, uncut))
+    return ReadTexts(read, whole, shares)
 
 
 def _problems_of_tokens(distinct: Sequence[str], read: ReadTexts, limit: int, lacks_some: bool) -> TextProblems:
     groups = sorted(_groups(read.tokens), key=lambda group: group[0].casefold() == group[1].casefold())
     is_silent = all(share == 1 for share in read.unknown.values())
     if not lacks_some and (is_silent or len(set(read.tokens.values())) == 1):
-        way_out = _way_out(distinct, read, limit)
         what = "consist of unknown tokens alone" if is_silent else "become the same tokens"
-        return TextProblems(
-            [f"all {len(distinct)} different texts {what}: {_quoted(distinct)}. {way_out}, {NO_TEXT}"], []
-        )
+        fault = f"all {len(distinct)} different texts {what}: {_quoted(distinct)}"
+        return TextProblems([f"{fault}. {_way_out(distinct, read, limit)}, {NO_TEXT}"], [])
     found = []
     if groups:
         count = sum(map(len, groups))

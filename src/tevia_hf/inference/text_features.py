@@ -1,7 +1,6 @@
 """The frozen text encoder, run once a distinct text."""
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -64,17 +63,9 @@ class TextFeatureCache:
         new = sorted(texts)
         found: dict[str, torch.Tensor] = {}
         for start in range(0, len(new), self.batch_size):
-            found |= self._encoded_batch(new[start : start + self.batch_size])
+            batch = new[start : start + self.batch_size]
+            tokens = self.processor(text=batch).to(self.model.device)
+            encoded = self.model.encode_text(**tokens).float().cpu()  # (batch, tokens, dim)
+            for text, row, mask in zip(batch, encoded, tokens["attention_mask"].cpu(), strict=True):
+                found[text] = row if self.keeps_padding else row[F.pad(mask, (0, len(row) - len(mask))).bool()]
         return found
-
-    def _encoded_batch(self, texts: list[str]) -> dict[str, torch.Tensor]:
-        tokens = self.processor(text=texts).to(self.model.device)
-        encoded = self.model.encode_text(**tokens).float().cpu()  # (batch, tokens, dim)
-        rows = zip(encoded, tokens["attention_mask"].cpu(), strict=True)
-        kept = [row if self.keeps_padding else row[F.pad(mask, (0, len(row) - len(mask))).bool()] for row, mask in rows]
-        return dict(zip(texts, kept, strict=True))
-
-
-def token_counter(tokenizer: Any) -> Callable[[str], int]:
-    """Counts the tokens that a tokenizer makes of a text, its special ones included."""
-    return lambda text: len(tokenizer(text, verbose=False)["input_ids"])

@@ -8,11 +8,11 @@ from tevia_hf.prompts.languages import BRAIN as BRAIN
 from tevia_hf.prompts.languages import BREAST as BREAST
 from tevia_hf.prompts.languages import NUCLEI as NUCLEI
 from tevia_hf.prompts.languages import QATA as QATA
+from tevia_hf.prompts.languages import qata_sentence as qata_sentence
 from tevia_hf.prompts.lungs import REGIONS as REGIONS
 from tevia_hf.prompts.lungs import SIDES as SIDES
 from tevia_hf.prompts.lungs import Area as Area
 from tevia_hf.prompts.lungs import Side as Side
-from tevia_hf.prompts.lungs import qata_sentence as qata_sentence
 from tevia_hf.prompts.report_language import FREE_TEXT as FREE_TEXT
 from tevia_hf.prompts.report_language import LANGUAGES as LANGUAGES
 from tevia_hf.prompts.report_language import FreeText as FreeText

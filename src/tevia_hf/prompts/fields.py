@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from tevia_hf.prompts.lesions import Lesions
-from tevia_hf.prompts.lungs import lung_areas, lung_clauses
-from tevia_hf.prompts.words import NUMBERS, PLACE_LIST, PLACES, join_places, number_word
+from tevia_hf.prompts.lungs import REGION_LIST, laterality_of, lung_areas, lung_clauses
+from tevia_hf.prompts.words import NUMBERS, PLACE_LIST, join_places, number_word
 
 SMALL, LARGE = 0.02, 0.10  # shares of the picture between which a lesion is "medium"
 IRREGULAR_BELOW = 0.85  # solidity
@@ -15,7 +15,7 @@ TRIANGULAR_BELOW, RECTANGULAR_ABOVE = 0.62, 0.90  # fill
 OVAL_ABOVE = 1.4  # elongation
 SPARSE_BELOW = 0.15  # share of the picture covered by nuclei
 DENSER_BY = 1.15  # how far the nuclei of a part must lie above their mean to be named
-_LUNG = r"(?:(?:all|upper|middle|lower)(?: (?:upper|middle|lower))*) (?:left|right) lung"
+_LUNG = f"{REGION_LIST} (?:left|right) lung"
 PARTS = ("upper left", "upper right", "lower left", "lower right", "upper", "lower", "left", "right")
 
 
@@ -24,10 +24,6 @@ class Field(NamedTuple):
 
     value: Callable[[Lesions], str]
     pattern: str
-
-
-def laterality(lesions: Lesions) -> str:
-    return "bilateral" if len(lung_areas(lesions)) == 2 else "unilateral"
 
 
 def size(lesions: Lesions) -> str:
@@ -50,14 +46,19 @@ def shape(lesions: Lesions) -> str:
 
 def places(lesions: Lesions) -> str:
     """The ninths of the picture that hold the lesions' centres."""
-    return join_places({_place(row, column) for row, column in lesions.centres()})
+    thirds = [
+        (("upper", "", "lower")[_third(row)], ("left", "", "right")[_third(col)]) for row, col in lesions.centres()
+    ]
+    return join_places({" ".join(filter(None, words)) or "center" for words in thirds})
 
 
 def density(lesions: Lesions) -> str:
     """The quarter or half that nuclei cover more than the rest; even where there is none, else irregular."""
     if lesions.mask.mean() < SPARSE_BELOW:
         return "are sparsely distributed"
-    shares = _quarters(lesions.mask)
+    # of each quarter, (2, 2); the middle row and column of an odd size belong to none
+    rows, columns = ((slice(None, size // 2), slice(-(size // 2), None)) for size in lesions.mask.shape)
+    shares = np.array([[lesions.mask[row, column].mean() for column in columns] for row in rows])
     dense = np.argwhere(shares.round(9) >= DENSER_BY * shares.mean().round(9))
     if not len(dense):
         return "are evenly distributed"
@@ -71,7 +72,7 @@ FIELDS: dict[str, Field] = {
     "count": Field(lambda lesions: str(lesions.count), r"\d+"),
     "count_word": Field(lambda lesions: number_word(lesions.count), rf"(?:{'|'.join(NUMBERS[1:])}|\d+)"),
     "s": Field(lambda lesions: "" if lesions.count == 1 else "s", "s?"),
-    "laterality": Field(laterality, "(?:bilateral|unilateral)"),
+    "laterality": Field(lambda lesions: laterality_of(lung_areas(lesions)), "(?:bilateral|unilateral)"),
     "lungs": Field(lambda lesions: lung_clauses(lung_areas(lesions)), f"{_LUNG}(?: and {_LUNG})?"),
     "size": Field(size, "(?:small|medium|large)"),
     "shape": Field(shape, "(?:irregular|triangular|rectangular|oval|round)"),
@@ -83,17 +84,6 @@ FIELDS: dict[str, Field] = {
 }
 
 
-def _place(row: float, column: float) -> str:
-    words = [("upper", "", "lower")[_third(row)], ("left", "", "right")[_third(column)]]
-    return " ".join(filter(None, words)) or PLACES[4]
-
-
 def _third(position: float) -> int:
     """0, 1 or 2; the same seen from either end."""
     return int(round(position, 9) >= 1 / 3) + int(round(1 - position, 9) < 1 / 3)
-
-
-def _quarters(mask: np.ndarray) -> np.ndarray:
-    """Covered share of each quarter, (2, 2); the middle row and column of an odd size belong to none."""
-    rows, columns = ((slice(None, size // 2), slice(-(size // 2), None)) for size in mask.shape)
-    return np.array([[mask[row, column].mean() for column in columns] for row in rows])

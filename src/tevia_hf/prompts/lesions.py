@@ -1,7 +1,6 @@
 """What can be said of the lesions of a mask, measured on its pixels."""
 
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 
@@ -15,14 +14,6 @@ from tevia_hf.labels_tevia import is_lesion
 
 SMALLEST_LESION = 1e-4  # of the picture; smaller ones are slips of the pen, as in BUSI's "malignant (19)"
 TOUCHING = np.ones((3, 3), bool)  # pixels that meet at a corner belong to one lesion
-
-
-class Shape(NamedTuple):
-    """Form of one lesion; `elongation` is at least 1, the others are shares of 1."""
-
-    elongation: float  # length over width, along the lesion's own axes
-    fill: float  # of the box along these axes: about 1/2 for a triangle, 0.79 for an ellipse, 1 for a rectangle
-    solidity: float  # of the convex hull
 
 
 class Lesions:
@@ -51,32 +42,22 @@ class Lesions:
     def count(self) -> int:
         return len(self.areas)
 
-    @property
-    def largest(self) -> np.ndarray:
-        """The pixels of the largest lesion, boolean (height, width)."""
-        return self.components == int(self.areas.argmax()) + 1
-
-    def areas_within(self, part: tuple[slice, slice]) -> np.ndarray:
-        """Pixels of each lesion in a rectangular part of the picture."""
-        return np.bincount(self.components[part].ravel(), minlength=self.count + 1)[1:]
-
     def centres(self) -> list[tuple[float, float]]:
         """(row, column) of each lesion's centre, shares of height and width."""
         found = ndimage.center_of_mass(self.mask, self.components, range(1, self.count + 1))
         height, width = self.mask.shape
         return [((row + 0.5) / height, (column + 0.5) / width) for row, column in found]
 
-    def largest_shape(self) -> Shape:
-        pixels = np.argwhere(self.largest)
-        ends = _row_ends(pixels)  # the hull and the extent need no pixel between them
+    def largest_shape(self) -> tuple[float, float, float]:
+        """Of the largest lesion elongation, length over width along its own axes, and two shares of 1: how much of the
+        box along these axes it fills (a triangle 1/2, an ellipse 0.79, a rectangle all), and how much of its hull.
+        """
+        pixels = np.argwhere(self.components == int(self.areas.argmax()) + 1)
+        starts = np.flatnonzero(np.diff(pixels[:, 0], prepend=-1))
+        last = np.append(starts[1:], len(pixels)) - 1
+        ends = pixels[np.append(starts, last)]  # of each row; the hull and the extent need no pixel between them
         corners = np.concatenate([ends + (down, across) for down in (0, 1) for across in (0, 1)])
         spread = np.cov(pixels.T) if len(pixels) > 1 else np.eye(2)
         width, length = np.sort(np.ptp(corners @ np.linalg.eigh(spread)[1], axis=0))
         area = len(pixels)
-        return Shape(length / width, area / (length * width), area / ConvexHull(corners).volume)
-
-
-def _row_ends(pixels: np.ndarray) -> np.ndarray:
-    """Of (row, column) pixels in reading order, the first and the last of each row."""
-    starts = np.flatnonzero(np.diff(pixels[:, 0], prepend=-1))
-    return np.concatenate([pixels[starts], pixels[np.append(starts[1:], len(pixels)) - 1]])
+        return length / width, area / (length * width), area / ConvexHull(corners).volume

@@ -1,19 +1,20 @@
 """Where infection lies in the lungs, in the words of QaTa-COV19."""
 
+import re
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from tevia_hf.prompts.lesions import Lesions
-from tevia_hf.prompts.words import number_word
 
 Side = Literal["left", "right"]
 Region = Literal["upper", "middle", "lower"]
 
 SIDES: tuple[Side, ...] = ("left", "right")
 REGIONS: tuple[Region, ...] = ("upper", "middle", "lower")
-MOST_AREAS = 12
+REGION_LIST = "(?:all|upper|middle|lower)(?: (?:upper|middle|lower))*"
+_CLAUSE = re.compile(f"({REGION_LIST}) (left|right) lung")
 # Rows where a lung's upper third ends and its lower third begins, shares of the height. The lungs' own outlines are not
 # known; these two agree best with QaTa's published sentences (`benchmarks/prompt_agreement.py`).
 UPPER_ENDS, LOWER_BEGINS = 0.268, 0.375
@@ -28,35 +29,34 @@ class Area(NamedTuple):
     regions: tuple[Region, ...]
 
 
-def qata_sentence(areas: Sequence[Area], count: int | None = None) -> str:
-    """A sentence such as "Bilateral pulmonary infection, two infected areas, upper left lung and lower right lung."
-
-    Args:
-        areas: One `Area`, or one for each side, in any order; the left clause is written first.
-        count: Number of lesions the sentence states, 1 to 12. Default: one per named region.
-
-    Raises:
-        ValueError: Unknown side or region, no area, two areas on one side, or a count out of range.
-    """
-    _check_areas(areas)
-    count = sum(len(area.regions) for area in areas) if count is None else count
-    if not 1 <= count <= MOST_AREAS:
-        raise ValueError(f"count is {count}, the language has words for 1 to {MOST_AREAS}: pass a count in that range.")
-    laterality = "Bilateral" if len(areas) == 2 else "Unilateral"
-    number = f"{number_word(count)} infected area{'s' if count > 1 else ''}"
-    return f"{laterality} pulmonary infection, {number}, {lung_clauses(areas)}."
+def laterality_of(areas: Sequence[Area]) -> str:
+    return "bilateral" if len({area.side for area in areas}) == 2 else "unilateral"
 
 
 def lung_clauses(areas: Sequence[Area]) -> str:
     """Such as "upper left lung and all right lung"."""
-    return " and ".join(_clause(area) for area in sorted(areas, key=lambda area: SIDES.index(area.side)))
+    clauses = []
+    for side, regions in sorted(areas, key=lambda area: SIDES.index(area.side)):
+        ordered = [region for region in REGIONS if region in regions]
+        clauses.append(f"{'all' if len(ordered) == len(REGIONS) else ' '.join(ordered)} {side} lung")
+    return " and ".join(clauses)
+
+
+def lung_areas_in(clauses: str) -> list[Area]:
+    """The areas of words as of `lung_clauses`."""
+    found = [_CLAUSE.fullmatch(clause) for clause in clauses.split(" and ")]
+    named = [(match[2], REGIONS if match[1] == "all" else match[1].split()) for match in found if match]
+    return [Area(side, tuple(region for region in REGIONS if region in words)) for side, words in named]  # type: ignore[arg-type]  # a side
 
 
 def lung_areas(lesions: Lesions) -> list[Area]:
     """The sides and regions that the lesions lie in. One lesion over the midline may name both sides."""
     width = lesions.mask.shape[1]
     halves = dict(zip(SIDES, (slice(0, width // 2), slice(width - width // 2, width)), strict=True))
-    within = {side: lesions.areas_within((slice(None), half)) for side, half in halves.items()}
+    parts = {side: lesions.components[:, half].ravel() for side, half in halves.items()}
+    within = {
+        side: np.bincount(part, minlength=lesions.count + 1)[1:] for side, part in parts.items()
+    }  # of each lesion
     named = [side for side in SIDES if (within[side] >= SMALLEST_SHARE_OF_SIDE * lesions.areas).any()]
     return [Area(side, _regions(lesions.mask[:, halves[side]])) for side in named or SIDES]
 
@@ -67,19 +67,3 @@ def _regions(half: np.ndarray) -> tuple[Region, ...]:
     pixels = [int(band.sum()) for band in bands]
     smallest = max(1.0, SMALLEST_SHARE_OF_REGION * sum(pixels))
     return tuple(region for region, inside in zip(REGIONS, pixels, strict=True) if inside >= smallest) or REGIONS
-
-
-def _check_areas(areas: Sequence[Area]) -> None:
-    sides = [area.side for area in areas]
-    if not areas or len(set(sides)) != len(sides) or not set(sides) <= set(SIDES):
-        raise ValueError(f"areas have the sides {sides}: pass one Area for 'left', one for 'right', or both.")
-    for area in areas:
-        if not area.regions or not set(area.regions) <= set(REGIONS) or len(set(area.regions)) != len(area.regions):
-            raise ValueError(
-                f"regions are {area.regions}: name each of {REGIONS} at most once, and at least one of them."
-            )
-
-
-def _clause(area: Area) -> str:
-    ordered = [region for region in REGIONS if region in area.regions]
-    return f"{'all' if len(ordered) == len(REGIONS) else ' '.join(ordered)} {area.side} lung"

@@ -3,22 +3,20 @@
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
-from itertools import combinations
-from string import Formatter
+from itertools import chain, combinations
 
 import numpy as np
 
 from tevia_hf.prompts.fields import FIELDS
-from tevia_hf.prompts.lungs import REGIONS, SIDES, Area, Region, lung_clauses
+from tevia_hf.prompts.lungs import REGIONS, SIDES, Area, Region, laterality_of, lung_areas_in, lung_clauses
 from tevia_hf.prompts.rewriting import flips_of
-from tevia_hf.prompts.templates import FINDING, FINDING_PATTERN, fields_of, named, template_pattern, values_in
+from tevia_hf.prompts.templates import FINDING, FINDING_PATTERN, fields_of, filled, named, template_pattern, values_in
 from tevia_hf.prompts.wordings import WORDINGS, LungWording, Phrasing, Wordings
-from tevia_hf.prompts.words import join_places, like
+from tevia_hf.prompts.words import join_places
 
 BETWEEN_PLACES = " and "
 SHORTEST = 6  # letters of a word that is mistyped
 _WORD = re.compile(r"[A-Za-z]+")
-_LUNG_CLAUSE = re.compile(r"([a-z ]+) (left|right) lung")
 # How often a paraphrase has a text that says nothing of the image, a slip of the keyboard, no full stop, and is
 # written in lower or upper case.
 ASIDE, SLIP, NO_STOP, LOWER, UPPER = 0.15, 0.1, 0.3, 0.3, 0.1
@@ -26,11 +24,9 @@ ASIDE, SLIP, NO_STOP, LOWER, UPPER = 0.15, 0.1, 0.3, 0.3, 0.1
 
 def is_consistent(facts: Mapping[str, str]) -> bool:
     """Whether the laterality follows from the sides, so that a paraphrase may leave it out."""
-    if "lungs" not in facts:
-        return True
-    areas = lung_areas_in(facts["lungs"])
-    laterality = "bilateral" if len({area.side for area in areas}) == 2 else "unilateral"
-    return lung_clauses(areas) == facts["lungs"] and laterality == facts.get("laterality", laterality)
+    areas = lung_areas_in(facts.get("lungs", ""))
+    is_read = lung_clauses(areas) == facts.get("lungs", "")
+    return is_read and (not areas or facts.get("laterality") in (None, laterality_of(areas)))
 
 
 def write(
@@ -50,7 +46,9 @@ def write(
 
 def read(text: str, phrasing: Phrasing, table: Wordings) -> dict[str, str] | None:
     """The facts of a text in lower case, without its full stop; none where it denies them, `None` of another form."""
-    core = _without_aside(text, table)
+    core = text
+    for aside in table.asides:
+        core = core.removeprefix(aside.lower() + " ").removesuffix(f". {aside.lower().removesuffix('.')}")
     if core in (empty.lower().removesuffix(".") for own in phrasing.empty for empty in flips_of(own)):
         return {}
     patterns = (pattern for template in phrasing.templates for pattern in _patterns(template, table))
@@ -60,17 +58,15 @@ def read(text: str, phrasing: Phrasing, table: Wordings) -> dict[str, str] | Non
 
 def _filled(template: str, facts: Mapping[str, str], table: Wordings, draws: np.random.Generator) -> str:
     is_plural = facts["count_word"] != "one" if "count_word" in facts else bool(facts.get("s"))
-    parts: list[str] = []
-    for literal, field, _, _ in Formatter().parse(template):
-        name = (field or "").lower()
+
+    def word_of(name: str) -> str:
         if name in table.free_words:
-            word = pick(table.free_words[name], draws).split("|")[-1 if is_plural else 0]
-        elif name == "s":
-            word = "s" if is_plural else ""
-        else:
-            word = _write_fact(name, facts.get(name, ""), table, draws) if name else ""
-        parts += literal, like(field or "", word)
-    return re.sub(" {2,}", " ", "".join(parts)).strip()
+            return pick(table.free_words[name], draws).split("|")[-1 if is_plural else 0]
+        if name == "s":
+            return "s" if is_plural else ""
+        return _write_fact(name, facts.get(name, ""), table, draws)
+
+    return filled(template, word_of).strip()
 
 
 def _as_typed(text: str, table: Wordings, slips: Mapping[str, str], draws: np.random.Generator) -> str:
@@ -89,10 +85,9 @@ def slips_in(phrasings: Mapping[str, Sequence[Phrasing]]) -> dict[str, str]:
     """The slips of all long words of `WORDINGS`, and of the phrasings of each table, that carry no fact."""
     free, facts = set[str](), words_in(field.pattern for field in FIELDS.values())
     for name, table in WORDINGS.items():
-        free = free.union(*(free_words([*phrasing.templates, *phrasing.empty]) for phrasing in phrasings[name]))
-        free |= words_in([*table.asides, *(word for words in table.free_words.values() for word in words)])
-        facts |= words_in(words for values in table.values.values() for found in values.values() for words in found)
-        facts |= words_in([*lung_phrases(table), *table.place.values()])
+        own = (text for phrasing in phrasings[name] for part in phrasing for text in part)
+        free |= words_in([*own, *table.asides, *chain(*table.free_words.values())])
+        facts |= words_in(words for field in (*table.values, "lungs", "place") for words in _wordings(field, table))
     return slips_of(sorted(free - facts))
 
 
@@ -124,12 +119,6 @@ def corrected(text: str, slips: Mapping[str, str]) -> str:
     return _WORD.sub(lambda match: slips.get(match[0], match[0]), text)
 
 
-def _without_aside(text: str, table: Wordings) -> str:
-    for aside in table.asides:
-        text = text.removeprefix(aside.lower() + " ").removesuffix(f". {aside.lower().removesuffix('.')}")
-    return text
-
-
 @cache
 def _patterns(template: str, table: Wordings) -> list[re.Pattern[str]]:
     """Of all that a template writes, in lower case, and of what flips make of its own words."""
@@ -140,21 +129,22 @@ def _patterns(template: str, table: Wordings) -> list[re.Pattern[str]]:
 
 def words_written(phrasing: Phrasing, table: Wordings) -> set[str]:
     """The words, in lower case, that its paraphrases are made of, but for values that are written as they are."""
-    used = fields_of(phrasing.templates)
-    texts = [*free_words(phrasing.templates), *phrasing.empty, *table.asides]
-    texts += [words for field in used for words in table.free_words.get(field, ())]
-    texts += [words for field in used for wordings in table.values.get(field, {}).values() for words in wordings]
-    texts += [*lung_phrases(table), *(lung.between for lung in table.lungs)] if "lungs" in used else ()
-    return words_in(texts + [*(table.place.values() if "place" in used else ())])
-
-
-def free_words(texts: Sequence[str]) -> set[str]:
-    """The words of templates without their facts and interchangeable words."""
-    return words_in(re.sub(r"\{\w+\}", "", text) for text in texts)
+    values = (words for field in fields_of(phrasing.templates) for words in _wordings(field, table))
+    return words_in([*phrasing.templates, *phrasing.empty, *table.asides, *values])
 
 
 def words_in(texts: Iterable[str]) -> set[str]:
-    return {word for text in texts for word in re.findall("[a-z]+", text.lower())}
+    """The words of texts and templates, without the names of fields."""
+    return {word for text in texts for word in re.findall("[a-z]+", re.sub(r"\{\w+\}", "", text.lower()))}
+
+
+def _wordings(name: str, table: Wordings) -> list[str]:
+    """All that the table has for a fact or an interchangeable word."""
+    if name == "lungs":
+        return [*lung_phrases(table), *(wording.between for wording in table.lungs)]
+    if name == "place":
+        return list(table.place.values())
+    return [*table.free_words.get(name, ()), *chain(*table.values.get(name, {}).values())]
 
 
 def pick(choices, draws: np.random.Generator):
@@ -163,11 +153,16 @@ def pick(choices, draws: np.random.Generator):
 
 def _write_fact(name: str, value: str, table: Wordings, draws: np.random.Generator) -> str:
     """One of the ways in which the table writes this value."""
-    if name == "lungs":
-        return _write_lungs(lung_areas_in(value), pick(table.lungs, draws), draws)
     if name == "place":
         return BETWEEN_PLACES.join(table.place[place] for place in value.split(" and the "))
-    return pick(table.values.get(name, {}).get(value, (value,)), draws)
+    if name != "lungs":
+        return pick(table.values.get(name, {}).get(value, (value,)), draws)
+    areas, wording = lung_areas_in(value), pick(table.lungs, draws)
+    is_alike = len(areas) == 2 and areas[0].regions == areas[1].regions
+    if is_alike and (both := _phrase(wording, "both", areas[0].regions)):
+        return both
+    turned = areas if draws.random() < 0.5 else areas[::-1]
+    return wording.between.join(_phrase(wording, area.side, area.regions) for area in turned)
 
 
 def _fact_pattern(name: str, table: Wordings) -> str:
@@ -180,7 +175,7 @@ def _fact_pattern(name: str, table: Wordings) -> str:
     if name == "place":
         place = any_of(table.place.values())
         return f"{place}(?:{BETWEEN_PLACES}{place})*"
-    own = [wording for wordings in table.values.get(name, {}).values() for wording in wordings]
+    own = _wordings(name, table)
     return f"(?:{any_of(own)}|{FIELDS[name].pattern})" if own else FIELDS[name].pattern
 
 
@@ -188,19 +183,12 @@ def _read_fact(name: str, words: str, table: Wordings) -> str:
     """The value, in the template's words, of what `_fact_pattern` found."""
     if name == "lungs":
         phrases = lung_phrases(table)
-        found = re.findall(any_of(phrases), words)
-        return lung_clauses([area for phrase in found for area in phrases[phrase]])
+        return lung_clauses([area for phrase in re.findall(any_of(phrases), words) for area in phrases[phrase]])
     if name == "place":
         places = {words.lower(): place for place, words in table.place.items()}
         return join_places({places[found] for found in re.findall(any_of(places), words)})
-    values = table.values.get(name, {})
-    return next((value for value, wordings in values.items() if words in map(str.lower, wordings)), words)
-
-
-def lung_areas_in(clauses: str) -> list[Area]:
-    """The areas of a template's words, such as "all left lung and lower right lung"."""
-    found = [_LUNG_CLAUSE.fullmatch(clause) for clause in clauses.split(" and ")]
-    return [Area(match[2], _regions(match[1])) for match in found if match]  # type: ignore[arg-type]  # a side
+    values = table.values.get(name, {}).items()
+    return {wording.lower(): value for value, wordings in values for wording in wordings}.get(words, words)
 
 
 @cache
@@ -216,14 +204,6 @@ def lung_phrases(table: Wordings) -> dict[str, list[Area]]:
     }
 
 
-def _write_lungs(areas: list[Area], wording: LungWording, draws: np.random.Generator) -> str:
-    is_alike = len(areas) == 2 and areas[0].regions == areas[1].regions
-    if is_alike and (both := _phrase(wording, "both", areas[0].regions)):
-        return both
-    turned = areas if draws.random() < 0.5 else areas[::-1]
-    return wording.between.join(_phrase(wording, area.side, area.regions) for area in turned)
-
-
 def _phrase(wording: LungWording, side: str, regions: tuple[Region, ...]) -> str:
     """ "" where this wording has no word for both sides."""
     codes = [wording.codes[side, region] for region in regions if (side, region) in wording.codes]
@@ -236,10 +216,6 @@ def _phrase(wording: LungWording, side: str, regions: tuple[Region, ...]) -> str
     names = " and ".join(wording.regions[region] for region in regions)
     plural = "s" if len(regions) > 1 or side == "both" else ""
     return wording.part.format(regions=names, side=wording.sides[side], s=plural)
-
-
-def _regions(words: str) -> tuple[Region, ...]:
-    return REGIONS if words == "all" else tuple(region for region in REGIONS if region in words.split())
 
 
 def _slips(word: str) -> set[str]:

@@ -275,17 +275,14 @@ def denies_lesion(text: str, own: ReportLanguage | None = None) -> bool:
 
 def as_record(language: ReportLanguage) -> str | dict[str, Any]:
     """The name of a language of `LANGUAGES`, or what another sets, for JSON."""
-    own = {field.name: getattr(language, field.name) for field in fields(language)}
-    given = {field.name: own[field.name] for field in fields(language) if own[field.name] != field.default}
+    given = {part.name: own for part in fields(language) if (own := getattr(language, part.name)) != part.default}
     return language.name if LANGUAGES.get(language.name) == language else given
 
 
 def from_record(record: str | dict[str, Any]) -> ReportLanguage:
     """Raises `ValueError` for a name that `LANGUAGES` lacks, and for fields that no language has."""
     try:
-        if isinstance(record, str):
-            return LANGUAGES[record]
-        return ReportLanguage(**record)
+        return LANGUAGES[record] if isinstance(record, str) else ReportLanguage(**record)
     except (KeyError, TypeError) as error:
         known = ", ".join(LANGUAGES)
         raise ValueError(f"{record!r} is no language: give one of {known}, or at least a `template`.") from error

@@ -7,16 +7,15 @@ from typing import Literal
 
 from tevia_hf.prompts.fields import FIELDS
 from tevia_hf.prompts.lesions import Lesions
+from tevia_hf.prompts.lungs import REGION_LIST
 from tevia_hf.prompts.words import BEGIN, END, MIRRORED, NUMBERS, PLACE_LIST, join_places, like, number_word, swap_words
 
 Axis = Literal["horizontal", "vertical"]
 AXES: tuple[Axis, ...] = ("horizontal", "vertical")
 
-_REGION = "(?:upper|middle|lower)"
-_REGIONS = f"(?:all|{_REGION})(?: {_REGION})*"
-_TWO_CLAUSES = re.compile(rf"({_REGIONS}) (left|right) lung and ({_REGIONS}) (left|right) lung", re.IGNORECASE)
+_TWO_CLAUSES = re.compile(rf"({REGION_LIST}) (left|right) lung and ({REGION_LIST}) (left|right) lung", re.IGNORECASE)
 _SEVERAL_PLACES = re.compile(PLACE_LIST.removesuffix("*") + "+", re.IGNORECASE)
-_SEVERAL_REGIONS = re.compile(rf"{_REGION}(?: {_REGION})+", re.IGNORECASE)
+_SEVERAL_REGIONS = re.compile("(?:upper|middle|lower)(?: (?:upper|middle|lower))+", re.IGNORECASE)
 _MIRRORED_WORDS = [word for pairs in MIRRORED.values() for word in pairs]
 _CLAIM = re.compile(
     rf"{BEGIN}(?:{_TWO_CLAUSES.pattern}|{_SEVERAL_PLACES.pattern}|{_SEVERAL_REGIONS.pattern}|{'|'.join(_MIRRORED_WORDS)})"
@@ -125,9 +124,8 @@ def _mirrored_hour(hour: str, axis: Axis) -> str:
     number = int(whole) if whole.isdecimal() else NUMBERS.index(whole.lower())
     around = (12 if axis == "horizontal" else 6) * 60 - (number * 60 + int(minutes or 0))
     number, late = around // 60 % 12 or 12, around % 60
-    return (str(number) if whole.isdecimal() else like(whole, number_word(number))) + (
-        f"{mark}{late:02}" if mark else ""
-    )
+    shown = str(number) if whole.isdecimal() else like(whole, number_word(number))
+    return f"{shown}{mark}{late:02}" if mark else shown
 
 
 def _reversed_words(text: str) -> str:

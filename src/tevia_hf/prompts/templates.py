@@ -71,11 +71,7 @@ class Template:
         """A text of these values, its own words flipped on `axes`; `empty` where they hold nothing but a finding."""
         if not set(values) - {FINDING}:
             return flip_on(self.empty, axes)
-        template = flip_on(self.template, axes)
-        words = {
-            name: like(name, values.get(name.lower(), "")) for _, name, _, _ in Formatter().parse(template) if name
-        }
-        return re.sub(r" {2,}", " ", template.format_map(words))
+        return filled(flip_on(self.template, axes), lambda name: values.get(name, ""))
 
     def read(self, text: str) -> dict[str, str] | None:
         """The values that a text states, in lower case; none for `empty`, `None` for a text of another form."""
@@ -132,6 +128,13 @@ def fields_of(templates: Iterable[str]) -> set[str]:
     """The fields of templates, in lower case."""
     parsed = (part for template in templates for part in Formatter().parse(template))
     return {name.lower() for _, name, _, _ in parsed if name is not None}
+
+
+def filled(template: str, word_of: Callable[[str], str]) -> str:
+    """A template with the word of each field, in the field's case; of spaces about a missing one, one is left."""
+    fields = ((literal, name or "") for literal, name, _, _ in Formatter().parse(template))
+    text = "".join(literal + (like(name, word_of(name.lower())) if name else "") for literal, name in fields)
+    return re.sub(r" {2,}", " ", text)
 
 
 def template_pattern(template: str, group_of: Callable[[str], str]) -> str:

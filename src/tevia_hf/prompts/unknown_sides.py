@@ -111,15 +111,15 @@ def may_hold_unknown_side(text: str | None, axis: Axis = "horizontal") -> bool:
     "bilateral") and those of organs that lie on one side of the body ("heart") are no such sides.
     """
     text = text or ""
-    if is_foreign(text) or _FOREIGN.search(_plain(text)):
+    if is_foreign(text) or _FOREIGN.search(_normalized(text)):
         return True
-    rest = _plain(without_known_sides(text, axis))  # in this order: a full-width "Left" is not rewritten
+    rest = _normalized(without_known_sides(text, axis))  # in this order: a full-width "Left" is not rewritten
     return bool(_UNKNOWN[axis].search(rest) or _INNER_SIDE.search(rest))
 
 
 def is_foreign(text: str) -> bool:
     """Whether a text is in another script than Latin, or more likely in another language than in English."""
-    plain = _GREEK_SYMBOL.sub("", _plain(text))
+    plain = _GREEK_SYMBOL.sub("", _normalized(text))
     if not all(unicodedata.name(letter, "").startswith("LATIN") for letter in filter(str.isalpha, plain)):
         return True
     words = [word for word in _WORD.findall(plain.lower()) if len(word) > 1 or word == "y"]
@@ -154,6 +154,6 @@ def unknown_sides_warning(texts: Iterable[str | None], axes: Sequence[Axis] = AX
     )
 
 
-def _plain(text: str) -> str:
+def _normalized(text: str) -> str:
     """With composed accents and plain letters, without characters that nobody sees, such as a soft hyphen."""
     return "".join(letter for letter in unicodedata.normalize("NFKC", text) if unicodedata.category(letter) != "Cf")

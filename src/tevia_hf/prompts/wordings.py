@@ -27,42 +27,25 @@ class Phrasing(NamedTuple):
 
 
 class LungWording(NamedTuple):
-    """One way to name parts of the lungs, with the preposition they need.
+    """One way to name parts of the lungs, with the preposition they need."""
 
-    Args:
-        whole: for all regions of `{side}`.
-        part: for some `{regions}` of `{side}`; `{s}` is the plural of more than one.
-        sides: what "left" and "right" are called, and "both" where two sides with the same regions are joined.
-        regions: what "upper", "middle" and "lower" are called.
-        codes: (side, region) -> an abbreviation, used where each named region has one.
-        between: joins two sides.
-    """
-
-    whole: str
-    part: str
-    sides: Mapping[str, str]
-    regions: Mapping[str, str]
-    codes: Mapping[tuple[str, str], str] = {}
-    between: str = " and "
+    whole: str  # for all regions of `{side}`
+    part: str  # for some `{regions}` of `{side}`; `{s}` is the plural of more than one
+    sides: Mapping[str, str]  # of "left" and "right", and of "both" where two sides with the same regions are joined
+    regions: Mapping[str, str]  # what "upper", "middle" and "lower" are called
+    codes: Mapping[tuple[str, str], str] = {}  # of (side, region), used where each named region has one
+    between: str = " and "  # two sides
 
 
 @dataclass(frozen=True, eq=False)
 class Wordings:
-    """The words of one table, which the phrasings of all languages share.
+    """The words of one table, which the phrasings of all languages share."""
 
-    Args:
-        asides: sentences that say nothing of the image, before or after.
-        free_words: name -> interchangeable words.
-        values: fact -> its value -> ways to write it; other values are written as they are.
-        lungs: ways to write the fact `lungs`.
-        place: how one of several places is written.
-    """
-
-    asides: Sequence[str]
-    free_words: Mapping[str, Sequence[str]]
-    values: Mapping[str, Mapping[str, Sequence[str]]]
-    lungs: Sequence[LungWording]
-    place: Mapping[str, str]
+    asides: Sequence[str]  # sentences that say nothing of the image, before or after
+    free_words: Mapping[str, Sequence[str]]  # name -> interchangeable words
+    values: Mapping[str, Mapping[str, Sequence[str]]]  # fact -> its value -> ways to write it, where there are any
+    lungs: Sequence[LungWording]  # ways to write the fact `lungs`
+    place: Mapping[str, str]  # how one of several places is written
 
 
 def _several(texts: str) -> tuple[str, ...]:
@@ -79,11 +62,9 @@ _LOBES = {
     **{("left", "upper"): "LUL", ("left", "lower"): "LLL", ("both", "lower"): "bibasal"},  # a left lung has two lobes
     **{("right", region): f"R{region[0].upper()}L" for region in _OWN},
 }
-_ZONES = {  # "RUZ": right upper zone
-    (side, region): f"{side[0]}{region[0]}Z".upper() for side in _SIDES for region in _OWN
-}
-_TOP_BOTTOM = {
-    place: place.replace("upper", "top").replace("lower", "bottom").replace("center", "centre") for place in PLACES
+_ZONES = {(side, part): f"{side[0]}{part[0]}Z".upper() for side in _SIDES for part in _OWN}  # "RUZ": right upper zone
+_TOP_BOTTOM = {place: place.replace("upper", "top").replace("lower", "bottom") for place in PLACES} | {
+    "center": "centre"
 }
 
 TRAINING = Wordings(

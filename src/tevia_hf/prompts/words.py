@@ -3,23 +3,24 @@
 import re
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+
+
+def _both_ways(pairs: str) -> dict[str, str]:
+    one_way = dict(pair.split("/") for pair in pairs.split(", "))
+    return one_way | {there: here for here, there in one_way.items()}
+
+
 MIRRORED = {
-    "horizontal": {
-        **{"left": "right", "right": "left", "lt": "rt", "rt": "lt", "l lung": "r lung", "r lung": "l lung"},
-        **{"lul": "rul", "rul": "lul", "lml": "rml", "rml": "lml", "lll": "rll", "rll": "lll"},
-        **{"luz": "ruz", "ruz": "luz", "lmz": "rmz", "rmz": "lmz", "llz": "rlz", "rlz": "llz"},
-        **{"luq": "ruq", "ruq": "luq", "llq": "rlq", "rlq": "llq"},  # quadrants of the abdomen
-        **{"leftward": "rightward", "rightward": "leftward", "leftwards": "rightwards", "rightwards": "leftwards"},
-        **{"leftmost": "rightmost", "rightmost": "leftmost", "leftsided": "rightsided", "rightsided": "leftsided"},
-    },
+    "horizontal": _both_ways(
+        "left/right, lt/rt, l lung/r lung, lul/rul, lml/rml, lll/rll, luz/ruz, lmz/rmz, llz/rlz, luq/ruq, llq/rlq, "
+        "leftward/rightward, leftwards/rightwards, leftmost/rightmost, leftsided/rightsided"
+    ),
     "vertical": {
-        **{"upper": "lower", "lower": "upper", "top": "bottom", "bottom": "top"},
-        **{"superior": "inferior", "inferior": "superior"},
-        **{"lul": "lll", "lll": "lul", "rul": "rll", "rll": "rul"},
-        **{"luz": "llz", "llz": "luz", "ruz": "rlz", "rlz": "ruz"},
-        **{"luq": "llq", "llq": "luq", "ruq": "rlq", "rlq": "ruq"},
-        **{"uppermost": "lowermost", "lowermost": "uppermost", "upward": "downward", "downward": "upward"},
-        **{"bibasal": "biapical", "biapical": "bibasal", "bibasilar": "biapical"},
+        "bibasilar": "biapical",
+        **_both_ways(
+            "upper/lower, top/bottom, superior/inferior, lul/lll, rul/rll, luz/llz, ruz/rlz, luq/llq, ruq/rlq, "
+            "uppermost/lowermost, upward/downward, bibasal/biapical"
+        ),
     },
 }
 PLACES = ("upper left", "upper", "upper right", "left", "center", "right", "lower left", "lower", "lower right")

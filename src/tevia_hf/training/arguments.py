@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -33,18 +33,12 @@ from ..option_checks_tevia import (
 )
 
 # Labels are those of `config`; how decoded examples are handed over is the collator's.
-PIXEL_FIELDS = set(TeViAImageProcessorKwargs.__annotations__) - {
-    "num_labels",
-    "white_is_lesion",
-    "input_data_format",
-    "return_tensors",
-}
+NOT_OF_A_RECIPE = {"num_labels", "white_is_lesion", "input_data_format", "return_tensors"}
+PIXEL_FIELDS = set(TeViAImageProcessorKwargs.__annotations__) - NOT_OF_A_RECIPE
 READY = "ready"  # in place of a data set's name: it was handed over in Python
 OF_A_SOURCE = ("dataset", "data_dir", "train_split", "eval_split", *SOURCE_OPTIONS)
 RECORDED = ("white_is_lesion",)  # inferred by a run where its recipe leaves it out
 OF_ONE_RUN = ("overwrite", "resume", "hub_token")  # of a command, not kept with what it made
-
-
 RANGES = (  # check, example, the fields of TeViATrainingArguments that it holds for
     (check_not_negative, "1e-4", ("learning_rate", "backbone_learning_rate")),
     (check_not_negative, "0.01", ("weight_decay", "adam_epsilon", "max_grad_norm", "warmup_steps")),
@@ -60,25 +54,13 @@ RANGES = (  # check, example, the fields of TeViATrainingArguments that it holds
 class ModelArguments:
     """Which encoders are joined, or which TeViA model is trained further."""
 
-    model_name_or_path: str = field(
-        default="", metadata={"help": "A whole TeViA model to train further; leaves the two encoders out."}
-    )
-    config_name: str = field(
-        default="", metadata={"help": "A TeViA configuration and processor to train from random weights, likewise."}
-    )
-    vision_model: str = field(default="", metadata={"help": "Name or folder of the vision model."})
-    text_model: str = field(default="", metadata={"help": "Name or folder of the text encoder."})
-    config: dict | str | None = field(
-        default=None,
-        metadata={"help": "Fields of TeViAConfig that differ from its defaults, or `published: true` and from those."},
-    )
-    image_processor: dict | str | None = field(
-        default=None, metadata={"help": "Fields of TeViAImageProcessor that differ from its defaults."}
-    )
-    lora: dict | str | None = field(
-        default=None,
-        metadata={"help": "Adapters, which alone learn of both encoders: fields of peft.LoraConfig, e.g. {r: 8}."},
-    )
+    model_name_or_path: str = ""  # a whole TeViA model to train further; leaves the two encoders out
+    config_name: str = ""  # a TeViA configuration and processor to train from random weights, likewise
+    vision_model: str = ""  # name or folder of the vision model
+    text_model: str = ""  # name or folder of the text encoder
+    config: dict | str | None = None  # fields of TeViAConfig that differ from its defaults, or `published: true` and so
+    image_processor: dict | str | None = None  # fields of TeViAImageProcessor that differ from its defaults
+    lora: dict | str | None = None  # adapters, which alone learn of both encoders: fields of LoraConfig, e.g. {r: 8}
 
     def __post_init__(self):
         if self.lora is not None and not isinstance(yaml.safe_load(str(self.lora)), dict):
@@ -102,32 +84,22 @@ class ModelArguments:
 class DataArguments(ReadingOptions, SourceOptions):
     """Which pictures are shown, how many of them, and how they are varied."""
 
-    dataset: str = field(
-        default="synthetic",
-        metadata={"help": "A name that load_segmentation_dataset knows; 'ready' for one given to train_from_recipe."},
-    )
-    data_dir: str | None = field(default=None, metadata={"help": "Folder of the data set."})
+    dataset: str = "synthetic"  # as load_segmentation_dataset knows it; "ready" for one given to train_from_recipe
+    data_dir: str | None = None  # folder of the data set
     train_split: str = "train"
     eval_split: str = "val"
-    max_train_samples: int | None = field(default=None, metadata={"help": "Train on so many of them."})
-    max_eval_samples: int | None = field(default=None, metadata={"help": "Validate on so many of them."})
-    sample_seed: int | None = field(default=None, metadata={"help": "Draws these samples; default: `seed`."})
-    several_texts: str | None = field(
-        default=None,
-        metadata={"help": "Of lists of texts in a given data set: 'draw' one in each epoch, or take the 'first'."},
-    )
-    flip_probability: float = field(default=0.5, metadata={"help": "Share of left-right flips; the sentence follows."})
-    vertical_flip_probability: float = field(default=0.0, metadata={"help": "Share of top-bottom flips, likewise."})
-    zoom_probability: float = field(default=0.1, metadata={"help": "Share of zooms by 0.95 to 1.2 (published)."})
-    rotation_probability: float = field(default=0.0, metadata={"help": "Share of rotations by up to 15 degrees."})
-    intensity_probability: float = field(default=0.0, metadata={"help": "Share of gammas of 0.7 to 1.5."})
-    noise_probability: float = field(default=0.0, metadata={"help": "Share of pictures with noise."})
-    paraphrase_probability: float = field(
-        default=0.0, metadata={"help": "Share of texts in a known language that are written in other words."}
-    )
-    patient_sides: bool = field(
-        default=False, metadata={"help": "'Left' in the sentences is the patient's, not the picture's."}
-    )
+    max_train_samples: int | None = None  # train on so many of them
+    max_eval_samples: int | None = None  # validate on so many of them
+    sample_seed: int | None = None  # draws these samples; default: `seed`
+    several_texts: str | None = None  # of lists of texts in a given data set: "draw" one in each epoch, or the "first"
+    flip_probability: float = 0.5  # share of left-right flips; the sentence follows
+    vertical_flip_probability: float = 0.0  # of top-bottom flips, likewise
+    zoom_probability: float = 0.1  # of zooms by 0.95 to 1.2 (published)
+    rotation_probability: float = 0.0  # of rotations by up to 15 degrees
+    intensity_probability: float = 0.0  # of gammas of 0.7 to 1.5
+    noise_probability: float = 0.0  # of pictures with noise
+    paraphrase_probability: float = 0.0  # of texts in a known language that are written in other words
+    patient_sides: bool = False  # "left" in the sentences is the patient's, not the picture's
 
     def __post_init__(self):
         SourceOptions.__post_init__(self)
@@ -149,25 +121,14 @@ class TeViATrainingArguments(TrainingArguments):
 
     output_dir: str = ""
     learning_rate: float = 3e-4
-    backbone_learning_rate: float | None = field(
-        default=None, metadata={"help": "Rate of the pre-trained vision model; default: `learning_rate`."}
-    )
-    layerwise_learning_rate_decay: float = field(
-        default=1.0, metadata={"help": "Factor on the vision model's rate from one layer to the one below it."}
-    )
-    weight_average_decay: float = field(
-        default=0.0, metadata={"help": "Evaluate and save the moving average of the weights, of this decay; 0: none."}
-    )
-    freeze_backbone: bool = field(default=False, metadata={"help": "Leave the vision model's weights as they are."})
-    prototype_warmup_epochs: int = field(
-        default=1,
-        metadata={"help": "Epochs before the one over which prototypes are averaged (published: 20)."},
-    )
-    early_stopping_patience: int | None = field(
-        default=None, metadata={"help": "Evaluations without a better Dice, counted once prototypes are active."}
-    )
-    resume: bool = field(default=False, metadata={"help": "Go on from the last checkpoint in `output_dir`."})
-    overwrite: bool = field(default=False, metadata={"help": "Delete the run that `output_dir` holds."})
+    backbone_learning_rate: float | None = None  # of the pre-trained vision model; default: `learning_rate`
+    layerwise_learning_rate_decay: float = 1.0  # factor on the vision model's rate from one layer to the one below it
+    weight_average_decay: float = 0.0  # evaluate and save the moving average of the weights, of this decay; 0: none
+    freeze_backbone: bool = False  # leave the vision model's weights as they are
+    prototype_warmup_epochs: int = 1  # before the epoch over which prototypes are averaged (published: 20)
+    early_stopping_patience: int | None = None  # evaluations without a better Dice, once prototypes are active
+    resume: bool = False  # go on from the last checkpoint in `output_dir`
+    overwrite: bool = False  # delete the run that `output_dir` holds
     lr_scheduler_type: str = "cosine"
     eval_strategy: str = "epoch"
     save_strategy: str = "epoch"
@@ -276,7 +237,9 @@ def parse_fields(values: dict, overrides: Sequence[str] = (), source: str = "The
     parser.set_defaults(**values)
     chosen = vars(parser.parse_args(list(overrides)))
     given = {name: value for name, value in chosen.items() if name in values or value != defaults[name]}
-    for name, known in (("config", known_config_fields()), ("image_processor", PIXEL_FIELDS)):
+    known_of_config = {*(part.name for part in dataclasses.fields(TeViAConfig)), "published", "num_labels"}
+    known_of_config |= {f"{name}_loss_weight" for name in LOSSES}  # registered ones too
+    for name, known in (("config", known_of_config), ("image_processor", PIXEL_FIELDS)):
         if name in given:
             fields = as_mapping(given[name])  # words go over single fields; {} takes those of the file back
             given[name] = as_mapping(values.get(name)) | fields if fields else {}
@@ -285,12 +248,6 @@ def parse_fields(values: dict, overrides: Sequence[str] = (), source: str = "The
     if training.freeze_backbone and model.lora is not None:
         raise ValueError("`freeze_backbone` fixes the adapters of `lora` too: leave one of the two out.")
     return Recipe(model, data, training, given)
-
-
-def known_config_fields() -> set[str]:
-    """What may stand under `config`: the fields of `TeViAConfig`, and the weights of registered losses."""
-    weights = {f"{name}_loss_weight" for name in LOSSES}
-    return {*(part.name for part in dataclasses.fields(TeViAConfig)), *weights, "published", "num_labels"}
 
 
 def check_names(given: Iterable[str], known: Iterable[str], fault: str) -> None:

@@ -12,7 +12,7 @@ from transformers.trainer_callback import ExportableState
 from transformers.utils import logging
 
 from ..option_checks_tevia import check_count
-from .adapters import save_prototypes_with_adapter
+from .adapters import save_prototypes_with_adapter, unwrapped
 from .epochs import EpochCounter
 from .observing import TrainingObserver, reduce_over_ranks
 
@@ -53,14 +53,11 @@ class ResumableSchedule(ExportableState):
     """Base of callbacks whose settings a resumed run may change: its arguments go over those of the checkpoint."""
 
     is_restored = False  # True where the Trainer made this callback from what a checkpoint holds
+    field_of = {"warmup_epochs": "prototype_warmup_epochs"}  # attribute -> field of the arguments, which may lack it
 
-    def follow(self, args: TrainingArguments, state: TrainerState, **settings: str) -> None:
-        """Called when training begins.
-
-        Args:
-            settings: attribute -> field of the arguments; arguments without the field leave it as it is.
-        """
-        for attribute, name in settings.items():
+    def follow(self, args: TrainingArguments, state: TrainerState) -> None:
+        """Called when training begins."""
+        for attribute, name in self.field_of.items():
             if self.is_restored and getattr(args, name, None) is not None:
                 setattr(self, attribute, getattr(args, name))
         # The Trainer looks for this entry when it saves, also after resuming from a checkpoint without it.
@@ -113,19 +110,18 @@ class MomentumPrototypeCallback(TrainingObserver, ResumableSchedule):
         if memory is None:
             return
         keeper = memory.keeper
-        broken_off = None if keeper is None else keeper.run
-        if broken_off is not None:
+        if (broken_off := keeper and keeper.run) is not None:
             if broken_off.state is state:
                 logger.warning(TWO_CALLBACKS.format(keeper.warmup_epochs, self.warmup_epochs))
                 return
             keeper.stop()
-        if broken_off is not None and broken_off.first_step == state.global_step:
-            memory.load_state_dict(broken_off.memory_before)
+            if broken_off.first_step == state.global_step:
+                memory.load_state_dict(broken_off.memory_before)
         memory.keeper = self
         before = copy.deepcopy(memory.state_dict())
         self.run = run = PrototypeRun(memory, state, state.global_step, before, memory.is_active, bool(memory.count))
         self.epochs.begin(args, state, train_dataloader)
-        self.follow(args, state, warmup_epochs="prototype_warmup_epochs")
+        self.follow(args, state)
         self.attach(model)
         run.is_too_short = not run.has_acted and state.num_train_epochs <= self.warmup_epochs + 1
         if run.is_too_short:
@@ -142,9 +138,7 @@ class MomentumPrototypeCallback(TrainingObserver, ResumableSchedule):
 
     def on_epoch_begin(self, args, state, control, model=None, **kwargs):
         run, memory = self.run, model.prototype_memory
-        if run is None or run.has_acted or memory.count == 0:
-            return
-        if self.epochs.next_epoch(state) > self.warmup_epochs:
+        if run and not run.has_acted and memory.count > 0 and self.epochs.next_epoch(state) > self.warmup_epochs:
             memory.activate()
             run.has_acted = True
 
@@ -177,12 +171,12 @@ class MomentumPrototypeCallback(TrainingObserver, ResumableSchedule):
         self.on_step_end(args, state, control, model)
 
     def on_train_end(self, args, state, control, model=None, **kwargs):
-        run, memory = self.run, model.prototype_memory
-        if run is not None:
-            for fault in (self.broken_promise(run, state), self.unused_prototypes(run, args, state, memory)):
-                if fault is not None and state.is_world_process_zero:
-                    logger.warning(fault)
-            self.stop()
+        if (run := self.run) is None:
+            return
+        for fault in (self.broken_promise(run, state), self.unused_prototypes(run, args, state)):
+            if fault is not None and state.is_world_process_zero:
+                logger.warning(fault)
+        self.stop()
 
     def broken_promise(self, run: PrototypeRun, state: TrainerState) -> str | None:
         """What the schedule promised for the steps that were taken and what did not happen, with the reason."""
@@ -204,9 +198,9 @@ class MomentumPrototypeCallback(TrainingObserver, ResumableSchedule):
             "`warmup_epochs` (of a recipe, `prototype_warmup_epochs`)."
         )
 
-    def unused_prototypes(self, run: PrototypeRun, args, state: TrainerState, memory) -> str | None:
+    def unused_prototypes(self, run: PrototypeRun, args, state: TrainerState) -> str | None:
         """A word on a best model from before the prototypes acted, which the Trainer loaded."""
-        if not (args.load_best_model_at_end and state.best_global_step and run.has_acted) or memory.is_active:
+        if not (args.load_best_model_at_end and state.best_global_step and run.has_acted) or run.memory.is_active:
             return None
         best = self.epochs.epoch_of(state.best_global_step - 1) + 1
         return (
@@ -248,6 +242,8 @@ class PrototypeAwareEarlyStopping(EarlyStoppingCallback, ResumableSchedule):
         warmup_epochs: as in `MomentumPrototypeCallback`.
     """
 
+    field_of = ResumableSchedule.field_of | {"early_stopping_patience": "early_stopping_patience"}
+
     def __init__(self, early_stopping_patience: int = 1, early_stopping_threshold: float = 0.0, warmup_epochs: int = 1):
         check_count("early_stopping_patience", early_stopping_patience, example="5")
         super().__init__(early_stopping_patience, early_stopping_threshold)
@@ -256,9 +252,7 @@ class PrototypeAwareEarlyStopping(EarlyStoppingCallback, ResumableSchedule):
 
     def on_train_begin(self, args, state, control, train_dataloader=None, **kwargs):
         super().on_train_begin(args, state, control, **kwargs)
-        self.follow(
-            args, state, warmup_epochs="prototype_warmup_epochs", early_stopping_patience="early_stopping_patience"
-        )
+        self.follow(args, state)
         self.epochs.begin(args, state, train_dataloader)
 
     def on_epoch_end(self, args, state, control, **kwargs):
@@ -273,6 +267,22 @@ class PrototypeAwareEarlyStopping(EarlyStoppingCallback, ResumableSchedule):
         saved["args"]["warmup_epochs"] = self.warmup_epochs
         saved["attributes"]["is_restored"] = True
         return saved
+
+
+class DeepSupervisionCallback(TrainerCallback):
+    """Takes the auxiliary heads away when training ends, and gives them back when it goes on.
+
+    They are added before, by `add_auxiliary_heads`, as an optimizer and other ranks must know them.
+    """
+
+    def __init__(self) -> None:
+        self.heads = None
+
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        unwrapped(model).auxiliary_heads = unwrapped(model).auxiliary_heads or self.heads
+
+    def on_train_end(self, args, state, control, model=None, **kwargs):
+        self.heads, unwrapped(model).auxiliary_heads = unwrapped(model).auxiliary_heads, None
 
 
 class AugmentationEpochCallback(TrainerCallback):

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 
 def last_complete_checkpoint(folder: Path) -> str:
@@ -18,13 +19,13 @@ def last_complete_checkpoint(folder: Path) -> str:
 def complete_checkpoints(folder: Path) -> dict[int, Path]:
     """Step -> checkpoint, of those that were written to their end."""
     # The trainer's state is the last file of a checkpoint to be written.
-    paths = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json") if is_json(path)]
+    paths = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json") if whole_json(path) is not None]
     return {int(path.name.rpartition("-")[2]): path for path in paths}
 
 
-def is_json(path: Path) -> bool:
+def whole_json(path: Path) -> Any:
+    """What a file holds; `None` where it is missing or was not written to its end."""
     try:
-        json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        return False
-    return True
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None

@@ -1,11 +1,11 @@
 """Training that is no longer finite ends at that step, with what one needs to find out why."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors.torch import load_file
 from transformers import TrainerState, TrainingArguments
 
 from ..data.collate import IDS
@@ -46,9 +46,8 @@ class DivergenceCallback(TrainingObserver):
     callbacks that change the model.
     """
 
-    def __init__(self) -> None:
-        self.args: TrainingArguments | None = None
-        self.trainer_state: TrainerState | None = None
+    args: TrainingArguments  # of the run, since it began
+    trainer_state: TrainerState
 
     def on_init_end(self, args, state, control, model=None, **kwargs):
         take_ids_out(model)
@@ -61,7 +60,6 @@ class DivergenceCallback(TrainingObserver):
         self.attach(model)
 
     def see(self, model: torch.nn.Module, inputs: tuple, outputs: Any) -> None:
-        assert self.trainer_state is not None
         step = self.trainer_state.global_step + model.training
         for name in ("loss", "logits"):
             value = outputs.get(name) if isinstance(outputs, Mapping) else None
@@ -69,23 +67,20 @@ class DivergenceCallback(TrainingObserver):
                 where = "" if model.training else " of the evaluation"
                 self.stop(f"the {name}{where}", step, model)
 
-    def on_substep_end(self, args, state, control, model=None, **kwargs):
-        self.check_gradients(model, state.global_step + 1)
-
     def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
         self.check_gradients(model, state.global_step + 1)
+
+    on_substep_end = on_pre_optimizer_step
 
     def on_step_end(self, args, state, control, model=None, **kwargs):
         self.check_weights(model, state.global_step)
 
-    def on_epoch_end(self, args, state, control, model=None, **kwargs):
-        self.check_weights(model, state.global_step)
+    on_epoch_end = on_step_end
 
     def on_train_end(self, args, state, control, **kwargs):
         self.detach()
 
     def check_gradients(self, model: torch.nn.Module, step: int) -> None:
-        assert self.args is not None
         gradients = [p.grad.detach() for p in model.parameters() if p.grad is not None]
         if self.args.fp16 or not gradients:
             return
@@ -99,45 +94,30 @@ class DivergenceCallback(TrainingObserver):
     def stop(self, what: str, step: int, model: torch.nn.Module) -> None:
         """Raises the error, the model free of this callback's hook."""
         self.detach()
-        assert self.args is not None and self.trainer_state is not None
-        ids, checkpoint = (
-            getattr(unwrapped(model), "last_ids", []),
-            last_finite_checkpoint(Path(str(self.args.output_dir))),
-        )
+        ids = getattr(unwrapped(model), "last_ids", [])
+        checkpoint = last_finite_checkpoint(Path(str(self.args.output_dir)))
         epoch = f" (epoch {self.trainer_state.epoch:.2f})" if self.trainer_state.epoch is not None else ""
         rank = f" on process {self.args.process_index}" if self.args.world_size > 1 else ""
         lines = [
             f"Training is no longer finite: at step {step}{epoch}{rank} {what} became NaN or infinite.",
             f"The batch: {some_of(ids, MOST_IDS)}." if ids else "",
             f"The last finite checkpoint is {checkpoint}." if checkpoint else "There is no finite checkpoint yet.",
-            *advice(self.args),
+            # what to change, but for what the run has already
+            f"Lower `learning_rate` (it is {self.args.learning_rate:g}), or lengthen the warm-up (`warmup_steps`).",
+            "" if self.args.max_grad_norm else "Clip the gradients (`max_grad_norm: 1`).",
+            "Compute in bfloat16 (`bf16: true`) or float32 instead of float16." if self.args.fp16 else "",
+            "If it is always the same batch, look at its images, masks and texts.",
         ]
         raise TrainingDivergedError(" ".join(filter(None, lines)), step, ids, checkpoint)
 
 
-def advice(args: TrainingArguments) -> Iterator[str]:
-    """What to change of a run that diverged; nothing that it has already."""
-    yield f"Lower `learning_rate` (it is {args.learning_rate:g}), or lengthen the warm-up (`warmup_steps`)."
-    if not args.max_grad_norm:
-        yield "Clip the gradients (`max_grad_norm: 1`)."
-    if args.fp16:
-        yield "Compute in bfloat16 (`bf16: true`) or float32 instead of float16."
-    yield "If it is always the same batch, look at its images, masks and texts."
-
-
 def last_finite_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint all of whose weights are finite; `None` without one."""
-    checkpoints = complete_checkpoints(folder)
-    return next((checkpoints[step] for step in sorted(checkpoints, reverse=True) if is_finite(checkpoints[step])), None)
-
-
-def is_finite(checkpoint: Path) -> bool:
-    """Whether no weight in a checkpoint's safetensors files is NaN or infinite."""
-    for path in checkpoint.glob("*.safetensors"):
-        with safe_open(path, framework="pt") as file:
-            if not all(file.get_tensor(name).isfinite().all() for name in file.keys()):  # noqa: SIM118  # no mapping
-                return False
-    return True
+    """The newest complete checkpoint that holds no weight that is NaN or infinite; `None` without one."""
+    for _, checkpoint in sorted(complete_checkpoints(folder).items(), reverse=True):
+        files = map(load_file, checkpoint.glob("*.safetensors"))
+        if all(tensor.isfinite().all() for weights in files for tensor in weights.values()):
+            return checkpoint
+    return None
 
 
 def take_ids_out(model: torch.nn.Module) -> None:

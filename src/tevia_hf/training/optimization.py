@@ -21,7 +21,11 @@ def build_optimizer(model: TeViAForSegmentation, args: TeViATrainingArguments) -
     below at d^2 times, and so on (as BEiT is fine-tuned, Bao et al. 2022). Adapters learn at the decoder's rate.
     """
     model = unwrapped(model)
-    rates = learning_rates(model, args)
+    encoder, decay = model.model.backbone.model, args.layerwise_learning_rate_decay
+    own = args.learning_rate if args.backbone_learning_rate is None else args.backbone_learning_rate
+    depths = layer_depths(encoder) if decay < 1 else {}
+    names = (name for name, _ in encoder.named_parameters() if ".lora_" not in name)
+    rates = {ENCODER + name: own * decay ** depths.get(name, 0) for name in names}
     groups: dict[tuple[float, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -41,16 +45,6 @@ def build_optimizer(model: TeViAForSegmentation, args: TeViATrainingArguments) -
         betas=(args.adam_beta1, args.adam_beta2),
         eps=args.adam_epsilon,
     )
-
-
-def learning_rates(model: TeViAForSegmentation, args: TeViATrainingArguments) -> dict[str, float]:
-    """The rate of each weight of the vision model, by its name in `model`."""
-    own, decay = args.backbone_learning_rate, args.layerwise_learning_rate_decay
-    rate = args.learning_rate if own is None else own
-    encoder = model.model.backbone.model
-    names = [name for name, _ in encoder.named_parameters() if ".lora_" not in name]
-    depths = layer_depths(encoder) if decay < 1 else {}
-    return {ENCODER + name: rate * decay ** depths.get(name, 0) for name in names}
 
 
 def layer_depths(encoder: PreTrainedModel) -> dict[str, int]:

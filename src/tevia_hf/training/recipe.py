@@ -16,7 +16,7 @@ from ..data.features import undecoded
 from ..data.ready import AnyDataset, ready_dataset, texts_of
 from ..data.registry import load_segmentation_dataset, rows_of_all_splits
 from ..data.splits import SPLITS_FILE, sample, split_table
-from ..data.survey import OnError, Survey
+from ..data.survey import Survey
 from ..extras import needed_for
 from ..inference.loading import build_untrained, load_trained
 from ..inference.text_differences import check_texts_differ
@@ -96,23 +96,19 @@ def prototypes_act(model: TeViAForSegmentation) -> bool:
 
 def write_splits(folder: Path, **datasets: AnyDataset | None) -> None:
     """Which examples were in which part of the run; nothing where those of a part are not known beforehand."""
-    given = {part: dataset for part, dataset in datasets.items() if dataset is not None}
-    known = {part: dataset for part, dataset in given.items() if isinstance(dataset, Dataset)}
-    if known.keys() == given.keys():
+    if not any(isinstance(dataset, IterableDataset) for dataset in datasets.values()):
+        known: dict[str, Any] = {part: dataset for part, dataset in datasets.items() if dataset is not None}
         # Patients' names may stand in it: the Trainer leaves files that begin with _ out of its uploads.
         split_table(**known).to_csv(folder / SPLITS_FILE, index=False)
 
 
 def build_augmentation(arguments: DataArguments, seed: int) -> TextAwareAugmentation:
-    names = ("flip", "vertical_flip", "zoom", "rotation", "intensity", "noise", "paraphrase")
-    probabilities = {f"{name}_probability": getattr(arguments, f"{name}_probability") for name in names}
+    probabilities = {name: value for name, value in vars(arguments).items() if name.endswith("_probability")}
     return TextAwareAugmentation(**probabilities, patient_sides=arguments.patient_sides, seed=seed)
 
 
 def load_model_and_processor(arguments: ModelArguments) -> tuple[TeViAForSegmentation, TeViAProcessor]:
-    """A model to train further, or a new one of two encoders or of a configuration alone, with the processor that fits
-    it; adapters are added.
-    """
+    """A model to train further, or a new one, with the processor that fits it; adapters are added."""
     if arguments.model_name_or_path:
         model, processor = load_trained(arguments.model_name_or_path)
     elif arguments.config_name:
@@ -145,11 +141,7 @@ def join_encoders(arguments: ModelArguments) -> tuple[TeViAForSegmentation, TeVi
 
 
 def prepare_datasets(
-    recipe: Recipe,
-    survey: Survey,
-    uses_text: bool,
-    train_dataset: AnyDataset | None,
-    eval_dataset: AnyDataset | None,
+    recipe: Recipe, survey: Survey, uses_text: bool, train_dataset: AnyDataset | None, eval_dataset: AnyDataset | None
 ) -> tuple[AnyDataset, AnyDataset | None]:
     """Training and validation examples, the recipe's or those that were given, every file of them read once.
 
@@ -163,12 +155,10 @@ def prepare_datasets(
             "`--eval_strategy no --load_best_model_at_end false`."
         )
     data = recipe.data
-    seed = recipe.training.seed if data.sample_seed is None else data.sample_seed
-    train_dataset = ready_dataset(train_dataset, uses_text, data.several_texts)
-    train_dataset = checked(train_dataset, "train", uses_text, data.max_train_samples, seed, survey, data.on_error)
+    train_dataset = checked(ready_dataset(train_dataset, uses_text, data.several_texts), "train", recipe, survey)
     if eval_dataset is not None:
         eval_dataset = ready_dataset(eval_dataset, uses_text, data.several_texts and "first")
-        eval_dataset = checked(eval_dataset, "eval", uses_text, data.max_eval_samples, seed, survey, data.on_error)
+        eval_dataset = checked(eval_dataset, "eval", recipe, survey)
     if data.dataset != READY:
         survey.consult(rows_of_all_splits(data.dataset, data.data_dir, **data.source_options()))
     for warning in survey.warnings():
@@ -194,11 +184,9 @@ def load_splits(
     return load(split=arguments.train_split), load(split=arguments.eval_split) if validates else None
 
 
-def checked(
-    dataset: AnyDataset, part: str, uses_text: bool, limit: int | None, seed: int, survey: Survey, on_error: OnError
-) -> AnyDataset:
-    """The examples to use of a data set, every file of them read once; of a stream, all, unread."""
-    dataset = ready_dataset(dataset, uses_text)
+def checked(dataset: AnyDataset, part: str, recipe: Recipe, survey: Survey) -> AnyDataset:
+    """The examples to use of a part of the run, every file of them read once; of a stream, all, unread."""
+    limit = getattr(recipe.data, f"max_{part}_samples")
     if isinstance(dataset, IterableDataset):
         if limit is not None:
             raise ValueError(
@@ -207,16 +195,18 @@ def checked(
             )
         survey.has_stream = True
         return dataset
+    seed = recipe.training.seed if recipe.data.sample_seed is None else recipe.data.sample_seed
     dataset = sample(dataset, limit, seed)
-    return dataset.select(survey.read_all(undecoded(dataset), on_error, part))
+    return dataset.select(survey.read_all(undecoded(dataset), recipe.data.on_error, part))
 
 
 def check_sentences(dataset: AnyDataset, uses_text: bool, processor: TeViAProcessor) -> None:
     """Raises `ValueError` where a model that reads would be trained without a text, or with none that differ."""
-    if uses_text and isinstance(dataset, Dataset) and not any(dataset["text"]):
+    if not (uses_text and isinstance(dataset, Dataset)):
+        return
+    if not any(dataset["text"]):
         raise ValueError(
             "No example of the training split has a sentence: make some by `tevia prompts` and name the table as "
             "`sentences`, or train the vision-only network with `use_text: false` under `config`."
         )
-    if uses_text and isinstance(dataset, Dataset):
-        check_texts_differ(list(texts_of(dataset)), processor.tokenizer)
+    check_texts_differ(list(texts_of(dataset)), processor.tokenizer)

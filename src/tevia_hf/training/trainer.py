@@ -27,11 +27,11 @@ from .arguments import TeViATrainingArguments
 from .averaging import AverageCallback
 from .callbacks import (
     AugmentationEpochCallback,
+    DeepSupervisionCallback,
     MomentumPrototypeCallback,
     PrototypeAwareEarlyStopping,
     PrototypeAwareSelection,
 )
-from .deep_supervision import DeepSupervisionCallback
 from .divergence import DivergenceCallback
 from .observing import LossLoggingCallback
 from .optimization import build_optimizer
@@ -46,6 +46,7 @@ def build_trainer(
     augmentation: TextAwareAugmentation | None = None,
     callbacks: Sequence[TrainerCallback] = (),
     white_is_lesion: bool | None = None,
+    cache: bool = True,
 ) -> Trainer:
     """A stock `Trainer` for TeViA: features cached per text, prototypes kept, both losses and Dice definitions logged.
 
@@ -60,6 +61,7 @@ def build_trainer(
         augmentation: of the training images only.
         callbacks: in addition to those that `training_callbacks` lists.
         white_is_lesion: what 255 means in the masks; by default all of them tell, but those of a stream each alone.
+        cache: keep what masks hold, and read those that were read before only where they have changed.
     """
     # The same numbers in another order in memory: depthwise convolutions run about 1.6 times as fast on CPUs.
     model.to(memory_format=torch.channels_last)  # type: ignore[call-arg]  # transformers hides torch's signature
@@ -69,7 +71,7 @@ def build_trainer(
     train_dataset = ready_dataset(train_dataset, model.config.use_text)
     eval_dataset = None if eval_dataset is None else undecoded(ready_dataset(eval_dataset, model.config.use_text))
     if white_is_lesion is None:
-        white_is_lesion = reading_of_white(processor, train_dataset, eval_dataset)
+        white_is_lesion = reading_of_white(processor, cache, train_dataset, eval_dataset)
     if augmentation is None and ALL_TEXTS in (train_dataset.column_names or []):
         warnings.warn(
             f"Without an augmentation none of `{ALL_TEXTS}` is drawn, the first text is used: give `augmentation`, "
@@ -88,12 +90,17 @@ def build_trainer(
         examine_texts(processor, train_dataset, augmentation)
         record_known_words(processor, train_dataset, augmentation)
     if texts is not None:
-        texts.fill(all_sentences(train_dataset, eval_dataset))
+        known = {text for part in (train_dataset, eval_dataset) if isinstance(part, Dataset) for text in texts_of(part)}
+        texts.fill(known | set(map(flip_sentence, known)))
+    if augmentation is None:
+        shown = undecoded(train_dataset)
+    else:
+        shown = augmented(train_dataset, augmentation, processor.image_processor.num_labels, white_is_lesion)
     optimizer = build_optimizer(model, args)
     trainer = Trainer(
         model=model,
         args=args,
-        train_dataset=varied(train_dataset, augmentation, processor.image_processor.num_labels, white_is_lesion),
+        train_dataset=shown,
         eval_dataset=eval_dataset,
         data_collator=SegmentationCollator(processor, texts, white_is_lesion, with_ids=can_carry_ids),
         processing_class=processor,
@@ -112,29 +119,16 @@ def build_trainer(
     return trainer
 
 
-def reading_of_white(processor: TeViAProcessor, *datasets: AnyDataset | None) -> bool | None:
+def reading_of_white(processor: TeViAProcessor, cache: bool, *datasets: AnyDataset | None) -> bool | None:
     """What 255 means in the masks of all data sets together; `None` where one of them is a stream."""
-    given = [dataset for dataset in datasets if dataset is not None]
-    known = [dataset for dataset in given if isinstance(dataset, Dataset)]
-    if len(known) < len(given):
+    if any(isinstance(dataset, IterableDataset) for dataset in datasets):
         return None
-    return white_is_lesion_in(chain(*map(undecoded, known)), processor.image_processor.num_labels)
-
-
-def varied(
-    dataset: AnyDataset, augmentation: TextAwareAugmentation | None, num_labels: int, white_is_lesion: bool | None
-) -> AnyDataset:
-    """The data set as it is, or each example augmented when it is read."""
-    if augmentation is None:
-        return undecoded(dataset)
-    return augmented(dataset, augmentation, num_labels, white_is_lesion)
+    examples = chain(*(undecoded(dataset) for dataset in datasets if dataset is not None))
+    return white_is_lesion_in(examples, processor.image_processor.num_labels, cache=cache)
 
 
 def text_feature_cache(
-    model: TeViAForSegmentation,
-    processor: TeViAProcessor,
-    args: TeViATrainingArguments,
-    is_varied: bool,
+    model: TeViAForSegmentation, processor: TeViAProcessor, args: TeViATrainingArguments, is_varied: bool
 ) -> TextFeatureCache | None:
     """A cache where texts are encoded alike at any time, and by the process that holds the model.
 
@@ -190,22 +184,13 @@ def training_callbacks(
     args: TeViATrainingArguments, augmentation: TextAwareAugmentation | None
 ) -> list[TrainerCallback]:
     """The prototypes' callbacks; early stopping and the augmentation's epochs where there are any."""
-    callbacks: list[TrainerCallback] = [
-        MomentumPrototypeCallback(args.prototype_warmup_epochs),
+    warmup, patience = args.prototype_warmup_epochs, args.early_stopping_patience
+    return [
+        MomentumPrototypeCallback(warmup),
         PrototypeAwareSelection(),
+        *([] if augmentation is None else [AugmentationEpochCallback(augmentation)]),
+        *([] if patience is None else [PrototypeAwareEarlyStopping(patience, warmup_epochs=warmup)]),
     ]
-    if augmentation is not None:
-        callbacks.append(AugmentationEpochCallback(augmentation))
-    if args.early_stopping_patience is not None:
-        patience, warmup_epochs = args.early_stopping_patience, args.prototype_warmup_epochs
-        callbacks.append(PrototypeAwareEarlyStopping(patience, warmup_epochs=warmup_epochs))
-    return callbacks
-
-
-def all_sentences(*datasets: AnyDataset | None) -> set[str]:
-    """Every text that is known beforehand: those of data sets that are no streams, and their left-right flips."""
-    own = {text for dataset in datasets if isinstance(dataset, Dataset) for text in texts_of(dataset)}
-    return own | {flip_sentence(text) for text in own}
 
 
 def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
