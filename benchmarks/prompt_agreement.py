@@ -16,7 +16,7 @@ import numpy as np
 from datasets.utils import disable_progress_bars, tqdm
 
 from tevia_hf.data.decoding import decode_labels
-from tevia_hf.data.drawn_sentences import draw_sentences, named_regions
+from tevia_hf.data.generated_prompts import generate_prompts, named_regions
 from tevia_hf.data.listing import Listing
 from tevia_hf.data.registry import SOURCES, list_examples
 from tevia_hf.io.markdown import markdown_table
@@ -36,10 +36,10 @@ def main() -> None:
         listing = list_examples(name, folder)
         for split in listing.splits:
             examples = listing.of_split(split)
-            agreement = draw_sentences(Listing(split, examples), SOURCES[name].language).agreement
+            agreement = generate_prompts(Listing(split, examples), SOURCES[name].language).agreement
             shares = ", ".join(f"{field} {100 * share:.2f} %" for field, share in agreement.items())
             rows.append([name, split, len(examples), shares])
-    table = markdown_table(["data set", "split", "sentences", "agreement with the mask"], rows)
+    table = markdown_table(["data set", "split", "texts", "agreement with the mask"], rows)
     if "qata" in folders:
         table += f"\n\n{fitted_thirds(folders['qata'])}"
     page = PAGE.read_text(encoding="utf-8")

@@ -480,11 +480,11 @@ def test_overrides_go_over_the_recipe_and_runs_over_both(files):
 
 
 def test_the_data_of_the_evaluation_are_the_recipes_unless_it_names_a_set(files, recipe):
-    plan = read_plan(*files({"runs": {"a": {}}}, sentences="texts.csv"))
-    assert (plan.evaluation["data_dir"], plan.evaluation["sentences"]) == (recipe["data_dir"], "texts.csv")
+    plan = read_plan(*files({"runs": {"a": {}}}, text_table="texts.csv"))
+    assert (plan.evaluation["data_dir"], plan.evaluation["text_table"]) == (recipe["data_dir"], "texts.csv")
     assert plan.evaluation["split"] == "test" and plan.evaluation["held_out"] is False
-    plan = read_plan(*files({"runs": {"a": {}}, "evaluation": {"dataset": "synthetic"}}, sentences="texts.csv"))
-    assert (plan.evaluation["data_dir"], plan.evaluation["sentences"]) == (None, None)
+    plan = read_plan(*files({"runs": {"a": {}}, "evaluation": {"dataset": "synthetic"}}, text_table="texts.csv"))
+    assert (plan.evaluation["data_dir"], plan.evaluation["text_table"]) == (None, None)
 
 
 def test_the_grid_and_the_commands_of_the_page_can_be_used(files):

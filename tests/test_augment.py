@@ -6,7 +6,7 @@ from PIL import Image
 from tevia_hf.data.augment import PARAPHRASES, TextAwareAugmentation, augmented
 from tevia_hf.data.features import dataset_from_rows
 from tevia_hf.data.synthetic import synthetic_dataset
-from tevia_hf.prompts import BREAST, LANGUAGES, QATA, flip_sentence, stated_facts
+from tevia_hf.prompts import BREAST, LANGUAGES, QATA, flip_text, stated_facts
 
 TEXT = "Unilateral pulmonary infection, one infected area, lower left lung."
 FLIPPED_TEXT = "Unilateral pulmonary infection, one infected area, lower right lung."
@@ -109,7 +109,7 @@ def test_an_augmented_data_set_varies_picture_mask_and_sentence_together_on_ever
     for given, varied in zip(dataset, augmented(dataset, flip), strict=True):
         np.testing.assert_array_equal(varied["image"], np.asarray(given["image"])[:, ::-1])
         np.testing.assert_array_equal(varied["labels"], np.asarray(given["mask"])[:, ::-1] // 255)
-        assert varied["text"] == flip_sentence(given["text"]) != given["text"]
+        assert varied["text"] == flip_text(given["text"]) != given["text"]
         assert varied["id"] == given["id"]
 
 

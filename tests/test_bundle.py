@@ -124,7 +124,7 @@ def test_paths_in_the_report_end_in_their_last_part(tiny):
         ("data_dir: ~jane/films\n", "data_dir: films\n"),
         ("data_dir: 'C:\\jane\\films'\n", "data_dir: films\n"),
         ("data_dir: file:///home/jane/films\n", "data_dir: films\n"),
-        ("sentences: ../jane/a.csv\n", "sentences: a.csv\n"),
+        ("text_table: ../jane/a.csv\n", "text_table: a.csv\n"),
         ("lora: {base: /home/jane/a, r: [8, /srv/jane/b]}\n", "lora:\n  base: a\n  r:\n  - 8\n  - b\n"),
         ("data_dir: data/qata\n", "data_dir: data/qata\n"),
         ("seed: 0\nhub_token: hf_secret\n", "seed: 0\n"),

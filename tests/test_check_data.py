@@ -203,10 +203,10 @@ def test_splits_are_counted_with_their_sizes_and_mask_values(tmp_path, processor
 def test_sentences_are_measured_in_tokens(tmp_path, processor):
     LAYOUTS["qata"][1](tmp_path)
     words = examined("qata", tmp_path, processor, max_text_length=10)
-    assert words.sentences == {"distinct": 1, "words and marks in the longest": 12, "truncated": 5}
+    assert words.texts == {"distinct": 1, "words and marks in the longest": 12, "truncated": 5}
     assert "5 sentences are longer than 10 words and marks" in words.warnings[0]
     letters = examined("qata", tmp_path, processor, count_tokens=len)
-    assert letters.sentences == {"distinct": 1, "tokens in the longest": len(SENTENCE)}
+    assert letters.texts == {"distinct": 1, "tokens in the longest": len(SENTENCE)}
     assert count_words("One area, left.") == 5
 
 

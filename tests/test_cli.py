@@ -107,7 +107,7 @@ def test_evaluate_notes_what_makes_other_examples_than_the_splits_own(model_dir,
     assert main([*words, "--max-samples", "1", "--group-split", "0.0,0.0,1.0", "--split-seed", "3"]) == 0
     settings = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))["settings"]
     assert (settings["max_samples"], settings["group_split"], settings["split_seed"]) == (1, "0.0,0.0,1.0", 3)
-    assert "sentences" not in settings and "window" not in settings
+    assert "text_table" not in settings and "window" not in settings
 
 
 def test_evaluate_without_a_single_sentence_leaves_the_folder_free(model_dir, tmp_path, out, capsys):
@@ -135,7 +135,7 @@ def test_train_goes_on_where_it_stopped_when_told_to(recipe, tmp_path):
 
 def test_evaluate_prints_and_writes_the_scores(model_dir, data_dir, out, capsys):
     words = ["evaluate", model_dir, "--dataset", "folder", "--data-dir", data_dir, "--output-dir", str(out)]
-    assert main([*words, "--text", "correct,none", "--threshold", "0.4"]) == 0
+    assert main([*words, "--text-modes", "correct,none", "--threshold", "0.4"]) == 0
     content = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))
     assert list(content["scores"]) == ["correct", "shuffled", "none"]
     expected = {"images": 2, "threshold": 0.4, "seed": 0, "model": model_dir, "dataset": "folder", "split": "test"}
@@ -161,7 +161,7 @@ def test_predict_writes_masks_and_overlays_for_a_folder(model_dir, films, tmp_pa
     pd.DataFrame(rows).to_csv(tmp_path / "sentences.csv", index=False)
     words = [str(path) for path in films]
     assert (
-        main(["predict", model_dir, *words, "--sentences", f"{tmp_path}/sentences.csv", "--output-dir", str(out)]) == 0
+        main(["predict", model_dir, *words, "--text-table", f"{tmp_path}/sentences.csv", "--output-dir", str(out)]) == 0
     )
     table = pd.read_csv(out / "predictions.csv")
     assert list(table["text"]) == ["left lung"] * 2
@@ -246,12 +246,12 @@ def test_overwrite_replaces_what_the_folder_holds(verb, words_for, used):
             ["evaluate", "{model}", "--dataset", "folder", "--data-dir", "/none"],
             "/none: no such folder. Give the folder that holds",
         ),
-        (["evaluate", "{model}", "--text", "correct,wrong"], "Unknown text conditions ['wrong']"),
+        (["evaluate", "{model}", "--text-modes", "correct,wrong"], "Unknown text conditions ['wrong']"),
         (["evaluate", "/none", "--dataset", "folder", "--data-dir", "{data}"], "/none"),
         (["evaluate", "{vision}", "--dataset", "folder", "--data-dir", "{data}"], "no TeViA model but 'convnext'"),
         (["predict", "{vision}", "{data}/images"], "no TeViA model but 'convnext'"),
         (["predict", "{model}", "/none.png"], "No image at /none.png"),
-        (["predict", "{model}", "{data}/images", "--sentences", "{data}/none.csv"], "none.csv"),
+        (["predict", "{model}", "{data}/images", "--text-table", "{data}/none.csv"], "none.csv"),
         (["convert", "/none.ckpt", "--vision", "{vision}", "--text", "{model}"], "No checkpoint at /none.ckpt"),
         (["convert", "{other}", "--vision", "{vision}", "--text", "{text}"], "no checkpoint of the authors'"),
     ],
@@ -350,11 +350,20 @@ def test_prompts_are_written_and_train_a_model(tmp_path, model_dir, out, capsys)
     recipe.write_text(yaml.safe_dump(values), encoding="utf-8")
     assert main(["train", str(recipe)]) == 2
     assert "No example of the training split has a sentence" in capsys.readouterr().err
-    assert main(["train", str(recipe), "--sentences", str(table)]) == 0
+    assert main(["train", str(recipe), "--text-table", str(table)]) == 0
     splits = pd.read_csv(out / "_splits.csv")
     assert set(splits["part"]) == {"train", "eval"}
     assert not set(splits[splits["part"] == "train"]["group"]) & set(splits[splits["part"] == "eval"]["group"])
-    words = ["evaluate", str(out), "--dataset", "brain", "--data-dir", str(tmp_path / "lgg"), "--sentences", str(table)]
+    words = [
+        "evaluate",
+        str(out),
+        "--dataset",
+        "brain",
+        "--data-dir",
+        str(tmp_path / "lgg"),
+        "--text-table",
+        str(table),
+    ]
     same_split = ["--group-split", "0.5,0.25,0.25", "--split-seed", "3", "--output-dir"]
     capsys.readouterr()
     assert main([*words, *same_split, str(tmp_path / "same")]) == 0
@@ -378,7 +387,7 @@ def test_two_runs_are_compared(model_dir, data_dir, tmp_path, capsys):
     words = ["evaluate", model_dir, "--dataset", "folder", "--data-dir", data_dir, "--output-dir", str(tmp_path / "a")]
     assert main(words) == 0
     table = str(tmp_path / "a" / "evaluation.csv")
-    assert main(["compare", table, table, "--other-text", "shuffled", "--output", str(tmp_path / "c.csv")]) == 0
+    assert main(["compare", table, table, "--other-text-mode", "shuffled", "--output", str(tmp_path / "c.csv")]) == 0
     printed = capsys.readouterr().out
     assert "| score | A | B | A - B | 95 % | p |" in printed
     content = json.loads((tmp_path / "a" / "evaluation.json").read_text())

@@ -64,7 +64,7 @@ def test_each_kind_of_text_has_its_scores(report):
 
 def test_a_reader_is_not_measured_without_a_single_sentence(model):
     silent = dataset_from_rows([{**picture(index), "text": ""} for index in range(2)])
-    with pytest.raises(ValueError, match="No example has a text.*--sentences"):
+    with pytest.raises(ValueError, match="No example has a text.*--text-table"):
         evaluate_model(model, tiny_processor(), silent)
 
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from tiny import tiny_config, tiny_processor, tiny_reader
 
-from tevia_hf import TeViAForSegmentation, explain_texts, heat_map, reading_notes
+from tevia_hf import TeViAForSegmentation, explain_texts, heat_map, text_warnings
 from tevia_hf.inference.explain import focus
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (48, 70), np.uint8)
@@ -75,15 +75,15 @@ def test_maps_of_swapped_axes_come_back_upright():
     ],
 )
 def test_a_note_tells_what_the_model_cannot_make_of_a_text(text, settings, expected):
-    notes = reading_notes(TeViAForSegmentation(tiny_config(**settings)), tiny_processor(), text)
+    notes = text_warnings(TeViAForSegmentation(tiny_config(**settings)), tiny_processor(), text)
     assert len(notes) == len(expected) and all(map(re.search, expected, notes))
 
 
 def test_a_note_names_the_words_of_a_text_unlike_those_of_the_training():
     model, processor = TeViAForSegmentation(tiny_config()), tiny_processor()
     processor.record_words(["upper left lung"])
-    assert reading_notes(model, processor, "lower left lung") == []
-    (note,) = reading_notes(model, processor, "lower right and middle lung infection two")
+    assert text_warnings(model, processor, "lower left lung") == []
+    (note,) = text_warnings(model, processor, "lower right and middle lung infection two")
     assert "in no text of the training (lower, right, middle, infection, two)" in note
 
 

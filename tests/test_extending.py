@@ -180,7 +180,7 @@ def one_text(texts, seed):
 def test_a_text_condition_of_ones_own_is_in_every_table(tmp_path, capsys):
     register_text_condition("template", one_text, label="one text for all images")
     assert "template" in help_of("evaluate", capsys)
-    words = ["evaluate", str(TINY), "--max-samples", "4", "--text", "template", "--output-dir", str(tmp_path / "run")]
+    words = ["evaluate", str(TINY), "--max-samples", "4", "--text-modes", "template", "--output-dir", str(tmp_path / "run")]
     assert command.main(words) == 0
     assert "| template |" in capsys.readouterr().out
     content = json.loads((tmp_path / "run" / "evaluation.json").read_text())
@@ -191,7 +191,7 @@ def test_a_text_condition_of_ones_own_is_in_every_table(tmp_path, capsys):
     assert "| one text for all images |" in card.text
     assert "with one text for all images" in {result.dataset_config for result in card.data.eval_results}
     table = str(tmp_path / "run" / "evaluation.csv")
-    assert command.main(["compare", table, table, "--other-text", "template"]) == 0
+    assert command.main(["compare", table, table, "--other-text-mode", "template"]) == 0
 
 
 def test_a_text_condition_may_be_measured_always(tmp_path):
@@ -239,7 +239,7 @@ def test_a_data_set_may_be_made_in_memory(tmp_path, capsys):
     assert report.settings["dataset"] == "pairs" and report.settings["options"] == {"count": 2}
     card = card_of(tmp_path / "run", tmp_path / "bundle")
     assert "Data set `pairs`" in card.text and "Loaded with `count` 2." in card.text
-    assert len(load_segmentation_dataset("pairs", count=2, sentences="", window="", split_seed=None)) == 2
+    assert len(load_segmentation_dataset("pairs", count=2, text_table="", window="", split_seed=None)) == 2
     with pytest.raises(ValueError, match="'pairs' takes no window"):
         load_segmentation_dataset("pairs", window=(40, 400))
     with pytest.raises(ValueError, match="'pairs' is made in memory. Leave data_dir out"):

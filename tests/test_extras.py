@@ -120,7 +120,7 @@ model, processor = (kind.from_pretrained({TINY!r}) for kind in (tevia_hf.TeViAFo
 (influence,) = tevia_hf.explain_texts(model, processor, image, [text])
 assert influence.effect.shape == (70, 90)
 tevia_hf.heat_map(image, influence.effect)
-tevia_hf.reading_notes(model, processor, text)
+tevia_hf.text_warnings(model, processor, text)
 
 from tevia_cli.main import main
 for words in {[WORDS[name] for name, (_, libraries) in SUBCOMMANDS.items() if not libraries]}:

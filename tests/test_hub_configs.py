@@ -126,7 +126,7 @@ def test_a_recipe_starts_a_training_run_on_a_miniature_of_its_data(folder, datas
         "early_stopping_patience": "1",
         **limits,
     }
-    words["sentences"] = str(texts_that_differ(dataset, tmp_path))
+    words["text_table"] = str(texts_that_differ(dataset, tmp_path))
     trainer = train_from_recipe(folder / "recipe.yaml", [w for k, v in words.items() for w in (f"--{k}", v)])
     assert trainer.state.global_step == 1
     assert (tmp_path / "run" / "model.safetensors").is_file()

@@ -115,7 +115,7 @@ def test_the_details_are_written_as_they_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("choice", "said"),
     [
-        ({"sentences": "mine.csv"}, "come from the table `mine.csv`"),
+        ({"text_table": "mine.csv"}, "come from the table `mine.csv`"),
         ({"group_split": "0.5,0.0,0.5", "split_seed": 3}, "divided anew, `group_split`\n0.5,0.0,0.5, `split_seed` 3"),
         ({"max_samples": 6}, "`max_samples` 6"),
         ({"window": "-600,1500"}, "Loaded with `window` -600,1500."),

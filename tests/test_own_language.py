@@ -23,7 +23,7 @@ from tevia_hf.prompts import (
     Phrasing,
     ReportLanguage,
     as_record,
-    flip_sentence,
+    flip_text,
     from_record,
     language_of,
     stated_facts,
@@ -147,12 +147,12 @@ def test_what_is_written_anew_of_a_flipped_text_has_its_sides():
         evaluation=words,
     )
     for text in (language.describe(blobs(0)), language.empty):
-        flipped = flip_sentence(text)
+        flipped = flip_text(text)
         made = [language.paraphrase(flipped, seed, table) for seed in range(9) for table in ("training", "evaluation")]
         made += [language.underspecify(flipped, 0), *(language.deny(flipped, seed) for seed in range(9))]
         assert all("right b" in each.lower() and "left b" not in each.lower() for each in made)
         assert all(language.facts(each) is not None for each in made)
-    assert language.contradict(flip_sentence(language.describe(blobs(0)))) == "The right breast is clear."
+    assert language.contradict(flip_text(language.describe(blobs(0)))) == "The right breast is clear."
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def scans(tmp_path):
 def test_texts_of_a_template_are_known_to_whoever_reads_their_table(scans, tmp_path):
     table = tmp_path / "prompts.csv"
     write_prompts("folder", scans, table, template=TEMPLATES[0], empty_template="Clear.")
-    dataset = load_segmentation_dataset("folder", scans, sentences=table)
+    dataset = load_segmentation_dataset("folder", scans, text_table=table)
     language = ReportLanguage(TEMPLATES[0], "Clear.")
     dataset.shuffle(seed=1).save_to_disk(tmp_path / "saved")
     for kept in (dataset, datasets.load_from_disk(tmp_path / "saved"), ready_dataset(dataset.select([0]))):
@@ -206,7 +206,7 @@ def test_texts_of_a_template_are_known_to_whoever_reads_their_table(scans, tmp_p
     ).agreement
     assert {field: row.images for field, row in agreement.items()} == {"count": 2, "region": 2}
     write_prompts("folder", scans, table, language="qata", overwrite=True)
-    assert language_in(load_segmentation_dataset("folder", scans, sentences=table)) is QATA
+    assert language_in(load_segmentation_dataset("folder", scans, text_table=table)) is QATA
 
 
 def test_a_file_beside_the_own_table_of_a_set_names_its_language_for_these_texts_alone(scans, tmp_path, monkeypatch):
@@ -215,7 +215,7 @@ def test_a_file_beside_the_own_table_of_a_set_names_its_language_for_these_texts
     assert language_in(load_segmentation_dataset("folder", scans)) == ReportLanguage(TEMPLATES[0], "Clear.")
     other = (scans / "scans.csv").rename(tmp_path / "other.csv")
     (scans / "table.csv").write_text(other.read_text())
-    assert language_in(load_segmentation_dataset("folder", scans, sentences=other)) is QATA
+    assert language_in(load_segmentation_dataset("folder", scans, text_table=other)) is QATA
     (scans / "table.language.json").write_text("{")
     with pytest.raises(ValueError, match=r"table\.language\.json: "):
         load_segmentation_dataset("folder", scans)
@@ -226,7 +226,7 @@ def test_a_file_beside_a_table_that_names_no_language_is_refused(content, scans,
     (tmp_path / "prompts.language.json").write_text(content)
     (tmp_path / "prompts.csv").write_text((scans / "scans.csv").read_text())
     with pytest.raises(ValueError, match=r"prompts\.language\.json: "):
-        load_segmentation_dataset("folder", scans, sentences=tmp_path / "prompts.csv")
+        load_segmentation_dataset("folder", scans, text_table=tmp_path / "prompts.csv")
 
 
 def test_a_registered_data_set_names_its_language_once(scans, monkeypatch):

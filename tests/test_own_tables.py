@@ -12,7 +12,7 @@ from PIL import Image
 from tevia_hf.data.decoding import decode_labels
 from tevia_hf.data.registry import list_examples
 from tevia_hf.data.splits import parse_fractions
-from tevia_hf.data.tables import read_table, sentences_for
+from tevia_hf.data.tables import read_table, texts_for
 
 
 def plain(root: Path, **columns) -> Path:
@@ -118,7 +118,7 @@ def test_one_sentence_for_two_pictures_of_a_name_is_refused(tmp_path):
     lvit(tmp_path / "data", Train=table, Test=table)
     write_table(tmp_path / "own.csv", ["1.png"])
     with pytest.raises(ValueError, match="'1' is the name of 2 examples"):
-        list_examples("folder", tmp_path / "data", sentences=tmp_path / "own.csv")
+        list_examples("folder", tmp_path / "data", text_table=tmp_path / "own.csv")
 
 
 @pytest.mark.parametrize("missing", ["img", "labelcol"])
@@ -135,7 +135,7 @@ def test_a_split_without_its_images_or_masks_is_a_problem_of_that_split_alone(mi
 def test_cells_are_read_without_the_blanks_around_them(tmp_path):
     pd.DataFrame({" Image ": [" a.png\n"], "Description": ["  "]}).to_csv(tmp_path / "table.csv", index=False)
     assert read_table(tmp_path / "table.csv").to_dict("records") == [{"Image": "a.png", "Description": None}]
-    assert sentences_for(tmp_path / "table.csv", ["a"]) == [None]
+    assert texts_for(tmp_path / "table.csv", ["a"]) == [None]
 
 
 def test_brain_packages_are_split_by_patient(tmp_path):

@@ -18,7 +18,7 @@ from tevia_hf.prompts import (
     REGIONS,
     Area,
     language_of,
-    qata_sentence,
+    qata_text,
     stated_facts,
 )
 from tevia_hf.prompts.paraphrasing import corrected, lung_phrases, slips_of, with_slip
@@ -26,7 +26,7 @@ from tevia_hf.prompts.report_language import known_slips
 from tevia_hf.prompts.wordings import WORDINGS
 
 EMPTY = [language.empty for language in LANGUAGES.values()]
-MIXED = qata_sentence([Area("left", ("upper", "lower")), Area("right", ("middle",))], 4)
+MIXED = qata_text([Area("left", ("upper", "lower")), Area("right", ("middle",))], 4)
 
 
 def texts_of(name: str, seed: int) -> list[str]:
@@ -61,7 +61,7 @@ def test_every_part_of_the_lungs_is_named_and_read_in_every_wording(templates):
     areas = [[Area(side, regions)] for side in ("left", "right") for regions in subsets]
     areas += [[Area("left", a), Area("right", b)] for a, b in product(subsets, subsets)]
     for given in areas:
-        text = qata_sentence(given)
+        text = qata_text(given)
         for seed in range(25):
             written = paraphrased(text, seed, templates)
             assert (stated_facts(written) or {}).get("lungs") == facts_of(text)["lungs"], written
@@ -105,7 +105,7 @@ def test_a_text_of_the_language_itself_is_read_as_well(language):
 
 
 def test_sides_are_those_of_the_image_and_a_left_middle_lobe_is_not_invented():
-    left, right = (qata_sentence([Area(side, ("middle",))]) for side in ("left", "right"))
+    left, right = (qata_text([Area(side, ("middle",))]) for side in ("left", "right"))
     written = {side: [paraphrased(text, seed) for seed in range(300)] for side, text in (("L", left), ("R", right))}
     assert any("RML" in each for each in written["R"]) and not any("LML" in each for each in written["L"])
     assert not any(re.search(r"\bright\b|\bR", each) for each in written["L"] if not each.isupper())
@@ -124,8 +124,8 @@ def test_sides_are_those_of_the_image_and_a_left_middle_lobe_is_not_invented():
     ],
 )
 def test_people_abbreviate_write_digits_and_whole_sentences(templates, form):
-    alike = [qata_sentence([Area(side, regions) for side in ("left", "right")]) for regions in (("lower",), REGIONS)]
-    texts = [*alike, qata_sentence([Area("left", ("upper",))])]
+    alike = [qata_text([Area(side, regions) for side in ("left", "right")]) for regions in (("lower",), REGIONS)]
+    texts = [*alike, qata_text([Area("left", ("upper",))])]
     assert any(form in paraphrased(text, seed, templates) for text in texts for seed in range(300))
 
 
@@ -137,8 +137,8 @@ def test_nuclei_are_compared_by_the_area_that_they_cover_and_no_cause_is_added_t
 
 
 def test_a_count_always_precedes_its_noun_and_a_place_its_verb():
-    texts = [qata_sentence([Area(side, REGIONS) for side in sides]) for sides in (["left"], ["left", "right"])]
-    texts += [qata_sentence([Area("left", ("lower",))]), *texts_of("breast", 1), *texts_of("breast", 2)]
+    texts = [qata_text([Area(side, REGIONS) for side in sides]) for sides in (["left"], ["left", "right"])]
+    texts += [qata_text([Area("left", ("lower",))]), *texts_of("breast", 1), *texts_of("breast", 2)]
     written = [paraphrased(text, seed, name).lower() for text in texts for name in WORDINGS for seed in range(200)]
     assert not [text for text in written if re.search(r"pair of\W*[.;,]|solitary[.;,]|number a|located|^of ", text)]
 

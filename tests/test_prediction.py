@@ -13,7 +13,7 @@ from tevia_hf import TeViAForSegmentation, predict
 from tevia_hf.inference import predict as predicting
 from tevia_hf.inference import predictor as asking
 from tevia_hf.inference.loading import load_trained
-from tevia_hf.inference.predict import list_images, predict_masks, sentences_from_table
+from tevia_hf.inference.predict import list_images, predict_masks, texts_from_table
 from tevia_hf.inference.predictor import Predictor
 from tevia_hf.io import read_image
 
@@ -285,7 +285,7 @@ def table_of(tmp_path):
 @pytest.mark.parametrize("name", ["sentences.csv", "sentences.xlsx"])
 def test_sentences_are_found_by_the_images_name_in_any_order(images, table_of, name):
     path = table_of([("c.png", TEXTS[2]), ("mask_a.png", TEXTS[0]), ("b", None)], name)
-    assert sentences_from_table(path, images) == TEXTS
+    assert texts_from_table(path, images) == TEXTS
 
 
 @pytest.mark.parametrize(
@@ -299,12 +299,12 @@ def test_sentences_are_found_by_the_images_name_in_any_order(images, table_of, n
 )
 def test_a_table_that_does_not_fit_the_images_is_refused(images, table_of, rows, message):
     with pytest.raises(ValueError, match=f"1 problem:\n  {message}\nEach image needs one row"):
-        sentences_from_table(table_of(rows), images)
+        texts_from_table(table_of(rows), images)
 
 
 def test_every_problem_of_a_table_is_said_at_once(images, table_of):
     with pytest.raises(ValueError, match="3 problems:\n  'b' has no row\n  'c' has no row\n  'a' has several rows"):
-        sentences_from_table(table_of([("a.png", "x"), ("a.png", "y")]), images)
+        texts_from_table(table_of([("a.png", "x"), ("a.png", "y")]), images)
 
 
 def test_predict_never_writes_over_its_images(model, images):

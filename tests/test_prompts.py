@@ -10,9 +10,9 @@ from tevia_hf.prompts import (
     QATA,
     Area,
     ReportLanguage,
-    flip_sentence,
+    flip_text,
     language_of,
-    qata_sentence,
+    qata_text,
 )
 from tevia_hf.prompts.lesions import Lesions
 
@@ -22,22 +22,22 @@ UPPER_LEFT = Area("left", ("upper",))
 
 def test_two_sides_give_a_bilateral_sentence_with_the_left_clause_first():
     expected = "Bilateral pulmonary infection, two infected areas, upper left lung and lower right lung."
-    assert qata_sentence([LOWER_RIGHT, UPPER_LEFT]) == expected
+    assert qata_text([LOWER_RIGHT, UPPER_LEFT]) == expected
 
 
 def test_one_side_gives_a_unilateral_sentence():
-    assert qata_sentence([LOWER_RIGHT]) == "Unilateral pulmonary infection, one infected area, lower right lung."
+    assert qata_text([LOWER_RIGHT]) == "Unilateral pulmonary infection, one infected area, lower right lung."
 
 
 def test_regions_are_named_from_top_to_bottom_and_three_are_all():
-    assert qata_sentence([Area("left", ("lower", "middle"))]).endswith("two infected areas, middle lower left lung.")
-    assert qata_sentence([Area("left", ("middle", "lower", "upper"))], count=1).endswith(
+    assert qata_text([Area("left", ("lower", "middle"))]).endswith("two infected areas, middle lower left lung.")
+    assert qata_text([Area("left", ("middle", "lower", "upper"))], count=1).endswith(
         "one infected area, all left lung."
     )
 
 
 def test_the_stated_count_may_differ_from_the_number_of_regions():
-    assert "five infected areas" in qata_sentence([LOWER_RIGHT], count=5)
+    assert "five infected areas" in qata_text([LOWER_RIGHT], count=5)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_the_stated_count_may_differ_from_the_number_of_regions():
 )
 def test_what_the_language_cannot_state_is_refused(areas, count):
     with pytest.raises(ValueError, match="pass|name"):
-        qata_sentence(areas, count)
+        qata_text(areas, count)
 
 
 @pytest.mark.parametrize("count", [None, 3])
@@ -64,12 +64,12 @@ def test_a_flipped_sentence_is_the_sentence_of_the_mirrored_areas(regions, count
     areas = [Area("left", regions), LOWER_RIGHT]
     mirrored = [Area("right", regions), Area("left", ("lower",))]
     count = count or len(regions) + 1
-    assert flip_sentence(qata_sentence(areas, count)) == qata_sentence(mirrored, count)
-    assert flip_sentence(qata_sentence(areas[:1], count)) == qata_sentence(mirrored[:1], count)
+    assert flip_text(qata_text(areas, count)) == qata_text(mirrored, count)
+    assert flip_text(qata_text(areas[:1], count)) == qata_text(mirrored[:1], count)
 
 
 def test_flip_swaps_left_and_right_words_and_keeps_their_case():
-    assert flip_sentence("Left LEFT right-sided, bright, leftover") == "Right RIGHT left-sided, bright, leftover"
+    assert flip_text("Left LEFT right-sided, bright, leftover") == "Right RIGHT left-sided, bright, leftover"
 
 
 @pytest.mark.parametrize(
@@ -85,8 +85,8 @@ def test_flip_swaps_left_and_right_words_and_keeps_their_case():
     ],
 )
 def test_flipping_twice_gives_the_original(text):
-    assert flip_sentence(flip_sentence(text)) == text
-    assert (flip_sentence(text) == text) == (
+    assert flip_text(flip_text(text)) == text
+    assert (flip_text(text) == text) == (
         not {"left", "right"} & set(text.lower().replace(";", "").replace(".", "").split())
     )
 
@@ -116,10 +116,10 @@ def test_a_described_mask_is_read_back_as_it_was_observed(name, seed):
 @pytest.mark.parametrize("seed", range(25))
 def test_the_flipped_sentence_describes_the_mirrored_mask(name, seed):
     language, mask = LANGUAGES[name], blobs(seed)
-    assert flip_sentence(language.describe(mask)) == language.describe(mask[:, ::-1])
+    assert flip_text(language.describe(mask)) == language.describe(mask[:, ::-1])
     assert language.describe(mask, patient_sides=True) == language.describe(mask[:, ::-1])
     if name != "qata":  # lungs have no plane of symmetry from top to bottom
-        assert flip_sentence(language.describe(mask), "vertical") == language.describe(mask[::-1])
+        assert flip_text(language.describe(mask), "vertical") == language.describe(mask[::-1])
 
 
 def test_left_is_the_left_of_the_picture_unless_the_patients_is_asked_for():
@@ -352,8 +352,8 @@ def test_blanks_around_a_sentence_do_not_hide_its_form(around):
     ],
 )
 def test_a_vertical_flip_keeps_lists_in_their_order(text, mirrored):
-    assert flip_sentence(text, "vertical") == mirrored
-    assert flip_sentence(mirrored, "vertical") == text
+    assert flip_text(text, "vertical") == mirrored
+    assert flip_text(mirrored, "vertical") == text
 
 
 @pytest.mark.parametrize(
@@ -369,7 +369,7 @@ def test_a_vertical_flip_keeps_lists_in_their_order(text, mirrored):
     ],
 )
 def test_a_flip_knows_the_abbreviations_of_paraphrases(text, mirrored, axis):
-    assert flip_sentence(text, axis) == mirrored and flip_sentence(mirrored, axis) == text
+    assert flip_text(text, axis) == mirrored and flip_text(mirrored, axis) == text
 
 
 @pytest.mark.parametrize(

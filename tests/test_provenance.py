@@ -248,7 +248,7 @@ def test_options_are_recorded_as_they_are_written(tmp_path):
     )
     expected = {"dataset": "folder", "data_dir": str(tmp_path), "split": "train", "group_split": "0.5,0.0,0.5"}
     assert origin_of(loaded) == expected | {"split_seed": 3, "window": "-600.0,1500.0"}
-    texts = {"group_split": " 0.5, 0, 0.5", "split_seed": "3", "window": "-600, 1500", "sentences": ""}
+    texts = {"group_split": " 0.5, 0, 0.5", "split_seed": "3", "window": "-600, 1500", "text_table": ""}
     assert origin_of(load_segmentation_dataset("folder", tmp_path, **texts)) == origin_of(loaded)
     assert "split_seed" not in origin_of(load_segmentation_dataset("folder", tmp_path, split_seed=0))
     assert len(list_examples("folder", tmp_path, group_split="0.5,0,0.5", split_seed=None).splits) == 2

@@ -153,14 +153,14 @@ def test_sentences_of_a_table_take_the_place_of_the_sets_own(tmp_path):
     lgg(tmp_path)
     ids = [example.id for example in list_examples("brain", tmp_path).examples]
     write_table(tmp_path / "mine.csv", [f"{name}_mask.tif" for name in ids], "MRI displaying no tumor.")
-    dataset = load_segmentation_dataset("brain", tmp_path, sentences=tmp_path / "mine.csv")
+    dataset = load_segmentation_dataset("brain", tmp_path, text_table=tmp_path / "mine.csv")
     assert set(dataset["text"]) == {"MRI displaying no tumor."}
     assert set(load_segmentation_dataset("brain", tmp_path)["text"]) == {None}
     write_table(tmp_path / "mine.csv", [f"{name}_mask.tif" for name in ids[1:]] + ["other.tif"])
     with pytest.raises(
         ValueError, match=r"(?s)2 problems:\n  'TCGA_CS_4941_19960909_1' has no row\n  row 'other' has no"
     ):
-        load_segmentation_dataset("brain", tmp_path, sentences=tmp_path / "mine.csv")
+        load_segmentation_dataset("brain", tmp_path, text_table=tmp_path / "mine.csv")
 
 
 def test_own_sentences_make_a_missing_table_no_matter(tmp_path):
@@ -170,7 +170,7 @@ def test_own_sentences_make_a_missing_table_no_matter(tmp_path):
         load_segmentation_dataset("monuseg", tmp_path)
     names = [f"{example.id}.png" for example in list_examples("monuseg", tmp_path).examples]
     write_table(tmp_path / "mine.csv", names)
-    assert load_segmentation_dataset("monuseg", tmp_path, sentences=tmp_path / "mine.csv")["text"][:] == [SENTENCE]
+    assert load_segmentation_dataset("monuseg", tmp_path, text_table=tmp_path / "mine.csv")["text"][:] == [SENTENCE]
 
 
 def test_a_fault_in_one_split_leaves_the_others_usable(tmp_path):

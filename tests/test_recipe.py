@@ -360,10 +360,10 @@ def test_every_share_of_variation_reaches_the_augmentation():
 
 def test_options_of_a_source_are_read_from_words_and_refused_where_they_mean_nothing():
     given = DataArguments(
-        dataset="qata", group_split="0.7,0.1,0.2", window="-600,1500", sentences="p.csv", split_seed=3
+        dataset="qata", group_split="0.7,0.1,0.2", window="-600,1500", text_table="p.csv", split_seed=3
     )
     assert given.source_options() == {
-        "group_split": (0.7, 0.1, 0.2), "window": (-600.0, 1500.0), "sentences": "p.csv", "split_seed": 3,
+        "group_split": (0.7, 0.1, 0.2), "window": (-600.0, 1500.0), "text_table": "p.csv", "split_seed": 3,
     }  # fmt: skip
     listed = DataArguments(dataset="qata", group_split=[0.7, 0.1, 0.2], window=[-600, 1500])
     assert listed.source_options()["group_split"] == (0.7, 0.1, 0.2)

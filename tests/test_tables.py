@@ -6,7 +6,7 @@ import unicodedata
 import openpyxl
 import pytest
 
-from tevia_hf.data.tables import open_table, read_table, sentences_for, unread_columns
+from tevia_hf.data.tables import open_table, read_table, texts_for, unread_columns
 
 HEADER = "Image,Description,split,group\n"
 
@@ -179,7 +179,7 @@ def test_a_column_that_looks_like_a_group_or_split_is_named(column, wanted, tmp_
 
 def test_rows_may_be_named_by_masks_with_a_common_ending(tmp_path):
     path = csv_of(tmp_path, "Image,Description\nb_gt.png,right\na_gt.png,left\n")
-    assert sentences_for(path, ["a", "b"]) == ["left", "right"]
+    assert texts_for(path, ["a", "b"]) == ["left", "right"]
 
 
 def test_a_workbook_with_a_cell_far_below_the_table_is_refused_before_it_is_read(tmp_path):

@@ -11,7 +11,7 @@ from tevia_hf.data.augment import TextAwareAugmentation
 from tevia_hf.data.synthetic import synthetic_dataset
 from tevia_hf.inference.predict import predict_masks
 from tevia_hf.inference.text_features import TextFeatureCache
-from tevia_hf.prompts import flip_sentence
+from tevia_hf.prompts import flip_text
 from tevia_hf.training.arguments import TeViATrainingArguments
 from tevia_hf.training.trainer import text_feature_cache
 
@@ -61,7 +61,7 @@ def test_training_with_flips_and_evaluation_encodes_each_distinct_sentence_once(
     trainer.train()
     trainer.evaluate()
     own = {*examples["text"], *held_out["text"]}
-    assert sum(encoded_rows) == len(own | {flip_sentence(text) for text in own})
+    assert sum(encoded_rows) == len(own | {flip_text(text) for text in own})
 
 
 def test_prediction_encodes_each_distinct_sentence_once(tiny_model, encoded_rows, examples):
@@ -111,7 +111,7 @@ def test_paraphrases_met_in_training_are_encoded_in_the_batches_of_the_training(
     augmentation = TextAwareAugmentation(paraphrase_probability=1.0)
     build_trainer(tiny_model, tiny_processor(), args, examples, None, augmentation).train()
     own = set(examples["text"])
-    known = len(own | {flip_sentence(text) for text in own})
+    known = len(own | {flip_text(text) for text in own})
     assert encoded_rows[0] == known and 2 <= len(encoded_rows[1:]) <= 4 and max(encoded_rows[1:]) <= 3
 
 

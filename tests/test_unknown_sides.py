@@ -8,7 +8,7 @@ from tevia_hf.data.synthetic import synthetic_dataset
 from tevia_hf.prompts import (
     FREE_TEXT,
     LANGUAGES,
-    flip_sentence,
+    flip_text,
     language_of,
     may_hold_unknown_side,
     unknown_sides_warning,
@@ -64,7 +64,7 @@ def test_a_wording_that_no_flip_rewrites_is_unknown(text):
 
 @pytest.mark.parametrize("text", ENGLISH)
 def test_an_english_text_of_no_side_or_of_known_ones_is_understood(text):
-    assert not may_hold_unknown_side(text) and not may_hold_unknown_side(flip_sentence(text))
+    assert not may_hold_unknown_side(text) and not may_hold_unknown_side(flip_text(text))
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_texts_of_the_languages_and_what_is_made_of_them_are_understood(axis):
 )
 def test_clock_positions_follow_a_flip_or_stay_and_are_unknown(text, sideways, upside_down):
     for axis, flipped in (("horizontal", sideways), ("vertical", upside_down)):
-        assert flip_sentence(text, axis) == flipped and flip_sentence(flipped, axis) == text
+        assert flip_text(text, axis) == flipped and flip_text(flipped, axis) == text
         assert may_hold_unknown_side(text, axis) == text.startswith("2, 4")
 
 
@@ -119,7 +119,7 @@ def test_clock_positions_follow_a_flip_or_stay_and_are_unknown(text, sideways, u
     ],
 )
 def test_compounds_of_a_side_follow_a_flip(text, flipped):
-    assert flip_sentence(text) == flipped and flip_sentence(flipped) == text
+    assert flip_text(text) == flipped and flip_text(flipped) == text
 
 
 def square(row, column):

@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from references.reference_case import MANIFEST, expected, reference_inputs, reference_state_dict  # noqa: E402  # needs the path above
 from results import ROWS, read_json  # noqa: E402  # beside this file, but a library before it
 
-PATH_FIELDS = ("vision_model", "text_model", "data_dir", "output_dir", "sentences")  # of the machine that ran them
+PATH_FIELDS = ("vision_model", "text_model", "data_dir", "output_dir", "text_table")  # of the machine that ran them
 IMAGES = (
     ("qata", "qata/Train/Images/covid_0001.jpg", "qata/Train/GTs/mask_covid_0001.png"),
     ("busi", "busi/malignant/malignant (20).png", "busi/malignant/malignant (20)_mask.png"),
@@ -82,7 +82,7 @@ def run_row(run: Path) -> dict[str, Any]:
         "minutes": round(facts["minutes"], 1),
         "validation_dice": validation_dice(run),
         "dataset": settings["dataset"],
-        "texts_from_masks": "sentences" in recipe,
+        "texts_from_masks": "text_table" in recipe,
         "train_images": int((splits["part"] == "train").sum()),
         "images": settings["images"],
         "groups": len({group or f"\n{name}" for name, group in zip(images["id"], images["group"], strict=True)}),

@@ -118,7 +118,7 @@ def segment(
 
 
 def summary(texts: list[str], masks: list[np.ndarray]) -> list[str]:
-    notes = ["".join(f" ⚠️ {note}" for note in tevia_hf.reading_notes(MODEL, PROCESSOR, text)) for text in texts]
+    notes = ["".join(f" ⚠️ {note}" for note in tevia_hf.text_warnings(MODEL, PROCESSOR, text)) for text in texts]
     rows = zip(texts, masks, notes, strict=True)
     lines = [f"**{described(text)}:** {amount(mask)}.{note}" for text, mask, note in rows]
     if len(masks) > 1 and (either := masks[0] | masks[1]).any():

@@ -6,7 +6,9 @@ from typing import Any
 from .options import add_data_options, add_number
 
 HELD_OUT = "leave out images and patients that the model was trained or validated on"
-TEXT = "text conditions, of {} ({} always; default: none, and paraphrased where the texts are of a known language)"
+TEXT_MODES = (
+    "text conditions, of {} ({} always; default: none, and paraphrased where the texts are of a known language)"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data_options(parser)
     add_number(parser, "max_samples", "check_count", "so many images, drawn by the seed")
     parser.add_argument("--held-out", action="store_true", help=HELD_OUT)
-    parser.add_argument("--text", help=TEXT.format(", ".join(TEXT_CONDITIONS), ", ".join(always)))
+    parser.add_argument("--text-modes", help=TEXT_MODES.format(", ".join(TEXT_CONDITIONS), ", ".join(always)))
     add_number(parser, "threshold", "check_share", "on the probability, from 0 to 1", default=0.5)
     add_number(parser, "batch_size", "check_count", "images at once", default=16)
     add_number(parser, "seed", "check_seed", "draws shuffles and intervals", default=0)
@@ -30,9 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="delete what the folder holds")
 
 
-def run(text: str | None, output_dir: str, **options: Any) -> int:
+def run(text_modes: str | None, output_dir: str, **options: Any) -> int:
     from tevia_hf.evaluation.evaluate import evaluate_dataset
 
-    report = evaluate_dataset(output_dir=output_dir, text_modes=text.split(",") if text else None, **options)
+    report = evaluate_dataset(
+        output_dir=output_dir, text_modes=text_modes.split(",") if text_modes else None, **options
+    )
     print(f"\n{report.table()}\n\n{report.settings['images']} images; the figures are in {output_dir}.")
     return 0

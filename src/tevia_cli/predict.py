@@ -14,9 +14,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("model", help="name or folder of a TeViA model")
     parser.add_argument("images", nargs="+", help="image files or folders; slices as scan.nii.gz#40 or scan.dcm#3")
-    sentences = parser.add_mutually_exclusive_group()
-    sentences.add_argument("--text", default="", help="the sentence for every image (default: none)")
-    sentences.add_argument("--sentences", help="CSV or xlsx with the columns Image, Description")
+    texts = parser.add_mutually_exclusive_group()
+    texts.add_argument("--text", default="", help="the sentence for every image (default: none)")
+    texts.add_argument("--text-table", help="CSV or xlsx with the columns Image, Description")
     parser.add_argument("--window", type=checked(parse_window), help=WINDOW)
     suffix = "of the masks (default: %(default)s)"
     parser.add_argument("--mask-suffix", default=".png", choices=MASK_SUFFIXES, help=suffix)

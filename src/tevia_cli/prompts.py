@@ -28,10 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(output: str, **options: Any) -> int:
-    from tevia_hf.data.drawn_sentences import write_prompts
+    from tevia_hf.data.generated_prompts import write_prompts
 
     drawn = write_prompts(output=output, **options)
-    print(f"\n{drawn.about()}\nThe texts are in {output}; pass it as `sentences`.")
+    print(f"\n{drawn.about()}\nThe texts are in {output}; pass it as `text_table`.")
     for problem in drawn.problems[:10]:
         print(problem)
     print(f"{len(drawn.problems)} problems." if drawn.problems else "Every sentence is true of its mask.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .alignment_tevia import TeViAPrototypeMemory as TeViAPrototypeMemory
     from .configuration_tevia import TeViAConfig as TeViAConfig
-    from .data.drawn_sentences import write_prompts as write_prompts
+    from .data.generated_prompts import write_prompts as write_prompts
     from .data.registry import load_segmentation_dataset as load_segmentation_dataset
     from .data.registry import register_dataset as register_dataset
     from .demo.run import run_demo as run_demo
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .image_processing_tevia import TeViAImageProcessor as TeViAImageProcessor
     from .inference.check_data import check_data as check_data
     from .inference.explain import explain_texts as explain_texts
-    from .inference.explain import reading_notes as reading_notes
+    from .inference.explain import text_warnings as text_warnings
     from .inference.predict import predict as predict
     from .inference.predict import predict_files as predict_files
     from .inference.predictor import Predictor as Predictor
@@ -84,7 +84,7 @@ _MODULE_OF = {
     "predict_files": "inference.predict",
     "push_model": "hub.bundle",
     "read_image": "io.readers",
-    "reading_notes": "inference.explain",
+    "text_warnings": "inference.explain",
     "register_dataset": "data.registry",
     "register_loss": "loss_tevia",
     "register_metric": "metrics",
@@ -95,7 +95,7 @@ _MODULE_OF = {
     "segmentation_metrics": "metrics",
     "train_from_recipe": "training.recipe",
     "write_bundle": "hub.bundle",
-    "write_prompts": "data.drawn_sentences",
+    "write_prompts": "data.generated_prompts",
 }
 
 __all__ = ["__version__", *_MODULE_OF]

@@ -147,7 +147,7 @@ def test_on_error_is_raise_or_skip(tmp_path, reader, processor, value):
 
 def test_the_command_skips_and_lists(tmp_path, reader_dir, capsys):
     root = spoiled_set(tmp_path / "set", other_size)
-    words = ["evaluate", reader_dir, "--dataset", "folder", "--data-dir", str(root), "--text", "none"]
+    words = ["evaluate", reader_dir, "--dataset", "folder", "--data-dir", str(root), "--text-modes", "none"]
     assert main([*words, "--output-dir", str(tmp_path / "raised")]) == 2
     assert mentions([capsys.readouterr().err], "b.png", "'b'")
     assert main([*words, "--on-error", "skip", "--output-dir", str(tmp_path / "skipped")]) == 0

@@ -23,8 +23,8 @@ from PIL import Image
 from tevia_hf import load_segmentation_dataset
 from tevia_hf.data.ready import ready_dataset
 from tevia_hf.data.registry import list_examples
-from tevia_hf.data.tables import read_table, sentences_for
-from tevia_hf.inference.predict import sentences_from_table
+from tevia_hf.data.tables import read_table, texts_for
+from tevia_hf.inference.predict import texts_from_table
 
 HEAD = "Image,Description,split\n"
 
@@ -253,10 +253,10 @@ def test_a_table_of_texts_finds_its_images_in_either_unicode_form(tmp_path):
     image = tmp_path / unicodedata.normalize("NFD", "Größe.png")
     put(image, noise())
     path = csv(tmp_path, unicodedata.normalize("NFC", "Image,Description\nGröße.png,Left\n"))
-    given = answer(lambda: sentences_from_table(path, [image]))
+    given = answer(lambda: texts_from_table(path, [image]))
     assert given.names("unicode", "NFD", "NFC") if given.error else given.value == ["Left"]
     wanted = unicodedata.normalize("NFD", "Größe")
-    given = answer(lambda: sentences_for(path, [wanted]))
+    given = answer(lambda: texts_for(path, [wanted]))
     assert given.names("unicode", "NFD", "NFC") if given.error else given.value == ["Left"]
 
 

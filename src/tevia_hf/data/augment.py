@@ -15,7 +15,7 @@ from tevia_hf.data.ready import with_drawn_text
 from tevia_hf.extras import needed_for
 from tevia_hf.labels_tevia import is_lesion
 from tevia_hf.option_checks_tevia import check_share
-from tevia_hf.prompts import ReportLanguage, flip_sentence, language_of, may_hold_unknown_side, unknown_sides_warning
+from tevia_hf.prompts import ReportLanguage, flip_text, language_of, may_hold_unknown_side, unknown_sides_warning
 from tevia_hf.prompts.rewriting import Axis
 
 with needed_for("Augmentation"):
@@ -119,7 +119,7 @@ class TextAwareAugmentation:
             before, after = (is_lesion(part["labels"]) for part in (example, flipped))
             flipped["text"] = language_of(text, language).flip(text, axis, before, after, self.patient_sides)
         elif text:
-            flipped["text"] = flip_sentence(text, axis)
+            flipped["text"] = flip_text(text, axis)
         return flipped
 
     def _moved(self, example: dict[str, Any], seed: int, language: ReportLanguage | None) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def list_brain(data_dir: str | Path) -> Listing:
         key=lambda path: int(path.stem),
     ):
         return _list_records(root, records)
-    return list_folder(root, group_of=patient, finding_of=finding, needs_sentences=False)
+    return list_folder(root, group_of=patient, finding_of=finding, needs_texts=False)
 
 
 def patient(example_id: str) -> str:

@@ -20,7 +20,7 @@ def list_breast(data_dir: str | Path) -> Listing:
     found = [folder for name in CLASSES for folder in sorted({*root.glob(name), *root.glob(f"*/{name}")})]
     folders = [folder for folder in found if not is_clutter(folder)]
     if not folders:
-        return list_folder(root, finding_of=finding, needs_sentences=False)
+        return list_folder(root, finding_of=finding, needs_texts=False)
     if len(roots := sorted({str(folder.parent) for folder in folders})) > 1:
         raise ValueError(
             f"{root}: the classes lie in several folders ({', '.join(roots)}) and would be mixed into one set. "

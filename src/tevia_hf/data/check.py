@@ -40,7 +40,7 @@ class DataReport:
 
     source: str
     splits: dict[str, dict[str, Any]] = field(default_factory=dict)  # what each holds, by name
-    sentences: dict[str, Any] = field(default_factory=dict)  # distinct, longest, truncated ones of the whole set
+    texts: dict[str, Any] = field(default_factory=dict)  # distinct, longest, truncated ones of the whole set
     faults: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     sheet: Image.Image | None = None  # overlays of some examples, None where nothing could be read
@@ -54,7 +54,7 @@ class DataReport:
         """The report for a terminal: a table of the splits, sentences, faults and warnings."""
         names = list(next(iter(self.splits.values()), {}))
         lines = [markdown_table(["split", *names], ([split, *held.values()] for split, held in self.splits.items()))]
-        lines += ["", "Sentences: " + ", ".join(f"{value} {name}" for name, value in self.sentences.items()) + "."]
+        lines += ["", "Texts: " + ", ".join(f"{value} {name}" for name, value in self.texts.items()) + "."]
         for title, found in (("fault", self.faults), ("warning", self.warnings)):
             lines += ["", f"{len(found)} {title}{'' if len(found) == 1 else 's'}" + (":" if found else ".")]
             lines += [f"- {line}" for line in found]
@@ -121,7 +121,7 @@ def check_dataset(
         report.faults.append("no mask of the split 'train' holds a lesion: nothing can be learned from it")
     _check_groups(listing.examples, report)
     _check_duplicates(looks, report)
-    _check_sentences(listing.examples, count_tokens, max_text_length, report)
+    _check_texts(listing.examples, count_tokens, max_text_length, report)
     report.sheet = _sheet(looks, survey, report.white_is_lesion, seed) if looks else None
     return report
 
@@ -179,16 +179,16 @@ def near_duplicates(thumbnails: np.ndarray, threshold: float = NEARLY_EQUAL) -> 
             yield start + int(row), start + int(column)
 
 
-def _check_sentences(
+def _check_texts(
     examples: Sequence[Example], count_tokens: Callable[[str], int], max_text_length: int | None, report: DataReport
 ) -> None:
     texts = [example.text for example in examples if example.text and example.text.strip()]
     silent = [example.id for example in examples if not (example.text or "").strip()]
     lengths = {text: count_tokens(text) for text in set(texts)}
     unit = "words and marks" if count_tokens is count_words else "tokens"
-    report.sentences = {"distinct": len(lengths), f"{unit} in the longest": max(lengths.values(), default=0)}
+    report.texts = {"distinct": len(lengths), f"{unit} in the longest": max(lengths.values(), default=0)}
     if max_text_length is not None:
-        report.sentences["truncated"] = cut = sum(lengths[text] > max_text_length for text in texts)
+        report.texts["truncated"] = cut = sum(lengths[text] > max_text_length for text in texts)
         if cut:
             report.warnings.append(f"{cut} sentences are longer than {max_text_length} {unit}: raise max_text_length")
     if not texts:

@@ -52,7 +52,7 @@ def list_folder(
     data_dir: str | Path,
     group_of: Callable[[str], str] | None = None,
     finding_of: Callable[[str], str | None] = lambda name: None,
-    needs_sentences: bool = True,
+    needs_texts: bool = True,
 ) -> Listing:
     """The examples of all splits of a folder in one of the shapes above; no image is opened.
 
@@ -65,12 +65,12 @@ def list_folder(
         group_of: Gives an id's group, such as the patient; by default the table's column `group` says it, or else each
             picture, or volume with all its slices, is its own.
         finding_of: Gives an id's class, where the name tells.
-        needs_sentences: Whether a missing table is a problem.
+        needs_texts: Whether a missing table is a problem.
 
     Raises `ValueError` for no such folder, or none of the shapes. Other faults are the listing's problems.
     """
     root = absolute(data_dir)
-    shared = [_list_shared(group, needs_sentences, group_of is not None) for group in find_splits(root)]
+    shared = [_list_shared(group, needs_texts, group_of is not None) for group in find_splits(root)]
     listing = merge(str(root), shared)
     listing.problems += _half_splits(root)
     listing.examples = [
@@ -147,7 +147,7 @@ def _find_plain(root: Path) -> SplitFiles:
     return SplitFiles(ANY, root / "images", root / "masks", tables[0] if tables else None, places)
 
 
-def _list_shared(group: list[SplitFiles], needs_sentences: bool, knows_groups: bool) -> Listing:
+def _list_shared(group: list[SplitFiles], needs_texts: bool, knows_groups: bool) -> Listing:
     """The examples of splits that share a folder of images."""
     splits = SPLITS if group[0].split == ANY else tuple(files.split for files in group)
     pairs = pair_files(group[0].images, group[0].masks, splits)
@@ -159,7 +159,7 @@ def _list_shared(group: list[SplitFiles], needs_sentences: bool, knows_groups: b
             (table, notes), language = open_table(path), language_beside(path)
         except ValueError as error:
             of = SPLITS if files.split == ANY else (files.split,)
-            listing.problems += [Problem(str(error), of, concerns_sentences=True)] if needs_sentences else []
+            listing.problems += [Problem(str(error), of, concerns_texts=True)] if needs_texts else []
             continue
         wanted = [*([] if knows_groups else ["group"]), *(["split"] if files.split == ANY else [])]
         tables.append(table)

@@ -20,13 +20,13 @@ class Problem(NamedTuple):
 
     Args:
         splits: that it spoils.
-        concerns_sentences: whether only texts are missing.
+        concerns_texts: whether only texts are missing.
         can_be_skipped: whether it concerns single files, which may be left out.
     """
 
     text: str
     splits: tuple[str, ...] = SPLITS
-    concerns_sentences: bool = False
+    concerns_texts: bool = False
     can_be_skipped: bool = False
 
 
@@ -79,10 +79,10 @@ class Listing:
             warnings.warn(f"{self.source}: {text}.", stacklevel=2)
         return dataset_from_rows(rows, self.source, problems, may_lack_files=on_error == "skip")
 
-    def with_sentences(self, sentences: Sequence[str | None], language: ReportLanguage | None = None) -> "Listing":
+    def with_texts(self, sentences: Sequence[str | None], language: ReportLanguage | None = None) -> "Listing":
         """The same examples with these texts, one each; the set's own no longer matter, nor do their faults."""
         examples = [replace(example, text=text) for example, text in zip(self.examples, sentences, strict=True)]
-        problems = [problem for problem in self.problems if not problem.concerns_sentences]
+        problems = [problem for problem in self.problems if not problem.concerns_texts]
         return replace(self, examples=examples, problems=problems, language=language)
 
     def with_window(self, window: tuple[float, float]) -> "Listing":

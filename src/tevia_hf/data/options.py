@@ -12,7 +12,7 @@ from tevia_hf.data.features import check_choice
 from tevia_hf.data.listing import Listing, OnError
 from tevia_hf.data.origin import as_text
 from tevia_hf.data.splits import DEFAULT_FRACTIONS, parse_fractions, resplit
-from tevia_hf.data.tables import language_beside, sentences_for
+from tevia_hf.data.tables import language_beside, texts_for
 from tevia_hf.io import parse_window
 from tevia_hf.labels_tevia import WhiteReading
 from tevia_hf.option_checks_tevia import check_seed, number_from
@@ -22,7 +22,7 @@ from tevia_hf.option_checks_tevia import check_seed, number_from
 class SourceOptions:
     """Which examples and texts a data set on disk has; each option as text, as in YAML, or as its value."""
 
-    sentences: str | None = field(
+    text_table: str | None = field(
         default=None, metadata={"help": "Table (Image, Description) to read in place of the set's own texts."}
     )
     group_split: str | None = field(
@@ -51,10 +51,10 @@ class SourceOptions:
     def applied_to(self, listing: Listing) -> Listing:
         """The examples of a source as these options ask for them."""
         values = self.source_options()
-        if "sentences" in values:
+        if "text_table" in values:
             names = [example.id for example in listing.examples]
-            table = values["sentences"]
-            listing = listing.with_sentences(sentences_for(table, names), language_beside(table))
+            table = values["text_table"]
+            listing = listing.with_texts(texts_for(table, names), language_beside(table))
         if listing.examples and ("group_split" in values or not listing.splits):
             listing = resplit(listing, values.get("group_split", DEFAULT_FRACTIONS), values.get("split_seed", 0))
         return listing.with_window(values["window"]) if "window" in values else listing

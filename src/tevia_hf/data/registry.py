@@ -112,7 +112,7 @@ def list_examples(name: str, data_dir: str | Path | None, **options: Any) -> Lis
     """The examples of all splits of a data set on disk, and what is wrong with them; no image is opened.
 
     Args:
-        options: Those of `SourceOptions`: `sentences`, a table with the columns `Image` and `Description` whose texts
+        options: Those of `SourceOptions`: `text_table`, a table with the columns `Image` and `Description` whose texts
             take the place of the set's own; `group_split` and `split_seed`, to divide it anew, no group on two sides
             (by default the splits are the published ones, and 0.7, 0.1, 0.2 for a set that has none); `window`,
             (centre, width) that DICOM and NIfTI files are seen through, in place of their own. And the source's own.

@@ -14,7 +14,7 @@ from PIL import Image
 
 from tevia_hf.data.features import SPLITS, check_choice, dataset_from_rows
 from tevia_hf.labels_tevia import WHITE
-from tevia_hf.prompts import REGIONS, SIDES, Area, Side, qata_sentence
+from tevia_hf.prompts import REGIONS, SIDES, Area, Side, qata_text
 
 DEFAULT_COUNTS = {"train": 800, "val": 100, "test": 200}
 LESIONS_PER_PICTURE = 4
@@ -81,7 +81,7 @@ def _example(rng: np.random.Generator, size: int, counterpart: bool) -> dict:
     return {
         "image": Image.fromarray(_film(rng, anatomy, lesions, x, y, size)),
         "mask": Image.fromarray(mask.astype(np.uint8) * WHITE),
-        "text": qata_sentence([area for area in areas if area.regions], count=number),
+        "text": qata_text([area for area in areas if area.regions], count=number),
     }
 
 

@@ -132,7 +132,7 @@ def _cell(row: list[str], index: int) -> str | None:
     return (row[index] if index < len(row) else "") or None
 
 
-def sentences_for(path: str | Path, wanted: Sequence[str]) -> list[str | None]:
+def texts_for(path: str | Path, wanted: Sequence[str]) -> list[str | None]:
     """The sentence of each of the wanted example ids; None where it is empty.
 
     An ending or beginning that all rows add to the ids, such as "_segmentation", is left out.

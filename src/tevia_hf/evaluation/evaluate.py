@@ -165,7 +165,7 @@ def evaluate_dataset(
     others = rows_of_all_splits(dataset, data_dir, **options)
     examples = sample(held_out_of(examples, model) if held_out else examples, max_samples, seed)
     check_texts(examples, network.config.use_text)
-    inputs = [model, data_dir, options.get("sentences")]
+    inputs = [model, data_dir, options.get("text_table")]
     if output_dir is not None:
         check_output_dir(output_dir, overwrite=overwrite, inputs=inputs)
     report = evaluate_model(

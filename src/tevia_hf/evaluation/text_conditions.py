@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
-from ..prompts import FreeText, ReportLanguage, flip_sentence, language_of
+from ..prompts import FreeText, ReportLanguage, flip_text, language_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -61,7 +61,7 @@ TEXT_CONDITIONS: dict[str, TextCondition] = {
     OWN: TextCondition("its own text", lambda texts, seed: texts, always=True),
     ANOTHERS: TextCondition("another image's text", shuffled_texts, always=True),
     "none": TextCondition("no text", change=lambda *_: "", by_default=True),
-    "flipped": TextCondition("its text, sides changed", change=lambda _, text, draws: flip_sentence(text)),
+    "flipped": TextCondition("its text, sides changed", change=lambda _, text, draws: flip_text(text)),
     "contradictory": TextCondition(
         "a text that says the opposite", change=lambda own, text, draws: own.contradict(text) if text else ""
     ),
@@ -167,5 +167,5 @@ def check_texts(dataset: "Dataset", uses_text: bool) -> None:
     if uses_text and not any(dataset["text"]):
         raise ValueError(
             "No example has a text, so that nothing tells whether the model uses it: name a table of texts "
-            "(`sentences`, `--sentences`), the one it was trained with or one that `tevia prompts` makes."
+            "(`text_table`, `--text-table`), the one it was trained with or one that `tevia prompts` makes."
         )

@@ -23,7 +23,7 @@ TEMPLATE = Path(__file__).with_name("model_card_template.md")
 TASK = "image-segmentation"  # the nearest that the Hub has a filter for
 # Other examples of a split.
 CHOICES = (*SOURCE_OPTIONS, "max_samples", "held_out", "options")
-EXPLAINED = ("sentences", "group_split", "split_seed")  # by a text of their own in the template
+EXPLAINED = ("text_table", "group_split", "split_seed")  # by a text of their own in the template
 SETTINGS = {"dataset", "split", "images", "threshold", "hd95_unit"}  # of every report
 
 

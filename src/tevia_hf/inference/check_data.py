@@ -48,7 +48,7 @@ def check_data(
     listing = list_examples(dataset, data_dir, **options)
     reader = AutoTokenizer.from_pretrained(tokenizer) if tokenizer else None
     if output_dir is not None:
-        claim_output_dir(output_dir, overwrite=overwrite, inputs=[data_dir, options.get("sentences")])
+        claim_output_dir(output_dir, overwrite=overwrite, inputs=[data_dir, options.get("text_table")])
     processor = SimpleNamespace(image_processor=TeViAImageProcessor(num_labels=num_labels))
     counter = (lambda text: len(reader(text, verbose=False)["input_ids"])) if reader else count_words
     report = check_dataset(listing, processor, counter, max_text_length, white_is_lesion=white_is_lesion, cache=cache)

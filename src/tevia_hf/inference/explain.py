@@ -82,7 +82,7 @@ def focus(attention: torch.Tensor) -> torch.Tensor:
     return 1 - torch.special.entr(shares).sum(-1) / np.log(shares.shape[-1])
 
 
-def reading_notes(model, processor, text: str | None) -> list[str]:
+def text_warnings(model, processor, text: str | None) -> list[str]:
     """Sentences for people on what the model cannot make of a text, or of there being none; empty where all is well."""
     if not model.config.use_text:
         return ["this model reads no text."] if text else []

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..data.pairing import example_id
-from ..data.tables import sentences_for
+from ..data.tables import texts_for
 from ..extras import needed_for
 from ..io import (
     ImageRef,
@@ -131,7 +131,7 @@ def predict_files(
     output_dir: str | Path,
     *,
     text: str = "",
-    sentences: str | Path | None = None,
+    text_table: str | Path | None = None,
     window: Window | None = None,
     threshold: float = 0.5,
     batch_size: int = 16,
@@ -143,7 +143,7 @@ def predict_files(
     Args:
         images: files or folders; slices as scan.nii.gz#40.
         output_dir: folder to write to; `overwrite` deletes an earlier output there.
-        text: for every image, in place of which `sentences` names a table with the columns Image, Description.
+        text: for every image, in place of which `text_table` names a table with the columns Image, Description.
         window: (centre, width) that DICOM and NIfTI are seen through.
         threshold, batch_size, mask_suffix: as of `predict`.
 
@@ -155,9 +155,9 @@ def predict_files(
     found = list_images(images)
     if window is not None:
         found = [with_window(image, window) for image in found]
-    texts = sentences_from_table(sentences, found) if sentences is not None else [text] * len(found)
+    texts = texts_from_table(text_table, found) if text_table is not None else [text] * len(found)
     network, processor = load_trained(model)
-    claim_output_dir(output_dir, overwrite=overwrite, inputs=[model, *found, sentences])
+    claim_output_dir(output_dir, overwrite=overwrite, inputs=[model, *found, text_table])
     return predict(network, processor, found, texts, output_dir, threshold, batch_size, mask_suffix)
 
 
@@ -188,12 +188,12 @@ def list_images(paths: Sequence[str | Path]) -> list[str | Path | ImageRef]:
     return images
 
 
-def sentences_from_table(table_path: str | Path, images: Sequence[str | Path | ImageRef]) -> list[str]:
+def texts_from_table(table_path: str | Path, images: Sequence[str | Path | ImageRef]) -> list[str]:
     """The sentence of each image from a CSV or xlsx with the columns `Image` and `Description`; "" where that is empty.
 
     Raises `ValueError` for images without a row, several rows of one image, and rows without an image.
     """
-    return [text or "" for text in sentences_for(table_path, [example_id(Path(image).name) for image in images])]
+    return [text or "" for text in texts_for(table_path, [example_id(Path(image).name) for image in images])]
 
 
 def write_or_report(row: dict[str, Any], path: Path, prediction: Prediction, num_labels: int) -> None:

@@ -8,7 +8,7 @@ from tevia_hf.prompts.languages import BRAIN as BRAIN
 from tevia_hf.prompts.languages import BREAST as BREAST
 from tevia_hf.prompts.languages import NUCLEI as NUCLEI
 from tevia_hf.prompts.languages import QATA as QATA
-from tevia_hf.prompts.languages import qata_sentence as qata_sentence
+from tevia_hf.prompts.languages import qata_text as qata_text
 from tevia_hf.prompts.lungs import REGIONS as REGIONS
 from tevia_hf.prompts.lungs import SIDES as SIDES
 from tevia_hf.prompts.lungs import Area as Area
@@ -22,7 +22,7 @@ from tevia_hf.prompts.report_language import denies_lesion as denies_lesion
 from tevia_hf.prompts.report_language import from_record as from_record
 from tevia_hf.prompts.report_language import language_of as language_of
 from tevia_hf.prompts.report_language import stated_facts as stated_facts
-from tevia_hf.prompts.rewriting import flip_sentence as flip_sentence
+from tevia_hf.prompts.rewriting import flip_text as flip_text
 from tevia_hf.prompts.unknown_sides import may_hold_unknown_side as may_hold_unknown_side
 from tevia_hf.prompts.unknown_sides import unknown_sides_warning as unknown_sides_warning
 from tevia_hf.prompts.wordings import Phrasing as Phrasing

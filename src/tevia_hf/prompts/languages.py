@@ -141,7 +141,7 @@ BRAIN = ReportLanguage(
 LANGUAGES.update({language.name: language for language in (QATA, BREAST, NUCLEI, BRAIN)})
 
 
-def qata_sentence(areas: Sequence[Area], count: int | None = None) -> str:
+def qata_text(areas: Sequence[Area], count: int | None = None) -> str:
     """A sentence such as "Bilateral pulmonary infection, two infected areas, upper left lung and lower right lung."
 
     Args:

@@ -31,7 +31,7 @@ from tevia_hf.prompts.rewriting import (
     Axis,
     drop_claims,
     flip_on,
-    flip_sentence,
+    flip_text,
     outdated_words,
     sides_in,
 )
@@ -88,9 +88,9 @@ class FreeText:
     def flip(self, text: str, axis: Axis, before: np.ndarray, after: np.ndarray, patient_sides: bool = False) -> str:
         """The flipped text, in which what was measured on the mask before is what is measured after.
 
-        `flip_sentence` alone swaps words, but the thirds of a lung are not where their mirror images are.
+        `flip_text` alone swaps words, but the thirds of a lung are not where their mirror images are.
         """
-        return flip_sentence(text, axis)
+        return flip_text(text, axis)
 
     def underspecify(self, text: str, seed: Seed) -> str:
         """The text without its location or without its count, which of them by the seed.
@@ -217,7 +217,7 @@ class ReportLanguage(Template, FreeText):
         return self.replace(text, changed)
 
     def flip(self, text: str, axis: Axis, before: np.ndarray, after: np.ndarray, patient_sides: bool = False) -> str:
-        flipped, stated = flip_sentence(text, axis), self.read(text)
+        flipped, stated = flip_text(text, axis), self.read(text)
         if not (stated and self.read(flipped)):
             return flipped
         seen, now = (self.observe(mask, patient_sides) for mask in (before, after))

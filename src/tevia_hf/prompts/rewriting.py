@@ -39,7 +39,7 @@ _MEASURED_WORDS = {  # of a template of one's own, whose sentences are free text
 PLACE_WORDS = {*_MIRRORED_WORDS, r"o\W?clock", "middle", "center", "central", "all", "both", "bilateral", "unilateral"}
 
 
-def flip_sentence(text: str, axis: Axis = "horizontal") -> str:
+def flip_text(text: str, axis: Axis = "horizontal") -> str:
     """The sentence that is true of the picture mirrored left to right, or with "vertical" top to bottom.
 
     Whole words "left" and "right" ("upper" and "lower", "top" and "bottom", "superior" and "inferior") change places,
@@ -55,7 +55,7 @@ def flip_sentence(text: str, axis: Axis = "horizontal") -> str:
 
 def flip_on(text: str, axes: Iterable[Axis]) -> str:
     """The text flipped on each of these axes."""
-    return reduce(flip_sentence, axes, text)
+    return reduce(flip_text, axes, text)
 
 
 @cache
@@ -70,11 +70,11 @@ def flips_of(text: str) -> dict[str, tuple[Axis, ...]]:
 def sides_in(text: str) -> set[Axis]:
     """The axes on which a flip changes a text by more than the order of its words."""
     words = {flipped: sorted(re.findall(r"\w+", flipped.lower())) for flipped in flips_of(text)}
-    return {axis for axis in AXES if words[flip_sentence(text, axis)] != words[text]}
+    return {axis for axis in AXES if words[flip_text(text, axis)] != words[text]}
 
 
 def without_known_sides(text: str, axis: Axis) -> str:
-    """What is left of a text without the words and clock positions that `flip_sentence` rewrites on this axis."""
+    """What is left of a text without the words and clock positions that `flip_text` rewrites on this axis."""
     text = _CLOCK.sub(lambda match: "" if _mirrored_clock(match, axis) else match[0], text)
     return re.sub(rf"{BEGIN}(?:{'|'.join(MIRRORED[axis])}){END}", "", text, flags=re.IGNORECASE)
 

@@ -17,7 +17,7 @@ MOVING_FIELDS = ("count", "lungs", "place", "size")
 LEAST_WORDS = 4  # from which on a text without one English word counts as another language
 _HOUR = r"(?:1[0-2]|0?[1-9])"
 
-# Of either axis: what is left of these once `flip_sentence` has had its words.
+# Of either axis: what is left of these once `flip_text` has had its words.
 _POSITIONS = (
     r"clock",  # "2/3 o'clock", "clockwise"
     rf"\b{_HOUR}:[0-5]\d\b",
@@ -105,7 +105,7 @@ _WORD = re.compile(r"[^\W\d_]+")
 
 
 def may_hold_unknown_side(text: str | None, axis: Axis = "horizontal") -> bool:
-    """Whether a text may hold a side, direction or clock position that `flip_sentence` does not rewrite on this axis.
+    """Whether a text may hold a side, direction or clock position that `flip_text` does not rewrite on this axis.
 
     So does a text in another language than English, whatever it holds. Words that stay true in a mirror ("medial",
     "bilateral") and those of organs that lie on one side of the body ("heart") are no such sides.

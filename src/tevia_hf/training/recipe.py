@@ -60,7 +60,7 @@ def train_from_recipe(
     model, processor = load_model_and_processor(recipe.model)
     survey = Survey(processor.image_processor, recipe.data.white_is_lesion, recipe.data.cache)
     train_dataset, eval_dataset = prepare_datasets(recipe, survey, model.config.use_text, train_dataset, eval_dataset)
-    check_sentences(train_dataset, model.config.use_text, processor)
+    check_texts(train_dataset, model.config.use_text, processor)
     white_is_lesion = survey.white_is_lesion()
     if arguments.process_index == 0:  # only now, so that a recipe that cannot be used overwrites nothing
         inputs = [recipe.model.model_name_or_path, recipe.model.config_name, recipe.data.data_dir]
@@ -200,13 +200,13 @@ def checked(dataset: AnyDataset, part: str, recipe: Recipe, survey: Survey) -> A
     return dataset.select(survey.read_all(undecoded(dataset), recipe.data.on_error, part))
 
 
-def check_sentences(dataset: AnyDataset, uses_text: bool, processor: TeViAProcessor) -> None:
+def check_texts(dataset: AnyDataset, uses_text: bool, processor: TeViAProcessor) -> None:
     """Raises `ValueError` where a model that reads would be trained without a text, or with none that differ."""
     if not (uses_text and isinstance(dataset, Dataset)):
         return
     if not any(dataset["text"]):
         raise ValueError(
             "No example of the training split has a sentence: make some by `tevia prompts` and name the table as "
-            "`sentences`, or train the vision-only network with `use_text: false` under `config`."
+            "`text_table`, or train the vision-only network with `use_text: false` under `config`."
         )
     check_texts_differ(list(texts_of(dataset)), processor.tokenizer)

@@ -21,7 +21,7 @@ from ..inference.text_differences import check_texts_differ
 from ..inference.text_features import TextFeatureCache
 from ..logits_tevia import labels_from_logits
 from ..metrics import segmentation_metrics
-from ..prompts import flip_sentence, language_of
+from ..prompts import flip_text, language_of
 from .adapters import unwrapped
 from .arguments import TeViATrainingArguments
 from .averaging import AverageCallback
@@ -91,7 +91,7 @@ def build_trainer(
         record_known_words(processor, train_dataset, augmentation)
     if texts is not None:
         known = {text for part in (train_dataset, eval_dataset) if isinstance(part, Dataset) for text in texts_of(part)}
-        texts.fill(known | set(map(flip_sentence, known)))
+        texts.fill(known | set(map(flip_text, known)))
     if augmentation is None:
         shown = undecoded(train_dataset)
     else:
@@ -177,7 +177,7 @@ def record_known_words(
             UserWarning,
             stacklevel=3,
         )
-    processor.record_words([*texts, *map(flip_sentence, texts)], words)
+    processor.record_words([*texts, *map(flip_text, texts)], words)
 
 
 def training_callbacks(

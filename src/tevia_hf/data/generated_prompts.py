@@ -32,7 +32,7 @@ CARRIES_THE_ANSWER = (
 
 
 @dataclass
-class DrawnSentences:
+class GeneratedPrompts:
     """What was drawn.
 
     Args:
@@ -61,7 +61,7 @@ class DrawnSentences:
     def save(self, path: str | Path, overwrite: bool = False) -> Path:
         """Writes the table (`Image`, `Description`), and what must be known of it as `NAME.about.txt` beside it.
 
-        The language is kept as `NAME.language.json`, for whoever reads the table as `sentences`.
+        The language is kept as `NAME.language.json`, for whoever reads the table as `text_table`.
 
         Raises `ValueError` where the table exists and is not to be replaced.
         """
@@ -94,7 +94,7 @@ def choose_language(dataset: str, name: str | None, template: str | None, empty_
     return language
 
 
-def draw_sentences(
+def generate_prompts(
     listing: Listing,
     language: ReportLanguage,
     finding: str | None = None,
@@ -102,7 +102,7 @@ def draw_sentences(
     num_labels: int | None = None,
     white_is_lesion: bool | None = None,
     cache: bool = True,
-) -> DrawnSentences:
+) -> GeneratedPrompts:
     """A sentence for each mask, each read back and compared with its mask.
 
     Args:
@@ -114,7 +114,7 @@ def draw_sentences(
         cache: for that, read masks that were read before only where they have changed.
     """
     whose = "the patient" if patient_sides else "the picture"
-    drawn = DrawnSentences([], f'"Left" is the left of {whose}.', {}, [], language)
+    drawn = GeneratedPrompts([], f'"Left" is the left of {whose}.', {}, [], language)
     compared: list[Claims] = []
     whole = [example for example in listing.examples if example.masks]
     white = white_is_lesion_in((example.row() for example in whole), num_labels, white_is_lesion, "skip", cache)
@@ -133,7 +133,7 @@ def draw_sentences(
         if example.text:
             compared.append((language.read(example.text), seen))
     drawn.problems += [f"row '{example.id}' has no mask" for example in listing.examples if not example.masks]
-    drawn.problems += [problem.text for problem in listing.problems if not problem.concerns_sentences]
+    drawn.problems += [problem.text for problem in listing.problems if not problem.concerns_texts]
     drawn.agreement = _agreement(compared)
     return drawn
 
@@ -152,18 +152,18 @@ def write_prompts(
     white_is_lesion: bool | None = None,
     cache: bool = True,
     overwrite: bool = False,
-) -> DrawnSentences:
+) -> GeneratedPrompts:
     """The texts of `tevia prompts`: drawn from the masks of a data set by name, and written to a table.
 
     Args:
         dataset, data_dir: as `list_examples` takes them.
         output: the CSV to write; `overwrite` replaces it.
         language, template, empty_template: as of `choose_language`.
-        finding, patient_sides, num_labels, white_is_lesion, cache: as of `draw_sentences`.
+        finding, patient_sides, num_labels, white_is_lesion, cache: as of `generate_prompts`.
     """
     chosen = choose_language(dataset, language, template, empty_template)
     listing = list_examples(dataset, data_dir)
-    drawn = draw_sentences(listing, chosen, finding, patient_sides, num_labels, white_is_lesion, cache)
+    drawn = generate_prompts(listing, chosen, finding, patient_sides, num_labels, white_is_lesion, cache)
     drawn.save(output, overwrite=overwrite)
     return drawn
 

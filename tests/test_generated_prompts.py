@@ -7,7 +7,7 @@ from layouts import LAYOUTS, film, save, square
 from PIL import Image
 
 from tevia_hf import load_segmentation_dataset
-from tevia_hf.data.drawn_sentences import choose_language, draw_sentences
+from tevia_hf.data.generated_prompts import choose_language, generate_prompts
 from tevia_hf.data.registry import list_examples
 from tevia_hf.prompts import BRAIN, BREAST, QATA
 
@@ -16,7 +16,7 @@ def drawn_of(layout, root, **options):
     name, write = LAYOUTS[layout]
     write(root)
     listing = list_examples(name, root)
-    return draw_sentences(listing, choose_language(name, None, None, ""), **options)
+    return generate_prompts(listing, choose_language(name, None, None, ""), **options)
 
 
 def test_every_example_gets_a_sentence_that_its_set_takes_back(tmp_path):
@@ -28,7 +28,7 @@ def test_every_example_gets_a_sentence_that_its_set_takes_back(tmp_path):
         name = LAYOUTS[layout][0]
         assert drawn.problems == []
         texts = [text for split in ("train", "val", "test") if split in list_examples(name, root).splits
-                 for text in load_segmentation_dataset(name, root, split, sentences=path)["text"]]  # fmt: skip
+                 for text in load_segmentation_dataset(name, root, split, text_table=path)["text"]]  # fmt: skip
         assert len(texts) == len(drawn.rows) and all(texts)
 
 
@@ -78,7 +78,7 @@ def test_agreement_counts_the_fields_in_which_sentence_and_mask_agree(tmp_path):
         save(tmp_path / "images" / f"{name}.png", film(name))
         save(tmp_path / "masks" / f"{name}.png", square())
     pd.DataFrame({"Image": names, "Description": texts}).to_csv(tmp_path / "table.csv", index=False)
-    agreement = draw_sentences(list_examples("folder", tmp_path), QATA).agreement
+    agreement = generate_prompts(list_examples("folder", tmp_path), QATA).agreement
     assert agreement == pytest.approx(
         {"in the language": 3 / 4, "count_word": 2 / 4, "laterality": 3 / 4, "lungs": 1 / 4, "sides": 2 / 4,
          "overlap of regions": (1 + 1 / 2 + 0 + 0) / 4}
@@ -89,7 +89,7 @@ def test_a_mask_that_cannot_be_read_costs_its_own_row_only(tmp_path):
     LAYOUTS["mosmed"][1](tmp_path)
     (tmp_path / "Val_Folder" / "labelcol" / "Morozov_study_0018_4.png").write_bytes(b"")
     (tmp_path / "Test_Folder" / "labelcol" / "Jun_radiopaedia_case1_3.png").unlink()
-    drawn = draw_sentences(list_examples("mosmed", tmp_path), QATA)
+    drawn = generate_prompts(list_examples("mosmed", tmp_path), QATA)
     assert len(drawn.rows) == 3 and len(drawn.problems) == 2
     assert "corrupt or cut short" in drawn.problems[0] and "has no mask" in drawn.problems[1]
 
@@ -99,7 +99,7 @@ def test_a_mask_of_greys_is_a_problem_and_gets_no_sentence(tmp_path):
     greys = np.arange(48 * 64, dtype=np.uint8).reshape(48, 64)
     path = tmp_path / "Val_Folder" / "labelcol" / "Morozov_study_0018_4.png"
     Image.fromarray(greys).save(path)
-    drawn = draw_sentences(list_examples("mosmed", tmp_path), QATA)
+    drawn = generate_prompts(list_examples("mosmed", tmp_path), QATA)
     assert len(drawn.rows) == 4
     (problem,) = drawn.problems
     assert problem.startswith(f"mask of example 'Morozov_study_0018_4': {path} holds 256 values that are no labels")
@@ -109,14 +109,14 @@ def test_a_mask_of_greys_is_a_problem_and_gets_no_sentence(tmp_path):
 def test_a_sentence_of_ones_own_form_is_drawn(tmp_path):
     LAYOUTS["lgg"][1](tmp_path)
     language = choose_language("brain", None, "{Count_word} {finding}{s} ({percent} %), {place}.", "Clear.")
-    texts = {text for _, text in draw_sentences(list_examples("brain", tmp_path), language).rows}
+    texts = {text for _, text in generate_prompts(list_examples("brain", tmp_path), language).rows}
     assert texts == {"Clear.", "One glioma (3.3 %), lower left."}
-    assert {text for _, text in draw_sentences(list_examples("brain", tmp_path), language, finding="x").rows} == texts
+    assert {text for _, text in generate_prompts(list_examples("brain", tmp_path), language, finding="x").rows} == texts
 
 
 def test_a_sentence_that_cannot_be_read_back_is_a_problem(tmp_path):
     LAYOUTS["mosmed"][1](tmp_path)
-    drawn = draw_sentences(list_examples("mosmed", tmp_path), BRAIN, finding="grade II/III")
+    drawn = generate_prompts(list_examples("mosmed", tmp_path), BRAIN, finding="grade II/III")
     assert len(drawn.problems) == 5 and "cannot be read back" in drawn.problems[0]
 
 
@@ -139,5 +139,5 @@ def test_masks_of_255_and_of_labels_are_lesions(values, tmp_path):
     for name, mask in zip("ab", (square(value=value) for value in values), strict=True):
         save(tmp_path / "images" / f"{name}.png", film(name))
         save(tmp_path / "masks" / f"{name}.png", mask)
-    texts = [text for _, text in draw_sentences(list_examples("folder", tmp_path), QATA).rows]
+    texts = [text for _, text in generate_prompts(list_examples("folder", tmp_path), QATA).rows]
     assert len(texts) == 2 and len(set(texts)) == 1 and np.char.find(texts, "lower left lung").min() > 0
