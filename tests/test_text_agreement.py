@@ -168,8 +168,9 @@ def test_denying_conditions_are_recorded_and_have_no_figure_on_a_card_nor_in_an_
     assert "dice_paraphrased" in scores_of([run])
     details = read_card_details(TINY / "card.yaml")
     assert not [r for r in eval_results(details, saved) if "nothing is there" in (r.dataset_config or "")]
-    row = next(row for row in shown(details, saved)["rows"] if "nothing is there" in row[0])
-    assert set(row[1:]) == {"-"}
+    lines = shown(details, saved)["table"].splitlines()
+    (row,) = [line.strip("| ").split(" | ") for line in lines if "nothing is there" in line]
+    assert len(row) > 3 and set(row[1:]) == {"-"}
     text = model_card(details, saved, "org/name").text
     assert "With a text that says that nothing is there the Dice is no score; marked all the same:" in text
 
