@@ -1,7 +1,7 @@
 """A TeViA configuration says what is built, refuses what cannot be, and comes back from disk as it was."""
 
 import json
-from typing import get_args, get_type_hints
+from typing import get_args
 
 import pytest
 from huggingface_hub.errors import StrictDataclassError
@@ -59,7 +59,7 @@ def test_the_encoders_default_to_convnext_and_bert():
     ("field", "variants"), [("text_projection", TEXT_PROJECTIONS), ("foreground_representation", FOREGROUNDS)]
 )
 def test_a_choice_names_the_variants_that_there_are(field, variants):
-    assert get_args(get_type_hints(TeViAConfig)[field]) == tuple(variants)
+    assert get_args(TeViAConfig.__annotations__[field]) == tuple(variants)
 
 
 def test_published_sets_what_the_authors_had():

@@ -164,7 +164,7 @@ class TeViATrainingArguments(TrainingArguments):
         metadata={"help": "Epochs before the one over which prototypes are averaged (published: 20)."},
     )
     early_stopping_patience: int | None = field(
-        default=None, metadata={"help": "Evaluations without a better Dice, counted once prototypes are active."}
+        default=None, metadata={"help": "Evaluations without a better score, counted once prototypes are active."}
     )
     resume: bool = field(default=False, metadata={"help": "Go on from the last checkpoint in `output_dir`."})
     overwrite: bool = field(default=False, metadata={"help": "Delete the run that `output_dir` holds."})
