@@ -1,6 +1,7 @@
 """A TeViA configuration says what is built, refuses what cannot be, and comes back from disk as it was."""
 
 import json
+from typing import get_args
 
 import pytest
 from huggingface_hub.errors import StrictDataclassError
@@ -9,7 +10,9 @@ from transformers import AutoConfig, BertConfig, ConvNextConfig
 
 import tevia_hf.auto  # noqa: F401  # imported for its registration
 from tevia_hf import TeViAConfig
+from tevia_hf.alignment_tevia import FOREGROUNDS
 from tevia_hf.configuration_tevia import longest_text
+from tevia_hf.text_projection_tevia import TEXT_PROJECTIONS
 
 WHERE_IT_WAS_READ = "_name_or_path"
 
@@ -50,6 +53,13 @@ def test_the_encoders_default_to_convnext_and_bert():
     assert type(config.backbone_config) is ConvNextConfig and type(config.text_config) is BertConfig
     assert config.max_text_length == 64 and config.text_projection == "per_token"
     assert config.foreground_representation == "channel" and config.text_dropout == 0.1
+
+
+@pytest.mark.parametrize(
+    ("field", "variants"), [("text_projection", TEXT_PROJECTIONS), ("foreground_representation", FOREGROUNDS)]
+)
+def test_a_choice_names_the_variants_that_there_are(field, variants):
+    assert get_args(TeViAConfig.__annotations__[field]) == tuple(variants)
 
 
 def test_published_sets_what_the_authors_had():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tevia_hf import metrics
 from tevia_hf.visualization import draw_training_curves, training_curves
 
 LOG = [
@@ -21,6 +22,12 @@ def test_curves_are_the_losses_and_scores_of_the_log_over_its_epochs():
     assert curves["eval_dice_pooled"] == ([1.0, 2.0], [0.5, 0.7])
     names = {"loss", "segmentation_loss", "alignment_loss", "eval_loss", "eval_dice", "eval_dice_pooled"}
     assert curves.keys() == names
+
+
+def test_the_scores_are_those_of_the_primary_metric(monkeypatch):
+    monkeypatch.setattr(metrics, "PRIMARY", "iou")
+    curves = training_curves([record | {"eval_iou": 0.3} for record in LOG])
+    assert curves["eval_iou"] == ([1.0, 1.0, 2.0, 2.0, 2.0], [0.3] * 5) and "eval_dice" not in curves
 
 
 def test_a_run_without_validation_has_one_panel_of_half_the_width():

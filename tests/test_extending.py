@@ -34,6 +34,7 @@ from tevia_hf import (
 from tevia_hf.data.folder import list_folder
 from tevia_hf.data.registry import SOURCES
 from tevia_hf.evaluation.comparison import comparison_text
+from tevia_hf.evaluation.text_conditions import default_conditions
 from tevia_hf.loss_tevia import LOSSES, cross_entropy_loss, soft_dice_loss
 from tevia_hf.prompts import QATA
 from tevia_hf.training.arguments import TeViATrainingArguments, parse_recipe
@@ -180,7 +181,16 @@ def one_text(texts, seed):
 def test_a_text_condition_of_ones_own_is_in_every_table(tmp_path, capsys):
     register_text_condition("template", one_text, label="one text for all images")
     assert "template" in help_of("evaluate", capsys)
-    words = ["evaluate", str(TINY), "--max-samples", "4", "--text-modes", "template", "--output-dir", str(tmp_path / "run")]
+    words = [
+        "evaluate",
+        str(TINY),
+        "--max-samples",
+        "4",
+        "--text-modes",
+        "template",
+        "--output-dir",
+        str(tmp_path / "run"),
+    ]
     assert command.main(words) == 0
     assert "| template |" in capsys.readouterr().out
     content = json.loads((tmp_path / "run" / "evaluation.json").read_text())
@@ -192,6 +202,14 @@ def test_a_text_condition_of_ones_own_is_in_every_table(tmp_path, capsys):
     assert "with one text for all images" in {result.dataset_config for result in card.data.eval_results}
     table = str(tmp_path / "run" / "evaluation.csv")
     assert command.main(["compare", table, table, "--other-text-mode", "template"]) == 0
+
+
+def test_a_text_condition_of_ones_own_has_every_field_of_those_built_in():
+    register_text_condition("shout", change=lambda _, text, draws: text.upper(), label="loud", by_default=True)
+    register_text_condition("idle", change=lambda _, text, draws: text, label="as it is", rewords=True, by_default=True)
+    assert "shout" in default_conditions(["One lesion."], seed=0) and "idle" not in default_conditions(["A."], seed=0)
+    register_text_condition("denied", one_text, label="denied", denies=True)
+    assert TEXT_CONDITIONS["denied"].denies
 
 
 def test_a_text_condition_may_be_measured_always(tmp_path):

@@ -10,6 +10,7 @@ from sklearn.metrics import accuracy_score, f1_score, jaccard_score
 
 from tevia_hf.mask_scores import MaskPair
 from tevia_hf.metrics import (
+    METRICS,
     image_metrics,
     score_images,
     score_intervals,
@@ -18,10 +19,7 @@ from tevia_hf.metrics import (
     summarize,
 )
 
-PERFECT = {
-    "dice": 1.0, "iou": 1.0, "accuracy": 1.0, "hd95": 0.0, "surface_dice": 1.0,
-    "lesion_precision": 1.0, "lesion_recall": 1.0,
-}  # fmt: skip
+PERFECT = {key: float(metric.higher_is_better) for key, metric in METRICS.items() if metric.of_image}
 
 
 def row(*labels):

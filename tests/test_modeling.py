@@ -14,6 +14,7 @@ from transformers import ViTConfig
 
 from tevia_hf import TeViAForSegmentation, TeViASegmentationOutput
 from tevia_hf.decoder_tevia import TeViASegmentationHead
+from tevia_hf.text_projection_tevia import TEXT_PROJECTIONS, TeViATextProjection
 
 MIXING = {"text_projection": "token_mixing", "text_token_lengths": [24, 12, 9]}
 SENTENCES = [
@@ -206,6 +207,23 @@ def test_padding_is_not_attended_to_per_token(model, text):
     output, expected = model(images(), ids, mask), model(images(), **text)
     assert_same(output.logits, expected.logits)
     assert_same(output.text_embeddings[2], expected.text_embeddings[2])
+
+
+class MeanToken(TeViATextProjection):
+    """The mean of a text's own tokens as the one that is attended to."""
+
+    @staticmethod
+    def attended(text_features, attention_mask, has_text):
+        features, padding = TeViATextProjection.attended(text_features, attention_mask, has_text)
+        own = (~padding).unsqueeze(-1).to(features.dtype)
+        return (features * own).sum(1, keepdim=True) / own.sum(1, keepdim=True), None
+
+
+def test_a_projection_may_join_tokens_without_their_padding(text, monkeypatch):
+    monkeypatch.setitem(TEXT_PROJECTIONS, "per_token", MeanToken)
+    test_padding_is_not_attended_to_per_token(loud(build()), text)
+    output = build().eval()(images(), **text, output_attentions=True)
+    assert [weights.shape[-1] for weights in output.attentions] == [1, 1, 1]
 
 
 def test_token_mixing_pads_to_its_length_by_itself(text):

@@ -1,6 +1,7 @@
 """Masks for image files: their sizes, their axes, their sentences, and what happens to files that are no images."""
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from tevia_hf.inference import predictor as asking
 from tevia_hf.inference.loading import load_trained
 from tevia_hf.inference.predict import list_images, predict_masks, texts_from_table
 from tevia_hf.inference.predictor import Predictor
-from tevia_hf.io import read_image
+from tevia_hf.io import read_image, writers
 
 SIZES = {"a.png": (40, 56), "b.png": (64, 32), "c.tif": (33, 70)}
 TEXTS = ["left lung", "", "upper right lung"]
@@ -106,6 +107,14 @@ def test_several_labels_are_told_apart(examples):
 
 
 # Masks as files
+
+
+def test_an_overlay_has_its_images_name_whatever_the_mask_is_written_as(model, images, tmp_path, monkeypatch):
+    monkeypatch.setattr(writers, "MASK_SUFFIXES", (".npy",))
+    monkeypatch.setitem(writers._WRITERS, ".npy", lambda path, labels, *_: np.save(path, labels))
+    table = predict(model, tiny_processor(), images, TEXTS, tmp_path / "out", mask_suffix=".npy")
+    assert [Path(path).name for path in table["mask"]] == ["a.npy", "b.npy", "c.npy"]
+    assert [Path(path).name for path in table["overlay"]] == ["a.png", "b.png", "c.png"]
 
 
 def test_masks_overlays_and_the_table_are_written(model, images, examples, tmp_path):

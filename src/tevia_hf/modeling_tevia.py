@@ -141,7 +141,7 @@ class TeViAModel(TeViAPreTrainedModel):
         text_features = torch.where(
             has_text[:, None, None], text_features.to(self.dtype), self.text_parts.null_text.to(self.dtype)
         )
-        return text_features, self.text_projection.padding(attention_mask, has_text), has_text
+        return *self.text_projection.attended(text_features, attention_mask, has_text), has_text
 
     def forward(
         self,

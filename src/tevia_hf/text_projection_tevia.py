@@ -36,11 +36,11 @@ class TeViATextProjection(nn.Module):
         return input_ids, attention_mask
 
     @staticmethod
-    def padding(attention_mask: torch.Tensor, has_text: torch.Tensor) -> torch.Tensor | None:
-        """True where a token is not attended to, `(batch, tokens)`; of a null text the first one is."""
+    def attended(text_features: torch.Tensor, attention_mask: torch.Tensor, has_text: torch.Tensor):
+        """The features to project, and True where one is not attended to, `(batch, tokens)`; of a null text one is."""
         first = torch.arange(attention_mask.shape[1], device=has_text.device) == 0
         # Logical operators: onnxruntime selects floats and integers, but no booleans.
-        return ~((attention_mask.bool() & has_text[:, None]) | (first & ~has_text[:, None]))
+        return text_features, ~((attention_mask.bool() & has_text[:, None]) | (first & ~has_text[:, None]))
 
 
 class TeViATokenMixing(TeViATextProjection):
@@ -69,8 +69,8 @@ class TeViATokenMixing(TeViATextProjection):
         return F.pad(input_ids, (0, missing), value=padding_id), F.pad(attention_mask, (0, missing))
 
     @staticmethod
-    def padding(attention_mask: torch.Tensor, has_text: torch.Tensor) -> torch.Tensor | None:
-        return None
+    def attended(text_features: torch.Tensor, attention_mask: torch.Tensor, has_text: torch.Tensor):
+        return text_features, None
 
 
 TEXT_PROJECTIONS: dict[str, type[TeViATextProjection]] = {

@@ -28,7 +28,6 @@ LOSS_CURVES = {
     "alignment_loss": "alignment loss, before its weight",
     "eval_loss": "validation loss",
 }
-SCORE_CURVES = {"eval_dice": "mean over images", "eval_dice_pooled": "pooled over all pixels"}
 
 
 def overlay(
@@ -153,7 +152,7 @@ def training_curves(log_history: Sequence[Mapping[str, float]]) -> dict[str, tup
     """Epochs and values of each loss and validation score in a Trainer's log, by its name there."""
     curves: dict[str, tuple[list[float], list[float]]] = {}
     for record in log_history:
-        for name in (*LOSS_CURVES, *SCORE_CURVES):
+        for name in (*LOSS_CURVES, *score_curves()):
             if name in record and "epoch" in record:
                 epochs, values = curves.setdefault(name, ([], []))
                 epochs.append(record["epoch"])
@@ -161,10 +160,17 @@ def training_curves(log_history: Sequence[Mapping[str, float]]) -> dict[str, tup
     return curves
 
 
+def score_curves() -> dict[str, str]:
+    """What the primary metric and its pooled form are called in a Trainer's log, and in a legend."""
+    from tevia_hf.metrics import PRIMARY  # needs scipy, which an overlay does not
+
+    return {f"eval_{PRIMARY}": "mean over images", f"eval_{PRIMARY}_pooled": "pooled over all pixels"}
+
+
 def draw_training_curves(
     log_history: Sequence[Mapping[str, float]], prototypes_act_after: float | None = None
 ) -> Image.Image:
-    """RGB chart of a run: the losses over the epochs, and beside them, where there was validation, its Dice.
+    """RGB chart of a run: the losses over the epochs, and beside them, where there was validation, its score.
 
     Args:
         log_history: `trainer.state.log_history`.
@@ -175,7 +181,9 @@ def draw_training_curves(
     curves = training_curves(log_history)
     if not curves:
         raise ValueError("The log holds no loss and no score: train with `logging_steps`, or with validation.")
-    panels = {"Loss": LOSS_CURVES, "Validation Dice": SCORE_CURVES}
+    from tevia_hf.metrics import primary_name
+
+    panels = {"Loss": LOSS_CURVES, f"Validation {primary_name()}": score_curves()}
     panels = {title: names for title, names in panels.items() if names.keys() & curves.keys()}
     figure, places = _new_figure(6.5 * len(panels), 4.2, len(panels))
     for axes, (title, names) in zip(places, panels.items(), strict=True):
@@ -186,7 +194,7 @@ def draw_training_curves(
                 axes.plot(*curves[name], label=label, color=_unit(CURVE_COLOURS[index]), **style)
         if prototypes_act_after is not None:
             axes.axvline(prototypes_act_after, color=_unit(INK), linestyle="--", linewidth=1, label="prototypes act")
-        axes.set(xlim=(0, None), ylim=(0, 1) if names is SCORE_CURVES else None)
+        axes.set(xlim=(0, None), ylim=None if names is LOSS_CURVES else (0, 1))
         axes.legend(frameon=False)
     return _drawn(figure)
 

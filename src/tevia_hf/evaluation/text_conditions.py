@@ -89,14 +89,14 @@ def register_text_condition(
     *,
     label: str,
     change: Change | None = None,
-    always: bool = False,
     exist_ok: bool = False,
+    **fields: bool,
 ) -> None:
     """Adds a text condition to `TEXT_CONDITIONS`; `evaluate_model(text_modes=...)` and `--text` then take its name.
 
     Args:
         name: without commas, which part names on the command line.
-        choose, change, label, always: as of `TextCondition`; one of the two functions.
+        choose, change, label, fields: as of `TextCondition`; one of the two functions.
         exist_ok: replace a condition of this name.
 
     Raises `ValueError` for a name that is taken, empty or holds a comma, and for both functions or none.
@@ -107,7 +107,7 @@ def register_text_condition(
         raise ValueError(f"'{name}' cannot name a text condition: give a word such as 'template'.")
     if name in TEXT_CONDITIONS and not exist_ok:
         raise ValueError(f"There is a text condition '{name}': choose another name, or pass exist_ok=True.")
-    TEXT_CONDITIONS[name] = TextCondition(label, choose, change, always)
+    TEXT_CONDITIONS[name] = TextCondition(label, choose, change, **fields)
 
 
 def conditions_for(text_modes: Sequence[str], uses_text: bool) -> dict[str, TextCondition]:

@@ -115,7 +115,8 @@ def predict(
     predictions = predictor.predictions(zip(examples, [[text] for text in texts], strict=True))
     not_finite, has_finite = list[str](), False
     for row, name, prediction in zip(rows, names, tqdm(predictions, "Predicting", len(rows)), strict=True):
-        write_or_report(row, folder / f"{name}{mask_suffix}", prediction, processor.image_processor.num_labels)
+        paths = folder / f"{name}{mask_suffix}", folder / "overlays" / f"{name}.png"
+        write_or_report(row, *paths, prediction, processor.image_processor.num_labels)
         not_finite += [str(row["image"])] if isinstance(prediction.error, NonFiniteLogitsError) else []
         has_finite |= bool(prediction.masks)
     table = pd.DataFrame(rows)
@@ -196,12 +197,14 @@ def texts_from_table(table_path: str | Path, images: Sequence[str | Path | Image
     return [text or "" for text in texts_for(table_path, [example_id(Path(image).name) for image in images])]
 
 
-def write_or_report(row: dict[str, Any], path: Path, prediction: Prediction, num_labels: int) -> None:
+def write_or_report(
+    row: dict[str, Any], path: Path, overlay_path: Path, prediction: Prediction, num_labels: int
+) -> None:
     """Writes mask and overlay, and in the row what became of them: their paths, or why they are missing."""
     if prediction.error is not None:
         row["error"] = described(row, prediction.error)
         return
-    overlay_path, mask = path.parent / "overlays" / f"{stem(path)}.png", prediction.masks[0]
+    mask = prediction.masks[0]
     try:
         written = write_mask(path, mask, num_labels, like=prediction.image)
         row.update(mask=str(written), foreground=float(is_lesion(mask).mean()))

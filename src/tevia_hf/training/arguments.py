@@ -126,7 +126,7 @@ class TeViATrainingArguments(TrainingArguments):
     weight_average_decay: float = 0.0  # evaluate and save the moving average of the weights, of this decay; 0: none
     freeze_backbone: bool = False  # leave the vision model's weights as they are
     prototype_warmup_epochs: int = 1  # before the epoch over which prototypes are averaged (published: 20)
-    early_stopping_patience: int | None = None  # evaluations without a better Dice, once prototypes are active
+    early_stopping_patience: int | None = None  # evaluations without a better score, once prototypes are active
     resume: bool = False  # go on from the last checkpoint in `output_dir`
     overwrite: bool = False  # delete the run that `output_dir` holds
     lr_scheduler_type: str = "cosine"
