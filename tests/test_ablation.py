@@ -76,7 +76,7 @@ def recipe(tmp_path_factory):
 
 
 def in_this_process(run, evaluation):
-    """As `in_own_process`, without it."""
+    """As `finish_in_process`, without it."""
     try:
         ablation.finish(run, evaluation)
     except Exception:
@@ -86,7 +86,7 @@ def in_this_process(run, evaluation):
 
 @pytest.fixture
 def inline(monkeypatch):
-    monkeypatch.setattr(ablation, "in_own_process", in_this_process)
+    monkeypatch.setattr(ablation, "finish_in_process", in_this_process)
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def finished(recipe, tmp_path_factory):
     for name, values in (("recipe", recipe), ("grid", GRID)):
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ablation, "in_own_process", in_this_process)
+        patch.setattr(ablation, "finish_in_process", in_this_process)
         found = run_ablation(folder / "recipe.yaml", folder / "grid.yaml", folder / "out")
     return folder, found
 
@@ -334,7 +334,7 @@ def test_a_run_ends_with_the_command_that_started_it(tmp_path):
             f"    held = socket.create_connection({server.getsockname()})\n    time.sleep(600)\n\n"
             "ablation.finish = finish\n"
             "if __name__ == '__main__':\n    from pathlib import Path\n    from tevia_hf.experiments.grid import Run\n"
-            "    ablation.in_own_process(Run('a', 0, Path('run').resolve(), {}), {})\n"
+            "    ablation.finish_in_process(Run('a', 0, Path('run').resolve(), {}), {})\n"
         )
         command = subprocess.Popen([sys.executable, "waiting.py"], cwd=tmp_path)
         connection, _ = server.accept()
@@ -364,7 +364,7 @@ def test_a_run_that_another_call_finished_meanwhile_is_not_made_anew(copied, mon
             shutil.move(copied / f"kept-{seed}", copied / "out" / "with-text" / f"seed-{seed}")
         return 0
 
-    monkeypatch.setattr(ablation, "in_own_process", finish_both)
+    monkeypatch.setattr(ablation, "finish_in_process", finish_both)
     assert go_on(copied).table is not None and made == ["with text, seed 0"]
 
 
@@ -379,7 +379,7 @@ def test_a_run_that_another_call_has_just_failed_at_is_not_made_again(copied, mo
     for seed in (0, 3):
         shutil.rmtree(copied / "out" / "with-text" / f"seed-{seed}")
     made, other = [], []
-    monkeypatch.setattr(ablation, "in_own_process", fail)
+    monkeypatch.setattr(ablation, "finish_in_process", fail)
     both = ["with text, seed 0", "with text, seed 3"]
     assert list(go_on(copied).failures) == both == made and list(other[0].failures) == both[1:]
     assert (copied / "out" / "with-text" / "seed-3.failed").read_text() == "ValueError: broken"
@@ -396,9 +396,9 @@ def test_calls_that_start_together_share_the_folder(files, monkeypatch):
 
     monkeypatch.setattr(ablation, "claim_output_dir", slow)
     monkeypatch.setattr(ablation, "load_segmentation_dataset", lambda *args, **options: None)
-    monkeypatch.setattr(ablation, "in_own_process", lambda run, evaluation: 0)
+    monkeypatch.setattr(ablation, "finish_in_process", lambda run, evaluation: 0)
     with ThreadPoolExecutor() as pool:
-        assert list(pool.map(ablation.carry_out, [plan, plan])) == [{}, {}]
+        assert list(pool.map(ablation.execute, [plan, plan])) == [{}, {}]
 
 
 @pytest.mark.parametrize(("visible", "expected"), [(None, "0"), ("2,3", "2"), ("1", "1"), ("", "")])
@@ -408,7 +408,7 @@ def test_a_run_sees_one_gpu(visible, expected, monkeypatch):
     context = SimpleNamespace(Process=lambda **options: process)
     monkeypatch.setattr(ablation.multiprocessing, "get_context", lambda kind: context)
     monkeypatch.delenv(name, raising=False) if visible is None else monkeypatch.setenv(name, visible)
-    assert ablation.in_own_process(None, {}) == 0
+    assert ablation.finish_in_process(None, {}) == 0
     assert seen == [expected] and os.environ.get(name) == visible
 
 

@@ -157,13 +157,13 @@ def test_an_encoder_comes_whole_out_of_a_checkpoint_with_a_head(encoder_class, h
 @pytest.mark.parametrize(
     ("family", "complaint"),
     [
-        ("bert", "`bert` takes `input_ids`, not pictures.*choose a convnext, swin or vit"),
-        ("whisper", "`whisper` takes `input_features`, not pictures"),
-        ("clip", "not pictures.*`vision_config` of a pair such as CLIP"),
+        ("bert", "`bert` takes `input_ids`, not images.*choose a convnext, swin or vit"),
+        ("whisper", "`whisper` takes `input_features`, not images"),
+        ("clip", "not images.*`vision_config` of a dual encoder such as CLIP"),
         ("pvt", "`pvt` gives no spatial maps.*`pvt_v2`"),
         ("yolos", "`yolos` gives no spatial maps.*1125 tokens for 32x32 patches"),
         ("vit_mae", "`vit_mae` gives no spatial maps.*50 tokens for 14x14 patches.*`vit`"),
-        ("siglip2_vision_model", "no spatial maps for a picture alone.*spatial_shapes.*`siglip_vision_model`"),
+        ("siglip2_vision_model", "no spatial maps for an image alone.*spatial_shapes.*`siglip_vision_model`"),
         ("cvt", r"`cvt` has no feature map at stride \[32\], only at \[4, 8, 16\]"),
         ("maskformer-swin", "no spatial maps.*`swin`"),
     ],
@@ -179,7 +179,7 @@ def test_no_vision_model_is_refused_with_one_that_is(family, complaint):
         ("vit", "`vit` is no text model.*bert, roberta or t5"),
         ("whisper", "`whisper` is no text model"),
         ("clap", "no text model.*`text_config` of a pair"),
-        ("siglip", "no text model.*`text_config` of a pair such as CLIP"),
+        ("siglip", "no text model.*`text_config` of a dual encoder such as CLIP"),
         ("bart", "`bart` is an encoder-decoder whose encoder transformers has no class for"),
     ],
 )
@@ -215,7 +215,7 @@ def test_a_model_that_is_none_of_transformers_is_refused_without_running_its_cod
 def test_swapped_names_are_refused(tmp_path):
     ConvNextModel(tiny_vision_config()).save_pretrained(tmp_path / "vision")
     TeViATextEncoder(tiny_text_config()).model.save_pretrained(tmp_path / "text")
-    with pytest.raises(ValueError, match="`convnext` is no text model|`bert` takes `input_ids`, not pictures"):
+    with pytest.raises(ValueError, match="`convnext` is no text model|`bert` takes `input_ids`, not images"):
         TeViAForSegmentation.from_vision_text_pretrained(str(tmp_path / "text"), str(tmp_path / "vision"))
 
 
@@ -244,7 +244,7 @@ def test_a_model_is_built_and_loaded_where_gradients_are_off(mode, tmp_path):
 
 def test_a_text_model_without_hidden_states_is_refused_when_it_is_read():
     config = DPRConfig(vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
-    with pytest.raises(ValueError, match="`dpr` gives no hidden state a token.*such as bert, roberta or t5"):
+    with pytest.raises(ValueError, match="`dpr` returns no hidden state per token.*such as bert, roberta or t5"):
         TeViATextEncoder(config)(IDS)
 
 

@@ -68,7 +68,7 @@ def test_maps_of_swapped_axes_come_back_upright():
         ("upper sinister lung", {}, ["1 of its words"]),
         ("left lung " * 20, {}, ["42 tokens.*first 24"]),
         ("lung lingua " * 20, {}, ["42 tokens", "20 of its words"]),
-        (" ", {"text_dropout": 0.0}, ["always had a sentence"]),
+        (" ", {"text_dropout": 0.0}, ["always had a text"]),
         ("upper left lung", {"text_dropout": 0.0}, []),
         ("upper left lung", {"use_text": False}, ["reads no text"]),
         ("", {"use_text": False}, []),

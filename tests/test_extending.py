@@ -115,7 +115,7 @@ def test_a_metric_of_ones_own_is_in_every_table(tmp_path):
     table = tmp_path / "run" / "evaluation.csv"
     compared = compare_runs(table, table, "correct", "shuffled")
     assert "area_error" in list(compared["score"])
-    assert "for hd95, area_error less is better" in comparison_text(compared)
+    assert "for hd95, area_error lower is better" in comparison_text(compared)
 
 
 def test_a_ratio_of_ones_own_counts_the_whole_set_and_is_not_paired(tmp_path):
@@ -180,7 +180,16 @@ def one_text(texts, seed):
 def test_a_text_condition_of_ones_own_is_in_every_table(tmp_path, capsys):
     register_text_condition("template", one_text, label="one text for all images")
     assert "template" in help_of("evaluate", capsys)
-    words = ["evaluate", str(TINY), "--max-samples", "4", "--text-modes", "template", "--output-dir", str(tmp_path / "run")]
+    words = [
+        "evaluate",
+        str(TINY),
+        "--max-samples",
+        "4",
+        "--text-modes",
+        "template",
+        "--output-dir",
+        str(tmp_path / "run"),
+    ]
     assert command.main(words) == 0
     assert "| template |" in capsys.readouterr().out
     content = json.loads((tmp_path / "run" / "evaluation.json").read_text())
@@ -293,7 +302,7 @@ def test_a_loss_that_nobody_registered_is_refused_in_training_alone():
     model = TeViAForSegmentation(tiny_config(boundary_loss_weight=0.5))
     pixels, labels = torch.zeros(1, 3, 32, 32), torch.ones(1, 32, 32, dtype=torch.long)
     assert model(pixels).logits.shape == (1, 1, 32, 32)
-    with pytest.raises(ValueError, match="boundary_loss_weight, a loss nobody registered: call `register_loss`"):
+    with pytest.raises(ValueError, match="boundary_loss_weight, an unregistered loss: call `register_loss`"):
         model(pixels, labels=labels)
 
 

@@ -88,7 +88,7 @@ def test_a_pil_mask_is_always_height_by_width_by_channels(shape, mode):
 def test_an_array_whose_channels_may_come_first_or_last_is_read_as_told_or_refused(shape, kind):
     image = kind(picture(*shape))
     for processor in (plain(), TeViAImageProcessor()):
-        with pytest.raises(ValueError, match=r"may come first or last: name it by input_data_format=.*PIL image"):
+        with pytest.raises(ValueError, match=r"may come first or last: set input_data_format=.*PIL image"):
             processor(image)
     last, first = ({"input_data_format": f"channels_{where}"} for where in ("last", "first"))
     assert plain()(image, **last).pixel_values.shape == (1, 3, *shape[:2])

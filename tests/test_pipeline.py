@@ -232,7 +232,7 @@ def test_a_missing_sentence_is_warned_of_where_none_was_missing_in_training(segm
     for pipe, text, is_warned in ((segment, None, False), (always_told, TEXTS[0], False), (always_told, " ", True)):
         recwarn.clear()
         pipe(FILMS[0], text)
-        assert any("never trained without a sentence" in str(w.message) for w in recwarn) is is_warned
+        assert any("never trained without a text" in str(w.message) for w in recwarn) is is_warned
 
 
 def test_a_text_unlike_those_of_the_training_is_warned_of(recwarn):

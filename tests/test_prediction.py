@@ -161,7 +161,7 @@ def test_images_that_would_overwrite_each_others_masks_are_refused(model, images
 
 
 def test_as_many_texts_as_images_are_needed(model, images, tmp_path):
-    with pytest.raises(ValueError, match="3 images but 1 texts: give one text an image, '' for none"):
+    with pytest.raises(ValueError, match="3 images but 1 texts: give one text per image, '' for none"):
         predict(model, tiny_processor(), images, [""], tmp_path / "out")
 
 

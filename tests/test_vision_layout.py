@@ -36,7 +36,7 @@ BEGINNING_WITH_IT = (
     SegformerConfig(**PYRAMID),
     PvtV2Config(**PYRAMID, mlp_ratios=[2, 2, 2, 2]),
 )
-REFUSED = "does not show what its stages of .* cells end with, but an earlier map.* Choose e.g. `"
+REFUSED = "does not return what its stages of .* cells end with, but an earlier map.* Choose e.g. `"
 
 
 @pytest.mark.parametrize("config", ENDING_IN_DOWNSAMPLING.values(), ids=ENDING_IN_DOWNSAMPLING)
@@ -54,7 +54,7 @@ def test_maps_from_after_the_downsampling_are_refused(config, monkeypatch):
 def test_the_layout_of_equal_configs_is_found_once(monkeypatch):
     tried = []
     monkeypatch.setattr(vision_layout_tevia, "probe_layout", lambda config: tried.append(config) or len(tried))
-    monkeypatch.setattr(vision_layout_tevia, "_FOUND", {})
+    monkeypatch.setattr(vision_layout_tevia, "_LAYOUTS", {})
     narrow, wide = ([ConvNextConfig(hidden_sizes=[side] * 4) for _ in range(2)] for side in (8, 16))
     assert [layout_of(config) for config in (*narrow, *wide)] == [1, 1, 2, 2]
 

@@ -168,7 +168,7 @@ def test_the_title_stands_on_top_and_stays_inside():
 
 def test_captions_and_pictures_that_differ_in_number_are_refused():
     rows = [[Image.new("RGB", (4, 4))] * 2, [Image.new("RGB", (4, 4))]]
-    with pytest.raises(ValueError, match=r"\[2, 1\] pictures but \[2, 2\] captions"):
+    with pytest.raises(ValueError, match=r"\[2, 1\] images but \[2, 2\] captions"):
         contact_sheet(rows, [["a", "b"], ["c", "d"]])
 
 
