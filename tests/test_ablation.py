@@ -1,4 +1,4 @@
-"""A grid of runs and seeds: what is trained, skipped, resumed and refused, and the table of what came out."""
+"""A grid of runs and seeds: which runs are trained, skipped, resumed and refused, and the table of results."""
 
 import json
 import os
@@ -42,7 +42,7 @@ STEPS = 4  # two epochs of two batches
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory):
-    """The fields of a recipe of a moment, on a folder of images."""
+    """The fields of a recipe that trains quickly on a folder of images."""
     folder = tmp_path_factory.mktemp("ablation")
     torch.manual_seed(0)
     ConvNextModel(tiny_vision_config()).save_pretrained(folder / "vision")
@@ -76,7 +76,7 @@ def recipe(tmp_path_factory):
 
 
 def in_this_process(run, evaluation):
-    """As `finish_in_process`, without it."""
+    """Replaces `finish_in_process` without a child process."""
     try:
         ablation.finish(run, evaluation)
     except Exception:
@@ -91,7 +91,7 @@ def inline(monkeypatch):
 
 @pytest.fixture
 def files(recipe, tmp_path):
-    """Writes a recipe and a grid with some fields changed; their paths, and the folder to write to."""
+    """Writes a recipe and a grid with some fields changed; returns their paths and the output folder."""
 
     def files(grid=GRID, **changes):
         for name, values in (("recipe", {**recipe, **changes}), ("grid", grid)):
@@ -103,7 +103,7 @@ def files(recipe, tmp_path):
 
 @pytest.fixture(scope="module")
 def finished(recipe, tmp_path_factory):
-    """The folder of a whole grid, and what `run_ablation` returned."""
+    """The folder of a finished grid, and the result of `run_ablation`."""
     folder = tmp_path_factory.mktemp("finished")
     for name, values in (("recipe", recipe), ("grid", GRID)):
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
@@ -115,7 +115,7 @@ def finished(recipe, tmp_path_factory):
 
 @pytest.fixture
 def copied(finished, tmp_path):
-    """A copy of that folder to change, and the words of a call on it."""
+    """A copy of that folder to change, and the arguments of a call on it."""
     shutil.copytree(finished[0], tmp_path / "copy")
     return tmp_path / "copy"
 
@@ -133,7 +133,7 @@ def same_weights(ours: Path, theirs: Path) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-# A whole grid
+# A complete grid
 
 
 def test_every_run_is_trained_with_every_seed_and_evaluated(finished):
@@ -210,7 +210,7 @@ def test_the_command_of_a_row_repeats_it(finished, tmp_path, monkeypatch):
     assert ours.read_text() == theirs.read_text()
 
 
-# Called again
+# Repeated calls
 
 
 def test_what_is_finished_is_not_touched(copied, inline):
@@ -220,7 +220,7 @@ def test_what_is_finished_is_not_touched(copied, inline):
 
 
 def cut(monkeypatch, event: str, step: int):
-    """Lets a run fail at a step, once."""
+    """Makes a run fail once, at a given step."""
 
     class Cut(TrainerCallback):
         done = False
@@ -353,7 +353,7 @@ def test_a_run_that_another_call_works_on_is_left_to_it(copied, inline):
 
 
 def test_a_run_that_another_call_finished_meanwhile_is_not_made_anew(copied, monkeypatch):
-    """Two calls that began together: the second finds the work of the first."""
+    """Two concurrent calls: the second finds the results of the first."""
     for seed in (0, 3):
         shutil.move(copied / "out" / "with-text" / f"seed-{seed}", copied / f"kept-{seed}")
     made = []
@@ -453,7 +453,7 @@ def test_a_grid_that_cannot_be_used_is_refused_before_anything_is_trained(change
     assert not out.exists()
 
 
-def test_a_run_that_stands_twice_in_the_file_is_refused(files, inline):
+def test_a_run_that_is_in_the_file_twice_is_refused(files, inline):
     recipe, grid, out = files()
     grid.write_text("runs:\n  a: {}\n  a: {flip_probability: 0}\n")
     with pytest.raises(ValueError, match="`a` stands twice"):
@@ -469,7 +469,7 @@ def test_a_run_is_compared_with_the_baseline_or_with_one_of_its_own(files):
     assert plan.against == {"a": None, "b": "a", "c": "b", "d": None}
 
 
-def test_overrides_go_over_the_recipe_and_runs_over_both(files):
+def test_options_override_the_recipe_and_runs_override_both(files):
     grid = {"runs": {"a": {}, "b": {"learning_rate": 0.5, "config": {}}}}
     first, second = read_plan(
         *files(grid), overrides=["--learning_rate", "0.2", "--config", "{text_dropout: 0.1}"]
@@ -513,6 +513,6 @@ def test_options_that_begin_or_end_runs_otherwise_are_refused(option, files, inl
         run_ablation(recipe, grid, folder, [f"--{option}", "true"])
 
 
-def test_by_default_an_ablation_lies_beside_the_recipes_own_run(files):
+def test_by_default_an_ablation_is_next_to_the_recipes_own_run(files):
     recipe, grid, _ = files(output_dir="runs/text")
     assert read_plan(recipe, grid).output_dir == Path("runs/text-ablation")

@@ -1,4 +1,4 @@
-"""Bootstrap intervals and paired comparison, against figures known in advance."""
+"""Bootstrap intervals and paired comparisons, against known values."""
 
 import numpy as np
 import pytest
@@ -48,7 +48,7 @@ def test_equal_runs_differ_in_nothing():
     assert (found.difference, found.p_value, found.interval) == (0.0, 1.0, (0.0, 0.0))
 
 
-def test_images_of_one_patient_are_one_piece_of_evidence():
+def test_images_of_one_patient_count_as_one_observation():
     a, b = np.full(8, 0.9), np.full(8, 0.5)
     assert paired_difference(a, b).p_value == pytest.approx(2 / 256)
     assert paired_difference(a, b, groups=list("aabbccdd")).p_value == pytest.approx(2 / 16)
@@ -77,7 +77,7 @@ def width(found) -> float:
 
 
 def runs(seeds=20, images=300, of_seeds=0.0, of_images=0.0, gain=0.05, shared=0.0):
-    """Dice-like values of two configurations: deviations of their difference, and one that both share by seed."""
+    """Dice-like values of two configurations: deviations of their difference, and a common one per seed."""
     rng = np.random.default_rng(0)
     noise = of_seeds * rng.standard_normal((seeds, 1)) + of_images * rng.standard_normal(images)
     both = 0.5 + shared * rng.standard_normal((seeds, 1)) + 0.1 * rng.standard_normal(images)
@@ -116,7 +116,7 @@ def test_seeds_that_differ_make_the_interval_wider_than_images_alone():
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])
-def test_few_seeds_have_their_whole_variance(seeds):
+def test_the_variance_of_few_seeds_is_not_underestimated(seeds):
     a = np.random.default_rng(0).standard_normal((seeds, 1)) + np.zeros((seeds, 4))
     drawn = np.random.default_rng(0).multinomial(seeds - 1, np.full(seeds, 1 / seeds), 20000) / (seeds - 1)
     assert (drawn @ a[:, 0]).std() == pytest.approx(a[:, 0].std(ddof=1) / np.sqrt(seeds), rel=0.03)
@@ -131,7 +131,7 @@ def test_what_both_runs_share_by_seed_and_image_cancels():
     assert width(paired_difference_of_seeds(a[:, ::-1], b)) > 0.01  # image paired with another image
 
 
-def test_images_of_one_patient_are_drawn_together():
+def test_images_of_one_patient_are_resampled_together():
     a, b, _ = runs(seeds=3, images=40, of_images=0.1)
     a, b = np.repeat(a, 5, axis=1), np.repeat(b, 5, axis=1)
     groups = [str(index // 5) for index in range(200)]
@@ -140,7 +140,7 @@ def test_images_of_one_patient_are_drawn_together():
     assert (by_patient.images, by_patient.groups) == (200, 40)
 
 
-def test_seeded_differences_are_drawn_by_their_own_seed():
+def test_resampling_of_seeded_differences_depends_on_the_seed():
     a, b, _ = runs(seeds=3, images=20, of_seeds=0.1, of_images=0.1)
     first, again, other = (paired_difference_of_seeds(a, b, seed=seed).interval for seed in (1, 1, 2))
     assert first == again != other

@@ -1,4 +1,4 @@
-"""Masks against the texts that the model was given: what agrees, and what is marked where nothing should be."""
+"""Agreement of masks with the texts given to the model, and lesion pixels where the texts deny lesions."""
 
 import json
 from pathlib import Path
@@ -132,7 +132,7 @@ def test_an_image_without_text_is_evaluated_as_one_without_statements():
     assert list(report.images["text"]).count("") >= 3
 
 
-def test_a_row_whose_texts_deny_the_lesions_is_marked_as_no_score(report):
+def test_a_condition_whose_texts_deny_the_lesions_is_marked(report):
     lines = report.table().splitlines()
     assert [line.split(" | ")[0] for line in lines if "†" in line.split(" | ")[0]][:1] == ["| absent †"]
     assert any(line.startswith("† The text denies the lesion") for line in lines)
@@ -175,7 +175,7 @@ def test_denying_conditions_are_recorded_and_have_no_figure_on_a_card_nor_in_an_
 
 
 @pytest.mark.parametrize("name", ["paraphrased", "underspecified", "overspecified", "absent"])
-def test_a_condition_is_drawn_by_its_seed_and_leaves_images_without_text_alone(name):
+def test_a_condition_depends_on_the_seed_and_leaves_images_without_text_unchanged(name):
     choose = TEXT_CONDITIONS[name].texts
     assert choose([LEFT] * 20, 1) == choose([LEFT] * 20, 1) != choose([LEFT] * 20, 2)
     assert choose([None, ""], 0) == ["", ""]

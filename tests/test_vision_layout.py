@@ -1,4 +1,4 @@
-"""The dry run finds the four maps of a vision model, and refuses maps that are not what its stages end with."""
+"""The dry run determines the four maps of a vision model, and refuses maps that are not the outputs of stages."""
 
 import math
 import re
@@ -41,7 +41,7 @@ REFUSED = "does not return what its stages of .* cells end with, but an earlier 
 
 @pytest.mark.parametrize("config", ENDING_IN_DOWNSAMPLING.values(), ids=ENDING_IN_DOWNSAMPLING)
 def test_maps_from_after_the_downsampling_are_refused(config, monkeypatch):
-    """As where a later transformers no longer knows the option, or its models no longer have these parts."""
+    """Simulates later versions of transformers without the option, or whose models lack these parts."""
     right = probe_layout(config)
     monkeypatch.delitem(encoder_quirks_tevia.FORWARD_OPTIONS, "output_hidden_states_before_downsampling")
     monkeypatch.setattr(vision_layout_tevia, "SHOWN_AFTER_DOWNSAMPLING", ())
@@ -51,7 +51,7 @@ def test_maps_from_after_the_downsampling_are_refused(config, monkeypatch):
     assert probe_layout(config).channels == right.channels  # nothing else tells
 
 
-def test_the_layout_of_equal_configs_is_found_once(monkeypatch):
+def test_the_layout_of_equal_configs_is_computed_once(monkeypatch):
     tried = []
     monkeypatch.setattr(vision_layout_tevia, "probe_layout", lambda config: tried.append(config) or len(tried))
     monkeypatch.setattr(vision_layout_tevia, "_LAYOUTS", {})
@@ -69,7 +69,7 @@ FIRST_BLOCK = re.compile(r"(stages|layers)\.\d\.(layers|blocks)\.0")
 
 
 def what_enters_the_stages(model, pixel_values, channels_last=False):
-    """In place of a model's maps: of the size and channels of each stage, but before its blocks."""
+    """Replaces a model's maps by those of each stage before its blocks, of the same size and channels."""
     entered, hooks = [], []
     for name, module in model.named_modules():
         if FIRST_BLOCK.search(name) and FIRST_BLOCK.search(name).end() == len(name):

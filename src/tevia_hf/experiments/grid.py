@@ -153,10 +153,9 @@ def runs_of(name: str, changes: dict[str, Any], base: Recipe, seeds: list[int], 
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The base with the changes over it; of `MERGED_FIELDS` single fields are changed, and {} takes those of the base back."""
-    mappings = {
-        name: as_mapping(base.get(name)) | as_mapping(changes[name]) for name in MERGED_FIELDS if changes.get(name)
-    }
+    """The base with the changes applied; `MERGED_FIELDS` are merged field by field, and {} resets one of them."""
+    changed = [name for name in MERGED_FIELDS if changes.get(name)]
+    mappings = {name: as_mapping(base.get(name)) | as_mapping(changes[name]) for name in changed}
     return {**base, **changes, **mappings}
 
 
