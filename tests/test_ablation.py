@@ -109,8 +109,8 @@ def finished(recipe, tmp_path_factory):
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ablation, "finish_in_process", in_this_process)
-        found = run_ablation(folder / "recipe.yaml", folder / "grid.yaml", folder / "out")
-    return folder, found
+        result = run_ablation(folder / "recipe.yaml", folder / "grid.yaml", folder / "out")
+    return folder, result
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def copied(finished, tmp_path):
     return tmp_path / "copy"
 
 
-def go_on(folder: Path, **options) -> ablation.Ablation:
+def run_again(folder: Path, **options) -> ablation.Ablation:
     return run_ablation(folder / "recipe.yaml", folder / "grid.yaml", folder / "out", **options)
 
 
@@ -137,8 +137,8 @@ def same_weights(ours: Path, theirs: Path) -> bool:
 
 
 def test_every_run_is_trained_with_every_seed_and_evaluated(finished):
-    folder, found = finished
-    assert not found.failures and not found.unfinished
+    folder, result = finished
+    assert not result.failures and not result.unfinished
     for name in ("vision-only", "with-text"):
         for seed in (0, 3):
             run = folder / "out" / name / f"seed-{seed}"
@@ -162,8 +162,8 @@ def test_all_seeds_train_and_validate_on_the_same_samples(finished):
 
 
 def test_the_table_holds_the_scores_of_the_reports(finished):
-    folder, found = finished
-    table = found.table.set_index("run")
+    folder, result = finished
+    table = result.table.set_index("run")
     reports = [
         json.loads((folder / "out" / "with-text" / f"seed-{seed}" / "evaluation" / "evaluation.json").read_text())
         for seed in (0, 3)
@@ -184,9 +184,9 @@ def test_the_table_holds_the_scores_of_the_reports(finished):
 
 
 def test_the_table_is_written_with_its_figure_and_every_image(finished):
-    folder, found = finished
+    folder, result = finished
     shown = (folder / "out" / "ablation.md").read_text()
-    assert "| with text | " in shown and f"{found.table['difference'].iloc[1]:+.3f}" in shown and " ± " in shown
+    assert "| with text | " in shown and f"{result.table['difference'].iloc[1]:+.3f}" in shown and " ± " in shown
     assert list(pd.read_csv(folder / "out" / "ablation.csv")["run"]) == ["vision-only", "with text"]
     assert Image.open(folder / "out" / "ablation.png").width > 500
     images = pd.read_csv(folder / "out" / "per_image.csv")
@@ -198,8 +198,8 @@ def test_the_table_is_written_with_its_figure_and_every_image(finished):
 
 
 def test_the_command_of_a_row_repeats_it(finished, tmp_path, monkeypatch):
-    folder, found = finished
-    command = found.table.set_index("run").loc["with text", "command"]
+    folder, result = finished
+    command = result.table.set_index("run").loc["with text", "command"]
     steps = command.removeprefix("for seed in 0 3; do OMP_NUM_THREADS=1 ").removesuffix("; done").replace("$seed", "3")
     monkeypatch.chdir(tmp_path)
     for step in steps.split(" && "):
@@ -215,8 +215,8 @@ def test_the_command_of_a_row_repeats_it(finished, tmp_path, monkeypatch):
 
 def test_what_is_finished_is_not_touched(copied, inline):
     before = contents(copied / "out" / "with-text")
-    found = go_on(copied)
-    assert found.table is not None and contents(copied / "out" / "with-text") == before
+    result = run_again(copied)
+    assert result.table is not None and contents(copied / "out" / "with-text") == before
 
 
 def cut(monkeypatch, event: str, step: int):
@@ -242,12 +242,12 @@ def test_a_cut_run_ends_like_an_unbroken_one(event, step, copied, finished, inli
     run = copied / "out" / "with-text" / "seed-3"
     shutil.rmtree(run)
     cut(monkeypatch, event, step)
-    found = go_on(copied)
-    assert found.failures == {"with text, seed 3": run.with_name("seed-3.log")} and found.table is None
-    assert found.unfinished == ["with text, seed 3"]
+    result = run_again(copied)
+    assert result.failures == {"with text, seed 3": run.with_name("seed-3.log")} and result.table is None
+    assert result.unfinished == ["with text, seed 3"]
     checkpoints = contents(run / "checkpoint-2") if (run / "checkpoint-2").exists() else {}
-    found = go_on(copied)
-    assert not found.failures and not found.unfinished
+    result = run_again(copied)
+    assert not result.failures and not result.unfinished
     assert all(path.stat().st_mtime_ns == time for path, time in checkpoints.items())  # resumed, not begun anew
     unbroken = finished[0] / "out" / "with-text" / "seed-3"
     assert same_weights(run, unbroken)
@@ -268,7 +268,7 @@ def test_an_evaluation_that_was_cut_is_made_anew_without_training(copied, inline
     before = (run / "model.safetensors").stat().st_mtime_ns
     (run / "evaluation" / "arguments.json").unlink()
     (run / "evaluation" / "evaluation.json").unlink()
-    assert not go_on(copied).unfinished
+    assert not run_again(copied).unfinished
     assert (run / "evaluation" / "evaluation.json").is_file()
     assert (run / "model.safetensors").stat().st_mtime_ns == before
 
@@ -276,24 +276,26 @@ def test_an_evaluation_that_was_cut_is_made_anew_without_training(copied, inline
 def test_a_grid_with_another_evaluation_evaluates_anew(copied, inline):
     grid = {**GRID, "evaluation": {**GRID["evaluation"], "text_modes": ["flipped"]}}
     (copied / "grid.yaml").write_text(yaml.safe_dump(grid, sort_keys=False))
-    assert {"dice_shuffled", "dice_flipped"} <= set(go_on(copied).table) and "dice_none" not in go_on(copied).table
+    assert {"dice_shuffled", "dice_flipped"} <= set(run_again(copied).table) and "dice_none" not in run_again(
+        copied
+    ).table
 
 
 def test_a_folder_of_another_recipe_is_refused_with_what_differs(copied, inline):
     before = contents(copied / "out")
     with pytest.raises(ValueError, match=r"`learning_rate` is 0.01 there, 0.1 in the grid.*\n.*\n.*\n.*\nDelete these"):
-        go_on(copied, overrides=["--learning_rate", "0.1"])
+        run_again(copied, overrides=["--learning_rate", "0.1"])
     assert contents(copied / "out") == before
 
 
 def test_the_table_alone_is_that_of_the_runs_that_are_finished(copied, inline):
     shutil.rmtree(copied / "out" / "with-text" / "seed-3")
-    found = go_on(copied, table_only=True)
-    assert found.unfinished == ["with text, seed 3"] and list(found.table["seeds"]) == ["0 3", "0"]
+    result = run_again(copied, table_only=True)
+    assert result.unfinished == ["with text, seed 3"] and list(result.table["seeds"]) == ["0 3", "0"]
     scores = pd.read_csv(copied / "out" / "per_image.csv")
     own = scores[(scores["seed"] == 0) & scores["text_mode"].isin(["correct", "no text branch"])]
     dice = own.groupby("run")["dice"].mean()
-    assert found.table["difference"].iloc[1] == pytest.approx(dice["with text"] - dice["vision-only"])
+    assert result.table["difference"].iloc[1] == pytest.approx(dice["with text"] - dice["vision-only"])
 
 
 def test_runs_on_different_images_are_not_compared(copied):
@@ -301,7 +303,7 @@ def test_runs_on_different_images_are_not_compared(copied):
     rows = pd.read_csv(path, keep_default_na=False)
     rows[rows["id"] != rows["id"][0]].to_csv(path, index=False)
     with pytest.raises(ValueError, match="with text, seed 3: 1 images are not those of 'vision-only, seed 0'"):
-        go_on(copied, table_only=True)
+        run_again(copied, table_only=True)
 
 
 def test_no_table_is_written_of_nothing(files):
@@ -348,42 +350,42 @@ def test_a_run_that_another_call_works_on_is_left_to_it(copied, inline):
     report = copied / "out" / "with-text" / "seed-0" / "evaluation"
     shutil.rmtree(report)
     with FileLock(copied / "out" / "with-text" / "seed-0.lock"):
-        found = go_on(copied)
-    assert not found.failures and found.unfinished == ["with text, seed 0"] and not report.exists()
+        result = run_again(copied)
+    assert not result.failures and result.unfinished == ["with text, seed 0"] and not report.exists()
 
 
 def test_a_run_that_another_call_finished_meanwhile_is_not_made_anew(copied, monkeypatch):
     """Two concurrent calls: the second finds the results of the first."""
     for seed in (0, 3):
         shutil.move(copied / "out" / "with-text" / f"seed-{seed}", copied / f"kept-{seed}")
-    made = []
+    processed = []
 
     def finish_both(run, evaluation):
-        made.append(str(run))
+        processed.append(str(run))
         for seed in (0, 3):
             shutil.move(copied / f"kept-{seed}", copied / "out" / "with-text" / f"seed-{seed}")
         return 0
 
     monkeypatch.setattr(ablation, "finish_in_process", finish_both)
-    assert go_on(copied).table is not None and made == ["with text, seed 0"]
+    assert run_again(copied).table is not None and processed == ["with text, seed 0"]
 
 
 def test_a_run_that_another_call_has_just_failed_at_is_not_made_again(copied, monkeypatch):
     def fail(run, evaluation):
-        made.append(str(run))
+        processed.append(str(run))
         run.log.write_text("Traceback\nValueError: broken\n")
-        if len(made) == 1:
-            other.append(go_on(copied))  # which skips the run that is locked, and fails at the next
+        if len(processed) == 1:
+            other.append(run_again(copied))  # which skips the run that is locked, and fails at the next
         return 1
 
     for seed in (0, 3):
         shutil.rmtree(copied / "out" / "with-text" / f"seed-{seed}")
-    made, other = [], []
+    processed, other = [], []
     monkeypatch.setattr(ablation, "finish_in_process", fail)
     both = ["with text, seed 0", "with text, seed 3"]
-    assert list(go_on(copied).failures) == both == made and list(other[0].failures) == both[1:]
+    assert list(run_again(copied).failures) == both == processed and list(other[0].failures) == both[1:]
     assert (copied / "out" / "with-text" / "seed-3.failed").read_text() == "ValueError: broken"
-    assert list(go_on(copied).failures) == both and made[2:4] == both  # a later call tries again
+    assert list(run_again(copied).failures) == both and processed[2:4] == both  # a later call tries again
 
 
 def test_calls_that_start_together_share_the_folder(files, monkeypatch):

@@ -98,14 +98,14 @@ def test_the_processor_of_a_dual_encoder_has_the_settings_of_both(pair):
 # Weights
 
 
-@pytest.mark.parametrize("half", ["vision", "text"])
-def test_a_checkpoint_without_the_encoders_weights_is_refused(pair, half):
+@pytest.mark.parametrize("part", ["vision", "text"])
+def test_a_checkpoint_without_the_encoders_weights_is_refused(pair, part):
     _, folder = pair
     weights = load_file(f"{folder}/model.safetensors")
     kept = {
         name: w
         for name, w in weights.items()
-        if not (name.startswith(half) and name.endswith("layers.0.mlp.fc1.weight"))
+        if not (name.startswith(part) and name.endswith("layers.0.mlp.fc1.weight"))
     }
     assert len(kept) == len(weights) - 1
     save_file(kept, f"{folder}/model.safetensors", metadata={"format": "pt"})
@@ -160,9 +160,9 @@ def test_an_encoder_loads_completely_from_a_checkpoint_with_a_head(encoder_class
         ("bert", "`bert` takes `input_ids`, not images.*choose a convnext, swin or vit"),
         ("whisper", "`whisper` takes `input_features`, not images"),
         ("clip", "not images.*`vision_config` of a dual encoder such as CLIP"),
-        ("pvt", "`pvt` gives no spatial maps.*`pvt_v2`"),
-        ("yolos", "`yolos` gives no spatial maps.*1125 tokens for 32x32 patches"),
-        ("vit_mae", "`vit_mae` gives no spatial maps.*50 tokens for 14x14 patches.*`vit`"),
+        ("pvt", "`pvt` returns no spatial maps.*`pvt_v2`"),
+        ("yolos", "`yolos` returns no spatial maps.*1125 tokens for 32x32 patches"),
+        ("vit_mae", "`vit_mae` returns no spatial maps.*50 tokens for 14x14 patches.*`vit`"),
         ("siglip2_vision_model", "no spatial maps for an image alone.*spatial_shapes.*`siglip_vision_model`"),
         ("cvt", r"`cvt` has no feature map at stride \[32\], only at \[4, 8, 16\]"),
         ("maskformer-swin", "no spatial maps.*`swin`"),
@@ -178,7 +178,7 @@ def test_no_vision_model_is_refused_with_one_that_is(family, complaint):
     [
         ("vit", "`vit` is no text model.*bert, roberta or t5"),
         ("whisper", "`whisper` is no text model"),
-        ("clap", "no text model.*`text_config` of a pair"),
+        ("clap", "no text model.*`text_config` of a dual encoder"),
         ("siglip", "no text model.*`text_config` of a dual encoder such as CLIP"),
         ("bart", "`bart` is an encoder-decoder whose encoder transformers has no class for"),
     ],

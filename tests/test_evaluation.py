@@ -108,11 +108,11 @@ def test_flipped_texts_change_sides_and_contradictory_ones_presence(model, examp
 
 def test_text_sensitivity_is_the_paired_difference_of_correct_and_shuffled(report):
     dice = report.images.pivot(index="id", columns="text_mode", values="dice")
-    found = report.text_sensitivity
-    assert found.difference == pytest.approx((dice["correct"] - dice["shuffled"]).mean())
-    assert (found.images, found.groups) == (4, 2)
+    result = report.text_sensitivity
+    assert result.difference == pytest.approx((dice["correct"] - dice["shuffled"]).mean())
+    assert (result.images, result.groups) == (4, 2)
     assert (
-        f"Text sensitivity (dice with an image's own text minus with another's): {found.difference:.3f}"
+        f"Text sensitivity (dice with an image's own text minus with another's): {result.difference:.3f}"
         in report.table()
     )
 

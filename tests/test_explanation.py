@@ -26,20 +26,20 @@ def test_the_effect_is_the_probability_with_the_text_minus_that_without():
 
 def test_a_model_without_text_has_no_effect_of_text():
     model = TeViAForSegmentation(tiny_config(use_text=False)).eval()
-    (found,) = explain_texts(model, tiny_processor(), IMAGE, ["upper left lung"])
-    assert not found.effect.any() and found.attention is None
+    (result,) = explain_texts(model, tiny_processor(), IMAGE, ["upper left lung"])
+    assert not result.effect.any() and result.attention is None
 
 
 def test_attention_maps_cover_the_image_without_the_padding_of_the_network():
     """48 x 70 pixels are padded to 64 x 96 in the network."""
     model, processor = tiny_reader(), tiny_processor(do_resize=False)
-    found = explain_texts(model, processor, IMAGE, ["upper left lung"])[0].attention
+    result = explain_texts(model, processor, IMAGE, ["upper left lung"])[0].attention
     inputs = processor([IMAGE], ["upper left lung"])
     inputs["pixel_values"] = torch.nn.functional.pad(inputs["pixel_values"], (0, 26, 0, 16))
     with torch.no_grad():
         seen = focus(model(**inputs, output_attentions=True).attentions[-1][0]).unflatten(0, (8, 12))
     whole = torch.nn.functional.interpolate(seen[None, None], (64, 96), mode="bilinear")[0, 0]
-    np.testing.assert_allclose(found, whole[:48, :70], atol=1e-5)
+    np.testing.assert_allclose(result, whole[:48, :70], atol=1e-5)
 
 
 def test_of_several_labels_the_probability_is_that_of_any_but_the_background():
@@ -48,8 +48,8 @@ def test_of_several_labels_the_probability_is_that_of_any_but_the_background():
     with torch.no_grad():
         outputs = model(**processor([IMAGE], ["upper left lung"]))
     (maps,) = processor.post_process_segmentation(outputs, [IMAGE.shape], return_probabilities=True)
-    (found,) = explain_texts(model, processor, IMAGE, ["upper left lung"])
-    np.testing.assert_allclose(found.probability, maps[1:].sum(0), atol=1e-5)
+    (result,) = explain_texts(model, processor, IMAGE, ["upper left lung"])
+    np.testing.assert_allclose(result.probability, maps[1:].sum(0), atol=1e-5)
 
 
 def test_maps_of_swapped_axes_are_swapped_back():

@@ -144,13 +144,13 @@ def test_an_image_of_several_pages_is_refused_until_one_is_chosen(name, tmp_path
     ],
 )
 def test_a_size_may_be_a_side_a_pair_or_named(size, expected, tmp_path):
-    made = TeViAImageProcessor(size=size)
-    made.save_pretrained(tmp_path)
-    for processor in (made, TeViAImageProcessor.from_pretrained(tmp_path)):
+    processor_of_size = TeViAImageProcessor(size=size)
+    processor_of_size.save_pretrained(tmp_path)
+    for processor in (processor_of_size, TeViAImageProcessor.from_pretrained(tmp_path)):
         assert processor(random_pixels(20, 30)).pixel_values.shape[-2:] == expected
         assert dict(processor.size) == {"height": expected[0], "width": expected[1]}
     assert TeViAImageProcessor()(random_pixels(20, 30), size=size).pixel_values.shape[-2:] == expected
-    assert TeViAImageProcessor.from_pretrained(tmp_path, size=size).size == made.size
+    assert TeViAImageProcessor.from_pretrained(tmp_path, size=size).size == processor_of_size.size
 
 
 def test_without_normalization_pixels_stay_between_0_and_1():

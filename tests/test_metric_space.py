@@ -25,8 +25,8 @@ def masks(seed):
 def test_the_metric_module_returns_the_packages_scores_for_masks_of_any_sizes(metric):
     predictions, references = masks(0), masks(1)
     spacing = [(0.5, 0.7)] * 3
-    found = metric.compute(predictions=predictions, references=references, spacing_mm=spacing, surface_tolerance=1.0)
-    assert found == pytest.approx(segmentation_metrics(predictions, references, spacing, 1.0))
+    result = metric.compute(predictions=predictions, references=references, spacing_mm=spacing, surface_tolerance=1.0)
+    assert result == pytest.approx(segmentation_metrics(predictions, references, spacing, 1.0))
 
 
 def test_the_metric_module_adds_up_batches(metric):
@@ -47,8 +47,8 @@ def test_values_that_are_no_labels_are_refused(value, advice, metric):
 
 
 def test_its_own_example_is_correct(metric):
-    found = metric.compute(predictions=[[[0, 1], [0, 1]]], references=[[[0, 1], [0, 0]]])
-    assert found["dice"] == 0.6666666666666666 and "0.6666666666666666" in metric.inputs_description
+    result = metric.compute(predictions=[[[0, 1], [0, 1]]], references=[[[0, 1], [0, 0]]])
+    assert result["dice"] == 0.6666666666666666 and "0.6666666666666666" in metric.inputs_description
 
 
 def test_its_description_and_its_card_name_every_metric(metric):

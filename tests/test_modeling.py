@@ -27,7 +27,7 @@ def build(**settings):
     return TeViAForSegmentation(tiny_config(**settings))
 
 
-def loud(model):
+def with_strong_text(model):
     """The model with a large text contribution, so that its effect is measurable."""
     for block in model.model.decoder:
         torch.nn.init.constant_(block.cross_attention.scale, 0.5)
@@ -55,7 +55,7 @@ def text():
 
 @pytest.fixture
 def model(tiny_model):
-    return loud(tiny_model)
+    return with_strong_text(tiny_model)
 
 
 def assert_same(actual, expected):
@@ -123,7 +123,7 @@ def test_ignored_pixels_count_neither_as_mask_nor_as_foreground(model, text):
 
 @pytest.mark.parametrize("settings", [{}, MIXING], ids=["per_token", "token_mixing"])
 def test_a_batch_equals_its_samples_one_by_one(settings, text):
-    model = loud(build(**settings))
+    model = with_strong_text(build(**settings))
     together = model(images(), **text)
     for index in range(2):
         tokens = int(text["attention_mask"][index].sum())
@@ -139,7 +139,7 @@ def test_the_logits_depend_on_the_text(model, text):
 
 @pytest.mark.parametrize("settings", [{}, MIXING], ids=["per_token", "token_mixing"])
 def test_no_text_an_empty_mask_and_a_dropped_text_are_one(settings, text):
-    model = loud(build(**settings))
+    model = with_strong_text(build(**settings))
     without = model(images()).logits
     empty = {**text, "attention_mask": torch.zeros_like(text["attention_mask"])}
     assert_same(model(images(), **empty).logits, without)
@@ -172,7 +172,7 @@ def test_text_dropout_replaces_the_configured_share(model, text):
 
 @pytest.mark.parametrize("settings", [{}, MIXING], ids=["per_token", "token_mixing"])
 def test_text_features_replace_tokens(settings, text):
-    model = loud(build(**settings))
+    model = with_strong_text(build(**settings))
     features = model.encode_text(**text)
     output = model(images(), text_features=features, attention_mask=text["attention_mask"])
     assert torch.equal(output.logits, model(images(), **text).logits)
@@ -196,7 +196,7 @@ def test_features_of_one_image_combine_with_several_texts(model, text):
 def test_an_image_is_given_as_pixels_or_features(model):
     pixels = torch.rand(1, 3, 64, 64)
     for inputs in ({}, {"pixel_values": pixels, "image_features": model.encode_image(pixels)}):
-        with pytest.raises(ValueError, match="Give `pixel_values`, or the `image_features`"):
+        with pytest.raises(ValueError, match="Give either `pixel_values` or the `image_features`"):
             model(**inputs)
 
 
@@ -209,7 +209,7 @@ def test_padding_is_not_attended_to_per_token(model, text):
 
 
 def test_token_mixing_pads_to_its_length_by_itself(text):
-    model = loud(build(**MIXING))
+    model = with_strong_text(build(**MIXING))
     missing = 24 - text["input_ids"].shape[1]
     padded = {name: F.pad(tensor, (0, missing)) for name, tensor in text.items()}
     assert missing > 0 and model.encode_text(**text).shape == (2, 24, 8)
@@ -281,7 +281,7 @@ def test_sub_pixels_start_equal_and_prompts_at_zero():
     [
         (
             {"foreground_representation": "head_grid"},
-            r"decoder widths \[768, 384, 192\], not \[16, 8, 8\]: use 'channel'",
+            r"decoder widths \[768, 384, 192\], got \[16, 8, 8\]: use 'channel'",
         ),
         (
             {"cross_attention_heads": 3},
@@ -321,18 +321,18 @@ def test_hidden_states_are_the_map_that_enters_the_decoder_and_those_of_its_bloc
 def test_states_and_attentions_come_last_if_the_call_or_else_the_config_sets_them(model, text, body):
     network, both = model.model if body else model, {"output_hidden_states", "output_attentions"}
     assert not {"hidden_states", "attentions"} & network(images(), **text).keys()
-    asked = network(images(), **text, **dict.fromkeys(both, True))
-    assert list(asked)[-2:] == ["hidden_states", "attentions"]
+    requested = network(images(), **text, **dict.fromkeys(both, True))
+    assert list(requested)[-2:] == ["hidden_states", "attentions"]
     model.set_attn_implementation("eager")  # the library's condition for attentions by config
     for name in both:
         setattr(network.config, name, True)
     configured = network(images(), **text)
-    assert list(configured) == list(asked)
-    assert_same(configured.attentions, asked.attentions)
+    assert list(configured) == list(requested)
+    assert_same(configured.attentions, requested.attentions)
     assert not {"hidden_states", "attentions"} & network(images(), **text, **dict.fromkeys(both, False)).keys()
     values = network(images(), **text, return_dict=False)
-    assert len(values) == len(asked)
-    assert_same(values[-1], asked.attentions)
+    assert len(values) == len(requested)
+    assert_same(values[-1], requested.attentions)
 
 
 def test_gradients_reach_hidden_states_and_attentions(model, text):
@@ -379,18 +379,18 @@ def test_decoder_channels_scale_large_backbone_maps_to_unit_variance():
 
 
 @pytest.mark.parametrize(
-    ("asked", "vision", "text"),
+    ("implementation", "vision", "text"),
     [
         ("eager", "eager", "eager"),
         ({"text_config": "eager"}, "sdpa", "eager"),
         ({"backbone_config": "eager"}, "eager", "sdpa"),
     ],
 )
-def test_an_attention_implementation_reaches_the_encoders_it_is_set_for(asked, vision, text, tmp_path):
+def test_an_attention_implementation_reaches_the_encoders_it_is_set_for(implementation, vision, text, tmp_path):
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     model = build(backbone_config=ViTConfig(**sizes, image_size=64), decoder_channels=[8] * 4).eval()
     model.save_pretrained(tmp_path)
-    loaded = TeViAForSegmentation.from_pretrained(tmp_path, attn_implementation=asked).eval()
+    loaded = TeViAForSegmentation.from_pretrained(tmp_path, attn_implementation=implementation).eval()
     assert loaded.model.backbone.model.config._attn_implementation == vision
     assert loaded.model.text_encoder.model.config._attn_implementation == text
     ids = torch.tensor([[2, 7, 13, 3]])

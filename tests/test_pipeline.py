@@ -55,8 +55,8 @@ def test_one_line_makes_the_pipeline_of_a_folder(segment, tmp_path):
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3])
 def test_images_of_any_sizes_and_texts_of_any_lengths_go_together(segment, batch_size):
-    found = segment(IMAGES, TEXTS, batch_size=batch_size)
-    for entries, image, text in zip(found, IMAGES, TEXTS, strict=True):
+    result = segment(IMAGES, TEXTS, batch_size=batch_size)
+    for entries, image, text in zip(result, IMAGES, TEXTS, strict=True):
         assert np.array_equal(mask_of(entries), expected_mask(segment, image, text))
 
 
@@ -91,7 +91,7 @@ class Images(torch.utils.data.Dataset):
 
 def test_data_sets_and_iterators_of_any_kind_are_batches_of_images(segment, image_data):
     masks = [mask_of(entries) for entries in segment(IMAGES, TEXTS)]
-    found = (
+    result = (
         segment(image_data),
         segment(image_data.to_iterable_dataset()),
         segment(image_data["image"], image_data["text"]),
@@ -102,7 +102,7 @@ def test_data_sets_and_iterators_of_any_kind_are_batches_of_images(segment, imag
         segment(tuple({"image": image, "text": text} for image, text in zip(IMAGES, TEXTS, strict=True))),
         segment([{"image": IMAGES[0], "text": TEXTS[0]}, IMAGES[1], IMAGES[2]])[:1] + segment(IMAGES[1:], TEXTS[1:]),
     )
-    for entries_of_all in found:
+    for entries_of_all in result:
         seen = [mask_of(entries) for entries in entries_of_all]
         assert len(seen) == 3 and all(np.array_equal(*pair) for pair in zip(seen, masks, strict=True))
     assert segment([]) == segment([], []) == []
@@ -112,7 +112,7 @@ def test_data_sets_and_iterators_of_any_kind_are_batches_of_images(segment, imag
 
 
 @pytest.fixture
-def address(tmp_path):
+def server_url(tmp_path):
     """The URL of a server for the files in `tmp_path`."""
 
     class Quiet(SimpleHTTPRequestHandler):
@@ -128,10 +128,10 @@ def address(tmp_path):
         server.shutdown()
 
 
-def test_an_image_of_16_bits_is_the_same_from_a_url_and_from_a_path(segment, address, tmp_path):
+def test_an_image_of_16_bits_is_the_same_from_a_url_and_from_a_path(segment, server_url, tmp_path):
     Image.fromarray(np.asarray(IMAGES[0]).astype(np.uint16) * 200).save(tmp_path / "deep.png")
-    fetched, read = (segment(f"{where}/deep.png", TEXTS[0]) for where in (address, tmp_path))
-    assert np.array_equal(mask_of(fetched), mask_of(read)) and fetched[0]["score"] == read[0]["score"]
+    from_url, from_path = (segment(f"{where}/deep.png", TEXTS[0]) for where in (server_url, tmp_path))
+    assert np.array_equal(mask_of(from_url), mask_of(from_path)) and from_url[0]["score"] == from_path[0]["score"]
     (tmp_path / "text.png").write_text("no image")
     for name, message in (
         ("none.png", "none.png.*404"),
@@ -139,7 +139,7 @@ def test_an_image_of_16_bits_is_the_same_from_a_url_and_from_a_path(segment, add
         ("a b", "/a b cannot be read"),
     ):
         with pytest.raises(ValueError, match=message):
-            segment(f"{address}/{name}", TEXTS[0])
+            segment(f"{server_url}/{name}", TEXTS[0])
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,9 @@ def test_rows_of_a_data_set_are_accepted_with_all_their_columns(segment):
     assert set(rows.column_names) == set(ROW_KEYS) == set(FEATURES)
     expected = [mask_of(segment(row["image"], row["text"])) for row in rows]
     for inputs in (rows, list(rows), (row for row in rows)):
-        assert all(np.array_equal(mask_of(found), mask) for found, mask in zip(segment(inputs), expected, strict=True))
+        assert all(
+            np.array_equal(mask_of(result), mask) for result, mask in zip(segment(inputs), expected, strict=True)
+        )
 
 
 @pytest.mark.parametrize("size", [(40, 3), (3, 40), (4, 4)])
@@ -215,21 +217,27 @@ def test_several_labels_give_an_entry_each_without_the_background():
     logits = model(**processor(IMAGES[0], TEXTS[0])).logits
     model.decode_head.classifier.bias.data -= logits.mean(dim=(0, 2, 3))  # no label wins everywhere
     segment = TeViASegmentationPipeline(model, processor=processor, device="cpu")
-    found = segment(IMAGES[0], TEXTS[0])
+    result = segment(IMAGES[0], TEXTS[0])
     outputs = model(**processor(IMAGES[0], TEXTS[0]))
     labels = processor.post_process_segmentation(outputs, [(40, 52)])[0].numpy()
     (maps,) = processor.post_process_segmentation(outputs, [(40, 52)], return_probabilities=True)
     assert set(np.unique(labels)) >= {0, 1, 2}
-    assert [entry["label"] for entry in found] == [f"LABEL_{label}" for label in np.unique(labels) if label]
-    for entry in found:
+    assert [entry["label"] for entry in result] == [f"LABEL_{label}" for label in np.unique(labels) if label]
+    for entry in result:
         label, area = int(entry["label"][-1]), np.asarray(entry["mask"]) > 0
         assert np.array_equal(area, labels == label)
         assert entry["score"] == pytest.approx(maps[label].detach().numpy()[area].mean(), rel=1e-5)
 
 
 def test_a_missing_text_causes_a_warning_if_none_was_missing_in_training(segment, recwarn):
-    always_told = TeViASegmentationPipeline(tiny_reader(text_dropout=0.0), processor=tiny_processor(), device="cpu")
-    for pipe, text, is_warned in ((segment, None, False), (always_told, TEXTS[0], False), (always_told, " ", True)):
+    always_with_text = TeViASegmentationPipeline(
+        tiny_reader(text_dropout=0.0), processor=tiny_processor(), device="cpu"
+    )
+    for pipe, text, is_warned in (
+        (segment, None, False),
+        (always_with_text, TEXTS[0], False),
+        (always_with_text, " ", True),
+    ):
         recwarn.clear()
         pipe(IMAGES[0], text)
         assert any("never trained without a text" in str(w.message) for w in recwarn) is is_warned

@@ -178,39 +178,39 @@ class Spoilt(torch.nn.Module):
 
 
 @pytest.fixture
-def spoilt(model):
-    def spoilt(spoils):
+def with_invalid_logits(model):
+    def with_invalid_logits(spoils):
         broken = copy.deepcopy(model)
         broken.decode_head = Spoilt(broken.decode_head, spoils)
         return broken
 
-    return spoilt
+    return with_invalid_logits
 
 
 @pytest.fixture
-def one_spoilt(spoilt, model, examples):
+def one_invalid(with_invalid_logits, model, examples):
     """A model that returns NaN for b.png only."""
     predictor = Predictor(model, tiny_processor())
     encoded = predictor.encode([predictor.prepare(example["image"]) for example in examples])
-    wanted = predictor.ask(encoded, TEXTS).logits[1].mean()
-    return spoilt(lambda logits: (logits.mean((1, 2, 3)) - wanted).abs() < 1e-4)
+    expected_mean = predictor.ask(encoded, TEXTS).logits[1].mean()
+    return with_invalid_logits(lambda logits: (logits.mean((1, 2, 3)) - expected_mean).abs() < 1e-4)
 
 
 @pytest.mark.parametrize("batch_size", [1, 16])
-def test_an_image_with_logits_that_are_not_finite_affects_its_own_row_only(one_spoilt, images, tmp_path, batch_size):
-    table = predict(one_spoilt, tiny_processor(), images, TEXTS, tmp_path / "out", batch_size=batch_size)
+def test_an_image_with_logits_that_are_not_finite_affects_its_own_row_only(one_invalid, images, tmp_path, batch_size):
+    table = predict(one_invalid, tiny_processor(), images, TEXTS, tmp_path / "out", batch_size=batch_size)
     assert "b.png are not finite" in table["error"][1] and list(table["error"][[0, 2]]) == ["", ""]
     assert [(tmp_path / "out" / f"{stem}.png").exists() for stem in "abc"] == [True, False, True]
 
 
-def test_masks_in_memory_are_refused_with_the_image_whose_logits_are_not_finite(one_spoilt, examples):
+def test_masks_in_memory_are_refused_with_the_image_whose_logits_are_not_finite(one_invalid, examples):
     with pytest.raises(ValueError, match="logits of image b are not finite"):
-        predict_masks(one_spoilt, tiny_processor(), examples, batch_size=2)
+        predict_masks(one_invalid, tiny_processor(), examples, batch_size=2)
 
 
-def test_a_model_without_a_single_finite_logit_is_refused_and_the_table_is_kept(spoilt, images, tmp_path):
+def test_a_model_without_a_single_finite_logit_is_refused_and_the_table_is_kept(with_invalid_logits, images, tmp_path):
     images[2].write_bytes(b"no image")
-    broken = spoilt(lambda logits: torch.ones(len(logits), dtype=torch.bool))
+    broken = with_invalid_logits(lambda logits: torch.ones(len(logits), dtype=torch.bool))
     with pytest.raises(ValueError, match=r"a\.png, .*b\.png are not finite.* compute in float32 or bfloat16"):
         predict(broken, tiny_processor(), images, TEXTS, tmp_path / "out")
     assert (pd.read_csv(tmp_path / "out" / "predictions.csv")["error"] != "").all()

@@ -63,8 +63,8 @@ def test_an_evaluation_encodes_an_image_once_for_all_conditions(model, counted, 
     report = evaluate_model(model, processor, dataset, conditions, batch_size=2)
     assert set(report.scores) == {"correct", "shuffled", *conditions}
     assert counts["load_image"] == counts["forward"] == len(dataset)
-    asked = set(report.images["text"]) - {""}
-    assert counts["encode_text"] == len(asked)
+    requested = set(report.images["text"]) - {""}
+    assert counts["encode_text"] == len(requested)
 
 
 def test_masks_of_conditions_are_those_of_each_text_alone(model, dataset):
@@ -80,7 +80,13 @@ def test_masks_of_conditions_are_those_of_each_text_alone(model, dataset):
 
 
 def test_each_distinct_text_of_an_image_is_predicted_once(model, dataset, monkeypatch):
-    asked = [(TEXTS[0], "", TEXTS[0]), ("", "", ""), (TEXTS[2], TEXTS[0], ""), (TEXTS[2], "", ""), ("", TEXTS[2], "")]
+    requested = [
+        (TEXTS[0], "", TEXTS[0]),
+        ("", "", ""),
+        (TEXTS[2], TEXTS[0], ""),
+        (TEXTS[2], "", ""),
+        ("", TEXTS[2], ""),
+    ]
     decoded, usual = [], model.model.forward
 
     def forward(pixel_values, input_ids, attention_mask, text_features, *args):
@@ -89,12 +95,12 @@ def test_each_distinct_text_of_an_image_is_predicted_once(model, dataset, monkey
 
     monkeypatch.setattr(model.model, "forward", forward)
     predictor = Predictor(model, tiny_processor())
-    answers = list(predictor.predictions(zip(undecoded(dataset), asked, strict=True)))
-    assert decoded == [5, 4, 1] and sum(decoded) == sum(len(set(texts)) for texts in asked)
-    for example, texts, answer in zip(undecoded(dataset), asked, answers, strict=True):
+    predictions = list(predictor.predictions(zip(undecoded(dataset), requested, strict=True)))
+    assert decoded == [5, 4, 1] and sum(decoded) == sum(len(set(texts)) for texts in requested)
+    for example, texts, prediction in zip(undecoded(dataset), requested, predictions, strict=True):
         encoded = predictor.encode([predictor.prepare(example["image"])])
-        for text, mask in zip(texts, answer.masks, strict=True):
-            assert mask is answer.masks[texts.index(text)]
+        for text, mask in zip(texts, prediction.masks, strict=True):
+            assert mask is prediction.masks[texts.index(text)]
             assert np.mean(mask != predictor.masks(encoded, [text])[0]) < 0.002  # rounding on the threshold
 
 

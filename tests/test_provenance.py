@@ -161,9 +161,9 @@ def test_a_setting_newer_than_the_report_must_have_its_default(value, differing)
     assert differing_pixels(older, image_processor) == differing
 
 
-@pytest.mark.parametrize("told", [None, "a digest", []])
-def test_a_report_without_pixel_settings_differs_in_all(told):
-    assert "normalization" in differing_pixels(told, tiny_processor().image_processor)
+@pytest.mark.parametrize("measured", [None, "a digest", []])
+def test_a_report_without_pixel_settings_differs_in_all(measured):
+    assert "normalization" in differing_pixels(measured, tiny_processor().image_processor)
 
 
 # Origin of the examples

@@ -61,7 +61,7 @@ def test_the_layout_of_equal_configs_is_computed_once(monkeypatch):
 
 def test_a_family_that_ignores_the_option_is_refused():
     config = DonutSwinConfig(**{**WINDOWS, "image_size": 128})
-    with pytest.raises(ValueError, match="`donut-swin` does not show .* 32x32, 16x16, 8x8 cells .* e.g. `swin`"):
+    with pytest.raises(ValueError, match="`donut-swin` does not return .* 32x32, 16x16, 8x8 cells .* e.g. `swin`"):
         TeViAForSegmentation(TeViAConfig(backbone_config=config, text_config={"model_type": "bert"}))
 
 

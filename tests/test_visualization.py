@@ -184,5 +184,5 @@ def test_a_forest_plot_has_a_point_on_its_side_of_zero_for_each_difference():
     middle = (rows.min() + rows.max()) / 2
     above, below = columns[rows < middle], columns[rows > middle]
     assert below.max() < above.min() and len(above) == pytest.approx(len(below), rel=0.1)
-    with pytest.raises(ValueError, match="no difference to draw"):
+    with pytest.raises(ValueError, match="no difference to plot"):
         difference_chart({}, "Title", "Label")

@@ -77,11 +77,11 @@ def _tokenize(distinct: Sequence[str], tokenizer: Any, limit: int) -> TokenizedT
     special = {getattr(tokenizer, name, None) for name in names}
     unknown = getattr(tokenizer, "unk_token_id", None)  # for some byte-level tokenizers also the end of a text
     shares = {}
-    for text, tokens in zip(distinct, untruncated, strict=True):
-        own = [token for token in tokens if token not in special]
+    for text, ids in zip(distinct, untruncated, strict=True):
+        own = [token for token in ids if token not in special]
         shares[text] = sum(token == unknown for token in own) / len(own) if own else 0.0
-    by_text = (dict(zip(distinct, map(tuple, tokens), strict=True)) for tokens in (truncated, untruncated))
-    return TokenizedTexts(*by_text, shares)
+    tokens, whole = (dict(zip(distinct, map(tuple, ids), strict=True)) for ids in (truncated, untruncated))
+    return TokenizedTexts(tokens, whole, shares)
 
 
 def _problems_of_tokens(
