@@ -119,12 +119,12 @@ class MaskPair:
         return distances
 
     @cached_property
-    def right_lesions(self) -> tuple[int, int]:
+    def correct_lesions(self) -> tuple[int, int]:
         """The number of predicted lesions that the true mask covers by at least a tenth, and of all of them."""
         return _total(predicted.lesions_covered_by(true) for predicted, true in self.regions.values())
 
     @cached_property
-    def found_lesions(self) -> tuple[int, int]:
+    def detected_lesions(self) -> tuple[int, int]:
         """The number of true lesions that the prediction covers by at least a tenth, and of all of them."""
         return _total(true.lesions_covered_by(predicted) for predicted, true in self.regions.values())
 
@@ -194,12 +194,12 @@ def surface_dice(pair: MaskPair) -> float:
     return _mean(shares, default=1.0)
 
 
-def right_lesions(pair: MaskPair) -> Sums:
-    return {0: pair.right_lesions}
+def correct_lesions(pair: MaskPair) -> Sums:
+    return {0: pair.correct_lesions}
 
 
-def found_lesions(pair: MaskPair) -> Sums:
-    return {0: pair.found_lesions}
+def detected_lesions(pair: MaskPair) -> Sums:
+    return {0: pair.detected_lesions}
 
 
 def share(sums: Callable[[MaskPair], Sums]) -> Callable[[MaskPair], float]:

@@ -81,10 +81,10 @@ METRICS: dict[str, Metric] = {
     "surface_dice": Metric("Surface Dice", mask_scores.surface_dice, of_boundaries=True),
     "accuracy": Metric("Pixel accuracy", mask_scores.accuracy),
     "lesion_precision": Metric(
-        "Precision, whole lesions", mask_scores.share(mask_scores.right_lesions), mask_scores.right_lesions
+        "Precision, whole lesions", mask_scores.share(mask_scores.correct_lesions), mask_scores.correct_lesions
     ),
     "lesion_recall": Metric(
-        "Recall, whole lesions", mask_scores.share(mask_scores.found_lesions), mask_scores.found_lesions
+        "Recall, whole lesions", mask_scores.share(mask_scores.detected_lesions), mask_scores.detected_lesions
     ),
 }
 PRIMARY = "dice"  # the key of the metric by which models are selected, compared and summarised
