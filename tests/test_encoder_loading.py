@@ -155,7 +155,7 @@ def test_an_encoder_loads_completely_from_a_checkpoint_with_a_head(encoder_class
 
 
 @pytest.mark.parametrize(
-    ("family", "complaint"),
+    ("family", "message"),
     [
         ("bert", "`bert` takes `input_ids`, not images.*choose a convnext, swin or vit"),
         ("whisper", "`whisper` takes `input_features`, not images"),
@@ -168,13 +168,13 @@ def test_an_encoder_loads_completely_from_a_checkpoint_with_a_head(encoder_class
         ("maskformer-swin", "no spatial maps.*`swin`"),
     ],
 )
-def test_no_vision_model_is_refused_with_one_that_is(family, complaint):
-    with pytest.raises(ValueError, match=complaint):
+def test_no_vision_model_is_refused_with_one_that_is(family, message):
+    with pytest.raises(ValueError, match=message):
         probe_layout(AutoConfig.for_model(family))
 
 
 @pytest.mark.parametrize(
-    ("family", "complaint"),
+    ("family", "message"),
     [
         ("vit", "`vit` is no text model.*bert, roberta or t5"),
         ("whisper", "`whisper` is no text model"),
@@ -183,8 +183,8 @@ def test_no_vision_model_is_refused_with_one_that_is(family, complaint):
         ("bart", "`bart` is an encoder-decoder whose encoder transformers has no class for"),
     ],
 )
-def test_no_text_model_is_refused_with_one_that_is(family, complaint):
-    with pytest.raises(ValueError, match=complaint):
+def test_no_text_model_is_refused_with_one_that_is(family, message):
+    with pytest.raises(ValueError, match=message):
         TeViATextEncoder(AutoConfig.for_model(family))
 
 
@@ -252,8 +252,8 @@ def test_an_image_beyond_a_fixed_size_is_refused_with_that_size():
     config = HieraConfig(embed_dim=8, image_size=[64, 64], depths=[1, 1, 1, 1], num_heads=[1, 1, 1, 1])
     model = TeViAForSegmentation(tiny_config(backbone_config=config))
     assert model(IMAGE[..., :50], IDS).logits.shape == (1, 1, 64, 50)
-    complaint = r"is 64x96; this `hiera` has .* at most 64x64.*'height': 64, 'width': 64.*any size, e.g. `convnext`"
-    with pytest.raises(ValueError, match=complaint):
+    message = r"is 64x96; this `hiera` has .* at most 64x64.*'height': 64, 'width': 64.*any size, e.g. `convnext`"
+    with pytest.raises(ValueError, match=message):
         model(torch.zeros(1, 3, 64, 70), IDS)
 
 

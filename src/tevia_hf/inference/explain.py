@@ -92,10 +92,12 @@ def text_warnings(model, processor, text: str | None) -> list[str]:
         return [missing] if model.config.text_dropout == 0 else []
     tokenizer, limit = processor.tokenizer, model.config.max_text_length
     tokens = tokenizer(text, truncation=False, verbose=False)["input_ids"]
-    found = [f"it has {len(tokens)} tokens, of which the model reads the first {limit}."] if len(tokens) > limit else []
+    warnings = []
+    if len(tokens) > limit:
+        warnings.append(f"it has {len(tokens)} tokens, of which the model reads the first {limit}.")
     if tokenizer.unk_token_id is not None and (unknown := tokens.count(tokenizer.unk_token_id)):
-        found.append(f"{unknown} of its words or signs are unknown to the model, which cannot use them.")
+        warnings.append(f"{unknown} of its words or signs are unknown to the model, which cannot use them.")
     if words := processor.unfamiliar_words(text):
         listed = ", ".join(words[:MAX_WORDS]) + (" …" if len(words) > MAX_WORDS else "")
-        found.append(f"most of its words were in no text of the training ({listed}), so the mask may mean little.")
-    return found
+        warnings.append(f"most of its words were in no text of the training ({listed}), so the mask may mean little.")
+    return warnings
