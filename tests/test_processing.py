@@ -87,8 +87,8 @@ def test_long_text_is_truncated_with_a_warning_that_quotes_it(processor):
     with pytest.warns(UserWarning) as caught:
         inputs = processor(text=["lung", LONG, LONG])
     assert [str(warning.message) for warning in caught] == [
-        f"Text of 11 tokens truncated to the limit of 8: {LONG!r}. Shorten it, or raise tokenizer.model_max_length as "
-        "far as the text encoder allows."
+        f"Text of 11 tokens truncated to the limit of 8: {LONG!r}. Shorten it, or raise tokenizer.model_max_length up "
+        "to the limit of the text encoder."
     ]
     assert caught[0].filename == __file__
     assert inputs.input_ids.shape == (3, 8)

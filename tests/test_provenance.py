@@ -105,7 +105,7 @@ MODELS = {
     "another family": lambda: TeViAForSegmentation(
         tiny_config(text_config=roberta(hidden_size=8, num_attention_heads=2, intermediate_size=8))
     ),
-    "half of a pair": lambda: TeViAForSegmentation(
+    "one encoder of a dual encoder": lambda: TeViAForSegmentation(
         tiny_config(
             text_config=CLIPTextConfig(
                 vocab_size=30, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2
