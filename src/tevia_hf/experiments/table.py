@@ -138,7 +138,7 @@ def commands(runs: Sequence[Run], threads: int, evaluation: Mapping[str, Any]) -
     """The shell command that trains and evaluates all seeds of a run again, in other folders."""
     given = {name: value for name, value in evaluation.items() if value is not None and value is not False}
     if "text_modes" in given:
-        given["text"] = given.pop("text_modes") or [OWN]
+        given["text_modes"] = given["text_modes"] or [OWN]
     options = []
     for name, value in given.items():
         value = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
