@@ -282,7 +282,7 @@ def table_of(tmp_path):
     return table_of
 
 
-@pytest.mark.parametrize("name", ["texts.csv", "sentences.xlsx"])
+@pytest.mark.parametrize("name", ["texts.csv", "texts.xlsx"])
 def test_texts_are_found_by_the_images_name_in_any_order(images, table_of, name):
     path = table_of([("c.png", TEXTS[2]), ("mask_a.png", TEXTS[0]), ("b", None)], name)
     assert texts_from_table(path, images) == TEXTS
