@@ -1,4 +1,4 @@
-"""A grid of runs and seeds: what is trained, skipped, resumed and refused, and the table of what came out."""
+"""A grid of runs and seeds: which runs are trained, skipped, resumed and refused, and the table of results."""
 
 import json
 import os
@@ -42,7 +42,7 @@ STEPS = 4  # two epochs of two batches
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory):
-    """The fields of a recipe of a moment, on a folder of images."""
+    """The fields of a recipe that trains quickly on a folder of images."""
     folder = tmp_path_factory.mktemp("ablation")
     torch.manual_seed(0)
     ConvNextModel(tiny_vision_config()).save_pretrained(folder / "vision")
@@ -76,7 +76,7 @@ def recipe(tmp_path_factory):
 
 
 def in_this_process(run, evaluation):
-    """As `in_own_process`, without it."""
+    """Replaces `finish_in_process` without a child process."""
     try:
         ablation.finish(run, evaluation)
     except Exception:
@@ -86,12 +86,12 @@ def in_this_process(run, evaluation):
 
 @pytest.fixture
 def inline(monkeypatch):
-    monkeypatch.setattr(ablation, "in_own_process", in_this_process)
+    monkeypatch.setattr(ablation, "finish_in_process", in_this_process)
 
 
 @pytest.fixture
 def files(recipe, tmp_path):
-    """Writes a recipe and a grid with some fields changed; their paths, and the folder to write to."""
+    """Writes a recipe and a grid with some fields changed; returns their paths and the output folder."""
 
     def files(grid=GRID, **changes):
         for name, values in (("recipe", {**recipe, **changes}), ("grid", grid)):
@@ -103,24 +103,24 @@ def files(recipe, tmp_path):
 
 @pytest.fixture(scope="module")
 def finished(recipe, tmp_path_factory):
-    """The folder of a whole grid, and what `run_ablation` returned."""
+    """The folder of a finished grid, and the result of `run_ablation`."""
     folder = tmp_path_factory.mktemp("finished")
     for name, values in (("recipe", recipe), ("grid", GRID)):
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ablation, "in_own_process", in_this_process)
-        found = run_ablation(folder / "recipe.yaml", folder / "grid.yaml", folder / "out")
-    return folder, found
+        patch.setattr(ablation, "finish_in_process", in_this_process)
+        result = run_ablation(folder / "recipe.yaml", folder / "grid.yaml", folder / "out")
+    return folder, result
 
 
 @pytest.fixture
 def copied(finished, tmp_path):
-    """A copy of that folder to change, and the words of a call on it."""
+    """A copy of that folder to change, and the arguments of a call on it."""
     shutil.copytree(finished[0], tmp_path / "copy")
     return tmp_path / "copy"
 
 
-def go_on(folder: Path, **options) -> ablation.Ablation:
+def run_again(folder: Path, **options) -> ablation.Ablation:
     return run_ablation(folder / "recipe.yaml", folder / "grid.yaml", folder / "out", **options)
 
 
@@ -133,12 +133,12 @@ def same_weights(ours: Path, theirs: Path) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-# A whole grid
+# A complete grid
 
 
 def test_every_run_is_trained_with_every_seed_and_evaluated(finished):
-    folder, found = finished
-    assert not found.failures and not found.unfinished
+    folder, result = finished
+    assert not result.failures and not result.unfinished
     for name in ("vision-only", "with-text"):
         for seed in (0, 3):
             run = folder / "out" / name / f"seed-{seed}"
@@ -162,8 +162,8 @@ def test_all_seeds_train_and_validate_on_the_same_samples(finished):
 
 
 def test_the_table_holds_the_scores_of_the_reports(finished):
-    folder, found = finished
-    table = found.table.set_index("run")
+    folder, result = finished
+    table = result.table.set_index("run")
     reports = [
         json.loads((folder / "out" / "with-text" / f"seed-{seed}" / "evaluation" / "evaluation.json").read_text())
         for seed in (0, 3)
@@ -184,9 +184,9 @@ def test_the_table_holds_the_scores_of_the_reports(finished):
 
 
 def test_the_table_is_written_with_its_figure_and_every_image(finished):
-    folder, found = finished
+    folder, result = finished
     shown = (folder / "out" / "ablation.md").read_text()
-    assert "| with text | " in shown and f"{found.table['difference'].iloc[1]:+.3f}" in shown and " ± " in shown
+    assert "| with text | " in shown and f"{result.table['difference'].iloc[1]:+.3f}" in shown and " ± " in shown
     assert list(pd.read_csv(folder / "out" / "ablation.csv")["run"]) == ["vision-only", "with text"]
     assert Image.open(folder / "out" / "ablation.png").width > 500
     images = pd.read_csv(folder / "out" / "per_image.csv")
@@ -198,8 +198,8 @@ def test_the_table_is_written_with_its_figure_and_every_image(finished):
 
 
 def test_the_command_of_a_row_repeats_it(finished, tmp_path, monkeypatch):
-    folder, found = finished
-    command = found.table.set_index("run").loc["with text", "command"]
+    folder, result = finished
+    command = result.table.set_index("run").loc["with text", "command"]
     steps = command.removeprefix("for seed in 0 3; do OMP_NUM_THREADS=1 ").removesuffix("; done").replace("$seed", "3")
     monkeypatch.chdir(tmp_path)
     for step in steps.split(" && "):
@@ -210,17 +210,17 @@ def test_the_command_of_a_row_repeats_it(finished, tmp_path, monkeypatch):
     assert ours.read_text() == theirs.read_text()
 
 
-# Called again
+# Repeated calls
 
 
 def test_what_is_finished_is_not_touched(copied, inline):
     before = contents(copied / "out" / "with-text")
-    found = go_on(copied)
-    assert found.table is not None and contents(copied / "out" / "with-text") == before
+    result = run_again(copied)
+    assert result.table is not None and contents(copied / "out" / "with-text") == before
 
 
 def cut(monkeypatch, event: str, step: int):
-    """Lets a run fail at a step, once."""
+    """Makes a run fail once, at a given step."""
 
     class Cut(TrainerCallback):
         done = False
@@ -242,12 +242,12 @@ def test_a_cut_run_ends_like_an_unbroken_one(event, step, copied, finished, inli
     run = copied / "out" / "with-text" / "seed-3"
     shutil.rmtree(run)
     cut(monkeypatch, event, step)
-    found = go_on(copied)
-    assert found.failures == {"with text, seed 3": run.with_name("seed-3.log")} and found.table is None
-    assert found.unfinished == ["with text, seed 3"]
+    result = run_again(copied)
+    assert result.failures == {"with text, seed 3": run.with_name("seed-3.log")} and result.table is None
+    assert result.unfinished == ["with text, seed 3"]
     checkpoints = contents(run / "checkpoint-2") if (run / "checkpoint-2").exists() else {}
-    found = go_on(copied)
-    assert not found.failures and not found.unfinished
+    result = run_again(copied)
+    assert not result.failures and not result.unfinished
     assert all(path.stat().st_mtime_ns == time for path, time in checkpoints.items())  # resumed, not begun anew
     unbroken = finished[0] / "out" / "with-text" / "seed-3"
     assert same_weights(run, unbroken)
@@ -268,7 +268,7 @@ def test_an_evaluation_that_was_cut_is_made_anew_without_training(copied, inline
     before = (run / "model.safetensors").stat().st_mtime_ns
     (run / "evaluation" / "arguments.json").unlink()
     (run / "evaluation" / "evaluation.json").unlink()
-    assert not go_on(copied).unfinished
+    assert not run_again(copied).unfinished
     assert (run / "evaluation" / "evaluation.json").is_file()
     assert (run / "model.safetensors").stat().st_mtime_ns == before
 
@@ -276,24 +276,26 @@ def test_an_evaluation_that_was_cut_is_made_anew_without_training(copied, inline
 def test_a_grid_with_another_evaluation_evaluates_anew(copied, inline):
     grid = {**GRID, "evaluation": {**GRID["evaluation"], "text_modes": ["flipped"]}}
     (copied / "grid.yaml").write_text(yaml.safe_dump(grid, sort_keys=False))
-    assert {"dice_shuffled", "dice_flipped"} <= set(go_on(copied).table) and "dice_none" not in go_on(copied).table
+    assert {"dice_shuffled", "dice_flipped"} <= set(run_again(copied).table) and "dice_none" not in run_again(
+        copied
+    ).table
 
 
 def test_a_folder_of_another_recipe_is_refused_with_what_differs(copied, inline):
     before = contents(copied / "out")
     with pytest.raises(ValueError, match=r"`learning_rate` is 0.01 there, 0.1 in the grid.*\n.*\n.*\n.*\nDelete these"):
-        go_on(copied, overrides=["--learning_rate", "0.1"])
+        run_again(copied, overrides=["--learning_rate", "0.1"])
     assert contents(copied / "out") == before
 
 
 def test_the_table_alone_is_that_of_the_runs_that_are_finished(copied, inline):
     shutil.rmtree(copied / "out" / "with-text" / "seed-3")
-    found = go_on(copied, table_only=True)
-    assert found.unfinished == ["with text, seed 3"] and list(found.table["seeds"]) == ["0 3", "0"]
+    result = run_again(copied, table_only=True)
+    assert result.unfinished == ["with text, seed 3"] and list(result.table["seeds"]) == ["0 3", "0"]
     scores = pd.read_csv(copied / "out" / "per_image.csv")
     own = scores[(scores["seed"] == 0) & scores["text_mode"].isin(["correct", "no text branch"])]
     dice = own.groupby("run")["dice"].mean()
-    assert found.table["difference"].iloc[1] == pytest.approx(dice["with text"] - dice["vision-only"])
+    assert result.table["difference"].iloc[1] == pytest.approx(dice["with text"] - dice["vision-only"])
 
 
 def test_runs_on_different_images_are_not_compared(copied):
@@ -301,7 +303,7 @@ def test_runs_on_different_images_are_not_compared(copied):
     rows = pd.read_csv(path, keep_default_na=False)
     rows[rows["id"] != rows["id"][0]].to_csv(path, index=False)
     with pytest.raises(ValueError, match="with text, seed 3: 1 images are not those of 'vision-only, seed 0'"):
-        go_on(copied, table_only=True)
+        run_again(copied, table_only=True)
 
 
 def test_no_table_is_written_of_nothing(files):
@@ -334,7 +336,7 @@ def test_a_run_ends_with_the_command_that_started_it(tmp_path):
             f"    held = socket.create_connection({server.getsockname()})\n    time.sleep(600)\n\n"
             "ablation.finish = finish\n"
             "if __name__ == '__main__':\n    from pathlib import Path\n    from tevia_hf.experiments.grid import Run\n"
-            "    ablation.in_own_process(Run('a', 0, Path('run').resolve(), {}), {})\n"
+            "    ablation.finish_in_process(Run('a', 0, Path('run').resolve(), {}), {})\n"
         )
         command = subprocess.Popen([sys.executable, "waiting.py"], cwd=tmp_path)
         connection, _ = server.accept()
@@ -348,42 +350,42 @@ def test_a_run_that_another_call_works_on_is_left_to_it(copied, inline):
     report = copied / "out" / "with-text" / "seed-0" / "evaluation"
     shutil.rmtree(report)
     with FileLock(copied / "out" / "with-text" / "seed-0.lock"):
-        found = go_on(copied)
-    assert not found.failures and found.unfinished == ["with text, seed 0"] and not report.exists()
+        result = run_again(copied)
+    assert not result.failures and result.unfinished == ["with text, seed 0"] and not report.exists()
 
 
 def test_a_run_that_another_call_finished_meanwhile_is_not_made_anew(copied, monkeypatch):
-    """Two calls that began together: the second finds the work of the first."""
+    """Two concurrent calls: the second finds the results of the first."""
     for seed in (0, 3):
         shutil.move(copied / "out" / "with-text" / f"seed-{seed}", copied / f"kept-{seed}")
-    made = []
+    processed = []
 
     def finish_both(run, evaluation):
-        made.append(str(run))
+        processed.append(str(run))
         for seed in (0, 3):
             shutil.move(copied / f"kept-{seed}", copied / "out" / "with-text" / f"seed-{seed}")
         return 0
 
-    monkeypatch.setattr(ablation, "in_own_process", finish_both)
-    assert go_on(copied).table is not None and made == ["with text, seed 0"]
+    monkeypatch.setattr(ablation, "finish_in_process", finish_both)
+    assert run_again(copied).table is not None and processed == ["with text, seed 0"]
 
 
 def test_a_run_that_another_call_has_just_failed_at_is_not_made_again(copied, monkeypatch):
     def fail(run, evaluation):
-        made.append(str(run))
+        processed.append(str(run))
         run.log.write_text("Traceback\nValueError: broken\n")
-        if len(made) == 1:
-            other.append(go_on(copied))  # which skips the run that is locked, and fails at the next
+        if len(processed) == 1:
+            other.append(run_again(copied))  # which skips the run that is locked, and fails at the next
         return 1
 
     for seed in (0, 3):
         shutil.rmtree(copied / "out" / "with-text" / f"seed-{seed}")
-    made, other = [], []
-    monkeypatch.setattr(ablation, "in_own_process", fail)
+    processed, other = [], []
+    monkeypatch.setattr(ablation, "finish_in_process", fail)
     both = ["with text, seed 0", "with text, seed 3"]
-    assert list(go_on(copied).failures) == both == made and list(other[0].failures) == both[1:]
+    assert list(run_again(copied).failures) == both == processed and list(other[0].failures) == both[1:]
     assert (copied / "out" / "with-text" / "seed-3.failed").read_text() == "ValueError: broken"
-    assert list(go_on(copied).failures) == both and made[2:4] == both  # a later call tries again
+    assert list(run_again(copied).failures) == both and processed[2:4] == both  # a later call tries again
 
 
 def test_calls_that_start_together_share_the_folder(files, monkeypatch):
@@ -396,9 +398,9 @@ def test_calls_that_start_together_share_the_folder(files, monkeypatch):
 
     monkeypatch.setattr(ablation, "claim_output_dir", slow)
     monkeypatch.setattr(ablation, "load_segmentation_dataset", lambda *args, **options: None)
-    monkeypatch.setattr(ablation, "in_own_process", lambda run, evaluation: 0)
+    monkeypatch.setattr(ablation, "finish_in_process", lambda run, evaluation: 0)
     with ThreadPoolExecutor() as pool:
-        assert list(pool.map(ablation.carry_out, [plan, plan])) == [{}, {}]
+        assert list(pool.map(ablation.execute, [plan, plan])) == [{}, {}]
 
 
 @pytest.mark.parametrize(("visible", "expected"), [(None, "0"), ("2,3", "2"), ("1", "1"), ("", "")])
@@ -408,7 +410,7 @@ def test_a_run_sees_one_gpu(visible, expected, monkeypatch):
     context = SimpleNamespace(Process=lambda **options: process)
     monkeypatch.setattr(ablation.multiprocessing, "get_context", lambda kind: context)
     monkeypatch.delenv(name, raising=False) if visible is None else monkeypatch.setenv(name, visible)
-    assert ablation.in_own_process(None, {}) == 0
+    assert ablation.finish_in_process(None, {}) == 0
     assert seen == [expected] and os.environ.get(name) == visible
 
 
@@ -453,7 +455,7 @@ def test_a_grid_that_cannot_be_used_is_refused_before_anything_is_trained(change
     assert not out.exists()
 
 
-def test_a_run_that_stands_twice_in_the_file_is_refused(files, inline):
+def test_a_run_that_is_in_the_file_twice_is_refused(files, inline):
     recipe, grid, out = files()
     grid.write_text("runs:\n  a: {}\n  a: {flip_probability: 0}\n")
     with pytest.raises(ValueError, match="`a` stands twice"):
@@ -469,7 +471,7 @@ def test_a_run_is_compared_with_the_baseline_or_with_one_of_its_own(files):
     assert plan.against == {"a": None, "b": "a", "c": "b", "d": None}
 
 
-def test_overrides_go_over_the_recipe_and_runs_over_both(files):
+def test_options_override_the_recipe_and_runs_override_both(files):
     grid = {"runs": {"a": {}, "b": {"learning_rate": 0.5, "config": {}}}}
     first, second = read_plan(
         *files(grid), overrides=["--learning_rate", "0.2", "--config", "{text_dropout: 0.1}"]
@@ -513,6 +515,6 @@ def test_options_that_begin_or_end_runs_otherwise_are_refused(option, files, inl
         run_ablation(recipe, grid, folder, [f"--{option}", "true"])
 
 
-def test_by_default_an_ablation_lies_beside_the_recipes_own_run(files):
+def test_by_default_an_ablation_is_next_to_the_recipes_own_run(files):
     recipe, grid, _ = files(output_dir="runs/text")
     assert read_plan(recipe, grid).output_dir == Path("runs/text-ablation")

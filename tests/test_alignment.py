@@ -1,4 +1,4 @@
-"""The foreground's vectors, the loss that pulls text to them, and the prototypes kept of them."""
+"""Embeddings of the foreground, the loss between text and foreground, and the prototypes."""
 
 import copy
 
@@ -32,7 +32,7 @@ def memory():
     return TeViAPrototypeMemory(WIDTHS)
 
 
-# Foreground vectors
+# Embeddings of the foreground
 
 
 def test_foreground_is_every_class_but_background_and_ignored():
@@ -239,10 +239,10 @@ def test_prototypes_of_a_bfloat16_checkpoint_stay_float32(model, tmp_path):
 
 
 def test_a_copy_has_its_own_prototypes(model):
-    twin = copy.deepcopy(model)
-    assert_same_memory(model.prototype_memory, twin.prototype_memory)
-    twin.prototype_memory.momentum_step(random_prototypes((16, 8, 8), seed=1))
-    assert not torch.equal(model.prototype_memory.prototypes[0], twin.prototype_memory.prototypes[0])
+    copied = copy.deepcopy(model)
+    assert_same_memory(model.prototype_memory, copied.prototype_memory)
+    copied.prototype_memory.momentum_step(random_prototypes((16, 8, 8), seed=1))
+    assert not torch.equal(model.prototype_memory.prototypes[0], copied.prototype_memory.prototypes[0])
 
 
 def test_casting_a_whole_model_leaves_its_prototypes_alone(model):

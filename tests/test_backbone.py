@@ -1,4 +1,4 @@
-"""Any four-stage vision model gives four maps, any text model frozen token features, CXR-BERT without remote code."""
+"""Any vision model returns four maps, any text model frozen token features, CXR-BERT without remote code."""
 
 import copy
 import json
@@ -57,7 +57,7 @@ def trainable(module):
 
 
 def captured(module):
-    """A list that fills with what the module returns."""
+    """A list to which a hook appends the outputs of the module."""
     outputs = []
     module.register_forward_hook(lambda _, args, output: outputs.append(output))
     return outputs
@@ -141,7 +141,7 @@ BLOCKS = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     ],
     ids=lambda value: getattr(value, "model_type", str(value)),
 )
-def test_a_plain_transformers_patches_are_laid_out_as_the_picture(config, prefix):
+def test_a_plain_transformers_patches_are_laid_out_as_the_image(config, prefix):
     backbone = TeViABackbone(config).eval()
     seen, shown = captured(backbone.model), []
     backbone.pyramid.register_forward_pre_hook(lambda _, args: shown.append(args[0]))
@@ -171,7 +171,7 @@ def test_the_pyramid_starts_from_the_stride_nearest_to_the_patch():
     assert strides == {8: 8, 14: 16, 16: 16, 32: 32}
 
 
-def test_a_picture_below_a_fixed_size_is_padded_to_it_and_its_maps_are_cut_back():
+def test_an_image_below_a_fixed_size_is_padded_to_it_and_its_maps_are_cut_back():
     config = HieraConfig(embed_dim=8, image_size=[128, 128], depths=[1, 1, 1, 1], num_heads=[1, 1, 1, 1])
     backbone = TeViABackbone(config).eval()
     x = torch.randn(2, 3, 64, 96)
@@ -182,7 +182,7 @@ def test_a_picture_below_a_fixed_size_is_padded_to_it_and_its_maps_are_cut_back(
 
 
 @pytest.mark.parametrize("patch", [14, 15, 30])
-def test_pictures_are_fitted_to_a_patch_that_does_not_divide_the_size(patch):
+def test_images_are_fitted_to_a_patch_that_does_not_divide_the_size(patch):
     config = ViTConfig(**BLOCKS, intermediate_size=16, image_size=240, patch_size=patch)
     backbone = TeViABackbone(config).eval()
     layout = backbone.layout
@@ -266,7 +266,7 @@ def test_the_text_encoder_stays_frozen_and_in_eval_whatever_train_says(tiny_mode
     assert torch.equal(first, tiny_model.eval().encode_text(IDS, MASK))
 
 
-def test_a_new_text_encoder_reads_without_dropout_before_anyone_says_train_or_eval():
+def test_a_new_text_encoder_has_no_dropout_before_any_call_of_train_or_eval():
     config = tiny_text_config()
     config.hidden_dropout_prob = 0.5
     model = TeViAForSegmentation(tiny_config(text_config=config))
@@ -287,7 +287,7 @@ def vision_folder(tmp_path):
 
 @pytest.fixture
 def cxr_bert_folder(tmp_path):
-    """A masked language model with a projection head and a config that points to remote code, as CXR-BERT is shared."""
+    """A masked language model with a projection head and a config that refers to remote code, as CXR-BERT's files."""
     folder = tmp_path / "cxr-bert"
     BertForMaskedLM(tiny_text_config()).save_pretrained(folder)
     weights = load_file(folder / "model.safetensors")
@@ -321,7 +321,7 @@ def test_cxr_berts_config_holds_nothing_of_its_remote_code(cxr_bert_folder):
     assert not {"auto_map", "projection_size"} & values.keys()
 
 
-def test_two_encoders_that_never_met_are_assembled_with_their_weights(vision_folder, tmp_path):
+def test_two_independently_pretrained_encoders_are_assembled_with_their_weights(vision_folder, tmp_path):
     text = AutoModel.from_config(TEXT["roberta"])
     text.save_pretrained(tmp_path / "text")
     folders = (str(vision_folder), str(tmp_path / "text"))

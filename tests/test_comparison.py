@@ -1,4 +1,4 @@
-"""Two runs on the same images, side by side."""
+"""Paired comparison of two runs on the same images."""
 
 import pandas as pd
 import pytest
@@ -24,7 +24,7 @@ def test_images_are_paired_by_id_whatever_their_order(tmp_path):
     assert table.loc["hd95", "difference"] == 0 and table.loc["hd95", "p_value"] == 1
 
 
-def test_two_kinds_of_text_of_one_run_are_compared(tmp_path):
+def test_two_text_conditions_of_one_run_are_compared(tmp_path):
     path = write_run(tmp_path / "a.csv", [0.9, 0.8])
     write_run(path, [0.1, 0.2], mode="shuffled")
     table = compare_runs(path, path, "correct", "shuffled").set_index("score")
@@ -35,8 +35,8 @@ def test_two_kinds_of_text_of_one_run_are_compared(tmp_path):
 
 def test_a_model_without_text_is_compared_by_its_only_rows(tmp_path):
     text = write_run(tmp_path / "a.csv", [0.9, 0.8])
-    twin = write_run(tmp_path / "b.csv", [0.5, 0.6], mode="no text branch")
-    assert compare_runs(text, twin)["difference"][0] == pytest.approx(0.3)
+    vision_only = write_run(tmp_path / "b.csv", [0.5, 0.6], mode="no text branch")
+    assert compare_runs(text, vision_only)["difference"][0] == pytest.approx(0.3)
 
 
 def test_patients_are_the_units_of_evidence(tmp_path):

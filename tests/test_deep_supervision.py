@@ -1,4 +1,4 @@
-"""Auxiliary heads: what they add to the loss, and that nothing of them is left in a model for use."""
+"""Auxiliary heads: their part of the loss, and their absence from saved models."""
 
 import math
 
@@ -42,7 +42,7 @@ def test_the_loss_is_the_weighted_sum_of_its_parts(use_text):
     torch.testing.assert_close(outputs.loss, expected)
 
 
-def test_a_coarse_mask_is_compared_with_the_share_of_each_place_that_is_lesion():
+def test_a_coarse_mask_is_compared_with_the_lesion_share_of_each_cell():
     labels = torch.zeros(1, 32, 64, dtype=torch.long)
     labels[:, :16, :24] = 1  # all of the first place at stride 16, half of the second
     labels[:, 16:, 32:] = 255
@@ -52,7 +52,7 @@ def test_a_coarse_mask_is_compared_with_the_share_of_each_place_that_is_lesion()
     ignored[0, 0, 1, 2:] = 30.0  # both places are ignored
     best = deep_supervision_loss([right], labels, config)
     torch.testing.assert_close(deep_supervision_loss([ignored], labels, config), best)
-    # Six places count, of which one is half a lesion; the Dice of soft targets is below 1.
+    # Six cells are not ignored, one of them is half a lesion; the Dice of soft targets is below 1.
     expected = 1 - 2 * 1.25 / (1.5 + 1.5) + math.log(2) / 6
     assert best.item() == pytest.approx(expected, abs=1e-5)
     for row, column, value in ((0, 0, -30.0), (0, 1, 3.0), (0, 2, 0.0), (1, 0, 0.0)):
@@ -72,7 +72,7 @@ def test_coarse_masks_of_several_labels_are_compared_label_by_label():
     assert deep_supervision_loss([logits[:, [0, 2, 1]]], labels, config) > 1
 
 
-def test_each_mask_belongs_to_its_place_of_the_padded_image():
+def test_each_mask_covers_its_part_of_the_padded_image():
     model = model_of()
     inputs = inputs_of(model)  # 40 x 70, padded to 64 x 96
     masks = model.auxiliary_heads(model.model(torch.zeros(2, 3, 64, 96), output_hidden_states=True).hidden_states[1:])

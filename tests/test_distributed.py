@@ -1,4 +1,4 @@
-"""Two processes of one picture each train what one process of two accumulated pictures trains."""
+"""Training in two processes with one image each equals training in one with two accumulated images."""
 
 import os
 import socket
@@ -18,8 +18,8 @@ from tevia_hf.data.features import dataset_from_rows
 from tevia_hf.data.synthetic import synthetic_dataset
 from tevia_hf.training.arguments import TeViATrainingArguments
 
-# Pictures without a lesion, of four that are read in order: rank 0 gets 0 and 2, rank 1 gets 1 and 3.
-CASES = {"every": (), "one-picture-without": (1,), "one-rank-without": (0, 2)}
+# Indices of images without a lesion, of four in order: rank 0 gets 0 and 2, rank 1 gets 1 and 3.
+CASES = {"every": (), "one-image-without": (1,), "one-rank-without": (0, 2)}
 EPOCHS = 4  # before, collecting, momentum, momentum
 # Forked after the imports, which take longer than the training.
 RANKS = f"""
@@ -32,7 +32,7 @@ start_processes(train_rank, tuple(sys.argv[1:]), nprocs=2, start_method="fork")
 
 
 class Gradients(TrainerCallback):
-    """The first step's gradients, as the optimiser gets them."""
+    """Records the gradients of the first step, as the optimiser gets them."""
 
     def __init__(self):
         self.first: dict[str, torch.Tensor] = {}
@@ -42,7 +42,7 @@ class Gradients(TrainerCallback):
             self.first = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-def pictures(case: str):
+def images(case: str):
     rows = list(synthetic_dataset(size=32, count=4))
     for index in CASES[case]:
         rows[index]["mask"] = Image.new("L", (32, 32))
@@ -50,7 +50,7 @@ def pictures(case: str):
 
 
 def train(case: str, folder: str, accumulated: int) -> Path:
-    """Writes what this process ended with."""
+    """Writes the final state of this process."""
     torch.manual_seed(0)
     model = TeViAForSegmentation(tiny_config(text_dropout=0, prototype_momentum=0.5))
     args = TeViATrainingArguments(
@@ -68,7 +68,7 @@ def train(case: str, folder: str, accumulated: int) -> Path:
         use_cpu=True,
     )
     gradients = Gradients()
-    trainer = build_trainer(model, tiny_processor(), args, pictures(case), callbacks=[gradients])
+    trainer = build_trainer(model, tiny_processor(), args, images(case), callbacks=[gradients])
     trainer.train()
     losses = ("loss", "segmentation_loss", "alignment_loss")
     result = {
@@ -89,7 +89,7 @@ def train(case: str, folder: str, accumulated: int) -> Path:
 
 
 def train_stream(folder: str, is_dispatched: bool) -> None:
-    """Writes what this process made of a set without length, of which each takes its share."""
+    """Trains on a data set without length, of which each process reads its share, and writes the final state."""
     trainer = stock_trainer(
         new_model(),
         labelled(4).to_iterable_dataset(num_shards=2),
@@ -127,7 +127,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def two_ranks(tmp_path_factory):
-    """Case -> what each of the two processes ended with."""
+    """Case -> the final states of both processes."""
     folder = tmp_path_factory.mktemp("ranks")
     command = [sys.executable, "-c", RANKS, str(folder), str(free_port())]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=300)
@@ -155,7 +155,7 @@ def test_there_were_two_processes(two_ranks, one_process):
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("what", ["loss", "gradient", "weight", "prototype"])
-def test_two_ranks_equal_two_accumulated_pictures(two_ranks, one_process, case, what):
+def test_two_ranks_equal_two_accumulated_images(two_ranks, one_process, case, what):
     assert greatest_difference(two_ranks[case][0][what], one_process[case][what]) < 1e-6
 
 
@@ -167,13 +167,13 @@ def test_ranks_end_with_the_same_weights_and_prototypes(two_ranks, case):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_every_picture_with_foreground_is_collected_once_whatever_its_rank(two_ranks, one_process, case):
+def test_every_image_with_foreground_is_collected_once_whatever_its_rank(two_ranks, one_process, case):
     expected = 4 - len(CASES[case])
     assert [run["count"] for run in (*two_ranks[case], one_process[case])] == [expected] * 3
 
 
 @pytest.mark.parametrize("is_dispatched", [False, True])
-def test_ranks_that_share_a_stream_collect_each_of_its_pictures_once(two_ranks, is_dispatched):
+def test_ranks_that_share_a_stream_collect_each_of_its_images_once(two_ranks, is_dispatched):
     first, second = two_ranks[is_dispatched]
     assert first["count"] == second["count"] == 4 and first["active"] and second["active"]
     assert greatest_difference(first["prototype"], second["prototype"]) == 0

@@ -1,4 +1,4 @@
-"""A pair such as CLIP lends its halves by one name; what cannot be an encoder is refused with one that can."""
+"""Both encoders of a dual encoder such as CLIP load by its name; errors for other models suggest a supported one."""
 
 import copy
 
@@ -38,7 +38,7 @@ TEXT = {**VISION, "hidden_size": 8, "vocab_size": len(WORDS), "max_position_embe
 SPECIAL = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
 PAIRS = {"clip": (CLIPConfig, CLIPModel, 32), "siglip": (SiglipConfig, SiglipModel, 16)}
 IDS = torch.tensor([[2, 7, 13, 3]])
-PICTURE = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+IMAGE = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 SIZES = {"decoder_channels": [8, 8, 8, 8], "max_text_length": 24}
 
 
@@ -48,7 +48,7 @@ def statistics(processor):
 
 @pytest.fixture(params=PAIRS)
 def pair(request, tmp_path):
-    """The two halves' model, and the folder it was saved to with its tokenizer and image processor."""
+    """A dual encoder, and the folder it was saved to with its tokenizer and image processor."""
     config_class, model_class, patch = PAIRS[request.param]
     config = config_class(
         vision_config={**VISION, "image_size": 64, "patch_size": patch}, text_config={**TEXT, **SPECIAL}
@@ -61,34 +61,34 @@ def pair(request, tmp_path):
     return model, str(tmp_path)
 
 
-def test_both_halves_of_a_pair_come_by_its_one_name(pair):
+def test_both_encoders_of_a_dual_encoder_load_by_its_name(pair):
     both, folder = pair
     model = TeViAForSegmentation.from_vision_text_pretrained(folder, folder, **SIZES).eval()
     with torch.no_grad():
         text = both.text_model(input_ids=IDS, attention_mask=torch.ones_like(IDS)).last_hidden_state
-        tokens = both.vision_model(PICTURE).last_hidden_state
-        seen = model.model.backbone.model(PICTURE).last_hidden_state
+        tokens = both.vision_model(IMAGE).last_hidden_state
+        seen = model.model.backbone.model(IMAGE).last_hidden_state
     torch.testing.assert_close(model.encode_text(IDS), text)
     torch.testing.assert_close(seen, tokens)
 
 
-def test_either_half_goes_with_a_stranger(pair, tmp_path):
+def test_either_encoder_of_a_dual_encoder_combines_with_another_model(pair, tmp_path):
     _, folder = pair
     ConvNextModel(tiny_vision_config()).save_pretrained(tmp_path / "convnext")
     model = TeViAForSegmentation.from_vision_text_pretrained(str(tmp_path / "convnext"), folder, **SIZES)
     assert model.config.text_config.model_type.endswith("_text_model")
-    assert model(PICTURE, IDS).logits.shape == (1, 1, 64, 64)
+    assert model(IMAGE, IDS).logits.shape == (1, 1, 64, 64)
 
 
-def test_a_model_with_a_half_saves_and_loads(pair, tmp_path):
+def test_a_model_with_one_encoder_of_a_dual_encoder_saves_and_loads(pair, tmp_path):
     _, folder = pair
     model = TeViAForSegmentation.from_vision_text_pretrained(folder, folder, **SIZES).eval()
     model.save_pretrained(tmp_path / "saved")
     loaded = TeViAForSegmentation.from_pretrained(tmp_path / "saved").eval()
-    assert torch.equal(loaded(PICTURE, IDS).logits, model(PICTURE, IDS).logits)
+    assert torch.equal(loaded(IMAGE, IDS).logits, model(IMAGE, IDS).logits)
 
 
-def test_the_processor_of_a_pair_follows_both_halves(pair):
+def test_the_processor_of_a_dual_encoder_has_the_settings_of_both(pair):
     _, folder = pair
     processor = TeViAProcessor.from_encoders(folder, folder, max_text_length=24)
     assert statistics(processor) == [[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]]
@@ -98,14 +98,14 @@ def test_the_processor_of_a_pair_follows_both_halves(pair):
 # Weights
 
 
-@pytest.mark.parametrize("half", ["vision", "text"])
-def test_a_checkpoint_without_the_encoders_weights_is_refused(pair, half):
+@pytest.mark.parametrize("part", ["vision", "text"])
+def test_a_checkpoint_without_the_encoders_weights_is_refused(pair, part):
     _, folder = pair
     weights = load_file(f"{folder}/model.safetensors")
     kept = {
         name: w
         for name, w in weights.items()
-        if not (name.startswith(half) and name.endswith("layers.0.mlp.fc1.weight"))
+        if not (name.startswith(part) and name.endswith("layers.0.mlp.fc1.weight"))
     }
     assert len(kept) == len(weights) - 1
     save_file(kept, f"{folder}/model.safetensors", metadata={"format": "pt"})
@@ -141,7 +141,7 @@ WITH_HEAD = [
     [row for row in WITH_HEAD if type(row[2]) in row[1]._model_mapping],
     ids=lambda value: value.__name__ if isinstance(value, type) else value.model_type,
 )
-def test_an_encoder_comes_whole_out_of_a_checkpoint_with_a_head(encoder_class, head_class, config, tmp_path):
+def test_an_encoder_loads_completely_from_a_checkpoint_with_a_head(encoder_class, head_class, config, tmp_path):
     whole = head_class.from_config(copy.deepcopy(config))
     whole.save_pretrained(tmp_path)
     encoder = encoder_class(copy.deepcopy(config))
@@ -151,40 +151,40 @@ def test_an_encoder_comes_whole_out_of_a_checkpoint_with_a_head(encoder_class, h
         assert any(n.endswith(name) and torch.equal(w, value) for n, w in weights.items()), name
 
 
-# What is no encoder
+# Models that are no encoders
 
 
 @pytest.mark.parametrize(
-    ("family", "complaint"),
+    ("family", "message"),
     [
-        ("bert", "`bert` takes `input_ids`, not pictures.*choose a convnext, swin or vit"),
-        ("whisper", "`whisper` takes `input_features`, not pictures"),
-        ("clip", "not pictures.*`vision_config` of a pair such as CLIP"),
-        ("pvt", "`pvt` gives no spatial maps.*`pvt_v2`"),
-        ("yolos", "`yolos` gives no spatial maps.*1125 tokens for 32x32 patches"),
-        ("vit_mae", "`vit_mae` gives no spatial maps.*50 tokens for 14x14 patches.*`vit`"),
-        ("siglip2_vision_model", "no spatial maps for a picture alone.*spatial_shapes.*`siglip_vision_model`"),
+        ("bert", "`bert` takes `input_ids`, not images.*choose a convnext, swin or vit"),
+        ("whisper", "`whisper` takes `input_features`, not images"),
+        ("clip", "not images.*`vision_config` of a dual encoder such as CLIP"),
+        ("pvt", "`pvt` returns no spatial maps.*`pvt_v2`"),
+        ("yolos", "`yolos` returns no spatial maps.*1125 tokens for 32x32 patches"),
+        ("vit_mae", "`vit_mae` returns no spatial maps.*50 tokens for 14x14 patches.*`vit`"),
+        ("siglip2_vision_model", "no spatial maps for an image alone.*spatial_shapes.*`siglip_vision_model`"),
         ("cvt", r"`cvt` has no feature map at stride \[32\], only at \[4, 8, 16\]"),
         ("maskformer-swin", "no spatial maps.*`swin`"),
     ],
 )
-def test_no_vision_model_is_refused_with_one_that_is(family, complaint):
-    with pytest.raises(ValueError, match=complaint):
+def test_no_vision_model_is_refused_with_one_that_is(family, message):
+    with pytest.raises(ValueError, match=message):
         probe_layout(AutoConfig.for_model(family))
 
 
 @pytest.mark.parametrize(
-    ("family", "complaint"),
+    ("family", "message"),
     [
         ("vit", "`vit` is no text model.*bert, roberta or t5"),
         ("whisper", "`whisper` is no text model"),
-        ("clap", "no text model.*`text_config` of a pair"),
-        ("siglip", "no text model.*`text_config` of a pair such as CLIP"),
+        ("clap", "no text model.*`text_config` of a dual encoder"),
+        ("siglip", "no text model.*`text_config` of a dual encoder such as CLIP"),
         ("bart", "`bart` is an encoder-decoder whose encoder transformers has no class for"),
     ],
 )
-def test_no_text_model_is_refused_with_one_that_is(family, complaint):
-    with pytest.raises(ValueError, match=complaint):
+def test_no_text_model_is_refused_with_one_that_is(family, message):
+    with pytest.raises(ValueError, match=message):
         TeViATextEncoder(AutoConfig.for_model(family))
 
 
@@ -215,12 +215,12 @@ def test_a_model_that_is_none_of_transformers_is_refused_without_running_its_cod
 def test_swapped_names_are_refused(tmp_path):
     ConvNextModel(tiny_vision_config()).save_pretrained(tmp_path / "vision")
     TeViATextEncoder(tiny_text_config()).model.save_pretrained(tmp_path / "text")
-    with pytest.raises(ValueError, match="`convnext` is no text model|`bert` takes `input_ids`, not pictures"):
+    with pytest.raises(ValueError, match="`convnext` is no text model|`bert` takes `input_ids`, not images"):
         TeViAForSegmentation.from_vision_text_pretrained(str(tmp_path / "text"), str(tmp_path / "vision"))
 
 
 @pytest.mark.parametrize("family", ["resnet", "clip"])
-def test_a_whole_model_refuses_what_is_no_text_model_by_its_name(family):
+def test_a_model_refuses_what_is_no_text_model_by_its_name(family):
     with pytest.raises(ValueError, match=f"`{family}` is no text model"):
         TeViAForSegmentation(tiny_config(text_config=AutoConfig.for_model(family)))
 
@@ -239,28 +239,28 @@ def test_a_model_is_built_and_loaded_where_gradients_are_off(mode, tmp_path):
     with mode():
         TeViAForSegmentation(tiny_config())
         loaded = TeViAForSegmentation.from_pretrained(tmp_path).eval()
-        assert loaded(PICTURE, IDS).logits.isfinite().all()
+        assert loaded(IMAGE, IDS).logits.isfinite().all()
 
 
 def test_a_text_model_without_hidden_states_is_refused_when_it_is_read():
     config = DPRConfig(vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
-    with pytest.raises(ValueError, match="`dpr` gives no hidden state a token.*such as bert, roberta or t5"):
+    with pytest.raises(ValueError, match="`dpr` returns no hidden state per token.*such as bert, roberta or t5"):
         TeViATextEncoder(config)(IDS)
 
 
-def test_a_picture_beyond_a_fixed_size_is_refused_with_that_size():
+def test_an_image_beyond_a_fixed_size_is_refused_with_that_size():
     config = HieraConfig(embed_dim=8, image_size=[64, 64], depths=[1, 1, 1, 1], num_heads=[1, 1, 1, 1])
     model = TeViAForSegmentation(tiny_config(backbone_config=config))
-    assert model(PICTURE[..., :50], IDS).logits.shape == (1, 1, 64, 50)
-    complaint = r"is 64x96; this `hiera` lacks .* more than 64x64.*'height': 64, 'width': 64.*any size, e.g. `convnext`"
-    with pytest.raises(ValueError, match=complaint):
+    assert model(IMAGE[..., :50], IDS).logits.shape == (1, 1, 64, 50)
+    message = r"is 64x96; this `hiera` has .* at most 64x64.*'height': 64, 'width': 64.*any size, e.g. `convnext`"
+    with pytest.raises(ValueError, match=message):
         model(torch.zeros(1, 3, 64, 70), IDS)
 
 
 # Tokenizers and pixels
 
 
-def test_sentences_are_padded_on_the_right_whatever_the_tokenizer_says(tmp_path):
+def test_texts_are_padded_on_the_right_whatever_the_tokenizer_says(tmp_path):
     tokenizer = tiny_tokenizer()
     tokenizer.padding_side = "left"
     tokenizer.save_pretrained(tmp_path)

@@ -29,11 +29,11 @@ DICE = {"correct": 0.8, "shuffled": 0.6, "none": 0.81}
 TEXTS = ["left lung", "right lung", "upper left lung", "lower right lung"]
 
 
-def picture(index: int) -> dict:
+def image(index: int) -> dict:
     rng = np.random.default_rng(index)
     size = SIZES[index]
     return {
-        "id": f"film-{index}",
+        "id": f"image-{index}",
         "group": f"patient-{index // 2}",
         "text": TEXTS[index],
         "image": Image.fromarray(rng.integers(0, 255, size, dtype=np.uint8)),
@@ -43,7 +43,7 @@ def picture(index: int) -> dict:
 
 @pytest.fixture(scope="module")
 def examples():
-    return dataset_from_rows([picture(index) for index in range(4)])
+    return dataset_from_rows([image(index) for index in range(4)])
 
 
 @pytest.fixture(scope="module")
@@ -56,19 +56,19 @@ def report(model, examples):
     return evaluate_model(model, tiny_processor(), examples, batch_size=3, seed=5)
 
 
-def test_each_kind_of_text_has_its_scores(report):
+def test_each_text_condition_has_its_scores(report):
     assert list(report.scores) == ["correct", "shuffled", "none"]
     assert all(set(row) == set(METRICS) for row in report.scores.values())
     assert len({row["dice"] for row in report.scores.values()}) == 3
 
 
-def test_a_reader_is_not_measured_without_a_single_sentence(model):
-    silent = dataset_from_rows([{**picture(index), "text": ""} for index in range(2)])
+def test_a_text_model_is_not_evaluated_without_a_single_text(model):
+    silent = dataset_from_rows([{**image(index), "text": ""} for index in range(2)])
     with pytest.raises(ValueError, match="No example has a text.*--text-table"):
         evaluate_model(model, tiny_processor(), silent)
 
 
-def test_each_image_has_a_row_for_each_kind_of_text(report, examples):
+def test_each_image_has_a_row_for_each_text_condition(report, examples):
     assert list(report.images.columns)[:6] == ["id", "group", "text_mode", "text", "dice", "iou"]
     assert {"hd95", "surface_dice", "accuracy", "lesion_precision", "lesion_recall"} < set(report.images.columns)
     for mode, rows in report.images.groupby("text_mode"):
@@ -92,12 +92,12 @@ def test_scores_are_of_masks_at_the_images_own_size(report, model, examples):
     assert list(report.images["dice"][:4]) == dice and min(dice) > 0
 
 
-def test_correct_and_shuffled_are_measured_beside_the_kinds_asked_for(model, examples):
+def test_correct_and_shuffled_are_always_evaluated(model, examples):
     report = evaluate_model(model, tiny_processor(), examples, text_modes=("none",))
     assert list(report.scores) == ["correct", "shuffled", "none"] and len(report.images) == 12
 
 
-def test_flipped_sentences_change_sides_and_contradictory_ones_presence(model, examples):
+def test_flipped_texts_change_sides_and_contradictory_ones_presence(model, examples):
     report = evaluate_model(model, tiny_processor(), examples, text_modes=("flipped", "contradictory"))
     texts = {mode: list(rows["text"]) for mode, rows in report.images.groupby("text_mode")}
     assert texts["flipped"] == ["right lung", "left lung", "upper right lung", "lower left lung"]
@@ -108,16 +108,16 @@ def test_flipped_sentences_change_sides_and_contradictory_ones_presence(model, e
 
 def test_text_sensitivity_is_the_paired_difference_of_correct_and_shuffled(report):
     dice = report.images.pivot(index="id", columns="text_mode", values="dice")
-    found = report.text_sensitivity
-    assert found.difference == pytest.approx((dice["correct"] - dice["shuffled"]).mean())
-    assert (found.images, found.groups) == (4, 2)
+    result = report.text_sensitivity
+    assert result.difference == pytest.approx((dice["correct"] - dice["shuffled"]).mean())
+    assert (result.images, result.groups) == (4, 2)
     assert (
-        f"Text sensitivity (dice with an image's own text minus with another's): {found.difference:.3f}"
+        f"Text sensitivity (dice with an image's own text minus with another's): {result.difference:.3f}"
         in report.table()
     )
 
 
-def test_intervals_hold_the_scores_and_draw_patients_as_a_whole(report):
+def test_intervals_hold_the_scores_and_resample_patients(report):
     for mode, row in report.scores.items():
         low, high = report.intervals[mode]["dice"]
         assert low <= row["dice"] <= high
@@ -128,9 +128,9 @@ def test_intervals_hold_the_scores_and_draw_patients_as_a_whole(report):
 
 
 def test_distances_are_in_millimetres_where_the_pixels_have_a_size(model):
-    rows = [{**picture(index), "spacing_mm": (2.0, 2.0)} for index in range(2)]
+    rows = [{**image(index), "spacing_mm": (2.0, 2.0)} for index in range(2)]
     in_mm = evaluate_model(model, tiny_processor(), dataset_from_rows(rows), ())
-    in_pixels = evaluate_model(model, tiny_processor(), dataset_from_rows([picture(0), picture(1)]), ())
+    in_pixels = evaluate_model(model, tiny_processor(), dataset_from_rows([image(0), image(1)]), ())
     assert (in_mm.settings["hd95_unit"], in_pixels.settings["hd95_unit"]) == ("mm", "px")
     assert in_mm.scores["correct"]["hd95"] == pytest.approx(2 * in_pixels.scores["correct"]["hd95"])
     assert in_mm.scores["correct"]["hd95"] > 0
@@ -150,7 +150,7 @@ def test_the_true_mask_is_measured_once_an_image_whatever_number_of_conditions(m
 
 
 def test_conditions_that_leave_a_text_as_it_is_share_its_scores(model, monkeypatch):
-    sideless = dataset_from_rows([{**picture(index), "text": "one lesion"} for index in range(4)])
+    sideless = dataset_from_rows([{**image(index), "text": "one lesion"} for index in range(4)])
     scored = []
 
     def score(predictions, *args, **options):
@@ -165,7 +165,7 @@ def test_conditions_that_leave_a_text_as_it_is_share_its_scores(model, monkeypat
     assert alike == [own, own] and rows["none"]["dice"].tolist() != own["dice"]
 
 
-def test_an_unknown_kind_of_text_is_refused_with_the_choices(model, examples):
+def test_an_unknown_text_condition_is_refused_with_the_choices(model, examples):
     with pytest.raises(ValueError, match=r"Unknown text conditions \['wrong'\]: choose from correct, shuffled, none,"):
         evaluate_model(model, tiny_processor(), examples, text_modes=("correct", "wrong"))
 
@@ -205,7 +205,7 @@ def test_the_table_shows_every_score(report):
 
 
 def test_other_wordings_are_measured_by_default_where_the_language_is_known(model, examples):
-    known = dataset_from_rows([{**picture(index), "text": [LUNGS, TEXTS[0]][index]} for index in range(2)])
+    known = dataset_from_rows([{**image(index), "text": [LUNGS, TEXTS[0]][index]} for index in range(2)])
     report = evaluate_model(model, tiny_processor(), known)
     assert list(report.scores) == ["correct", "shuffled", "none", "paraphrased"]
     assert "paraphrased: 1 of 2 texts changed" in report.table() and report.headline().endswith(
@@ -214,7 +214,7 @@ def test_other_wordings_are_measured_by_default_where_the_language_is_known(mode
     assert list(evaluate_model(model, tiny_processor(), known, text_modes=()).scores) == ["correct", "shuffled"]
 
 
-def test_the_headline_says_in_points_what_each_other_text_costs(report):
+def test_the_headline_gives_the_difference_of_each_other_condition_in_points(report):
     report = replace(report, scores={name: {**report.scores[name], "dice": dice} for name, dice in DICE.items()})
     expected = "Dice 0.800 with its own text. Against it, in points: another image's text -20.0, no text +1.0."
     assert report.headline() == report.table().splitlines()[0] == expected
@@ -223,14 +223,14 @@ def test_the_headline_says_in_points_what_each_other_text_costs(report):
 
 
 @pytest.mark.parametrize("count", [2, 3, 20])
-def test_shuffling_leaves_no_sentence_at_its_place(count):
+def test_shuffling_leaves_no_text_with_its_image(count):
     texts = [str(index) for index in range(count)]
     for seed in range(5):
         shuffled = shuffled_texts(texts, seed)
         assert sorted(shuffled) == sorted(texts) and all(a != b for a, b in zip(texts, shuffled, strict=True))
 
 
-def test_shuffling_is_drawn_by_its_seed():
+def test_shuffling_depends_on_the_seed():
     texts = [str(index) for index in range(20)]
     shuffle = TEXT_CONDITIONS["shuffled"].choose
     assert shuffle(texts, 1) == shuffle(texts, 1) != shuffle(texts, 2)
@@ -262,7 +262,7 @@ def test_a_reference_that_is_no_mask_is_refused(examples):
 @pytest.mark.parametrize("swap_axes", [False, True])
 def test_a_perfect_network_scores_one_whatever_the_axes(examples, swap_axes):
     class Perfect(torch.nn.Module):
-        """Answers with the network's own picture of the mask."""
+        """Answers with the network's own image of the mask."""
 
         config = tiny_config(use_text=False)
         device = torch.device("cpu")

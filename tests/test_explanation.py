@@ -1,4 +1,4 @@
-"""What a sentence did to a mask is measured against no sentence, and lies where the picture is."""
+"""The effect of a text on a mask, against no text, and attention maps at the image's size."""
 
 import re
 
@@ -14,7 +14,7 @@ from tevia_hf.inference.explain import focus
 IMAGE = np.random.default_rng(0).integers(0, 255, (48, 70), np.uint8)
 
 
-def test_the_effect_is_the_probability_with_the_sentence_minus_without():
+def test_the_effect_is_the_probability_with_the_text_minus_that_without():
     model, processor = tiny_reader(), tiny_processor()
     read, blank, none = explain_texts(model, processor, IMAGE, ["upper left lung", "", None])
     assert read.probability.shape == read.effect.shape == read.attention.shape == IMAGE.shape
@@ -24,22 +24,22 @@ def test_the_effect_is_the_probability_with_the_sentence_minus_without():
     np.testing.assert_array_equal(none.probability, blank.probability)
 
 
-def test_a_model_without_text_has_no_influence_of_it():
+def test_a_model_without_text_has_no_effect_of_text():
     model = TeViAForSegmentation(tiny_config(use_text=False)).eval()
-    (found,) = explain_texts(model, tiny_processor(), IMAGE, ["upper left lung"])
-    assert not found.effect.any() and found.attention is None
+    (result,) = explain_texts(model, tiny_processor(), IMAGE, ["upper left lung"])
+    assert not result.effect.any() and result.attention is None
 
 
-def test_attention_lies_where_the_picture_is_without_the_padding_of_the_network():
-    """48 x 70 pixels go through the network as 64 x 96."""
+def test_attention_maps_cover_the_image_without_the_padding_of_the_network():
+    """48 x 70 pixels are padded to 64 x 96 in the network."""
     model, processor = tiny_reader(), tiny_processor(do_resize=False)
-    found = explain_texts(model, processor, IMAGE, ["upper left lung"])[0].attention
+    result = explain_texts(model, processor, IMAGE, ["upper left lung"])[0].attention
     inputs = processor([IMAGE], ["upper left lung"])
     inputs["pixel_values"] = torch.nn.functional.pad(inputs["pixel_values"], (0, 26, 0, 16))
     with torch.no_grad():
         seen = focus(model(**inputs, output_attentions=True).attentions[-1][0]).unflatten(0, (8, 12))
     whole = torch.nn.functional.interpolate(seen[None, None], (64, 96), mode="bilinear")[0, 0]
-    np.testing.assert_allclose(found, whole[:48, :70], atol=1e-5)
+    np.testing.assert_allclose(result, whole[:48, :70], atol=1e-5)
 
 
 def test_of_several_labels_the_probability_is_that_of_any_but_the_background():
@@ -48,11 +48,11 @@ def test_of_several_labels_the_probability_is_that_of_any_but_the_background():
     with torch.no_grad():
         outputs = model(**processor([IMAGE], ["upper left lung"]))
     (maps,) = processor.post_process_segmentation(outputs, [IMAGE.shape], return_probabilities=True)
-    (found,) = explain_texts(model, processor, IMAGE, ["upper left lung"])
-    np.testing.assert_allclose(found.probability, maps[1:].sum(0), atol=1e-5)
+    (result,) = explain_texts(model, processor, IMAGE, ["upper left lung"])
+    np.testing.assert_allclose(result.probability, maps[1:].sum(0), atol=1e-5)
 
 
-def test_maps_of_swapped_axes_come_back_upright():
+def test_maps_of_swapped_axes_are_swapped_back():
     model = tiny_reader()
     (plain,) = explain_texts(model, tiny_processor(), IMAGE.T, ["upper left lung"])
     (swapped,) = explain_texts(model, tiny_processor(swap_axes=True), IMAGE, ["upper left lung"])
@@ -68,18 +68,18 @@ def test_maps_of_swapped_axes_come_back_upright():
         ("upper sinister lung", {}, ["1 of its words"]),
         ("left lung " * 20, {}, ["42 tokens.*first 24"]),
         ("lung lingua " * 20, {}, ["42 tokens", "20 of its words"]),
-        (" ", {"text_dropout": 0.0}, ["always had a sentence"]),
+        (" ", {"text_dropout": 0.0}, ["always had a text"]),
         ("upper left lung", {"text_dropout": 0.0}, []),
         ("upper left lung", {"use_text": False}, ["reads no text"]),
         ("", {"use_text": False}, []),
     ],
 )
-def test_a_note_tells_what_the_model_cannot_make_of_a_text(text, settings, expected):
+def test_warnings_name_truncated_unknown_and_missing_text(text, settings, expected):
     notes = text_warnings(TeViAForSegmentation(tiny_config(**settings)), tiny_processor(), text)
     assert len(notes) == len(expected) and all(map(re.search, expected, notes))
 
 
-def test_a_note_names_the_words_of_a_text_unlike_those_of_the_training():
+def test_a_warning_names_unfamiliar_words():
     model, processor = TeViAForSegmentation(tiny_config()), tiny_processor()
     processor.record_words(["upper left lung"])
     assert text_warnings(model, processor, "lower left lung") == []
@@ -95,11 +95,11 @@ def test_focus_is_0_for_all_tokens_alike_and_1_for_one():
     assert focus(torch.ones(2, 3, 3, 1)).eq(0).all()
 
 
-def test_a_heat_map_is_orange_where_positive_blue_where_negative_and_the_picture_elsewhere():
+def test_a_heat_map_is_orange_where_positive_blue_where_negative_and_the_image_elsewhere():
     values = np.array([[1.0, 0.0, -1.0]])
-    picture = heat_map(Image.new("L", (3, 1), 100), values)
-    assert picture.size == (384, 128)
-    orange, grey, blue = np.asarray(picture)[64, [0, 191, 383]].round(-1).tolist()
+    image = heat_map(Image.new("L", (3, 1), 100), values)
+    assert image.size == (384, 128)
+    orange, grey, blue = np.asarray(image)[64, [0, 191, 383]].round(-1).tolist()
     assert orange[0] > orange[2] and blue[2] > blue[0] and grey == [100, 100, 100]
     with pytest.raises(ValueError, match="resize the values"):
         heat_map(IMAGE, values)

@@ -1,4 +1,4 @@
-"""An exported model computes the same logits at every size, with operations that onnxruntime has kernels for."""
+"""An exported model computes the same logits at every size, with operations that onnxruntime supports."""
 
 import pytest
 import torch
@@ -39,7 +39,7 @@ def built(**settings):
 
 
 def example(batch=2, height=64, width=96, tokens=6):
-    """Pixels and tokens; the last sample has no text where there are several."""
+    """Pixels and tokens; the last of several samples has no text."""
     torch.manual_seed(1)
     ids = torch.randint(5, 20, (batch, tokens))
     mask = torch.ones_like(ids)
@@ -61,7 +61,7 @@ def program(model):
 
 
 def selected(program):
-    """What the program selects from with `where`, by operation and type."""
+    """The inputs of `where` in the program, by operation and type."""
     nodes = [node for node in program.graph.nodes if node.op == "call_function" and "where" in str(node.target)]
     return {(str(node.target), node.meta["val"].dtype) for node in nodes}
 
@@ -69,7 +69,7 @@ def selected(program):
 @pytest.mark.parametrize("size", SIZES)
 def test_an_exported_model_takes_other_batches_sizes_and_lengths(model, program, size):
     inputs = example(*size)
-    # torch's guards note that both sides were multiples of 32 in tracing; no operation depends on it.
+    # torch's guards record that both sides were multiples of 32 in tracing; no operation depends on it.
     logits = program.module(check_guards=False)(*inputs)
     torch.testing.assert_close(logits, model(*inputs).logits, atol=1e-5, rtol=1e-5)
 

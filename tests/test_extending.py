@@ -116,7 +116,7 @@ def test_a_metric_of_ones_own_is_in_every_table(tmp_path):
     table = tmp_path / "run" / "evaluation.csv"
     compared = compare_runs(table, table, "correct", "shuffled")
     assert "area_error" in list(compared["score"])
-    assert "for hd95, area_error less is better" in comparison_text(compared)
+    assert "for hd95, area_error lower is better" in comparison_text(compared)
 
 
 def test_a_ratio_of_ones_own_counts_the_whole_set_and_is_not_paired(tmp_path):
@@ -311,7 +311,7 @@ def test_a_loss_that_nobody_registered_is_refused_in_training_alone():
     model = TeViAForSegmentation(tiny_config(boundary_loss_weight=0.5))
     pixels, labels = torch.zeros(1, 3, 32, 32), torch.ones(1, 32, 32, dtype=torch.long)
     assert model(pixels).logits.shape == (1, 1, 32, 32)
-    with pytest.raises(ValueError, match="boundary_loss_weight, a loss nobody registered: call `register_loss`"):
+    with pytest.raises(ValueError, match="boundary_loss_weight, an unregistered loss: call `register_loss`"):
         model(pixels, labels=labels)
 
 

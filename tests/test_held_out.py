@@ -1,4 +1,4 @@
-"""Images that had no part in a model's training, nor in any choice of it, are found by the list beside the model."""
+"""Images that were not used for training or model selection are determined from the list in the model's folder."""
 
 import shutil
 from pathlib import Path
@@ -23,7 +23,7 @@ def examples():
 
 @pytest.fixture
 def trained_on(tmp_path):
-    """The folder of a model whose training held rows of (id, group, part)."""
+    """The folder of a model that was trained on rows of (id, group, part)."""
 
     def trained_on(*rows):
         folder = tmp_path / "trained"
@@ -71,12 +71,12 @@ def test_a_report_on_held_out_images_says_so_and_so_does_the_card(examples, trai
     assert "Images and patients of the training and its validation are left out." in card
 
 
-def test_a_model_whose_training_is_not_known_is_refused(examples):
+def test_a_model_with_unknown_training_data_is_refused(examples):
     with pytest.raises(ValueError, match="has no _splits.csv.*leave `held_out` out"):
         held_out(examples, TINY)
 
 
-def test_a_data_set_of_which_nothing_is_left_is_refused(examples, trained_on):
+def test_a_data_set_without_held_out_images_is_refused(examples, trained_on):
     with pytest.raises(ValueError, match="All 4 examples.*evaluate on another split"):
         held_out(examples, trained_on(*((name, "", "train") for name in examples["id"])))
 

@@ -1,4 +1,4 @@
-"""Bootstrap intervals and paired comparison, against figures known in advance."""
+"""Bootstrap intervals and paired comparisons, against known values."""
 
 import numpy as np
 import pytest
@@ -32,10 +32,10 @@ def test_nothing_to_count_scores_1():
 
 
 def test_a_difference_is_that_of_the_means_and_its_sign_that_of_the_first():
-    found = paired_difference([0.9, 0.8, 0.7, 0.9], [0.5, 0.6, 0.4, 0.8])
-    assert (found.a, found.b, found.difference) == pytest.approx((0.825, 0.575, 0.25))
-    assert found.interval[0] > 0
-    assert (found.images, found.groups) == (4, 4)
+    result = paired_difference([0.9, 0.8, 0.7, 0.9], [0.5, 0.6, 0.4, 0.8])
+    assert (result.a, result.b, result.difference) == pytest.approx((0.825, 0.575, 0.25))
+    assert result.interval[0] > 0
+    assert (result.images, result.groups) == (4, 4)
 
 
 def test_few_pairs_have_the_exact_p_value():
@@ -44,11 +44,11 @@ def test_few_pairs_have_the_exact_p_value():
 
 
 def test_equal_runs_differ_in_nothing():
-    found = paired_difference([0.5, 0.7, 0.9], [0.5, 0.7, 0.9])
-    assert (found.difference, found.p_value, found.interval) == (0.0, 1.0, (0.0, 0.0))
+    result = paired_difference([0.5, 0.7, 0.9], [0.5, 0.7, 0.9])
+    assert (result.difference, result.p_value, result.interval) == (0.0, 1.0, (0.0, 0.0))
 
 
-def test_images_of_one_patient_are_one_piece_of_evidence():
+def test_images_of_one_patient_count_as_one_observation():
     a, b = np.full(8, 0.9), np.full(8, 0.5)
     assert paired_difference(a, b).p_value == pytest.approx(2 / 256)
     assert paired_difference(a, b, groups=list("aabbccdd")).p_value == pytest.approx(2 / 16)
@@ -72,12 +72,12 @@ def test_values_that_make_no_pairs_are_refused(a, b, message):
 # Seeds and images
 
 
-def width(found) -> float:
-    return found.interval[1] - found.interval[0]
+def width(result) -> float:
+    return result.interval[1] - result.interval[0]
 
 
 def runs(seeds=20, images=300, of_seeds=0.0, of_images=0.0, gain=0.05, shared=0.0):
-    """Dice-like values of two configurations: deviations of their difference, and one that both share by seed."""
+    """Dice-like values of two configurations: deviations of their difference, and a common one per seed."""
     rng = np.random.default_rng(0)
     noise = of_seeds * rng.standard_normal((seeds, 1)) + of_images * rng.standard_normal(images)
     both = 0.5 + shared * rng.standard_normal((seeds, 1)) + 0.1 * rng.standard_normal(images)
@@ -86,13 +86,13 @@ def runs(seeds=20, images=300, of_seeds=0.0, of_images=0.0, gain=0.05, shared=0.
 
 def test_an_interval_over_seeds_and_images_is_that_of_both_variances():
     a, b, difference = runs(of_seeds=0.02, of_images=0.1)
-    found = paired_difference_of_seeds(a, b)
+    result = paired_difference_of_seeds(a, b)
     by_seed, by_image = difference.mean(1), difference.mean(0)
     deviation = np.sqrt(by_seed.var(ddof=1) / 20 + by_image.var(ddof=1) / 300)
     expected = stats.norm.interval(0.95, difference.mean(), deviation)
-    assert found.interval == pytest.approx(expected, abs=0.1 * deviation)
-    assert found.difference == pytest.approx(difference.mean()) == pytest.approx(found.a - found.b)
-    assert (found.seeds, found.images, found.groups) == (20, 300, 300)
+    assert result.interval == pytest.approx(expected, abs=0.1 * deviation)
+    assert result.difference == pytest.approx(difference.mean()) == pytest.approx(result.a - result.b)
+    assert (result.seeds, result.images, result.groups) == (20, 300, 300)
 
 
 def test_the_interval_covers_the_true_difference_as_often_as_it_says():
@@ -116,12 +116,12 @@ def test_seeds_that_differ_make_the_interval_wider_than_images_alone():
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])
-def test_few_seeds_have_their_whole_variance(seeds):
+def test_the_variance_of_few_seeds_is_not_underestimated(seeds):
     a = np.random.default_rng(0).standard_normal((seeds, 1)) + np.zeros((seeds, 4))
-    drawn = np.random.default_rng(0).multinomial(seeds - 1, np.full(seeds, 1 / seeds), 20000) / (seeds - 1)
-    assert (drawn @ a[:, 0]).std() == pytest.approx(a[:, 0].std(ddof=1) / np.sqrt(seeds), rel=0.03)
+    weights = np.random.default_rng(0).multinomial(seeds - 1, np.full(seeds, 1 / seeds), 20000) / (seeds - 1)
+    assert (weights @ a[:, 0]).std() == pytest.approx(a[:, 0].std(ddof=1) / np.sqrt(seeds), rel=0.03)
     low, high = paired_difference_of_seeds(a, np.zeros_like(a)).interval
-    assert (low, high) == pytest.approx(tuple(np.quantile(drawn @ a[:, 0], [0.025, 0.975])), abs=0.1)
+    assert (low, high) == pytest.approx(tuple(np.quantile(weights @ a[:, 0], [0.025, 0.975])), abs=0.1)
 
 
 def test_what_both_runs_share_by_seed_and_image_cancels():
@@ -131,7 +131,7 @@ def test_what_both_runs_share_by_seed_and_image_cancels():
     assert width(paired_difference_of_seeds(a[:, ::-1], b)) > 0.01  # image paired with another image
 
 
-def test_images_of_one_patient_are_drawn_together():
+def test_images_of_one_patient_are_resampled_together():
     a, b, _ = runs(seeds=3, images=40, of_images=0.1)
     a, b = np.repeat(a, 5, axis=1), np.repeat(b, 5, axis=1)
     groups = [str(index // 5) for index in range(200)]
@@ -140,7 +140,7 @@ def test_images_of_one_patient_are_drawn_together():
     assert (by_patient.images, by_patient.groups) == (200, 40)
 
 
-def test_seeded_differences_are_drawn_by_their_own_seed():
+def test_resampling_of_seeded_differences_depends_on_the_seed():
     a, b, _ = runs(seeds=3, images=20, of_seeds=0.1, of_images=0.1)
     first, again, other = (paired_difference_of_seeds(a, b, seed=seed).interval for seed in (1, 1, 2))
     assert first == again != other

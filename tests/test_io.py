@@ -161,7 +161,7 @@ def test_a_bmp_of_another_kind_is_not_called_corrupt(tmp_path):
     content = bytearray((tmp_path / "a.bmp").read_bytes())
     content[30:34] = (4).to_bytes(4, "little")  # a whole JPEG inside
     (tmp_path / "a.bmp").write_bytes(content)
-    with pytest.raises(ValueError, match=r"a\.bmp: not readable, damaged or of a kind that is not supported .*PNG"):
+    with pytest.raises(ValueError, match=r"a\.bmp: not readable, damaged or of an unsupported format .*PNG"):
         read_image(tmp_path / "a.bmp")
 
 

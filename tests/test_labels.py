@@ -1,4 +1,4 @@
-"""One module says what the values of a mask mean."""
+"""The meaning of mask values, which one module defines."""
 
 import ast
 from pathlib import Path
@@ -16,7 +16,7 @@ EVERY_VALUE = (0, 1, 2, 3, 127, 254, 255)
 EVERY_NUM_LABELS = (None, 1, 2, 3, 255)
 
 
-# What the values mean
+# Meaning of values
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def advice_for(mask, num_labels=1):
 
 
 def mask_of(*values):
-    """Background 0 but for a square of each value."""
+    """A mask of background 0 with a square of each value."""
     mask = np.zeros((200, 64), np.float64 if any(value % 1 for value in values) else np.int32)
     for index, value in enumerate(values):
         mask[6 + 3 * index : 8 + 3 * index, 5:25] = value
@@ -102,7 +102,7 @@ LOSSY = [1, 2, 3, 9, 249, 252, 254, 255]
     ],
     ids=str,
 )
-def test_the_advice_followed_to_the_letter_marks_the_lesions(values, threshold):
+def test_following_the_advice_marks_the_lesions(values, threshold):
     mask = mask_of(*values)
     (expression,) = [part.partition(")")[0] for part in advice_for(mask).split("(")[1:]]
     followed = eval(expression, {"mask": mask})
@@ -115,8 +115,8 @@ def test_the_advice_followed_to_the_letter_marks_the_lesions(values, threshold):
     [[2, 255], [128, 255], [1, 2, 255], [0.2, 0.3], [-1, 1], [np.nan, 1], list(range(1, 60)), [300, 301]],
     ids=str,
 )
-def test_nothing_is_to_be_binarised_where_nobody_knows_what_the_values_mean(values):
-    """255 may be the lesion or ignored there, greys may begin anywhere."""
+def test_values_of_unknown_meaning_are_not_to_be_binarised(values):
+    """255 may be the lesion or ignored, and the threshold of greys is unknown."""
     advice = advice_for(mask_of(*values))
     assert "127" not in advice and "0.5" not in advice
     assert "mask > 0" not in advice or values == [300, 301]  # numbers of lesions
@@ -139,22 +139,22 @@ def test_greys_are_not_taken_for_many_labels():
             to_labels(np.arange(100).reshape(10, 10), num_labels)
 
 
-# No other place
+# No other module
 
 
 def numbers_of(path):
-    """The lines of a module's code that hold the number of IGNORE_INDEX."""
+    """The lines of a module's code that contain the value of IGNORE_INDEX."""
     nodes = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Constant)]
     return [node.lineno for node in nodes if type(node.value) in (int, float) and node.value == IGNORE_INDEX]
 
 
 @pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: path.relative_to(SOURCE).as_posix())
-def test_no_other_module_knows_the_number(path):
+def test_no_other_module_contains_the_number(path):
     assert bool(numbers_of(path)) == (path.relative_to(SOURCE).as_posix() in DEFINING)
 
 
 def compares_values(path):
-    """The comparisons of a module's code with WHITE, which the lesion is in a mask of black and white."""
+    """The comparisons with WHITE in a module's code."""
     nodes = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Compare)]
     return [ast.unparse(node) for node in nodes if "WHITE" in ast.unparse(node).split()]
 

@@ -1,4 +1,4 @@
-"""Segmentation losses on logits, worked by hand and against MONAI and torch."""
+"""Segmentation losses on logits, against values computed by hand, MONAI and torch."""
 
 import math
 from functools import partial
@@ -28,18 +28,18 @@ def case(num_labels, seed=0, size=(5, 7)):
 
 
 def row(*values):
-    """One image of one row: `(1, 1, width)`."""
+    """Labels of one image with one row: `(1, 1, width)`."""
     return torch.tensor([[values]])
 
 
 def certain(labels, num_labels):
-    """Logits that leave no doubt about the labels."""
+    """Logits with probabilities of almost 0 and 1."""
     if num_labels == 1:
         return CERTAIN * (2.0 * labels - 1).unsqueeze(1)
     return CERTAIN * F.one_hot(labels, num_labels).movedim(-1, 1).float()
 
 
-# By hand
+# Computed by hand
 
 
 def test_dice_of_even_odds_on_half_a_foreground():
@@ -57,7 +57,7 @@ def test_dice_is_a_mean_over_images_not_pixels():
     labels = torch.stack([torch.ones(4, 4), torch.zeros(4, 4)]).long()
     labels[1, 0, 0] = 1
     logits = certain(torch.ones_like(labels), 1)
-    # The first image is right; the second finds one pixel of sixteen.
+    # The first image is correct; the second detects one pixel of sixteen.
     torch.testing.assert_close(soft_dice_loss(logits, labels), torch.tensor((0 + 1 - 2 / 17) / 2))
 
 
@@ -75,7 +75,7 @@ def test_cross_entropy_of_even_odds_is_the_log_of_the_choices(num_labels, expect
 
 @every_loss
 @one_and_three_labels
-def test_a_certain_and_right_answer_costs_nothing(loss, num_labels):
+def test_a_certain_and_correct_prediction_has_no_loss(loss, num_labels):
     _, labels = case(num_labels)
     assert loss(certain(labels, num_labels), labels) < 1e-5
 
@@ -122,7 +122,7 @@ def test_multi_class_cross_entropy_is_torchs_with_ignored_pixels_too():
 
 @every_loss
 @one_and_three_labels
-def test_what_stands_under_ignored_pixels_changes_nothing(loss, num_labels):
+def test_predictions_of_ignored_pixels_change_nothing(loss, num_labels):
     logits, labels = case(num_labels)
     labels[:, 1:3] = 255
     other = logits.clone()
@@ -153,7 +153,7 @@ def test_a_mask_without_foreground_has_a_finite_loss_and_gradient(loss, num_labe
     assert result.isfinite() and logits.grad.isfinite().all()
 
 
-def test_finding_nothing_where_nothing_is_costs_nothing():
+def test_an_empty_prediction_without_lesion_has_no_loss():
     labels = torch.zeros(1, 4, 4, dtype=torch.long)
     assert soft_dice_loss(certain(labels, 1), labels) < 1e-5
 

@@ -1,4 +1,4 @@
-"""The `evaluate` module gives the package's own figures, without a network."""
+"""The `evaluate` module returns the package's own scores, without network access."""
 
 from pathlib import Path
 
@@ -22,11 +22,11 @@ def masks(seed):
     return [(rng.random(size) < 0.4).astype(np.uint8) for size in ((12, 9), (7, 15), (20, 20))]
 
 
-def test_the_metric_module_gives_the_packages_figures_for_masks_of_any_sizes(metric):
+def test_the_metric_module_returns_the_packages_scores_for_masks_of_any_sizes(metric):
     predictions, references = masks(0), masks(1)
     spacing = [(0.5, 0.7)] * 3
-    found = metric.compute(predictions=predictions, references=references, spacing_mm=spacing, surface_tolerance=1.0)
-    assert found == pytest.approx(segmentation_metrics(predictions, references, spacing, 1.0))
+    result = metric.compute(predictions=predictions, references=references, spacing_mm=spacing, surface_tolerance=1.0)
+    assert result == pytest.approx(segmentation_metrics(predictions, references, spacing, 1.0))
 
 
 def test_the_metric_module_adds_up_batches(metric):
@@ -41,14 +41,14 @@ def test_the_metric_module_adds_up_batches(metric):
 @pytest.mark.parametrize(
     ("value", "advice"), [(0.9, "threshold probabilities"), (-1, "labels from 0"), (256, "labels from 0")]
 )
-def test_what_is_no_label_is_refused(value, advice, metric):
+def test_values_that_are_no_labels_are_refused(value, advice, metric):
     with pytest.raises(ValueError, match=advice):
         metric.compute(predictions=[[[value, 0.0]]], references=[[[1, 0]]])
 
 
-def test_its_own_example_is_right(metric):
-    found = metric.compute(predictions=[[[0, 1], [0, 1]]], references=[[[0, 1], [0, 0]]])
-    assert found["dice"] == 0.6666666666666666 and "0.6666666666666666" in metric.inputs_description
+def test_its_own_example_is_correct(metric):
+    result = metric.compute(predictions=[[[0, 1], [0, 1]]], references=[[[0, 1], [0, 0]]])
+    assert result["dice"] == 0.6666666666666666 and "0.6666666666666666" in metric.inputs_description
 
 
 def test_its_description_and_its_card_name_every_metric(metric):

@@ -1,4 +1,4 @@
-"""Overlap, outlines and lesions: hand-counted pixels, MONAI's and scikit-learn's own figures on random masks."""
+"""Overlap, boundaries and lesions, against pixels counted by hand, MONAI and scikit-learn on random masks."""
 
 import numpy as np
 import pytest
@@ -26,13 +26,13 @@ def row(*labels):
     return np.array([labels], dtype=np.uint8)
 
 
-def grid(picture):
-    """A mask of 3x3 pixels, drawn with # and other characters."""
-    return np.array([[character == "#" for character in line] for line in picture.split()], np.uint8)
+def grid(image):
+    """A mask of 3x3 pixels from text, with # for the lesion."""
+    return np.array([[character == "#" for character in line] for line in image.split()], np.uint8)
 
 
 def random_masks(count, size=(40, 56)):
-    """Pairs of blob masks that overlap in part, none of them empty."""
+    """Pairs of blob masks that overlap partly, none of them empty."""
     rng = np.random.default_rng(0)
     coarse = [np.kron(rng.random((2, size[0] // 8, size[1] // 8)) > 0.6, np.ones((1, 8, 8))) for _ in range(count)]
     return [
@@ -102,14 +102,14 @@ def test_scores_equal_scikit_learns():
     ("prediction", "reference", "spacing", "scores"),
     [
         ("... .#. ...", "... .#. ...", None, PERFECT),
-        # one pixel beside the true one: distance 1, or the width of a pixel
+        # one pixel next to the true one: distance 1, or the width of a pixel
         ("... ..# ...", "... .#. ...", None, {"dice": 0, "accuracy": 7 / 9, "hd95": 1.0, "surface_dice": 1.0}),
         ("... ..# ...", "... .#. ...", (1.0, 4.0), {"hd95": 4.0, "surface_dice": 0.0}),
         (".#. ... ...", "... .#. ...", (3.0, 4.0), {"hd95": 3.0, "surface_dice": 0.0}),
         ("#.. ... ...", "... ... ..#", (3.0, 4.0), {"hd95": 10.0, "surface_dice": 0.0}),
         # a whole row, of which one end is predicted: 0, 1 and 2 away; 95th percentile of (0, 1, 2) is 1.9
         ("#.. ... ...", "### ... ...", None, {"dice": 1 / 2, "iou": 1 / 3, "accuracy": 7 / 9, "hd95": 1.9}),
-        # one of two lesions found, one of two predicted lesions right
+        # one of two lesions detected, one of two predicted lesions correct
         ("#.# ... ...", "#.. ... #..", None, {"dice": 1 / 2, "lesion_precision": 1 / 2, "lesion_recall": 1 / 2}),
     ],
 )  # fmt: skip
@@ -141,7 +141,7 @@ def test_spacing_counts_where_every_image_has_one():
         segmentation_metrics(*pair, spacing_mm=[(1.0, 4.0)])
 
 
-def test_outlines_may_be_left_out():
+def test_boundary_metrics_may_be_left_out():
     scores = segmentation_metrics([grid("#.. ... ...")], [grid("#.. ... ...")], outlines=False)
     assert scores.keys() & {"hd95", "surface_dice"} == set()
     assert scores["dice"] == 1.0
@@ -156,7 +156,7 @@ def test_two_empty_masks_are_perfect():
 
 
 @pytest.mark.parametrize(("prediction", "reference"), [((0, 0), (0, 1)), ((1, 0), (0, 0))])
-def test_one_empty_mask_scores_0_and_is_as_far_off_as_the_picture_is_wide(prediction, reference):
+def test_one_empty_mask_scores_0_at_the_distance_of_the_diagonal(prediction, reference):
     scores = image_metrics(row(*prediction), row(*reference), spacing_mm=(3.0, 2.0))
     assert {scores[name] for name in ("dice", "iou", "surface_dice")} == {0.0}
     assert scores["hd95"] == 5.0
@@ -174,12 +174,12 @@ def test_intervals_hold_the_score_and_shrink_with_more_images():
             assert high - low < np.ptp(score_intervals(few)[name])
 
 
-def test_pooled_intervals_draw_images_and_sum_pixels():
+def test_pooled_intervals_resample_images_and_sum_pixels():
     scores = score_images([row(1, 1, 1, 1), row(1, 0, 0, 0)], [row(1, 1, 1, 1), row(0, 1, 0, 0)], outlines=False)
     assert score_intervals(scores)["dice_pooled"] == (0.0, 1.0)  # one image twice, or the other
 
 
-def test_images_of_one_patient_are_drawn_together():
+def test_images_of_one_patient_are_resampled_together():
     scores = score_images([row(1, 0), row(1, 1)] * 20, [row(1, 0), row(0, 0)] * 20)
     alone, together = score_intervals(scores)["dice"], score_intervals(scores, groups=["a", "b"] * 20)["dice"]
     assert together == (0.0, 1.0)

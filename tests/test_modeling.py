@@ -1,4 +1,4 @@
-"""The network takes any image with a sentence, without one, or beside samples that have none."""
+"""The network with images of any size, with and without text, also in one batch."""
 
 import copy
 import dataclasses
@@ -17,7 +17,7 @@ from tevia_hf.decoder_tevia import TeViASegmentationHead
 from tevia_hf.text_projection_tevia import TEXT_PROJECTIONS, TeViATextProjection
 
 MIXING = {"text_projection": "token_mixing", "text_token_lengths": [24, 12, 9]}
-SENTENCES = [
+TEXTS = [
     "upper left lung",
     "bilateral pulmonary infection, two infected areas, upper left lung and lower right lung.",
 ]
@@ -28,8 +28,8 @@ def build(**settings):
     return TeViAForSegmentation(tiny_config(**settings))
 
 
-def loud(model):
-    """With the text's share raised from its small start, so that what the text does is seen."""
+def with_strong_text(model):
+    """The model with a large text contribution, so that its effect is measurable."""
     for block in model.model.decoder:
         torch.nn.init.constant_(block.cross_attention.scale, 0.5)
         torch.nn.init.normal_(block.text_projection.prompt)
@@ -48,15 +48,15 @@ def discs(batch=2, height=64, width=64):
 
 @pytest.fixture(scope="module")
 def text():
-    """Two sentences of different lengths: `input_ids` and `attention_mask`, `(2, tokens)`."""
-    tokens = tiny_processor()(text=SENTENCES)
+    """Two texts of different lengths: `input_ids` and `attention_mask`, `(2, tokens)`."""
+    tokens = tiny_processor()(text=TEXTS)
     assert not tokens.attention_mask[0].all() and tokens.attention_mask[1].all()
     return {"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask}
 
 
 @pytest.fixture
 def model(tiny_model):
-    return loud(tiny_model)
+    return with_strong_text(tiny_model)
 
 
 def assert_same(actual, expected):
@@ -119,12 +119,12 @@ def test_ignored_pixels_count_neither_as_mask_nor_as_foreground(model, text):
     assert_differ(own.segmentation_loss, theirs.segmentation_loss)
 
 
-# Sentences
+# Texts
 
 
 @pytest.mark.parametrize("settings", [{}, MIXING], ids=["per_token", "token_mixing"])
 def test_a_batch_equals_its_samples_one_by_one(settings, text):
-    model = loud(build(**settings))
+    model = with_strong_text(build(**settings))
     together = model(images(), **text)
     for index in range(2):
         tokens = int(text["attention_mask"][index].sum())
@@ -133,14 +133,14 @@ def test_a_batch_equals_its_samples_one_by_one(settings, text):
         assert_same(alone.text_embeddings[0], together.text_embeddings[0][index : index + 1])
 
 
-def test_the_sentence_matters(model, text):
+def test_the_logits_depend_on_the_text(model, text):
     swapped = {name: tensor.flip(0) for name, tensor in text.items()}
     assert_differ(model(images(), **text).logits, model(images(), **swapped).logits)
 
 
 @pytest.mark.parametrize("settings", [{}, MIXING], ids=["per_token", "token_mixing"])
 def test_no_text_an_empty_mask_and_a_dropped_text_are_one(settings, text):
-    model = loud(build(**settings))
+    model = with_strong_text(build(**settings))
     without = model(images()).logits
     empty = {**text, "attention_mask": torch.zeros_like(text["attention_mask"])}
     assert_same(model(images(), **empty).logits, without)
@@ -164,7 +164,7 @@ def test_the_null_text_is_aligned_to_nothing(model):
     assert model(images(), labels=discs()).alignment_loss == 0
 
 
-def test_text_dropout_takes_the_configured_share(model, text):
+def test_text_dropout_replaces_the_configured_share(model, text):
     features, share = model.encode_text(**text)[:1].expand(4000, -1, -1), 0.3
     model.config.text_dropout = share
     _, _, has_text = model.model.train().prepare_text(features, None, 4000)
@@ -172,14 +172,14 @@ def test_text_dropout_takes_the_configured_share(model, text):
 
 
 @pytest.mark.parametrize("settings", [{}, MIXING], ids=["per_token", "token_mixing"])
-def test_features_of_sentences_stand_in_for_their_tokens(settings, text):
-    model = loud(build(**settings))
+def test_text_features_replace_tokens(settings, text):
+    model = with_strong_text(build(**settings))
     features = model.encode_text(**text)
     output = model(images(), text_features=features, attention_mask=text["attention_mask"])
     assert torch.equal(output.logits, model(images(), **text).logits)
 
 
-def test_features_of_an_image_stand_in_for_its_pixels_whatever_text_is_asked(model, text):
+def test_image_features_replace_pixels_with_any_text(model, text):
     pixels = torch.rand(2, 3, 50, 70)  # no multiples of 32
     features = model.encode_image(pixels)
     output = model(image_features=features, **text)
@@ -187,17 +187,17 @@ def test_features_of_an_image_stand_in_for_its_pixels_whatever_text_is_asked(mod
     assert torch.equal(model(image_features=features).logits, model(pixels).logits)
 
 
-def test_features_of_one_image_serve_several_texts(model, text):
+def test_features_of_one_image_combine_with_several_texts(model, text):
     pixels = torch.rand(1, 3, 64, 64)
     output = model(image_features=model.encode_image(pixels), **text)
     assert_same(output.logits, model(pixels.expand(2, -1, -1, -1), **text).logits)
     assert not torch.equal(*output.logits)
 
 
-def test_an_image_is_given_once(model):
+def test_an_image_is_given_as_pixels_or_features(model):
     pixels = torch.rand(1, 3, 64, 64)
     for inputs in ({}, {"pixel_values": pixels, "image_features": model.encode_image(pixels)}):
-        with pytest.raises(ValueError, match="Give `pixel_values`, or the `image_features`"):
+        with pytest.raises(ValueError, match="Give either `pixel_values` or the `image_features`"):
             model(**inputs)
 
 
@@ -227,7 +227,7 @@ def test_a_projection_may_join_tokens_without_their_padding(text, monkeypatch):
 
 
 def test_token_mixing_pads_to_its_length_by_itself(text):
-    model = loud(build(**MIXING))
+    model = with_strong_text(build(**MIXING))
     missing = 24 - text["input_ids"].shape[1]
     padded = {name: F.pad(tensor, (0, missing)) for name, tensor in text.items()}
     assert missing > 0 and model.encode_text(**text).shape == (2, 24, 8)
@@ -299,7 +299,7 @@ def test_sub_pixels_start_equal_and_prompts_at_zero():
     [
         (
             {"foreground_representation": "head_grid"},
-            r"decoder widths \[768, 384, 192\], not \[16, 8, 8\]: use 'channel'",
+            r"decoder widths \[768, 384, 192\], got \[16, 8, 8\]: use 'channel'",
         ),
         (
             {"cross_attention_heads": 3},
@@ -336,30 +336,30 @@ def test_hidden_states_are_the_map_that_enters_the_decoder_and_those_of_its_bloc
 
 
 @pytest.mark.parametrize("body", [True, False], ids=["body", "whole"])
-def test_states_and_attentions_come_last_where_the_call_or_else_the_config_asks(model, text, body):
+def test_states_and_attentions_come_last_if_the_call_or_else_the_config_sets_them(model, text, body):
     network, both = model.model if body else model, {"output_hidden_states", "output_attentions"}
     assert not {"hidden_states", "attentions"} & network(images(), **text).keys()
-    asked = network(images(), **text, **dict.fromkeys(both, True))
-    assert list(asked)[-2:] == ["hidden_states", "attentions"]
+    requested = network(images(), **text, **dict.fromkeys(both, True))
+    assert list(requested)[-2:] == ["hidden_states", "attentions"]
     model.set_attn_implementation("eager")  # the library's condition for attentions by config
     for name in both:
         setattr(network.config, name, True)
     configured = network(images(), **text)
-    assert list(configured) == list(asked)
-    assert_same(configured.attentions, asked.attentions)
+    assert list(configured) == list(requested)
+    assert_same(configured.attentions, requested.attentions)
     assert not {"hidden_states", "attentions"} & network(images(), **text, **dict.fromkeys(both, False)).keys()
     values = network(images(), **text, return_dict=False)
-    assert len(values) == len(asked)
-    assert_same(values[-1], asked.attentions)
+    assert len(values) == len(requested)
+    assert_same(values[-1], requested.attentions)
 
 
-def test_gradients_reach_what_is_shown(model, text):
+def test_gradients_reach_hidden_states_and_attentions(model, text):
     output = model(images(), **text, output_hidden_states=True, output_attentions=True)
     shown = [output.hidden_states[1], output.attentions[0]]
     assert all(gradient.any() for gradient in torch.autograd.grad(output.logits.sum(), shown))
 
 
-def test_a_vision_only_network_shows_states_but_no_attentions():
+def test_a_vision_only_network_returns_states_but_no_attentions():
     output = build(use_text=False).eval()(images(), output_hidden_states=True, output_attentions=True)
     assert len(output.hidden_states) == 4 and output.attentions is None
 
@@ -376,14 +376,14 @@ def test_forward_names_every_argument(model):
         assert not any(p.kind == p.VAR_KEYWORD for p in parameters) and not network.accepts_loss_kwargs
 
 
-def test_the_body_alone_is_the_decoder_without_a_head(model, text):
+def test_the_base_model_is_the_decoder_without_a_head(model, text):
     output = model.model(images(), **text)
     assert output.last_hidden_state.shape == (2, 8, 16, 16) and output.has_text.all()
     assert [tuple(m.shape[1:]) for m in output.guided_features] == [(16, 2, 2), (8, 4, 4), (8, 8, 8)]
     assert torch.equal(model.decode_head(output.last_hidden_state)[0], model(images(), **text).logits)
 
 
-def test_decoder_channels_bring_large_backbone_maps_to_unit_variance():
+def test_decoder_channels_scale_large_backbone_maps_to_unit_variance():
     model = TeViAForSegmentation(tiny_config(decoder_channels=[16, 8, 4, 8])).train()
     lateral = model.model.laterals[0]
     maps = lateral(100 + 50 * torch.randn(4, 16, 8, 8))  # (batch, width, height, width)
@@ -397,18 +397,18 @@ def test_decoder_channels_bring_large_backbone_maps_to_unit_variance():
 
 
 @pytest.mark.parametrize(
-    ("asked", "vision", "text"),
+    ("implementation", "vision", "text"),
     [
         ("eager", "eager", "eager"),
         ({"text_config": "eager"}, "sdpa", "eager"),
         ({"backbone_config": "eager"}, "eager", "sdpa"),
     ],
 )
-def test_an_attention_implementation_reaches_the_encoders_it_is_asked_for(asked, vision, text, tmp_path):
+def test_an_attention_implementation_reaches_the_encoders_it_is_set_for(implementation, vision, text, tmp_path):
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     model = build(backbone_config=ViTConfig(**sizes, image_size=64), decoder_channels=[8] * 4).eval()
     model.save_pretrained(tmp_path)
-    loaded = TeViAForSegmentation.from_pretrained(tmp_path, attn_implementation=asked).eval()
+    loaded = TeViAForSegmentation.from_pretrained(tmp_path, attn_implementation=implementation).eval()
     assert loaded.model.backbone.model.config._attn_implementation == vision
     assert loaded.model.text_encoder.model.config._attn_implementation == text
     ids = torch.tensor([[2, 7, 13, 3]])
@@ -449,7 +449,7 @@ def test_offloaded_weights_give_the_same_logits():
 
 
 @pytest.mark.parametrize("body", [True, False], ids=["body", "whole"])
-def test_the_config_says_whether_outputs_are_tuples_unless_the_call_does(body):
+def test_the_config_sets_whether_outputs_are_tuples_unless_the_call_does(body):
     whole = TeViAForSegmentation(tiny_config()).eval()
     model = whole.model if body else whole
     assert not isinstance(model(images(), return_dict=None), tuple)
@@ -457,7 +457,7 @@ def test_the_config_says_whether_outputs_are_tuples_unless_the_call_does(body):
     assert isinstance(model(images()), tuple) and not isinstance(model(images(), return_dict=True), tuple)
 
 
-def test_a_text_encoder_that_answers_in_tuples_by_its_config_is_read():
+def test_a_text_encoder_that_returns_tuples_by_its_config_is_read():
     config = tiny_config()
     config.text_config.return_dict = False
     assert TeViAForSegmentation(config).encode_text(torch.tensor([[2, 5, 3]])).shape == (1, 3, 8)
@@ -495,12 +495,12 @@ VISION_ONLY = {
 
 
 @pytest.mark.parametrize("use", VISION_ONLY.values(), ids=VISION_ONLY)
-def test_what_reads_text_is_refused_by_a_vision_only_model(use):
+def test_a_vision_only_model_refuses_text(use):
     with pytest.raises(ValueError, match="`use_text=False`.*build"):
         use(TeViAForSegmentation(tiny_config(use_text=False)))
 
 
-def test_logits_read_directly_are_those_of_the_head_features():
+def test_fused_logits_equal_those_of_the_head_features():
     torch.manual_seed(0)
     head = TeViASegmentationHead(tiny_config(num_labels=3), 8).double()
     for parameter in head.parameters():

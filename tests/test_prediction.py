@@ -1,4 +1,4 @@
-"""Masks for image files: their sizes, their axes, their sentences, and what happens to files that are no images."""
+"""Masks for image files: their sizes, axes and texts, and files that are no images."""
 
 import copy
 from pathlib import Path
@@ -57,13 +57,13 @@ def test_the_batch_size_does_not_change_masks(model, examples):
         assert np.mean(one != three) < 0.002 and np.mean(two != three) < 0.002  # rounding on the threshold
 
 
-def test_the_sentence_counts(model, examples):
+def test_the_masks_depend_on_the_text(model, examples):
     others = [{**example, "text": "lower left lung"} for example in examples]
     for mask, other in zip(*(predict_masks(model, tiny_processor(), e) for e in (examples, others)), strict=True):
         assert np.mean(mask != other) > 0.002
 
 
-def test_pictures_in_memory_give_the_masks_of_their_files(model, examples):
+def test_images_in_memory_give_the_masks_of_their_files(model, examples):
     decoded = [{**example, "image": Image.open(example["image"])} for example in examples]
     for one, other in zip(*(predict_masks(model, tiny_processor(), e) for e in (examples, decoded)), strict=True):
         assert np.array_equal(one, other)
@@ -92,13 +92,13 @@ def test_prediction_is_without_dropout_even_for_a_model_in_training(model, examp
 
 
 @pytest.mark.parametrize("projection", ["per_token", "token_mixing"])
-def test_pictures_without_any_sentence_are_predicted(projection, examples):
+def test_images_without_text_are_predicted(projection, examples):
     config = tiny_config(text_projection=projection, text_token_lengths=[24, 12, 9])
     without = [{**example, "text": ""} for example in examples]
     assert len(predict_masks(TeViAForSegmentation(config), tiny_processor(), without)) == 3
 
 
-def test_several_labels_are_told_apart(examples):
+def test_several_labels_are_distinguished(examples):
     torch.manual_seed(0)
     model = TeViAForSegmentation(tiny_config(num_labels=3))
     torch.nn.init.zeros_(model.decode_head.classifier.bias)
@@ -133,7 +133,7 @@ def test_masks_overlays_and_the_table_are_written(model, images, examples, tmp_p
     pd.testing.assert_frame_equal(written, table, check_dtype=False)
 
 
-def test_a_corrupt_file_costs_its_own_row_only(model, images, tmp_path):
+def test_a_corrupt_file_affects_its_own_row_only(model, images, tmp_path):
     images[1].write_bytes(images[1].read_bytes()[:200])
     table = predict(model, tiny_processor(), images, TEXTS, tmp_path / "out")
     assert "b.png: not readable, corrupt or cut short" in table["error"][1]
@@ -142,7 +142,7 @@ def test_a_corrupt_file_costs_its_own_row_only(model, images, tmp_path):
     assert [(tmp_path / "out" / f"{stem}.png").exists() for stem in "abc"] == [True, False, True]
 
 
-def test_missing_and_foreign_files_are_said_in_the_table(model, images, tmp_path):
+def test_missing_and_unsupported_files_are_reported_in_the_table(model, images, tmp_path):
     (tmp_path / "notes.txt").write_text("no image")
     images[:2] = [tmp_path / "notes.txt", tmp_path / "none.png"]
     table = predict(model, tiny_processor(), images, TEXTS, tmp_path / "out")
@@ -150,7 +150,7 @@ def test_missing_and_foreign_files_are_said_in_the_table(model, images, tmp_path
     assert (tmp_path / "out" / "c.png").exists()
 
 
-def test_a_file_whose_pixels_cannot_be_used_costs_its_own_row_only(model, images, tmp_path):
+def test_a_file_with_invalid_pixels_affects_its_own_row_only(model, images, tmp_path):
     Image.fromarray(np.full((40, 40), np.nan, dtype=np.float32)).save(images[2])
     table = predict(model, tiny_processor(), images, TEXTS, tmp_path / "out")
     assert list(table["error"][:2]) == ["", ""] and "NaN" in table["error"][2]
@@ -163,19 +163,19 @@ def test_the_table_is_written_when_no_file_can_be_read(model, tmp_path):
 
 
 def test_images_that_would_overwrite_each_others_masks_are_refused(model, images, tmp_path):
-    twin = tmp_path / "a.jpg"
+    same_stem = tmp_path / "a.jpg"
     with pytest.raises(ValueError, match=r"share the names \['a'\] and so their output"):
-        predict(model, tiny_processor(), [*images, twin], [*TEXTS, ""], tmp_path / "out")
+        predict(model, tiny_processor(), [*images, same_stem], [*TEXTS, ""], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_as_many_texts_as_images_are_needed(model, images, tmp_path):
-    with pytest.raises(ValueError, match="3 images but 1 texts: give one text an image, '' for none"):
+def test_counts_of_texts_and_images_must_be_equal(model, images, tmp_path):
+    with pytest.raises(ValueError, match="3 images but 1 texts: give one text per image, '' for none"):
         predict(model, tiny_processor(), images, [""], tmp_path / "out")
 
 
 class Spoilt(torch.nn.Module):
-    """A decode head whose logits are not finite for the images at some places of the run, counted by calls."""
+    """A decode head whose logits are not finite for the images at some indices, counted by calls."""
 
     def __init__(self, head, spoils):
         super().__init__()
@@ -187,46 +187,46 @@ class Spoilt(torch.nn.Module):
 
 
 @pytest.fixture
-def spoilt(model):
-    def spoilt(spoils):
+def with_invalid_logits(model):
+    def with_invalid_logits(spoils):
         broken = copy.deepcopy(model)
         broken.decode_head = Spoilt(broken.decode_head, spoils)
         return broken
 
-    return spoilt
+    return with_invalid_logits
 
 
 @pytest.fixture
-def one_spoilt(spoilt, model, examples):
-    """A model that gives NaN for b.png alone."""
+def one_invalid(with_invalid_logits, model, examples):
+    """A model that returns NaN for b.png only."""
     predictor = Predictor(model, tiny_processor())
     encoded = predictor.encode([predictor.prepare(example["image"]) for example in examples])
-    wanted = predictor.ask(encoded, TEXTS).logits[1].mean()
-    return spoilt(lambda logits: (logits.mean((1, 2, 3)) - wanted).abs() < 1e-4)
+    expected_mean = predictor.ask(encoded, TEXTS).logits[1].mean()
+    return with_invalid_logits(lambda logits: (logits.mean((1, 2, 3)) - expected_mean).abs() < 1e-4)
 
 
 @pytest.mark.parametrize("batch_size", [1, 16])
-def test_an_image_whose_logits_are_not_finite_costs_its_own_row_only(one_spoilt, images, tmp_path, batch_size):
-    table = predict(one_spoilt, tiny_processor(), images, TEXTS, tmp_path / "out", batch_size=batch_size)
+def test_an_image_with_logits_that_are_not_finite_affects_its_own_row_only(one_invalid, images, tmp_path, batch_size):
+    table = predict(one_invalid, tiny_processor(), images, TEXTS, tmp_path / "out", batch_size=batch_size)
     assert "b.png are not finite" in table["error"][1] and list(table["error"][[0, 2]]) == ["", ""]
     assert [(tmp_path / "out" / f"{stem}.png").exists() for stem in "abc"] == [True, False, True]
 
 
-def test_masks_in_memory_are_refused_with_the_name_of_the_image_whose_logits_are_not_finite(one_spoilt, examples):
+def test_masks_in_memory_are_refused_with_the_image_whose_logits_are_not_finite(one_invalid, examples):
     with pytest.raises(ValueError, match="logits of image b are not finite"):
-        predict_masks(one_spoilt, tiny_processor(), examples, batch_size=2)
+        predict_masks(one_invalid, tiny_processor(), examples, batch_size=2)
 
 
-def test_a_model_without_a_single_finite_logit_is_refused_and_the_table_is_kept(spoilt, images, tmp_path):
+def test_a_model_without_a_single_finite_logit_is_refused_and_the_table_is_kept(with_invalid_logits, images, tmp_path):
     images[2].write_bytes(b"no image")
-    broken = spoilt(lambda logits: torch.ones(len(logits), dtype=torch.bool))
+    broken = with_invalid_logits(lambda logits: torch.ones(len(logits), dtype=torch.bool))
     with pytest.raises(ValueError, match=r"a\.png, .*b\.png are not finite.* compute in float32 or bfloat16"):
         predict(broken, tiny_processor(), images, TEXTS, tmp_path / "out")
     assert (pd.read_csv(tmp_path / "out" / "predictions.csv")["error"] != "").all()
 
 
 @pytest.mark.parametrize("part", ["write_mask", "overlay"])
-def test_an_error_in_writing_costs_its_own_row_and_leaves_no_half_file(model, images, tmp_path, monkeypatch, part):
+def test_a_write_error_affects_one_row_and_leaves_no_incomplete_file(model, images, tmp_path, monkeypatch, part):
     usual, folder = getattr(predicting, part), tmp_path / "out"
 
     def fails(*args, **kwargs):
@@ -245,7 +245,7 @@ def test_an_error_in_writing_costs_its_own_row_and_leaves_no_half_file(model, im
     assert (folder / "predictions.csv").exists()
 
 
-def test_a_reader_that_fails_in_its_own_way_costs_one_row(model, images, tmp_path, monkeypatch):
+def test_an_unexpected_error_of_a_reader_affects_one_row(model, images, tmp_path, monkeypatch):
     usual = asking.load_image
 
     def reads(file):
@@ -277,12 +277,12 @@ def test_a_path_that_does_not_exist_is_refused(tmp_path):
         list_images([tmp_path / "none.png"])
 
 
-# Tables of sentences
+# Tables of texts
 
 
 @pytest.fixture
 def table_of(tmp_path):
-    def table_of(rows, name="sentences.csv"):
+    def table_of(rows, name="texts.csv"):
         table = pd.DataFrame(rows, columns=["Image", "Description"])
         path = tmp_path / name
         table.to_excel(path, index=False) if path.suffix == ".xlsx" else table.to_csv(path, index=False)
@@ -291,8 +291,8 @@ def table_of(tmp_path):
     return table_of
 
 
-@pytest.mark.parametrize("name", ["sentences.csv", "sentences.xlsx"])
-def test_sentences_are_found_by_the_images_name_in_any_order(images, table_of, name):
+@pytest.mark.parametrize("name", ["texts.csv", "texts.xlsx"])
+def test_texts_are_found_by_the_images_name_in_any_order(images, table_of, name):
     path = table_of([("c.png", TEXTS[2]), ("mask_a.png", TEXTS[0]), ("b", None)], name)
     assert texts_from_table(path, images) == TEXTS
 
@@ -311,7 +311,7 @@ def test_a_table_that_does_not_fit_the_images_is_refused(images, table_of, rows,
         texts_from_table(table_of(rows), images)
 
 
-def test_every_problem_of_a_table_is_said_at_once(images, table_of):
+def test_every_problem_of_a_table_is_reported_at_once(images, table_of):
     with pytest.raises(ValueError, match="3 problems:\n  'b' has no row\n  'c' has no row\n  'a' has several rows"):
         texts_from_table(table_of([("a.png", "x"), ("a.png", "y")]), images)
 
@@ -323,7 +323,7 @@ def test_predict_never_writes_over_its_images(model, images):
     assert images[0].read_bytes() == before
 
 
-def test_a_folder_that_is_missing_or_holds_no_weights_is_told_at_once(tmp_path, monkeypatch):
+def test_a_folder_that_is_missing_or_holds_no_weights_is_reported_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "outputs").mkdir()
     for name, hub in (("outputs/nope", ", nor a model of that name"), (str(tmp_path / "nope"), ""), ("a/b/c", "")):

@@ -1,4 +1,4 @@
-"""An image is decoded, preprocessed and encoded once, however many texts are asked about it."""
+"""Each image is decoded, preprocessed and encoded once, for any number of texts."""
 
 from collections import Counter
 
@@ -28,7 +28,7 @@ def dataset():
 
 @pytest.fixture
 def counted(model, monkeypatch):
-    """What was done, by its name: images decoded, preprocessed, encoded; texts encoded."""
+    """Counts by operation: images decoded, preprocessed, encoded; texts encoded."""
     counts = Counter()
     processor = tiny_processor()
 
@@ -57,14 +57,14 @@ def test_files_are_decoded_preprocessed_and_encoded_once(model, counted, tmp_pat
     assert counts == {"load_image": 3, "preprocess": 3, "forward": 3, "encode_text": 1}
 
 
-def test_an_evaluation_encodes_an_image_once_whatever_number_of_conditions(model, counted, dataset):
+def test_an_evaluation_encodes_an_image_once_for_all_conditions(model, counted, dataset):
     counts, processor = counted
     conditions = ["none", "flipped", "contradictory", "absent"]
     report = evaluate_model(model, processor, dataset, conditions, batch_size=2)
     assert set(report.scores) == {"correct", "shuffled", *conditions}
     assert counts["load_image"] == counts["forward"] == len(dataset)
-    asked = set(report.images["text"]) - {""}
-    assert counts["encode_text"] == len(asked)
+    requested = set(report.images["text"]) - {""}
+    assert counts["encode_text"] == len(requested)
 
 
 def test_masks_of_conditions_are_those_of_each_text_alone(model, dataset):
@@ -79,8 +79,14 @@ def test_masks_of_conditions_are_those_of_each_text_alone(model, dataset):
     assert any((own != none).any() for own, none, _ in together)
 
 
-def test_each_distinct_text_of_an_image_is_asked_once(model, dataset, monkeypatch):
-    asked = [(TEXTS[0], "", TEXTS[0]), ("", "", ""), (TEXTS[2], TEXTS[0], ""), (TEXTS[2], "", ""), ("", TEXTS[2], "")]
+def test_each_distinct_text_of_an_image_is_predicted_once(model, dataset, monkeypatch):
+    requested = [
+        (TEXTS[0], "", TEXTS[0]),
+        ("", "", ""),
+        (TEXTS[2], TEXTS[0], ""),
+        (TEXTS[2], "", ""),
+        ("", TEXTS[2], ""),
+    ]
     decoded, usual = [], model.model.forward
 
     def forward(pixel_values, input_ids, attention_mask, text_features, *args):
@@ -89,16 +95,16 @@ def test_each_distinct_text_of_an_image_is_asked_once(model, dataset, monkeypatc
 
     monkeypatch.setattr(model.model, "forward", forward)
     predictor = Predictor(model, tiny_processor())
-    answers = list(predictor.predictions(zip(undecoded(dataset), asked, strict=True)))
-    assert decoded == [5, 4, 1] and sum(decoded) == sum(len(set(texts)) for texts in asked)
-    for example, texts, answer in zip(undecoded(dataset), asked, answers, strict=True):
+    predictions = list(predictor.predictions(zip(undecoded(dataset), requested, strict=True)))
+    assert decoded == [5, 4, 1] and sum(decoded) == sum(len(set(texts)) for texts in requested)
+    for example, texts, prediction in zip(undecoded(dataset), requested, predictions, strict=True):
         encoded = predictor.encode([predictor.prepare(example["image"])])
-        for text, mask in zip(texts, answer.masks, strict=True):
-            assert mask is answer.masks[texts.index(text)]
+        for text, mask in zip(texts, prediction.masks, strict=True):
+            assert mask is prediction.masks[texts.index(text)]
             assert np.mean(mask != predictor.masks(encoded, [text])[0]) < 0.002  # rounding on the threshold
 
 
-def test_several_texts_are_asked_about_one_image(model):
+def test_several_texts_are_combined_with_one_image(model):
     predictor = Predictor(model, tiny_processor())
     encoded = predictor.encode([predictor.prepare(np.random.default_rng(1).random((40, 56)))])
     logits = predictor.ask(encoded, TEXTS).logits
@@ -118,7 +124,7 @@ def test_images_of_several_sizes_are_predicted_at_their_own(model):
         assert np.mean(one != other) < 0.002
 
 
-def test_an_image_at_fault_costs_its_own_prediction_only(model, tmp_path):
+def test_an_invalid_image_affects_its_own_prediction_only(model, tmp_path):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no image")
     examples = [{"image": np.zeros((40, 40))}, {"image": broken}, {"image": None}, {"image": np.full((40, 40), np.nan)}]
@@ -128,7 +134,7 @@ def test_an_image_at_fault_costs_its_own_prediction_only(model, tmp_path):
     assert ["broken.png" in str(bad[0].error), "missing" in str(bad[1].error), "NaN" in str(bad[2].error)] == [True] * 3
 
 
-def test_a_model_without_text_answers_every_text_alike(dataset):
+def test_a_model_without_text_predicts_the_same_mask_for_every_text(dataset):
     model = TeViAForSegmentation(tiny_config(use_text=False))
     requests = [(example, (example["text"], "")) for example in undecoded(dataset)]
     masks = [masks for _, masks in masks_of_each(Predictor(model, tiny_processor()), requests, total=5)]
@@ -136,7 +142,7 @@ def test_a_model_without_text_answers_every_text_alike(dataset):
     assert model.training
 
 
-def test_examples_are_read_once_and_one_without_an_image_is_a_mistake_of_the_caller(model, dataset):
+def test_examples_are_read_once_and_one_without_an_image_raises_an_error(model, dataset):
     reads = Counter()
 
     class Lazy:

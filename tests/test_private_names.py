@@ -23,7 +23,7 @@ PRIVATE = {
     "_apply": "torch.nn.Module: prototypes stay in float32 through `.half()` and `.to(dtype)`",
     "_forward": "Pipeline: to be written by each pipeline (documented)",
     "_init_weights": "PreTrainedModel: to be written by each model (documented)",
-    "_keep_in_fp32_modules": "asked of a model's children; the encoders answer through `EncoderFace`",
+    "_keep_in_fp32_modules": "asked of a model's children; the encoders answer through `EncoderWrapper`",
     "_keep_in_fp32_modules_strict": "likewise; and prototypes stay in float32 when loaded in half precision",
     "_keys_to_ignore_on_load_missing": "asked of a model's children",
     "_keys_to_ignore_on_load_unexpected": "asked of a model's children",

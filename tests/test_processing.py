@@ -1,4 +1,4 @@
-"""Pictures, sentences and masks become the inputs of the model."""
+"""Images, texts and masks to model inputs."""
 
 import json
 import warnings
@@ -59,7 +59,7 @@ def test_inputs_are_those_of_the_model(processor, images):
     assert {type(tensor) for tensor in inputs.values()} == {torch.Tensor}
 
 
-def test_sentences_are_padded_to_the_longest_of_the_batch(processor):
+def test_texts_are_padded_to_the_longest_of_the_batch(processor):
     inputs = processor(text=[SHORT, "lung"])
     assert [[WORDS[token] for token in row] for row in inputs.input_ids] == [
         ["[CLS]", "upper", "left", "lung", "[SEP]"],
@@ -69,7 +69,7 @@ def test_sentences_are_padded_to_the_longest_of_the_batch(processor):
 
 
 @pytest.mark.parametrize("nothing", [None, "", "  "])
-def test_a_missing_sentence_is_a_row_of_zero_attention(processor, images, nothing):
+def test_a_missing_text_is_a_row_of_zero_attention(processor, images, nothing):
     inputs = processor(images, [SHORT, nothing, "lung"])
     assert inputs.attention_mask.sum(dim=1).tolist() == [5, 0, 3]
     assert processor(images, [nothing] * 3).attention_mask.sum() == 0
@@ -87,8 +87,8 @@ def test_long_text_is_truncated_with_a_warning_that_quotes_it(processor):
     with pytest.warns(UserWarning) as caught:
         inputs = processor(text=["lung", LONG, LONG])
     assert [str(warning.message) for warning in caught] == [
-        f"Text of 11 tokens truncated to the limit of 8: {LONG!r}. Shorten it, or raise tokenizer.model_max_length as "
-        "far as the text encoder allows."
+        f"Text of 11 tokens truncated to the limit of 8: {LONG!r}. Shorten it, or raise tokenizer.model_max_length up "
+        "to the limit of the text encoder."
     ]
     assert caught[0].filename == __file__
     assert inputs.input_ids.shape == (3, 8)
@@ -193,14 +193,14 @@ def test_image_settings_may_be_given_for_one_call(processor, images):
         ({"common_kwargs": {"return_tensors": "pt"}, "padding": "max_length"}, 8),
     ],
 )
-def test_options_of_the_tokenizer_are_obeyed(processor, images, options, tokens):
+def test_options_of_the_tokenizer_are_applied(processor, images, options, tokens):
     for given in ([SHORT, "lung", None], [SHORT, "lung", ""]):
         inputs = processor(images, given, **options)
         assert inputs.input_ids.shape == inputs.attention_mask.shape == (3, tokens)
         assert inputs.attention_mask.sum(dim=1).tolist() == [5, 3, 0]
 
 
-def test_options_may_be_named_apart_for_text_and_images(processor, images):
+def test_options_may_be_given_separately_for_text_and_images(processor, images):
     apart = processor(images, [SHORT] * 3, text_kwargs={"padding": "max_length"}, images_kwargs={"size": 8})
     flat = processor(images, [SHORT] * 3, padding="max_length", size=8)
     assert apart.pixel_values.shape == (3, 3, 8, 8)
@@ -247,7 +247,7 @@ def test_tokens_beyond_what_the_model_reads_are_refused(processor, options, mess
         processor(text=LONG, **options)
 
 
-def test_text_longer_than_the_asked_length_is_truncated_with_a_warning(processor):
+def test_text_longer_than_max_length_is_truncated_with_a_warning(processor):
     with pytest.warns(UserWarning, match="truncated to the limit of 4: .*raise `max_length`, to 8 at most"):
         inputs = processor(text=SHORT, max_length=4)
     assert [WORDS[token] for token in inputs.input_ids[0]] == ["[CLS]", "upper", "left", "[SEP]"]
@@ -313,7 +313,7 @@ def test_post_processing_gives_masks_at_the_original_size(processor):
 
 
 def settings_of(processor):
-    """All but where a saved folder's code lies, which a processor of our own class does not need."""
+    """The settings without the reference to saved code, which a processor of our own class does not need."""
     whole = processor.to_dict()
     whole["image_processor"].pop("auto_map", None)
     return whole | {"auto_map": None}
@@ -364,7 +364,7 @@ def test_cxr_bert_is_read_as_bert_without_remote_code(model_type, tokenizer_sett
     assert processor(text=SHORT).input_ids.tolist() == [[2, 5, 7, 9, 3]]
 
 
-def test_a_picture_file_and_its_sentence_go_straight_in(processor, tmp_path):
+def test_an_image_file_and_its_text_are_accepted(processor, tmp_path):
     Image.new("L", (30, 20), 90).save(tmp_path / "a.png")
     inputs = processor(tmp_path / "a.png", SHORT)
     assert inputs.pixel_values.shape == (1, 3, 16, 16) and inputs.input_ids.shape == (1, 5)

@@ -1,4 +1,4 @@
-"""A report says which weights, pixels and examples it was measured on, made in Python or by a command."""
+"""Reports identify weights, preprocessing and examples, whether created in Python or by a command."""
 
 import json
 import shutil
@@ -34,7 +34,7 @@ def reader():
 
 
 @pytest.fixture
-def films():
+def images():
     return load_segmentation_dataset("synthetic", **FEW)
 
 
@@ -49,21 +49,21 @@ def bundled(report, folder, model=TINY) -> str:
 
 
 @pytest.mark.parametrize("text_modes", [("correct",), (), ("none", "flipped", "contradictory")])
-def test_a_report_from_python_is_one_that_a_bundle_takes(text_modes, reader, films, tmp_path):
-    text = bundled(evaluate_model(*reader, films, text_modes=text_modes), tmp_path)
+def test_a_report_from_python_is_one_that_a_bundle_takes(text_modes, reader, images, tmp_path):
+    text = bundled(evaluate_model(*reader, images, text_modes=text_modes), tmp_path)
     assert 'split "val", 4 images' in text and "Loaded with `count` 4, `size` 32." in text
 
 
-def test_one_call_makes_the_report_that_the_parts_make(reader, films, tmp_path):
+def test_one_call_makes_the_report_that_the_parts_make(reader, images, tmp_path):
     whole = evaluate_dataset(TINY, "synthetic", output_dir=tmp_path / "run", **FEW)
-    parts = evaluate_model(*reader, films)
+    parts = evaluate_model(*reader, images)
     assert whole.settings == parts.settings | {"model": str(TINY)} and whole.scores == parts.scores
     assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["settings"] == whole.settings
 
 
-def test_a_model_that_was_never_saved_has_a_report_of_its_own(films, tmp_path):
+def test_a_model_that_was_never_saved_has_a_report_of_its_own(images, tmp_path):
     model, processor = tiny_reader(), tiny_processor()
-    report = evaluate_model(model, processor, films)
+    report = evaluate_model(model, processor, images)
     assert report.settings["model"] is None
     model.save_pretrained(tmp_path / "model")
     processor.save_pretrained(tmp_path / "model")
@@ -71,22 +71,22 @@ def test_a_model_that_was_never_saved_has_a_report_of_its_own(films, tmp_path):
     assert "## Figures" in bundled(report, tmp_path, tmp_path / "model")
 
 
-def test_a_report_on_weights_that_went_on_learning_is_refused(films, tmp_path):
+def test_a_report_on_weights_that_were_trained_further_is_refused(images, tmp_path):
     model, processor = load_trained(str(TINY))
     model.decode_head.classifier.bias.data += 1
     with pytest.raises(ValueError, match="not measured on the weights of .*run `tevia evaluate`"):
-        bundled(evaluate_model(model, processor, films), tmp_path)
+        bundled(evaluate_model(model, processor, images), tmp_path)
 
 
 @pytest.mark.parametrize(
     "change", [{"normalization": "fixed"}, {"size": {"height": 32, "width": 32}}, {"do_antialias": False}]
 )
-def test_a_report_on_other_pixels_is_refused(change, films, tmp_path):
+def test_a_report_on_other_pixels_is_refused(change, images, tmp_path):
     model, processor = load_trained(str(TINY))
     for name, value in change.items():
         setattr(processor.image_processor, name, value)
     with pytest.raises(ValueError, match=rf"not measured on the image_processor \({'.*'.join(change)}\) of"):
-        bundled(evaluate_model(model, processor, films), tmp_path)
+        bundled(evaluate_model(model, processor, images), tmp_path)
 
 
 # Digests
@@ -105,7 +105,7 @@ MODELS = {
     "another family": lambda: TeViAForSegmentation(
         tiny_config(text_config=roberta(hidden_size=8, num_attention_heads=2, intermediate_size=8))
     ),
-    "half of a pair": lambda: TeViAForSegmentation(
+    "one encoder of a dual encoder": lambda: TeViAForSegmentation(
         tiny_config(
             text_config=CLIPTextConfig(
                 vocab_size=30, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2
@@ -161,78 +161,78 @@ def test_a_setting_newer_than_the_report_must_have_its_default(value, differing)
     assert differing_pixels(older, image_processor) == differing
 
 
-@pytest.mark.parametrize("told", [None, "a digest", []])
-def test_a_report_that_tells_nothing_of_pixels_differs_in_all(told):
-    assert "normalization" in differing_pixels(told, tiny_processor().image_processor)
+@pytest.mark.parametrize("measured", [None, "a digest", []])
+def test_a_report_without_pixel_settings_differs_in_all(measured):
+    assert "normalization" in differing_pixels(measured, tiny_processor().image_processor)
 
 
-# Where the examples come from
+# Origin of the examples
 
 KEPT = {
-    "select": lambda films: films.select(range(4)),
-    "shuffle": lambda films: films.shuffle(seed=1),
-    "sort": lambda films: films.sort("id"),
-    "map": lambda films: films.map(lambda example: {"group": example["group"].upper()}),
-    "columns": lambda films: films.add_column("site", ["a"] * 4).remove_columns("site"),
+    "select": lambda images: images.select(range(4)),
+    "shuffle": lambda images: images.shuffle(seed=1),
+    "sort": lambda images: images.sort("id"),
+    "map": lambda images: images.map(lambda example: {"group": example["group"].upper()}),
+    "columns": lambda images: images.add_column("site", ["a"] * 4).remove_columns("site"),
 }
 
 
 @pytest.mark.parametrize("change", KEPT.values(), ids=KEPT)
-def test_a_data_set_remembers_where_it_comes_from(change, films):
+def test_a_data_set_records_its_origin(change, images):
     expected = {"dataset": "synthetic", "data_dir": None, "split": "val", "options": {"count": 4, "size": 32}}
-    assert origin_of(change(films)) == origin_of(films) == expected
+    assert origin_of(change(images)) == origin_of(images) == expected
 
 
-def test_a_data_set_on_disk_remembers_where_it_comes_from(films, tmp_path):
-    films.save_to_disk(str(tmp_path / "films"))
-    assert origin_of(datasets.load_from_disk(str(tmp_path / "films"))) == origin_of(films)
+def test_a_data_set_on_disk_records_its_origin(images, tmp_path):
+    images.save_to_disk(str(tmp_path / "images"))
+    assert origin_of(datasets.load_from_disk(str(tmp_path / "images"))) == origin_of(images)
 
 
-def test_a_data_set_with_other_texts_is_another_one(films):
-    changed = origin_of(films.map(lambda example: {"text": example["text"].lower()}))
+def test_a_data_set_with_other_texts_is_another_one(images):
+    changed = origin_of(images.map(lambda example: {"text": example["text"].lower()}))
     assert changed == {"dataset": "unknown", "data_dir": None, "split": "unknown", "builder": "synthetic"}
 
 
 PARTS = {
-    "select": lambda films: films.select([0, 2, 3]),
-    "filter": lambda films: films.filter(lambda example: not example["id"].endswith("0")),
-    "split": lambda films: films.train_test_split(test_size=3, seed=0)["test"],
+    "select": lambda images: images.select([0, 2, 3]),
+    "filter": lambda images: images.filter(lambda example: not example["id"].endswith("0")),
+    "split": lambda images: images.train_test_split(test_size=3, seed=0)["test"],
 }
 
 
 @pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
-def test_a_part_of_a_data_set_says_how_many_it_holds(part, reader, films, tmp_path):
-    report = evaluate_model(*reader, part(films), text_modes=())
+def test_a_part_of_a_data_set_records_its_size(part, reader, images, tmp_path):
+    report = evaluate_model(*reader, part(images), text_modes=())
     assert report.settings["max_samples"] == report.settings["images"] == 3
     assert "Drawn from more images: `max_samples` 3." in bundled(report, tmp_path)
 
 
-def plain(films):
-    return datasets.Dataset.from_dict(films.to_dict(), features=films.features)
+def plain(images):
+    return datasets.Dataset.from_dict(images.to_dict(), features=images.features)
 
 
 UNKNOWN = {
     "made by hand": plain,
-    "joined with another split": lambda films: datasets.concatenate_datasets(
-        [films, load_segmentation_dataset("synthetic", split="test", count=2, size=32)]
+    "joined with another split": lambda images: datasets.concatenate_datasets(
+        [images, load_segmentation_dataset("synthetic", split="test", count=2, size=32)]
     ),
-    "more than was loaded": lambda films: datasets.concatenate_datasets(
-        [films, films.map(lambda row: {"id": row["id"] + "b"})]
+    "more than was loaded": lambda images: datasets.concatenate_datasets(
+        [images, images.map(lambda row: {"id": row["id"] + "b"})]
     ),
 }
 
 
 @pytest.mark.parametrize("change", UNKNOWN.values(), ids=UNKNOWN)
-def test_a_data_set_of_another_origin_is_called_unknown_on_the_card(change, reader, films, tmp_path):
-    report = evaluate_model(*reader, change(films), text_modes=())
+def test_a_data_set_of_another_origin_is_called_unknown_on_the_card(change, reader, images, tmp_path):
+    report = evaluate_model(*reader, change(images), text_modes=())
     assert report.settings["dataset"] == "unknown" and report.settings["data_dir"] is None
     text = bundled(report, tmp_path)
     assert "A data set handed over in Python" in text and "whose origin is not recorded" in text
     assert "synthetic films of this package, split" not in text
 
 
-def test_a_data_set_of_the_hub_goes_by_its_own_name_even_if_ours_has_it(films):
-    theirs = plain(films)
+def test_a_data_set_of_the_hub_keeps_its_name_even_if_one_of_ours_has_it(images):
+    theirs = plain(images)
     theirs.info.dataset_name = "qata"
     assert origin_of(theirs) == {"dataset": "unknown", "data_dir": None, "split": "unknown", "builder": "qata"}
 
@@ -254,33 +254,33 @@ def test_options_are_recorded_as_they_are_written(tmp_path):
     assert len(list_examples("folder", tmp_path, group_split="0.5,0,0.5", split_seed=None).splits) == 2
 
 
-# Patients of the training
+# Patients in the training data
 
 
 @pytest.fixture
-def trained(films, tmp_path):
-    """A model's folder whose training saw two of the four groups."""
+def trained(images, tmp_path):
+    """The folder of a model that was trained on two of the four groups."""
     folder = shutil.copytree(TINY, tmp_path / "trained")
-    groups = films["group"][:]
+    groups = images["group"][:]
     rows = [(group, group, "train" if index < 2 else "eval") for index, group in enumerate(groups)]
     pd.DataFrame(rows, columns=["id", "group", "part"]).to_csv(folder / "_splits.csv", index=False)
     return folder
 
 
-def test_groups_of_the_training_are_counted_in_python_too(trained, films, tmp_path):
-    report = evaluate_model(*load_trained(str(trained)), films, text_modes=())
+def test_groups_of_the_training_are_counted_in_python_too(trained, images, tmp_path):
+    report = evaluate_model(*load_trained(str(trained)), images, text_modes=())
     assert report.settings["groups_seen_in_training"] == 2
     assert "2 groups (patients) were in the model's training" in report.table()
     assert "2 groups (patients) of these images were in the training" in bundled(report, tmp_path, trained)
 
 
-def test_nobody_can_tell_whom_a_model_saw_that_went_on_learning(trained, films):
+def test_groups_seen_by_a_model_that_was_trained_further_are_unknown(trained, images):
     model, processor = load_trained(str(trained))
     model.decode_head.classifier.bias.data += 1
-    assert evaluate_model(model, processor, films, text_modes=()).settings["groups_seen_in_training"] is None
+    assert evaluate_model(model, processor, images, text_modes=()).settings["groups_seen_in_training"] is None
 
 
-def test_a_model_without_a_name_reads_no_list_of_the_folder_one_is_in(trained, films, monkeypatch):
+def test_a_model_without_a_name_reads_no_list_of_the_folder_one_is_in(trained, images, monkeypatch):
     monkeypatch.chdir(trained)
     model = tiny_reader(backbone_config=tiny_vision_config())
-    assert evaluate_model(model, tiny_processor(), films, text_modes=()).settings["groups_seen_in_training"] is None
+    assert evaluate_model(model, tiny_processor(), images, text_modes=()).settings["groups_seen_in_training"] is None

@@ -1,4 +1,4 @@
-"""Masks against the texts that the model was given: what agrees, and what is marked where nothing should be."""
+"""Agreement of masks with the texts given to the model, and lesion pixels where the texts deny lesions."""
 
 import json
 from pathlib import Path
@@ -66,26 +66,26 @@ def scores(texts, predictions, references):
 
 def test_agreement_is_a_share_of_the_images_that_state_a_field_beside_that_of_the_true_masks():
     texts = [LEFT, LEFT, "hello world", "Pulmonary infection, one infected area."]
-    found = scores(texts, [square(30, 5), EMPTY, EMPTY, EMPTY], [square(30, 5)] * 4)
-    assert found.agreement == {"count": (3, 1 / 3, 1.0), "side": (2, 0.5, 1.0), "region": (2, 0.5, 1.0)}
-    assert found.absence is None and not found.denies_all_lesions
+    result = scores(texts, [square(30, 5), EMPTY, EMPTY, EMPTY], [square(30, 5)] * 4)
+    assert result.agreement == {"count": (3, 1 / 3, 1.0), "side": (2, 0.5, 1.0), "region": (2, 0.5, 1.0)}
+    assert result.absence is None and not result.denies_all_lesions
 
 
 def test_pixels_marked_against_a_denying_text_are_counted_whatever_the_true_mask():
     texts = [QATA.empty, "Clear lungs.", LEFT]
-    found = scores(texts, [square(0, 0, 4), EMPTY, square(0, 0)], [square(0, 0, 4), EMPTY, square(0, 0)])
-    assert found.absence == (2, 1, 16 / 1600 / 2, 0.5)
-    assert found.healthy == (1, 0, 0.0, 0.0)
-    assert not found.denies_all_lesions  # the third text does not
+    result = scores(texts, [square(0, 0, 4), EMPTY, square(0, 0)], [square(0, 0, 4), EMPTY, square(0, 0)])
+    assert result.absence == (2, 1, 16 / 1600 / 2, 0.5)
+    assert result.healthy == (1, 0, 0.0, 0.0)
+    assert not result.denies_all_lesions  # the third text does not
     assert scores(texts[:2], [EMPTY] * 2, [square(0, 0), EMPTY]).denies_all_lesions
 
 
 def test_ignored_pixels_are_neither_marked_nor_counted():
     reference = square(30, 5)
     reference[:20] = 255
-    found = scores([LEFT, QATA.empty], [square(30, 5) | square(2, 30)] * 2, [reference] * 2)
-    assert found.agreement["count"] == (2, 0.5, 0.5) and found.agreement["side"] == (1, 1.0, 1.0)
-    assert found.absence == (1, 1, 25 / 800, 1.0)
+    result = scores([LEFT, QATA.empty], [square(30, 5) | square(2, 30)] * 2, [reference] * 2)
+    assert result.agreement["count"] == (2, 0.5, 0.5) and result.agreement["side"] == (1, 1.0, 1.0)
+    assert result.absence == (1, 1, 25 / 800, 1.0)
     assert scores([QATA.empty], [square(2, 30)], [reference]).absence == (1, 1, 0.0, 0.0)
 
 
@@ -109,19 +109,19 @@ def report():
 
 
 def test_a_report_holds_the_agreement_of_every_condition_whose_texts_are_read(report, tmp_path):
-    found = report.against_text
-    assert list(found) == list(report.scores)
+    result = report.against_text
+    assert list(result) == list(report.scores)
     for name in ("correct", "paraphrased", "overspecified"):
-        images = {field: row.images for field, row in found[name].agreement.items()}
+        images = {field: row.images for field, row in result[name].agreement.items()}
         assert images == {
             "count": 4,
             "side": 3,
             "region": 3,
         }
-        assert all(row.reference == 1 for row in found[name].agreement.values())
+        assert all(row.reference == 1 for row in result[name].agreement.values())
     report.save(tmp_path)
     saved = json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))["against_text"]
-    assert saved["correct"]["agreement"]["count"] == found["correct"].agreement["count"]._asdict()
+    assert saved["correct"]["agreement"]["count"] == result["correct"].agreement["count"]._asdict()
     assert saved["absent"]["absence"]["images"] == 4 and saved["correct"]["absence"]["images"] == 1
 
 
@@ -132,7 +132,7 @@ def test_an_image_without_text_is_evaluated_as_one_without_statements():
     assert list(report.images["text"]).count("") >= 3
 
 
-def test_a_row_whose_texts_deny_the_lesions_is_marked_as_no_score(report):
+def test_a_condition_whose_texts_deny_the_lesions_is_marked(report):
     lines = report.table().splitlines()
     assert [line.split(" | ")[0] for line in lines if "†" in line.split(" | ")[0]][:1] == ["| absent †"]
     assert any(line.startswith("† The text denies the lesion") for line in lines)
@@ -176,7 +176,7 @@ def test_denying_conditions_are_recorded_and_have_no_figure_on_a_card_nor_in_an_
 
 
 @pytest.mark.parametrize("name", ["paraphrased", "underspecified", "overspecified", "absent"])
-def test_a_condition_is_drawn_by_its_seed_and_leaves_images_without_text_alone(name):
+def test_a_condition_depends_on_the_seed_and_leaves_images_without_text_unchanged(name):
     choose = TEXT_CONDITIONS[name].texts
     assert choose([LEFT] * 20, 1) == choose([LEFT] * 20, 1) != choose([LEFT] * 20, 2)
     assert choose([None, ""], 0) == ["", ""]

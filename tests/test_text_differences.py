@@ -85,7 +85,7 @@ def trainer_of(texts, folder, augmentation=None):
 
 
 def test_training_refuses_texts_of_which_no_two_differ(tmp_path):
-    with pytest.raises(ValueError, match="learns nothing from the texts of the training split: all 3 texts are equal"):
+    with pytest.raises(ValueError, match="learn nothing from the texts of the training split: all 3 texts are equal"):
         trainer_of([LEFT] * 3, tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Every family of text models keeps the contract, beside a tiny ConvNeXt."""
+"""Every family of text models fulfils the contract, with a tiny ConvNeXt."""
 
 import json
 
@@ -45,7 +45,7 @@ class TestQwen3(EncoderContract):
 class TestCXRBert(EncoderContract):
     @pytest.fixture(scope="class", autouse=True)
     def as_published(self, tmp_path_factory):
-        """Its files are a BERT's, under a model type that asks for code from the Hub."""
+        """Its files are a BERT's, under a model type that requires code from the Hub."""
         folder = tmp_path_factory.mktemp("cxr-bert")
         BertForMaskedLM(tiny_text_config()).save_pretrained(folder)
         values = json.loads((folder / "config.json").read_text())
@@ -96,7 +96,7 @@ class TestSiglipText(EncoderContract):
     text_config = SiglipTextConfig(**USUAL)
 
 
-def test_every_family_promised_is_under_contract():
+def test_every_supported_family_is_under_contract():
     contracts = [test for name, test in globals().items() if name.startswith("Test")]
     # CXR-BERT is read as a BERT: its own test reads it from files of the published shape.
     kinds = {"cxr-bert" if test.__name__ == "TestCXRBert" else test.text_config.model_type for test in contracts}
@@ -120,6 +120,6 @@ def test_a_decoder_of_the_width_of_qwen3_embedding_reads():
     assert encoder(torch.arange(14).view(2, 7)).shape == (2, 7, 1024)
 
 
-def test_a_decoder_keeps_no_cache_of_its_sentence():
+def test_a_decoder_caches_no_keys_and_values():
     model = TeViATextEncoder(TestQwen3.text_config).model
     assert model(input_ids=torch.tensor([[2, 7, 3]])).past_key_values is None

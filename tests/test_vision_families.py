@@ -1,4 +1,4 @@
-"""Every family of vision models keeps the contract, beside a tiny BERT."""
+"""Every family of vision models fulfils the contract, with a tiny BERT."""
 
 from contract import EncoderContract
 from transformers import (
@@ -37,7 +37,7 @@ PYRAMID = {"num_encoder_blocks": 4, "depths": ONE_EACH, "hidden_sizes": WIDTHS, 
 
 
 class TestConvNext(EncoderContract):
-    """The one that `tiny_vision_config` is of."""
+    """The family of `tiny_vision_config`."""
 
 
 class TestSwin(EncoderContract):
@@ -139,6 +139,6 @@ class TestCLIPVision(EncoderContract):
     backbone_config = CLIPVisionConfig(**BLOCKS, image_size=64, patch_size=32)
 
 
-def test_every_family_promised_is_under_contract():
+def test_every_supported_family_is_under_contract():
     contracts = [test for name, test in globals().items() if name.startswith("Test")]
     assert {test.backbone_config.model_type for test in contracts} == set(VISION_FAMILIES)

@@ -1,4 +1,4 @@
-"""The dry run finds the four maps of a vision model, and refuses maps that are not what its stages end with."""
+"""The dry run determines the four maps of a vision model, and refuses maps that are not the outputs of stages."""
 
 import math
 import re
@@ -36,12 +36,12 @@ BEGINNING_WITH_IT = (
     SegformerConfig(**PYRAMID),
     PvtV2Config(**PYRAMID, mlp_ratios=[2, 2, 2, 2]),
 )
-REFUSED = "does not show what its stages of .* cells end with, but an earlier map.* Choose e.g. `"
+REFUSED = "does not return what its stages of .* cells end with, but an earlier map.* Choose e.g. `"
 
 
 @pytest.mark.parametrize("config", ENDING_IN_DOWNSAMPLING.values(), ids=ENDING_IN_DOWNSAMPLING)
 def test_maps_from_after_the_downsampling_are_refused(config, monkeypatch):
-    """As where a later transformers no longer knows the option, or its models no longer have these parts."""
+    """Simulates later versions of transformers without the option, or whose models lack these parts."""
     right = probe_layout(config)
     monkeypatch.delitem(encoder_quirks_tevia.FORWARD_OPTIONS, "output_hidden_states_before_downsampling")
     monkeypatch.setattr(vision_layout_tevia, "SHOWN_AFTER_DOWNSAMPLING", ())
@@ -51,17 +51,17 @@ def test_maps_from_after_the_downsampling_are_refused(config, monkeypatch):
     assert probe_layout(config).channels == right.channels  # nothing else tells
 
 
-def test_the_layout_of_equal_configs_is_found_once(monkeypatch):
+def test_the_layout_of_equal_configs_is_computed_once(monkeypatch):
     tried = []
     monkeypatch.setattr(vision_layout_tevia, "probe_layout", lambda config: tried.append(config) or len(tried))
-    monkeypatch.setattr(vision_layout_tevia, "_FOUND", {})
+    monkeypatch.setattr(vision_layout_tevia, "_LAYOUTS", {})
     narrow, wide = ([ConvNextConfig(hidden_sizes=[side] * 4) for _ in range(2)] for side in (8, 16))
     assert [layout_of(config) for config in (*narrow, *wide)] == [1, 1, 2, 2]
 
 
 def test_a_family_that_ignores_the_option_is_refused():
     config = DonutSwinConfig(**{**WINDOWS, "image_size": 128})
-    with pytest.raises(ValueError, match="`donut-swin` does not show .* 32x32, 16x16, 8x8 cells .* e.g. `swin`"):
+    with pytest.raises(ValueError, match="`donut-swin` does not return .* 32x32, 16x16, 8x8 cells .* e.g. `swin`"):
         TeViAForSegmentation(TeViAConfig(backbone_config=config, text_config={"model_type": "bert"}))
 
 
@@ -69,7 +69,7 @@ FIRST_BLOCK = re.compile(r"(stages|layers)\.\d\.(layers|blocks)\.0")
 
 
 def what_enters_the_stages(model, pixel_values, channels_last=False):
-    """In place of a model's maps: of the size and channels of each stage, but before its blocks."""
+    """Replaces a model's maps by those of each stage before its blocks, of the same size and channels."""
     entered, hooks = [], []
     for name, module in model.named_modules():
         if FIRST_BLOCK.search(name) and FIRST_BLOCK.search(name).end() == len(name):

@@ -1,4 +1,4 @@
-"""Overlays colour the mask and nothing else; sheets hold every picture and caption."""
+"""Overlays colour the mask and nothing else; contact sheets hold every image and caption."""
 
 import numpy as np
 import pytest
@@ -28,85 +28,85 @@ def grey(value=100):
     return np.full((SIDE, SIDE), value, dtype=np.uint8)
 
 
-def changed(picture, background=100):
-    return (np.asarray(picture) != background).any(axis=-1)
+def changed(image, background=100):
+    return (np.asarray(image) != background).any(axis=-1)
 
 
-def has_colour(picture, colour):
-    return (np.asarray(picture) == colour).all(axis=-1)
+def has_colour(image, colour):
+    return (np.asarray(image) == colour).all(axis=-1)
 
 
 def test_only_the_masked_area_is_coloured():
-    picture = overlay(grey(), square(100, 300))
-    assert picture.mode == "RGB" and picture.size == (SIDE, SIDE)
-    assert (changed(picture) == (square(100, 300) > 0)).all()
+    image = overlay(grey(), square(100, 300))
+    assert image.mode == "RGB" and image.size == (SIDE, SIDE)
+    assert (changed(image) == (square(100, 300) > 0)).all()
 
 
 @pytest.mark.parametrize("shape", [(1, 9), (40, 60), (384, 500), (300, 1300)])
-def test_an_outline_is_what_a_square_erosion_takes_off_also_at_the_edge_of_the_image(shape):
+def test_a_boundary_is_what_a_square_erosion_removes_also_at_the_edge_of_the_image(shape):
     area = gaussian_filter(np.random.default_rng(0).random(shape), 3) > 0.5
-    picture = overlay(np.zeros(shape, np.uint8), area, longest_side=max(shape))
+    image = overlay(np.zeros(shape, np.uint8), area, longest_side=max(shape))
     width = 2 * max(2, max(shape) // 200) + 1
     expected = area & ~minimum_filter(area, width, mode="constant", cval=0)
-    assert expected.any() and (has_colour(picture, LABEL_COLOURS[0]) == expected).all()
+    assert expected.any() and (has_colour(image, LABEL_COLOURS[0]) == expected).all()
 
 
-def test_the_fill_is_translucent_and_its_outline_solid():
+def test_the_fill_is_translucent_and_its_boundary_solid():
     bright, dark = (np.asarray(overlay(grey(value), square(100, 300))) for value in (200, 50))
     assert (bright[200, 200] > dark[200, 200]).all()
     for corner in ((100, 100), (100, 200), (299, 299)):
         assert tuple(bright[corner]) == tuple(dark[corner]) == LABEL_COLOURS[0]
 
 
-def test_the_reference_is_an_outline_in_another_colour():
-    picture = overlay(grey(), square(100, 200), square(150, 350))
-    assert has_colour(picture, REFERENCE_COLOUR)[150, 250]
-    assert not changed(picture)[300, 300]
+def test_the_reference_is_a_boundary_in_another_colour():
+    image = overlay(grey(), square(100, 200), square(150, 350))
+    assert has_colour(image, REFERENCE_COLOUR)[150, 250]
+    assert not changed(image)[300, 300]
     assert REFERENCE_COLOUR not in LABEL_COLOURS
 
 
-def test_a_large_picture_is_shrunk_on_request_with_all_that_lies_on_it():
+def test_a_large_image_is_downsampled_on_request_with_its_masks():
     mask = square(100, 300)
-    picture = overlay(grey(), mask, longest_side=200)
-    assert picture.size == (200, 200) and (changed(picture) == (mask[::2, ::2] > 0)).all()
+    image = overlay(grey(), mask, longest_side=200)
+    assert image.size == (200, 200) and (changed(image) == (mask[::2, ::2] > 0)).all()
     heat = np.asarray(heat_map(grey(), mask.astype(np.float32), longest_side=200))
     assert heat.shape == (200, 200, 3) and (heat[50:150, 50:150, 0] > heat[50:150, 50:150, 2]).all()
     assert overlay(np.zeros((1, 5000), np.uint8), np.zeros((1, 5000)), longest_side=200).size == (200, 1)
     assert overlay(grey(), mask, longest_side=5000).size == (SIDE, SIDE)
 
 
-def test_a_mask_at_the_border_is_outlined_there():
+def test_a_mask_at_the_border_has_its_boundary_there():
     assert has_colour(overlay(grey(), square(0, SIDE)), LABEL_COLOURS[0])[0].all()
 
 
 def test_labels_have_their_own_colours_and_255_none():
     mask = square(20, 120) + square(150, 250, label=2) + square(300, 380, label=255)
-    picture = overlay(grey(), mask)
-    assert has_colour(picture, LABEL_COLOURS[0])[20, 20] and has_colour(picture, LABEL_COLOURS[1])[150, 150]
-    assert not changed(picture)[300:380, 300:380].any()
+    image = overlay(grey(), mask)
+    assert has_colour(image, LABEL_COLOURS[0])[20, 20] and has_colour(image, LABEL_COLOURS[1])[150, 150]
+    assert not changed(image)[300:380, 300:380].any()
 
 
-def test_empty_masks_leave_the_picture_as_it_is():
+def test_empty_masks_leave_the_image_as_it_is():
     assert not changed(overlay(grey(), square(0, 0), square(0, 0))).any()
 
 
-def test_small_pictures_are_enlarged_by_a_whole_factor():
+def test_small_images_are_enlarged_by_an_integer_factor():
     mask = np.zeros((64, 50), dtype=np.uint8)
     mask[10:20, 5:15] = 6
-    picture = overlay(np.full((64, 50), 100, dtype=np.uint8), mask)
-    assert picture.size == (300, 384)
-    assert (changed(picture) == (np.kron(mask, np.ones((6, 6))) > 0)).all()
+    image = overlay(np.full((64, 50), 100, dtype=np.uint8), mask)
+    assert image.size == (300, 384)
+    assert (changed(image) == (np.kron(mask, np.ones((6, 6))) > 0)).all()
 
 
 @pytest.mark.parametrize("scale", [1, 257, 1 / 255])
-def test_deep_and_float_pictures_are_shown_in_their_own_range(scale):
+def test_deep_and_float_images_are_shown_in_their_own_range(scale):
     ramp = np.tile(np.linspace(0, 255, SIDE).astype(np.uint8), (SIDE, 1))
     image = ramp * (np.uint16(scale) if scale > 1 else scale)
     shown = np.asarray(overlay(image, square(0, 0)))[..., 0].astype(int)
     assert abs(shown - ramp).max() <= 1
 
 
-def test_sixteen_bit_pil_pictures_are_not_saturated():
+def test_sixteen_bit_pil_images_are_not_saturated():
     deep = np.tile(np.linspace(0, 60000, SIDE).astype(np.uint16), (SIDE, 1))
     shown = np.asarray(overlay(Image.fromarray(deep), square(0, 0)))[0, :, 0].astype(int)
     assert (abs(shown - deep[0] / 60000 * 255) <= 1).all()
@@ -119,7 +119,7 @@ def test_a_mask_of_another_size_is_refused_with_both_shapes(name):
         overlay(grey(), **masks)
 
 
-def test_a_sheet_holds_every_picture_in_its_place():
+def test_a_sheet_holds_every_image_in_its_place():
     colours = [[(200, 0, 0), (0, 200, 0)], [(0, 0, 200)]]
     rows = [[Image.new("RGB", (40, 40), colour) for colour in row] for row in colours]
     sheet = contact_sheet(rows)
@@ -129,7 +129,7 @@ def test_a_sheet_holds_every_picture_in_its_place():
     assert red[1] == blue[1] < green[1]
 
 
-def test_pictures_of_any_sizes_are_scaled_into_one_tile_without_distortion():
+def test_images_of_any_sizes_are_scaled_into_one_tile_without_distortion():
     rows = [[Image.new("RGB", (30, 30), (200, 0, 0)), Image.new("RGB", (900, 450), (0, 200, 0))]]
     sheet = contact_sheet(rows)
     spans = [np.ptp(np.argwhere(has_colour(sheet, colour)), axis=0) + 1 for colour in ((200, 0, 0), (0, 200, 0))]
@@ -145,7 +145,7 @@ def ink_below(sheet, colour):
     return np.argwhere((pixels[bottom + 1 :] < 120).all(axis=-1))
 
 
-def test_captions_stand_below_their_picture_and_long_ones_are_wrapped():
+def test_captions_stand_below_their_image_and_long_ones_are_wrapped():
     colour = (200, 0, 0)
     rows = [[Image.new("RGB", (40, 40), colour)] * 2]
     bare = contact_sheet(rows)
@@ -166,15 +166,15 @@ def test_the_title_stands_on_top_and_stays_inside():
     assert ink[:, 1].max() < sheet.width - 10
 
 
-def test_captions_and_pictures_that_differ_in_number_are_refused():
+def test_captions_and_images_that_differ_in_number_are_refused():
     rows = [[Image.new("RGB", (4, 4))] * 2, [Image.new("RGB", (4, 4))]]
-    with pytest.raises(ValueError, match=r"\[2, 1\] pictures but \[2, 2\] captions"):
+    with pytest.raises(ValueError, match=r"\[2, 1\] images but \[2, 2\] captions"):
         contact_sheet(rows, [["a", "b"], ["c", "d"]])
 
 
 @pytest.mark.parametrize("rows", [[], [[]]])
-def test_a_sheet_without_pictures_is_refused(rows):
-    with pytest.raises(ValueError, match="No pictures were given"):
+def test_a_sheet_without_images_is_refused(rows):
+    with pytest.raises(ValueError, match="No images were given"):
         contact_sheet(rows)
 
 
@@ -184,5 +184,5 @@ def test_a_forest_plot_has_a_point_on_its_side_of_zero_for_each_difference():
     middle = (rows.min() + rows.max()) / 2
     above, below = columns[rows < middle], columns[rows > middle]
     assert below.max() < above.min() and len(above) == pytest.approx(len(below), rel=0.1)
-    with pytest.raises(ValueError, match="no difference to draw"):
+    with pytest.raises(ValueError, match="no difference to plot"):
         difference_chart({}, "Title", "Label")

@@ -1,4 +1,4 @@
-"""A TeViA small enough to build in a moment, by construction and without files."""
+"""A tiny TeViA model that is built quickly and without files."""
 
 import torch
 from transformers import BertConfig, BertTokenizer, ConvNextConfig

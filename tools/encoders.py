@@ -22,7 +22,7 @@ from tevia_hf.encoder_quirks_tevia import TEXT_FAMILIES, VISION_FAMILIES
 from tevia_hf.evaluation.report import score_table
 from tevia_hf.io.markdown import markdown_table
 from tevia_hf.text_encoder_tevia import TeViATextEncoder, text_model_class
-from tevia_hf.vision_layout_tevia import STRIDES, Layout, on_meta, probe_layout
+from tevia_hf.vision_layout_tevia import STRIDES, Layout, build_on_meta, probe_layout
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def vision_row(family: str, config: PreTrainedConfig) -> list[str]:
-    layout, model = probe_layout(config), on_meta(config)
+    layout, model = probe_layout(config), build_on_meta(config)
     maps = "its own four" if layout.patch is None else f"pyramid from stride {layout.stride}"
     sizes = "any" if layout.max_size is None else f"up to {layout.max_size}, padded to it"
     checkpointing = "yes" if type(model).supports_gradient_checkpointing else "no"

@@ -1,7 +1,7 @@
 """TeViA: text-guided segmentation of medical images, for the Hugging Face libraries.
 
-After `import tevia_hf` the Auto classes and `pipeline` of transformers know TeViA. What needs more than the model does,
-such as data sets and training, is imported on first use.
+Importing this package registers TeViA with transformers' Auto classes and `pipeline`. Parts with further dependencies,
+such as data sets and training, are imported on first use.
 """
 
 from importlib import import_module
@@ -112,6 +112,6 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-# First, and whole: while another thread imports it, `from transformers import ...` would find it half made.
+# Imported completely and first: if another thread is importing it, `from transformers import ...` can fail.
 import_module("transformers")
 import_module(f"{__name__}.auto")

@@ -1,4 +1,4 @@
-"""Text-to-vision alignment: the foreground's visual vectors, the loss that pulls text to them, and their memory."""
+"""Text-to-vision alignment: embeddings of the foreground, the loss between text and foreground, the prototypes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from transformers import initialization as init
 from .labels_tevia import is_lesion
 from .option_checks_tevia import check_share
 
-# Grid side and head channels of the authors' vectors, coarse scale first: side * side * channels = 768, 384, 192.
+# Grid side and head channels of the published embedding, coarse scale first: side * side * channels = 768, 384, 192.
 HEAD_GRIDS = ((16, 3), (8, 6), (8, 3))
 GATE_EPSILON = 1e-6
 
@@ -22,10 +22,10 @@ def foreground_mask(labels: torch.Tensor) -> torch.Tensor:
 
 
 def channel_representation(features: torch.Tensor, foreground: torch.Tensor) -> torch.Tensor:
-    """The average of a scale's features over the true foreground, `(batch, channels)`; zero where there is none.
+    """The average of a scale's features over the true foreground, `(batch, channels)`; zero if there is none.
 
-    Entry `c` speaks of channel `c`, so that a prototype made of it can gate channels. The mask is brought to the
-    features' grid by area, so that a lesion smaller than a cell keeps its weight.
+    Entry `c` belongs to channel `c`, so that a prototype of these averages can gate channels. The mask is resized to
+    the feature grid by area, so that a lesion smaller than a cell keeps its weight.
     """
     weights = F.interpolate(foreground, size=features.shape[-2:], mode="area")  # (batch, 1, height, width)
     total = (features.detach().float() * weights).sum((2, 3))  # (batch, channels)
@@ -35,9 +35,10 @@ def channel_representation(features: torch.Tensor, foreground: torch.Tensor) -> 
 def head_grid_representation(
     head_features: torch.Tensor, foreground: torch.Tensor, side: int, channels: int
 ) -> torch.Tensor:
-    """The authors' vector: masked head features on a `side x side` grid, flattened, `(batch, channels * side * side)`.
+    """The published embedding: masked head features on a `side x side` grid, `(batch, channels * side * side)`.
 
-    As in their code the second resize runs over the (width, channel) plane, so that 6 or 12 of 24 channels count.
+    As in the authors' code, the second resize runs over the (width, channel) plane, so that 6 or 12 of 24 channels are
+    used.
     """
     masked = head_features.detach().float() * foreground  # (batch, head_channels, height, width)
     grid = F.interpolate(masked, size=(side, side), mode="bilinear")  # (batch, head_channels, side, side)
@@ -53,11 +54,11 @@ class ChannelForeground:
 
     @staticmethod
     def check_widths(widths: Sequence[int]) -> None:
-        """Any widths of the three guided scales will do."""
+        """Accepts any widths of the three guided scales."""
 
     @staticmethod
     def embed(guided_features, head_features, foreground: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Vectors of the true foreground, `(batch, channels)` a scale; zero where a sample has none."""
+        """Embeddings of the true foreground, `(batch, channels)` per scale; zero for samples without foreground."""
         return tuple(channel_representation(features, foreground) for features in guided_features)
 
 
@@ -71,7 +72,7 @@ class HeadGridForeground(ChannelForeground):
         expected = [side * side * channels for side, channels in HEAD_GRIDS]
         if list(widths) != expected:
             raise ValueError(
-                f"`foreground_representation='head_grid'` is defined for decoder widths {expected}, not {widths}: "
+                f"`foreground_representation='head_grid'` requires decoder widths {expected}, got {widths}: "
                 "use 'channel'."
             )
 
@@ -89,8 +90,8 @@ def alignment_loss(
     """`1 - cosine` between text and foreground, averaged over scales and over samples that have both.
 
     Args:
-        text_embeddings, visual_embeddings: a vector `(batch, channels)` a scale; a visual zero vector means that the
-            sample has no foreground.
+        text_embeddings, visual_embeddings: one vector `(batch, channels)` per scale; a visual embedding of zeros means
+            that the sample has no foreground.
         has_text: `(batch,)` bool.
     """
     pairs = zip(text_embeddings, visual_embeddings, strict=True)
@@ -100,11 +101,10 @@ def alignment_loss(
 
 
 class TeViAPrototypeMemory(nn.Module):
-    """One visual prototype a scale, kept over all training data (paper: historic visual prototype).
+    """One visual prototype per scale, averaged over the training data (paper: historic visual prototype).
 
-    Everything is a persistent buffer: prototypes in float32 whatever the model's dtype, `count` foreground samples they
-    were averaged over, and `active`, without which `gate` changes nothing. Who updates it, and when, is the training's
-    affair (`MomentumPrototypeCallback`).
+    All values are persistent buffers: the prototypes, in float32 whatever the model's dtype, `count`, the number of
+    foreground samples in them, and `active`, which enables `gate`. Updated by `MomentumPrototypeCallback`.
 
     Args:
         channels: length of each prototype, coarse scale first.
@@ -113,7 +113,7 @@ class TeViAPrototypeMemory(nn.Module):
 
     count: torch.Tensor
     active: torch.Tensor
-    keeper: Any = None  # the callback that moves the prototypes, while a training lasts
+    keeper: Any = None  # the callback that updates the prototypes, during training
 
     def __init__(self, channels: Sequence[int], momentum: float = 0.99):
         super().__init__()
@@ -125,7 +125,7 @@ class TeViAPrototypeMemory(nn.Module):
         self.register_buffer("active", torch.zeros((), dtype=torch.bool))
 
     def _apply(self, fn, recurse=True):
-        """Moves the buffers, but in their own types: in half precision a momentum step of 1 % would round away."""
+        """Moves the buffers without changing their dtype: half precision would round a momentum step of 1 % to none."""
         before = dict(self.named_buffers())
         super()._apply(fn, recurse)
         for name, buffer in before.items():
@@ -134,7 +134,7 @@ class TeViAPrototypeMemory(nn.Module):
         return self
 
     def reset(self) -> None:
-        """Empties the memory; values that a checkpoint brought are left alone while it loads."""
+        """Sets all buffers to zero, except those that were loaded from a checkpoint while it is loading."""
         for buffer in self.buffers():
             init.zeros_(buffer)
 
@@ -147,23 +147,23 @@ class TeViAPrototypeMemory(nn.Module):
         return bool(self.active)
 
     def activate(self) -> None:
-        """From now on prototypes gate the self-attention, in training and inference alike.
+        """Makes the prototypes gate the self-attention, in training and inference.
 
-        Raises `ValueError` while nothing was collected or assigned.
+        Raises `ValueError` if nothing was collected or assigned.
         """
         if self.count == 0:
             raise ValueError("There is no prototype to activate: `collect(means)` or `assign(prototypes)` first.")
         self.active.fill_(True)
 
     def gate(self, scale: int) -> torch.Tensor:
-        """The factor of a scale's query and key channels, `(channels,)` in [1, 2]; all ones while inactive."""
+        """The factors of a scale's query and key channels, `(channels,)` in [1, 2]; all ones while inactive."""
         prototype = getattr(self, f"prototype_{scale}")
         low, high = prototype.min(), prototype.max()
         return 1 + self.active * (prototype - low) / (high - low + GATE_EPSILON)
 
     @torch.no_grad()
     def assign(self, prototypes: Sequence[torch.Tensor]) -> None:
-        """Sets prototypes by hand, as if from one sample, and activates them."""
+        """Sets the prototypes, counted as at least one sample, and activates them."""
         for own, new in zip(self.prototypes, prototypes, strict=True):
             own.copy_(new)
         self.count.clamp_(min=1)
@@ -171,14 +171,14 @@ class TeViAPrototypeMemory(nn.Module):
 
     @torch.no_grad()
     def collect(self, means: Sequence[torch.Tensor], samples: int = 1) -> None:
-        """Takes the mean of `samples` foreground vectors into the plain mean over all collected so far."""
+        """Adds the mean of `samples` foreground embeddings to the running mean."""
         self.count += samples
         for own, mean in zip(self.prototypes, means, strict=True):
             own.lerp_(mean.to(own), samples / int(self.count))
 
     @torch.no_grad()
     def momentum_step(self, means: Sequence[torch.Tensor]) -> None:
-        """`P <- momentum * P + (1 - momentum) * mean` at each scale (paper's momentum update)."""
+        """`P <- momentum * P + (1 - momentum) * mean` at each scale (the paper's momentum update)."""
         for own, mean in zip(self.prototypes, means, strict=True):
             own.lerp_(mean.to(own), 1 - self.momentum)
 

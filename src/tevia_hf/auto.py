@@ -1,7 +1,7 @@
-"""Makes transformers' Auto classes and pipelines know TeViA; importing this module is all it takes.
+"""Registers TeViA with transformers' Auto classes and pipelines, on import.
 
-Each class is also registered for saving its code: what `save_pretrained` writes loads without this package by
-`trust_remote_code=True`. With this package the image processor reads files by `tevia_hf.io.read_image`.
+`save_pretrained` also saves the code of each class, which loads without this package by `trust_remote_code=True`. With
+this package the image processor reads files by `tevia_hf.io.read_image`.
 """
 
 from typing import Any
@@ -25,7 +25,7 @@ from .processing_tevia import TeViAProcessor
 
 
 def read_file(path: Any, is_mask: bool = False) -> np.ndarray:
-    """The pixels of any file that this package knows; slice and window may follow the path (`io.parse_address`)."""
+    """The pixels of a file of any supported format; slice and window may follow the path (`io.parse_address`)."""
     return read_image(path, is_mask).array
 
 

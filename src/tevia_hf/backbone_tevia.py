@@ -1,4 +1,4 @@
-"""The vision model behind one face: four maps, whether it builds a pyramid itself or knows a single scale."""
+"""The vision encoder: four feature maps of any vision model, hierarchical or single-scale."""
 
 import math
 from itertools import pairwise
@@ -8,24 +8,24 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import PreTrainedConfig
 
-from .encoder_loading_tevia import EncoderFace, load_encoder
+from .encoder_loading_tevia import EncoderWrapper, load_encoder
 from .encoder_quirks_tevia import fix_batch_norm_momentum
 from .vision_layout_tevia import STRIDES, build_vision_model, layout_of, nearest, spatial_maps
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
-class TeViABackbone(EncoderFace):
+class TeViABackbone(EncoderWrapper):
     """Four feature maps of a vision model, fine to coarse, at strides 4, 8, 16 and 32.
 
-    A four-stage model gives the raw output of its stages, without the norm that transformers' backbone classes add (as
-    published). A single-scale one gives its last hidden state, from which a [`TeViAFeaturePyramid`] is made; its
-    pictures are resized a little where its patches are not 8, 16 or 32 pixels wide. Which maps there are, and their
-    channels, is found by a dry run on the meta device, because configs are not reliable about it. Parameters that reach
-    none of the four maps (final norms, poolers) are frozen.
+    A hierarchical model returns the raw outputs of its stages, without the norms that transformers' backbone classes
+    add (as published). A single-scale model returns its last hidden state, from which a [`TeViAFeaturePyramid`] is
+    computed; its images are resized slightly unless its patches are 8, 16 or 32 pixels wide. The maps and their
+    channels are determined by a dry run on the meta device, because configs are not reliable about them. Parameters
+    that none of the four maps depends on (final norms, poolers) are frozen.
 
-    Raises `ValueError` where the model takes no pictures or has no spatial maps, and for pictures beyond the size of a
-    model that knows only one.
+    Raises `ValueError` if the model takes no images or has no spatial maps, and for images that are larger than a model
+    of fixed size supports.
     """
 
     def __init__(self, config: PreTrainedConfig):
@@ -41,15 +41,15 @@ class TeViABackbone(EncoderFace):
         self.set_trainable()
 
     def set_trainable(self) -> None:
-        """Gradients off for what does not learn: a frozen model, parameters without effect."""
+        """Disables the gradients of parameters without effect, and of all parameters of a frozen model."""
         for name, parameter in self.model.named_parameters():
             if self.is_frozen or name in self.layout.unused:
                 parameter.requires_grad_(False)
 
     def freeze(self) -> None:
-        """Fixes the vision model: no gradients, batch statistics and dropout as in evaluation.
+        """Freezes the vision model: no gradients, batch norm and dropout in evaluation mode.
 
-        A pyramid learns on.
+        A feature pyramid stays trainable.
         """
         self.is_frozen = True
         self.set_trainable()
@@ -58,7 +58,7 @@ class TeViABackbone(EncoderFace):
     def train(self, mode: bool = True) -> "TeViABackbone":
         super().train(mode)
         self.model.train(mode and not self.is_frozen)
-        rest_frozen_norms(self.model)
+        freeze_norm_statistics(self.model)
         return self
 
     def load_pretrained(self, name_or_path: str, **kwargs) -> None:
@@ -68,16 +68,19 @@ class TeViABackbone(EncoderFace):
         self.set_trainable()
 
     def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Maps `(batch, channels, height / stride, width / stride)` of `(batch, 3, height, width)`, multiples of 32."""
+        """Maps `(batch, channels, height / stride, width / stride)`; height and width must be multiples of 32."""
         height, width = pixel_values.shape[-2:]
         maps = spatial_maps(self.model, self.fit(pixel_values), self.layout.channels_last)
         maps = [maps[stage] for stage in self.layout.stages]
         if self.pyramid is not None:
             maps = self.pyramid(maps[0])
-        return tuple(m[..., : height // s, : width // s] for m, s in zip(maps, STRIDES, strict=True))
+        return tuple(
+            feature_map[..., : height // stride, : width // stride]
+            for feature_map, stride in zip(maps, STRIDES, strict=True)
+        )
 
     def fit(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Pads to the least size the model takes; resizes so that patches fall on the grid of the stride."""
+        """Pads to the minimum size of the model; resizes so that patches coincide with the grid of the stride."""
         height, width = pixel_values.shape[-2:]
         self.check_size(height, width)
         least, patch, stride = self.layout.min_size, self.layout.patch, self.layout.stride
@@ -92,14 +95,14 @@ class TeViABackbone(EncoderFace):
         side, family = self.layout.max_size, self.model.config.model_type
         if side is not None and max(height, width) > side:
             raise ValueError(
-                f"The picture, padded to multiples of 32, is {height}x{width}; this `{family}` lacks windows and "
-                f"positions for more than {side}x{side}. Resize it (the processor does with `size={{'height': {side}, "
+                f"The image, padded to multiples of 32, is {height}x{width}; this `{family}` has windows and positions "
+                f"for at most {side}x{side}. Resize it (the processor does with `size={{'height': {side}, "
                 f"'width': {side}}}`), or choose a family of any size, e.g. `{nearest(family)}`."
             )
 
 
 class TeViAChannelNorm(nn.LayerNorm):
-    """Layer norm over the channels of a map `(batch, channels, height, width)`, place by place."""
+    """Layer norm over the channels of a map `(batch, channels, height, width)`, at each position."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
@@ -108,7 +111,7 @@ class TeViAChannelNorm(nn.LayerNorm):
 class TeViAFeaturePyramid(nn.ModuleList):
     """Four maps at strides 4 to 32 from the single map of a plain transformer.
 
-    Each is made from that map alone, by transposed convolutions, as it is, or by max pooling (the simple feature
+    Each is computed from that map alone, by transposed convolutions, unchanged or by max pooling (the simple feature
     pyramid of ViTDet, Li et al. 2022, section 3), then projected and normalised.
 
     Args:
@@ -127,7 +130,7 @@ class TeViAFeaturePyramid(nn.ModuleList):
 
 
 def pyramid_branch(channels: int, width: int, steps: int) -> nn.Sequential:
-    """Doubles a map's sides `steps` times (halves them where negative) and brings it to `width` channels."""
+    """Doubles a map's sides `steps` times (halves them if negative) and projects it to `width` channels."""
     layers: list[nn.Module] = [nn.MaxPool2d(2) for _ in range(-steps)]
     widths = [max(channels // 2**step, width) for step in range(steps + 1)] or [channels]
     for before, after in pairwise(widths):
@@ -135,14 +138,14 @@ def pyramid_branch(channels: int, width: int, steps: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Conv2d(widths[-1], width, kernel_size=1, bias=False), TeViAChannelNorm(width))
 
 
-def rest_frozen_norms(model: nn.Module) -> None:
+def freeze_norm_statistics(model: nn.Module) -> None:
     """Keeps the running statistics of batch norms whose weight is frozen.
 
-    Where adapters learn alone, they must fit, saved alone, the weights and statistics they were trained beside.
+    Adapters are saved alone, so they must be trained with the statistics that the base model is saved with.
     """
     for module in model.modules():
         if isinstance(module, BATCH_NORMS) and module.weight is not None and not module.weight.requires_grad:
             module.eval()
 
 
-__all__ = ["TeViABackbone", "TeViAFeaturePyramid", "rest_frozen_norms"]
+__all__ = ["TeViABackbone", "TeViAFeaturePyramid", "freeze_norm_statistics"]

@@ -1,4 +1,4 @@
-"""What a TeViA network is made of: two encoders, a guided decoder, and how text and vision are aligned."""
+"""The configuration of a TeViA network: two encoders, a text-guided decoder, text-to-vision alignment."""
 
 from typing import Literal
 
@@ -26,49 +26,50 @@ PUBLISHED = {
 
 @strict
 class TeViAConfig(PreTrainedConfig):
-    r"""Settings of a [`TeViAForSegmentation`]; `TeViAConfig.published()` holds every value as the authors have it.
+    r"""Configuration of a [`TeViAForSegmentation`]; `TeViAConfig.published()` has all values of the publication.
 
     Args:
         backbone_config (`dict` or `PreTrainedConfig`, *optional*):
-            Any vision model with feature maps at the strides 4, 8, 16 and 32 or a single map, as a ViT's. Default:
+            Any vision model with feature maps at strides 4, 8, 16 and 32, or with a single map, such as a ViT. Default:
             ConvNeXt-Tiny.
         text_config (`dict` or `PreTrainedConfig`, *optional*):
-            Any text encoder; its weights stay frozen. Default: BERT base, the shape of CXR-BERT. `None` where
+            Any text encoder; its weights stay frozen. Default: BERT base, the architecture of CXR-BERT. `None` if
             `use_text=False`.
         use_text (`bool`, defaults to `True`):
             `False` builds the vision-only network: no text encoder, no cross-attention, no prototypes.
         decoder_channels (`list[int]`, *optional*):
-            Four widths of the decoder at strides 32, 16, 8 and 4, reached by 1x1 convolutions and batch norm; each of
-            the first three a multiple of `cross_attention_heads`. Default: the backbone's own maps as they are
-            (published). Recommended where these are large or uneven, as MobileNet's are.
+            Widths of the decoder at strides 32, 16, 8 and 4, to which 1x1 convolutions with batch norm project the
+            backbone's maps; the first three must be multiples of `cross_attention_heads`. Default: no projection
+            (published). Recommended if the backbone's widths are large or uneven, as MobileNet's are.
         head_channels (`int`, defaults to 24):
             Channels of the full-resolution features from which the mask is read.
         cross_attention_heads (`int`, defaults to 4):
             Heads of the image-to-text attention; the image self-attention has one (published).
         max_text_length (`int`, defaults to 64):
-            Longest sentence in tokens. Published: 24.
+            Maximum text length in tokens. Published: 24.
         text_projection (`str`, defaults to `"per_token"`):
             `"per_token"`: a linear map per token, padding masked. `"token_mixing"`: the authors' convolution over
             exactly `max_text_length` positions, padding attended to.
         text_token_lengths (`list[int]`, *optional*):
-            Tokens left at each of the three scales by `"token_mixing"`. Published: 24, 12, 9.
+            Number of tokens that `"token_mixing"` returns at each of the three scales. Published: 24, 12, 9.
         text_scale_init (`float`, defaults to 1.0):
-            Start of the learned factor with which the text's contribution is added. Published: 0.01, from which it
-            grows by about a learning rate a step, too slow for short runs (see docs/results.md).
+            Initial value of the learned factor of the text's contribution. Published: 0.01, from which it grows by
+            about the learning rate per step, too slowly for short runs (see docs/results.md).
         text_dropout (`float`, defaults to 0.1):
-            Share of training sentences replaced by the learned null text, so that the model also works without text.
+            Share of training texts replaced by the learned null text, so that the model also works without text.
         foreground_representation (`str`, defaults to `"channel"`):
-            What the text is aligned to and prototypes are made of. `"channel"`: the average of a scale's features over
-            the true foreground, one entry a channel. `"head_grid"`: the authors' flattened grid of the head's features.
+            Embedding of the foreground for alignment and prototypes. `"channel"`: the average of a scale's features
+            over the true foreground, one entry per channel. `"head_grid"`: the authors' flattened grid of the head's
+            features.
         alignment_loss_weight (`float`, defaults to 0.1):
             Factor of the alignment loss (paper's lambda).
         auxiliary_loss_weight (`float`, defaults to 0.0):
-            Factor of deep supervision: the loss of coarse masks that a 1x1 convolution reads from each block of the
-            decoder; training only, see `add_auxiliary_heads`. Usual where it is used: 0.4. Published: 0.
+            Factor of deep supervision: the loss of coarse masks that a 1x1 convolution predicts from each decoder
+            block; training only, see `add_auxiliary_heads`. Common value: 0.4. Published: 0.
         cross_entropy_loss_weight (`float`, defaults to 1.0):
-            Factor of the cross-entropy beside the Dice loss. Published code: 0, as it cancelled out there.
+            Factor of the cross-entropy, which is added to the Dice loss. Published code: 0, as it cancels out there.
         prototype_momentum (`float`, defaults to 0.99):
-            The share of the old prototype in a momentum step.
+            Share of the old prototype in a momentum step.
         num_labels (`int`, defaults to 1):
             1: a lesion mask by sigmoid. More: classes by softmax, 0 is background.
     """
@@ -108,7 +109,7 @@ class TeViAConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs):
         if set(kwargs.get("custom_pipelines") or ()) <= PIPELINE_REGISTRY.supported_tasks.keys():
-            # `pipeline()` would ask to run the folder's code although this package registered the same task.
+            # Otherwise `pipeline()` asks to run the folder's code, although this package has registered the task.
             kwargs.pop("custom_pipelines", None)
         if self.id2label is None and kwargs.get("num_labels", 1) == 1:
             self.id2label, self.label2id = {0: "lesion"}, {"lesion": 0}
@@ -120,29 +121,26 @@ class TeViAConfig(PreTrainedConfig):
 
     @classmethod
     def published(cls, **kwargs) -> "TeViAConfig":
-        """The authors' setting (ConvNeXt-Tiny, CXR-BERT's shape, 24 tokens); keywords go over single values."""
+        """The published configuration (ConvNeXt-Tiny, CXR-BERT, 24 tokens); keyword arguments override its values."""
         return cls(**{**PUBLISHED, **kwargs})
 
     def encoder_config(self, name: Literal["backbone_config", "text_config"]) -> PreTrainedConfig:
-        """The config of an encoder as the object it is once this config is built.
-
-        Raises `ValueError` for the text encoder of a vision-only model.
-        """
-        found = getattr(self, name)
-        if found is None:
+        """The config of an encoder. Raises `ValueError` for the text encoder of a vision-only model."""
+        config = getattr(self, name)
+        if config is None:
             raise ValueError(f"A model with `use_text=False` has no `{name}`: build it with `use_text=True`.")
-        return found
+        return config
 
     def to_diff_dict(self) -> dict:
-        # PreTrainedConfig leaves two labels out, as its own default; ours is one.
+        # PreTrainedConfig omits its default of two labels; the default here is one.
         fields = {**super().to_diff_dict(), "id2label": self.id2label, "label2id": self.label2id}
-        for half in ("backbone_config", "text_config"):
-            if fields.get(half):
-                fields[half].pop("_name_or_path", None)  # a folder, where an encoder was read from one
+        for encoder in ("backbone_config", "text_config"):
+            if fields.get(encoder):
+                fields[encoder].pop("_name_or_path", None)  # may be a local folder
         return fields
 
     def validate_architecture(self):
-        """Checks what must hold between fields; part of the `@strict` validation on construction and on save."""
+        """Checks the constraints between fields; part of the `@strict` validation on construction and on save."""
         if self.text_projection == "token_mixing" and len(self.text_token_lengths or ()) != 3:
             raise ValueError(
                 f"`text_projection='token_mixing'` needs three `text_token_lengths`, got {self.text_token_lengths}: "
@@ -155,15 +153,15 @@ class TeViAConfig(PreTrainedConfig):
         if not self.id2label:
             raise ValueError("`num_labels` is 1 (lesion or not) or more, got 0.")
         self.check_ranges()
-        longest = longest_text(self.text_config)
-        if longest is not None and self.max_text_length > longest:
+        limit = longest_text(self.text_config)
+        if limit is not None and self.max_text_length > limit:
             raise ValueError(
-                f"`max_text_length={self.max_text_length}` exceeds the {longest} positions of the text encoder: "
-                f"lower it to at most {longest}."
+                f"`max_text_length={self.max_text_length}` exceeds the {limit} positions of the text encoder: "
+                f"lower it to at most {limit}."
             )
 
     def check_ranges(self) -> None:
-        """Raises `ValueError` for the first number that is out of its range; weights of registered losses too."""
+        """Raises `ValueError` for the first number that is out of range, including weights of registered losses."""
         for name, example in (("text_dropout", "0.1"), ("prototype_momentum", "0.99")):
             check_share(name, getattr(self, name), example)
         check_number("text_scale_init", self.text_scale_init)
@@ -177,7 +175,7 @@ class TeViAConfig(PreTrainedConfig):
 
 
 def longest_text(text_config: dict | PreTrainedConfig | None) -> int | None:
-    """Tokens that a text encoder has positions for; `None` where it knows no limit."""
+    """The number of tokens that a text encoder has positions for; `None` if there is no limit."""
     positions = getattr(text_config, "max_position_embeddings", None)
     if not isinstance(text_config, PreTrainedConfig) or not positions or positions < 0:  # XLNet's is -1: no limit
         return None

@@ -1,4 +1,4 @@
-"""What a decoder is made of: the two attentions, upsampling, one block of them, the head."""
+"""The parts of the decoder: self-attention, cross-attention, upsampling, the block of all three, the head."""
 
 from typing import Any
 
@@ -12,11 +12,11 @@ from .configuration_tevia import TeViAConfig
 from .text_projection_tevia import LEAKY_SLOPE, TEXT_PROJECTIONS
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "_hf_hook")
-SUBPIXELS = 16  # of a place at stride 4
+SUBPIXELS = 16  # pixels per position at stride 4
 
 
 def sinusoidal_positions(length: int, channels: int, like: torch.Tensor) -> torch.Tensor:
-    """Sines on even and cosines on odd channels (base 10000), `(length, channels)` in the dtype and place of `like`."""
+    """Sines on even and cosines on odd channels (base 10000), `(length, channels)`, dtype and device of `like`."""
     position = torch.arange(length, device=like.device, dtype=torch.float32).unsqueeze(1)
     even = torch.arange(0, channels, 2, device=like.device, dtype=torch.float32)
     angles = position * 10000.0 ** (-even / channels)  # (length, ceil(channels / 2))
@@ -24,10 +24,10 @@ def sinusoidal_positions(length: int, channels: int, like: torch.Tensor) -> torc
 
 
 class TeViALateral(nn.Sequential):
-    """Brings a backbone's map to the decoder's width and to unit variance.
+    """Projects a feature map of the backbone to the decoder's width and unit variance.
 
-    Raw stage outputs differ tenfold between scales (MobileNetV2: standard deviation 1.4 at stride 32, 8 at stride 8),
-    and beside large ones the text's contribution, of unit size times a small learned factor, does not count.
+    Raw stage outputs differ up to tenfold between scales (MobileNetV2: standard deviation 1.4 at stride 32, 8 at stride
+    8). Next to large ones the text's contribution, of unit size times a small learned factor, is negligible.
     """
 
     def __init__(self, channels: int, width: int):
@@ -35,40 +35,41 @@ class TeViALateral(nn.Sequential):
 
 
 class TeViAAttention(nn.MultiheadAttention):
-    """torch's attention without the weights of the tokens, its output projection called as the module it is.
+    """`nn.MultiheadAttention` that calls its output projection as a module.
 
-    Offloaded weights (`device_map` with "cpu" or "disk") are fetched by hooks on calls, which torch's own passes by.
+    Offloaded weights (`device_map` with "cpu" or "disk") are loaded by hooks on module calls, which torch's own forward
+    bypasses.
     """
 
-    def forward(  # type: ignore[override]  # of torch's arguments those that are used here
+    def forward(  # type: ignore[override]  # only the arguments that are used here
         self, query, key, value, key_padding_mask=None, need_weights=False
     ):
-        """Returns what was attended to and the weights `(batch, heads, queries, keys)`, `None` unless asked for."""
+        """Returns the output and the weights `(batch, heads, queries, keys)`, `None` unless `need_weights`."""
         projections, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
         query, key, value = (
             F.linear(x, weight, bias).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
             for x, weight, bias in zip((query, key, value), projections, biases, strict=True)
         )  # (batch, heads, tokens, dim)
-        seen = None if key_padding_mask is None else ~key_padding_mask[:, None, None]
-        weights = attention_weights(query, key, seen) if need_weights else None
+        visible = None if key_padding_mask is None else ~key_padding_mask[:, None, None]
+        weights = attention_weights(query, key, visible) if need_weights else None
         if weights is None:
-            attended = F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
+            attended = F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
         else:
             attended = weights @ value
         return self.out_proj(attended.transpose(1, 2).flatten(2)), weights
 
 
-def attention_weights(query: torch.Tensor, key: torch.Tensor, seen: torch.Tensor | None) -> torch.Tensor:
-    """The softmax inside torch's fused attention, which does not hand it out: `(batch, heads, queries, keys)`."""
+def attention_weights(query: torch.Tensor, key: torch.Tensor, visible: torch.Tensor | None) -> torch.Tensor:
+    """The softmax `(batch, heads, queries, keys)`, which torch's fused attention does not return."""
     logits = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
-    return (logits if seen is None else logits.masked_fill(~seen, float("-inf"))).softmax(-1)
+    return (logits if visible is None else logits.masked_fill(~visible, float("-inf"))).softmax(-1)
 
 
-# The attentions alone are recomputed under activation checkpointing, as batch norms would count a batch twice.
+# Activation checkpointing recomputes the attentions only: batch norms would update their statistics twice a batch.
 
 
 class TeViAImageSelfAttention(GradientCheckpointingLayer):
-    """Every place of the image looks at every other; the prototype's gate says which channels count in comparing."""
+    """Self-attention over image positions; the prototype gate scales the channels of queries and keys."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -86,7 +87,7 @@ class TeViAImageSelfAttention(GradientCheckpointingLayer):
 
 
 class TeViATextCrossAttention(GradientCheckpointingLayer):
-    """Every place of the image looks at the sentence; what it finds is added in a learned measure."""
+    """Image features cross-attend to text tokens; the result is added with a learned factor."""
 
     def __init__(self, config: TeViAConfig, channels: int):
         super().__init__()
@@ -111,7 +112,7 @@ class TeViATextCrossAttention(GradientCheckpointingLayer):
 
 
 class TeViAUpsampling(nn.Module):
-    """Doubles a map's sides and joins the backbone's map of that size."""
+    """Doubles the sides of a feature map and merges it with the backbone's map of that size."""
 
     def __init__(self, channels: int, skip_channels: int):
         super().__init__()
@@ -139,9 +140,10 @@ class TeViADecoderBlock(nn.Module):
         self.upsampling = TeViAUpsampling(channels, skip_channels)
 
     def forward(self, features, skip, text_features=None, padding=None, gate=None, output_attentions=False):
-        """Returns the next scale's map, this scale's guided map, its projected text, and where it attended to it.
+        """Returns the next scale's map, this scale's guided map, the projected text and the attention weights.
 
-        The last two are `None` without text; the last is `(batch, heads, height * width, tokens)`, on demand.
+        The last two are `None` without text. The weights, `(batch, heads, height * width, tokens)`, are `None` unless
+        `output_attentions`.
         """
         x = features.flatten(2).transpose(1, 2)  # (batch, height * width, channels), row-major
         positions = sinusoidal_positions(x.shape[1], x.shape[2], like=x)
@@ -155,9 +157,9 @@ class TeViADecoderBlock(nn.Module):
 
 
 class TeViASubpixelConv(nn.Conv2d):
-    """A convolution before pixel shuffle that starts as ICNR: the 16 sub-pixels of a channel begin equal.
+    """A convolution before pixel shuffle with ICNR initialisation: the 16 sub-pixels of a channel start out equal.
 
-    A class of its own, as transformers initialises no module of ours that holds no parameter itself (5.23).
+    A class of its own, since transformers (5.23) initialises only modules that hold parameters themselves.
     """
 
     @torch.no_grad()
@@ -167,7 +169,7 @@ class TeViASubpixelConv(nn.Conv2d):
 
 
 class TeViASegmentationHead(nn.Module):
-    """Sub-pixel upsampling from stride 4 to full resolution, then one logit map a label."""
+    """Sub-pixel upsampling from stride 4 to full resolution, then one logit map per label."""
 
     expand: Any
     classifier: Any
@@ -178,38 +180,38 @@ class TeViASegmentationHead(nn.Module):
         self.classifier = nn.Conv2d(config.head_channels, config.num_labels or 1, kernel_size=1)
 
     def forward(self, x: torch.Tensor, with_features: bool = False) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Logits `(batch, num_labels, height, width)` and, on demand, the head features they are read from."""
-        if not with_features and self.is_plain:
-            return self.read_directly(x), None
+        """Logits `(batch, num_labels, height, width)` and, with `with_features`, the features before the classifier."""
+        if not with_features and self.can_fuse:
+            return self.fused_logits(x), None
         features = smooth(F.pixel_shuffle(self.expand(x), 4))  # (batch, head_channels, height, width)
         return self.classifier(features), features
 
     @property
-    def is_plain(self) -> bool:
-        """Whether both convolutions do what their weights say: no adapter around them, no hook on their calls."""
+    def can_fuse(self) -> bool:
+        """Whether the two convolutions can be computed as one: neither is wrapped by an adapter or has hooks."""
         parts = (self.expand, self.classifier)
         unhooked = not any(getattr(part, name, None) for part in parts for name in HOOKS)
         return unhooked and [type(part) for part in parts] == [TeViASubpixelConv, nn.Conv2d]
 
-    def read_directly(self, x: torch.Tensor) -> torch.Tensor:
-        """The same logits without the features: with nothing nonlinear between them, two convolutions are one.
+    def fused_logits(self, x: torch.Tensor) -> torch.Tensor:
+        """The same logits from a single convolution, as there is no nonlinearity between the two.
 
-        A twenty-fourth of the work at full resolution; a training step of MobileNetV2 takes 0.7 of the time.
+        This is 1/24 of the work at full resolution; a training step of MobileNetV2 takes 0.7 of the time.
         """
-        read = self.classifier.weight.flatten(1)  # (num_labels, head_channels)
-        kernels = torch.einsum("lc,csikj->lsikj", read, self.expand.weight.unflatten(0, (-1, SUBPIXELS)))
-        biases = read @ self.expand.bias.unflatten(0, (-1, SUBPIXELS))  # (num_labels, 16)
+        weight = self.classifier.weight.flatten(1)  # (num_labels, head_channels)
+        kernels = torch.einsum("lc,csikj->lsikj", weight, self.expand.weight.unflatten(0, (-1, SUBPIXELS)))
+        biases = weight @ self.expand.bias.unflatten(0, (-1, SUBPIXELS))  # (num_labels, 16)
         logits = F.conv2d(x, kernels.flatten(0, 1), biases.flatten(), padding=1)
         return smooth(F.pixel_shuffle(logits, 4)) + self.classifier.bias[:, None, None]
 
 
 def smooth(x: torch.Tensor) -> torch.Tensor:
-    """The mean of each pixel and those up to three above and to the left of it; zeros beyond the border."""
+    """The mean over the 4x4 window that ends at each pixel; zeros beyond the border."""
     return F.avg_pool2d(F.pad(x, (3, 0, 3, 0)), kernel_size=4, stride=1)
 
 
 class TeViAAuxiliaryHeads(nn.ModuleList):
-    """A 1x1 convolution for what each block of the decoder gives, which reads the mask from it: deep supervision."""
+    """Deep supervision: a 1x1 convolution per decoder block that predicts a coarse mask from its output."""
 
     def __init__(self, channels: list[int], num_labels: int):
         super().__init__(nn.Conv2d(width, num_labels, kernel_size=1) for width in channels)

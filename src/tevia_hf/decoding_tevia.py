@@ -1,6 +1,6 @@
-"""Images as PIL holds them, and files of the plain formats, to arrays; `tevia_hf.io` reads medical files too.
+"""PIL images and files of common formats to arrays; `tevia_hf.io` reads medical files as well.
 
-One of the modules that everything in the package may import; a model's code takes it along to the Hub.
+Any module of the package may import this one. It is uploaded to the Hub with a model's code.
 """
 
 import os
@@ -11,14 +11,14 @@ from PIL import Image, ImageOps
 
 from .labels_tevia import WHITE
 
-# "P", "CMYK", ... have no plain meaning as channels; these have.
+# Modes whose channels are grey or RGB values; those of "P", "CMYK" and others are not.
 PLAIN_MODES = {"1", "L", "LA", "I", "F", "RGB", "RGBA", "I;16", "I;16B", "I;16L"}
 CHANNELS = (1, 3, 4)
 DAMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what PIL raises on damaged bytes
 PIL_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "JPEG2000", "WEBP", "PPM")  # others need more than pixels
 PLAIN_FORMATS = "PNG, JPEG, TIFF, BMP, GIF, JPEG 2000, WebP or PGM"
 NEARLY_BLACK, NEARLY_WHITE = 32, 250
-ORIENTATION = 0x0112  # EXIF and TIFF: how an image is turned before it is shown
+ORIENTATION = 0x0112  # EXIF and TIFF: how an image is rotated for display
 _BITS, _PHOTOMETRIC, _PLANAR, _SAMPLE_FORMAT = 258, 262, 284, 339  # tags of TIFF
 _SIGNED = 2
 _WHITE_IS_ZERO = 0
@@ -33,11 +33,11 @@ MASK_OF_WHITE_ZEROS = (
 def image_to_array(image: Image.Image, is_mask: bool = False) -> np.ndarray:
     """The pixels of a PIL image, `(height, width[, channels])`.
 
-    Grey keeps its depth and colours become RGB or RGBA; a rotation noted in the file is carried out. An image in grey
-    loses its alpha, a mask keeps it, as it may be all that the mask consists of. Of a mask with a palette these are the
-    indices, its labels, or what is shown where the palette has two colours.
+    Grey images keep their bit depth, colours become RGB or RGBA, and the orientation in the file is applied. The alpha
+    channel of a grey image is dropped; that of a mask is kept, as the labels may be in it. A mask with a palette gives
+    the indices, which are its labels, or the displayed values if the palette has two colours.
 
-    Raises `ValueError` for a TIFF file that PIL does not read right, and for a mask of which white is stored as 0.
+    Raises `ValueError` for a TIFF file that PIL decodes wrongly, and for a mask that stores white as 0.
     """
     if reason := misread(image, is_mask) or (is_mask and white_is_zero(image) and MASK_OF_WHITE_ZEROS):
         raise ValueError(reason)
@@ -55,12 +55,12 @@ def image_to_array(image: Image.Image, is_mask: bool = False) -> np.ndarray:
         image = image.getchannel(0)
     elif image.mode not in PLAIN_MODES:
         image = image.convert("RGB")
-    array = np.array(image)  # a copy: PyTorch warns of the read-only view
+    array = np.array(image)  # a copy, since PyTorch warns about read-only arrays
     return _by_tags(array.astype(array.dtype.newbyteorder("="), copy=False), tags)
 
 
 def _by_tags(array: np.ndarray, tags: Any) -> np.ndarray:
-    """The pixels of a TIFF file with the sign and the direction of grey that PIL leaves to the reader."""
+    """The pixels of a TIFF file with the sign and grey direction in its tags, which PIL does not apply."""
     is_signed, bits = _number_format(tags)
     if is_signed and bits == 8:
         return array.view(np.int8)
@@ -72,14 +72,12 @@ def _by_tags(array: np.ndarray, tags: Any) -> np.ndarray:
 
 
 def _number_format(tags: Any) -> tuple[bool, int]:
-    """Whether the numbers of a TIFF file are signed integers, and their bits; (False, 8) of any other file."""
+    """Whether the pixels of a TIFF file are signed integers, and their bits; (False, 8) for any other file."""
     return max(tags.get(_SAMPLE_FORMAT) or (1,)) == _SIGNED, max(tags.get(_BITS) or (8,))
 
 
 def _palette_mask(image: Image.Image) -> np.ndarray:
-    """The indices of a mask's palette; where it has two colours, or shows two of them with the dark one above 0, what
-    is seen: the dark one is the background.
-    """
+    """The palette indices of a mask; for two colours the displayed values, of which the dark one is the background."""
     indices = np.array(image)
     entries = np.array(image.getpalette() or [], np.uint8).reshape(-1, 3)
     colours = np.zeros((256, 3), np.uint8)
@@ -87,7 +85,7 @@ def _palette_mask(image: Image.Image) -> np.ndarray:
     used = np.unique(indices)
     if len(entries) and len(used) > 1 and (colours[used] == colours[used[0]]).all():
         if "transparency" in image.info:
-            return np.array(image.convert("RGBA"))  # only its alpha tells pixels apart
+            return np.array(image.convert("RGBA"))  # the mask is in the alpha channel
         raise ValueError("its palette shows all of it in one colour: save label numbers as one channel of grey")
     black, white = colours.max(1) == 0, colours.min(1) >= NEARLY_WHITE
     is_black_and_white = (black | white)[: len(entries)].all() and white.any() and black[: len(entries)].any()
@@ -99,9 +97,9 @@ def _palette_mask(image: Image.Image) -> np.ndarray:
 
 
 def misread(image: Image.Image, is_mask: bool = False) -> str | None:
-    """Why PIL gives wrong pixels of this file, with its kind; `None` where they are right. Asked before it is loaded.
+    """Why PIL would decode this file wrongly; `None` if it decodes it correctly. Call before the pixels are loaded.
 
-    Of colours of 16 bits PIL gives the upper 8, which a mask's labels are not in.
+    PIL returns the upper 8 of 16-bit colours, which do not hold the labels of a mask.
     """
     if image.format == "BMP" and image.info.get("compression") == _RLE4:
         return "it is a BMP of 16 colours packed as RLE4, which Pillow shifts; save it as PNG"
@@ -124,28 +122,28 @@ def white_is_zero(image: Image.Image) -> bool:
 def unreadable(error: Exception) -> str:
     """Why a library could not read a file, and what to do."""
     if isinstance(error, MemoryError):
-        return "damaged, or larger than the memory. Fetch or export the file again, or cut it up first."
-    found = error if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        return "damaged, or larger than the memory. Fetch or export the file again, or split it first."
+    cause = error if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
     if any(word in str(error).lower() for word in ("unsupported", "not support", "too large", "palette size")):
-        return f"not readable, damaged or of a kind that is not supported ({found}). Save it as PNG, or fetch it again."
-    return f"not readable, corrupt or cut short ({found}). Fetch or export the file again, or leave it out."
+        return f"not readable, damaged or of an unsupported format ({cause}). Save it as PNG, or fetch it again."
+    return f"not readable, corrupt or cut short ({cause}). Fetch or export the file again, or leave it out."
 
 
 def page_count(image: Image.Image) -> int:
-    """How many images a file holds; the preview in a phone's JPEG is none."""
+    """The number of images in a file, not counting the preview in a phone's JPEG."""
     return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
 
 
 def read_plain_file(path: str | os.PathLike, is_mask: bool = False) -> np.ndarray:
-    """The pixels of a file that PIL reads. Raises `ValueError` for any other, and for one of several pages."""
+    """The pixels of a file in a format that PIL reads. Raises `ValueError` for other formats and several pages."""
     try:
         image = Image.open(path, formats=PIL_FORMATS)
     except (FileNotFoundError, IsADirectoryError, PermissionError):
         raise
     except DAMAGE as error:
         raise ValueError(
-            f"{path}: not readable as {PLAIN_FORMATS} ({error}). DICOM, NIfTI and further kinds of TIFF are read after "
-            "pip install 'tevia_hf[medical]' and `import tevia_hf`; fetch a damaged file again."
+            f"{path}: not readable as {PLAIN_FORMATS} ({error}). For DICOM, NIfTI and further kinds of TIFF, pip "
+            "install 'tevia_hf[medical]' and `import tevia_hf`; fetch a damaged file again."
         ) from error
     with image:
         return one_page(image, str(path), is_mask, "Save each page as a file of its own")
@@ -157,10 +155,13 @@ def one_page(
     is_mask: bool = False,
     advice: str = "Choose one (`image.seek(number)`, then give `image.copy()`)",
 ) -> np.ndarray:
-    """As `image_to_array`; `ValueError` that names the image where it cannot be read or is one of several pages.
+    """The pixels of a PIL image with one page, as `image_to_array` returns them.
 
     Args:
-        advice: what to do about several pages.
+        name: of the image, for errors.
+        advice: the fix in the error for several pages.
+
+    Raises `ValueError` if the image cannot be read or has several pages.
     """
     try:
         pages, reason = page_count(image), misread(image, is_mask)
@@ -179,12 +180,12 @@ def one_page(
 
 
 def channels_first(array: np.ndarray, name: str, layout: str | None = None, is_mask: bool = False) -> np.ndarray:
-    """The pixels as (1 or 3, height, width), alpha dropped; of a mask with its alpha.
+    """The pixels as (1 or 3, height, width), alpha dropped; a mask keeps its alpha.
 
     Args:
-        layout: "channels_first" or "channels_last"; None where the shape tells.
+        layout: "channels_first" or "channels_last"; `None` infers it from the shape.
 
-    Raises `ValueError` for other shapes, and those that may be either.
+    Raises `ValueError` for other shapes and for ambiguous ones.
     """
     channels = (*CHANNELS, 2) if is_mask else CHANNELS
     if array.ndim == 2:
@@ -202,14 +203,14 @@ def channels_first(array: np.ndarray, name: str, layout: str | None = None, is_m
 def layout_of(shape: tuple[int, ...], name: str, channels: tuple[int, ...] = CHANNELS) -> str:
     if shape[0] in channels and shape[-1] in channels:
         raise ValueError(
-            f"{name} has shape {shape}, whose channels may come first or last: name it by "
-            'input_data_format="channels_first" or "channels_last", or give a PIL image.'
+            f"{name} has shape {shape}, whose channels may come first or last: set input_data_format="
+            '"channels_first" or "channels_last", or give a PIL image.'
         )
     return "channels_last" if shape[-1] in channels else "channels_first"
 
 
 def scaled_to_unit(pixels: np.ndarray) -> np.ndarray:
-    """Pixels as float32 in [0, 1]: 8 bit by its depth, floats in [0, 1] as they are, others by their own range."""
+    """Pixels as float32 in [0, 1]: 8 bit divided by 255, floats in [0, 1] unchanged, others by their own range."""
     if pixels.dtype == np.uint8:
         return pixels.astype(np.float32) / WHITE
     low, high = pixels.min(), pixels.max()

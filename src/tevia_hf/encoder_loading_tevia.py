@@ -1,4 +1,4 @@
-"""What the vision model and the text encoder have in common: finding their class, their config and their weights."""
+"""Classes, configs and weights of encoders, for the vision model and the text encoder alike."""
 
 import difflib
 import inspect
@@ -11,8 +11,8 @@ import transformers
 from torch import nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
-# What transformers (5.23) asks a model's direct children for, when it is built, loaded, saved or spread over devices.
-ASKED_OF_CHILDREN = (
+# Attributes of a model's direct children that transformers (5.23) reads to build, load, save or distribute the model.
+CHILD_ATTRIBUTES = (
     "_keep_in_fp32_modules",
     "_keep_in_fp32_modules_strict",
     "_no_split_modules",
@@ -22,10 +22,10 @@ ASKED_OF_CHILDREN = (
 )
 
 
-class EncoderFace(nn.Module):
-    """A module around a transformers model, `model`, that answers for it what transformers asks a model's children.
+class EncoderWrapper(nn.Module):
+    """A wrapper of a transformers model, `model`, that forwards the attributes which transformers reads of children.
 
-    Without that, e.g. the tied embeddings of a T5 inside would be saved once and come back random.
+    Otherwise, for example, the tied embeddings of a T5 inside would be saved once and load as random weights.
     """
 
     model: PreTrainedModel
@@ -39,16 +39,16 @@ class EncoderFace(nn.Module):
         return {f"model.{key}" for key in self.model._keys_to_ignore_on_save or ()}
 
 
-for _name in ASKED_OF_CHILDREN:
-    setattr(EncoderFace, _name, property(attrgetter(f"model.{_name}")))
+for _name in CHILD_ATTRIBUTES:
+    setattr(EncoderWrapper, _name, property(attrgetter(f"model.{_name}")))
 
 
 def model_class(config: PreTrainedConfig, mappings: Iterable) -> type[PreTrainedModel] | None:
-    """The transformers class for a config: from the first mapping that knows it, else by name (SigLIP's halves)."""
+    """The transformers class for a config: from the first mapping that has it, else by name (SigLIP's encoders)."""
     for mapping in mappings:
         if type(config) in mapping:
-            found = mapping[type(config)]
-            return found[0] if isinstance(found, Sequence) else found
+            classes = mapping[type(config)]
+            return classes[0] if isinstance(classes, Sequence) else classes
     return getattr(transformers, type(config).__name__.removesuffix("Config") + "Model", None)
 
 
@@ -62,7 +62,7 @@ def load_encoder(
 ) -> PreTrainedModel:
     """The encoder with the weights of a checkpoint of its architecture, in float32.
 
-    Raises `ValueError` where the checkpoint lacks weights; those named in `optional` may be missing.
+    Raises `ValueError` if the checkpoint lacks weights other than those in `optional`.
     """
     kwargs = {"dtype": torch.float32, **without_pooler(type(encoder)), **kwargs}
     model_and_report: Any = type(encoder).from_pretrained(
@@ -72,7 +72,7 @@ def load_encoder(
     if missing := sorted(set(report["missing_keys"]) - set(optional)):
         raise ValueError(
             f"{name_or_path} lacks {len(missing)} weights of a `{encoder.config.model_type}`, e.g. {missing[0]}: they "
-            "would stay random. Name a checkpoint of that very model."
+            "would stay random. Give a checkpoint of that model."
         )
     return loaded
 
@@ -82,30 +82,30 @@ def without_pooler(encoder_class: type[PreTrainedModel]) -> dict[str, bool]:
     return {"add_pooling_layer": False} if "add_pooling_layer" in accepts else {}
 
 
-def load_half_config(name_or_path: str, half: str, families: Sequence[str]) -> PreTrainedConfig:
-    """The config of an encoder; of a checkpoint that holds a pair, such as CLIP, that of its `half`.
+def load_encoder_config(name_or_path: str, part: str, families: Sequence[str]) -> PreTrainedConfig:
+    """The config of an encoder; for a dual encoder such as CLIP, that of the given part.
 
     Args:
-        half: "vision_config" or "text_config".
-        families: of which the nearest is named where the model is none of transformers' own.
+        part: "vision_config" or "text_config".
+        families: suggestions for the error if transformers does not support the model.
     """
     try:
         config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False)
     except ValueError as error:
         family = PreTrainedConfig.get_config_dict(name_or_path)[0].get("model_type")
         raise ValueError(
-            f"{name_or_path} is no model of transformers' own (its `model_type` is {family}), and code from elsewhere "
-            f"is not run: choose e.g. a `{nearest_family(str(family), families)}`."
+            f"{name_or_path} is no model of transformers' own (its `model_type` is {family}), and remote code is not "
+            f"run: choose e.g. a `{nearest_family(str(family), families)}`."
         ) from error
-    is_pair = {"vision_config", "text_config"} <= set(config.sub_configs)
-    return getattr(config, half) if is_pair else config
+    is_dual = {"vision_config", "text_config"} <= set(config.sub_configs)
+    return getattr(config, part) if is_dual else config
 
 
 def nearest_family(family: str, families: Sequence[str]) -> str:
-    """The family of the closest name, first among those whose name holds the other's; else the first of all."""
+    """The family with the most similar name, preferably one that contains the other; else the first."""
     related = [name for name in families if name in family or family in name]
     close = difflib.get_close_matches(family, related or families, n=1, cutoff=0.0 if related else 0.6)
     return close[0] if close else families[0]
 
 
-__all__ = ["EncoderFace", "build_encoder", "load_encoder", "load_half_config", "model_class", "nearest_family"]
+__all__ = ["EncoderWrapper", "build_encoder", "load_encoder", "load_encoder_config", "model_class", "nearest_family"]

@@ -1,11 +1,11 @@
-"""What single families of encoders need, each once; what is not here holds for all of them (transformers 5.23)."""
+"""Special cases of single encoder families (transformers 5.23), all in one place."""
 
 from typing import Any
 
 from torch import nn
 from transformers import BertConfig, PreTrainedConfig
 
-# Families that are tried in the tests, and named where another one cannot be used.
+# Families covered by the tests; suggested if another one cannot be used.
 PYRAMID_FAMILIES = tuple(
     "convnext convnextv2 dinov3_convnext resnet bit swin swinv2 pvt_v2 focalnet hgnet_v2 hiera segformer mobilenet_v1 "
     "mobilenet_v2 efficientnet".split()
@@ -19,17 +19,17 @@ TEXT_FAMILIES = tuple(
     "siglip_text_model t5 qwen3".split()
 )
 
-# What a vision model needs to take any size and to show its stages as they end. A family may ignore any of these
-# without a word: the dry run then finds that it knows one size only, or `check_stage_ends` refuses its maps.
+# Options with which vision models accept any size and return the final output of each stage. A family may silently
+# ignore them: the dry run then finds that it supports one size only, or `check_stage_ends` rejects its maps.
 FORWARD_OPTIONS = {
     "interpolate_pos_encoding": True,
     # Swin: stage outputs before the downsampling that ends them, and windows at maps smaller than one.
     "output_hidden_states_before_downsampling": True,
     "always_partition": True,
 }
-# Their models do not pass that option on to the encoder.
+# Models that do not pass `output_hidden_states_before_downsampling` on to the encoder.
 SHOWN_AFTER_DOWNSAMPLING = ("swinv2", "focalnet")
-# Their first positions, up to the id of the padding token, belong to padding.
+# Models that reserve the first positions, up to the id of the padding token, for padding.
 POSITIONS_AFTER_PADDING = tuple(
     "roberta xlm-roberta camembert xlm-roberta-xl mpnet longformer roberta-prelayernorm data2vec-text xmod".split()
 )
@@ -37,23 +37,23 @@ BATCH_NORM_MOMENTUM = 0.1
 
 
 def forward_options(config: PreTrainedConfig) -> dict[str, bool]:
-    return {} if config.model_type.startswith("timm_") else FORWARD_OPTIONS  # timm refuses words it does not know
+    return {} if config.model_type.startswith("timm_") else FORWARD_OPTIONS  # timm rejects unknown arguments
 
 
 def declared_size(config: PreTrainedConfig) -> Any:
-    """The side, or (height, width), of the images that a vision model was made for; `None` where its config has none.
+    """The side, or (height, width), of the images in pre-training; `None` if the config has none.
 
-    timm keeps it among the settings of the pre-training.
+    timm saves it in `pretrained_cfg`.
     """
-    of_timm = (getattr(config, "pretrained_cfg", None) or {}).get("input_size") or [None]
-    return getattr(config, "image_size", None) or of_timm[-1]
+    timm_size = (getattr(config, "pretrained_cfg", None) or {}).get("input_size") or [None]
+    return getattr(config, "image_size", None) or timm_size[-1]
 
 
 def fix_batch_norm_momentum(model: nn.Module) -> None:
-    """Makes running statistics an average over many batches again.
+    """Corrects the momentum of batch norms whose running statistics would be those of the last batch.
 
-    MobileNetV1, MobileNetV2 and EfficientNet hand TensorFlow's decay, 0.99 and more, to torch as `momentum`, where it
-    is the share of the *newest* batch: in training they would keep the last batch's statistics.
+    MobileNetV1, MobileNetV2 and EfficientNet pass TensorFlow's decay, 0.99 or more, to torch as `momentum`, which is
+    the share of the *newest* batch.
     """
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d) and (module.momentum or 0) > 0.5:
@@ -61,7 +61,7 @@ def fix_batch_norm_momentum(model: nn.Module) -> None:
 
 
 def plain_text_config(values: dict[str, Any]) -> PreTrainedConfig | None:
-    """The config of the plain BERT that CXR-BERT is, without its remote code; `None` for other models' values."""
+    """CXR-BERT's config as that of a plain BERT, without its remote code; `None` for other models."""
     if values.get("model_type") != "cxr-bert":
         return None
     dropped = ("model_type", "auto_map", "architectures", "projection_size")
@@ -69,7 +69,7 @@ def plain_text_config(values: dict[str, Any]) -> PreTrainedConfig | None:
 
 
 def has_bert_tokenizer(values: dict[str, Any], tokenizer_class: str) -> bool:
-    """Whether a text encoder's tokenizer is BERT's under another name, as CXR-BERT's is."""
+    """Whether a text encoder uses BERT's tokenizer under another name, as CXR-BERT does."""
     return values.get("model_type") == "cxr-bert" or "CXRBert" in tokenizer_class
 
 

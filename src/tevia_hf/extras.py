@@ -1,4 +1,4 @@
-"""Optional libraries, by the extra of this package that installs them."""
+"""Optional libraries, and the extras of this package that install them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,14 +22,14 @@ EXTRA_OF = {
 
 
 class MissingExtraError(ImportError, ValueError):
-    """An optional library is missing. A `ValueError` too: to a command it is a request that cannot be carried out."""
+    """An optional library is missing. Also a `ValueError`, which commands report without a traceback."""
 
 
 @contextmanager
 def needed_for(purpose: str) -> Iterator[None]:
-    """Around imports of optional libraries, `with needed_for("Scoring masks"): from scipy import ndimage`.
+    """Wraps imports of optional libraries: `with needed_for("Scoring masks"): from scipy import ndimage`.
 
-    Raises `MissingExtraError` with the command that installs what is missing, "Scoring masks needs scipy: pip install
+    Raises `MissingExtraError` with the command that installs a missing library, "Scoring masks needs scipy: pip install
     'tevia_hf[metrics]'."
     """
     try:

@@ -1,4 +1,4 @@
-"""Image processor of TeViA: pictures and masks in, `pixel_values` and `labels` out, and predictions back to masks."""
+"""Image processor of TeViA: images and masks to `pixel_values` and `labels`, model outputs to masks."""
 
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -24,7 +24,7 @@ TORCH_MODES: dict[int, str] = {
     PILImageResampling.BICUBIC: "bicubic",
 }
 SERVICE_SETTINGS = ("image_processor_type", "processor_class", "auto_map")
-FLAT_STD = 1e-5  # a channel of one value becomes 0, not amplified rounding noise
+FLAT_STD = 1e-5  # so that a constant channel becomes 0 and not amplified rounding noise
 
 
 class TeViAImageProcessorKwargs(TypedDict, total=False):
@@ -49,28 +49,29 @@ class TeViAImageProcessor(PilBackend):
     """`pixel_values` (batch, 3, height, width) float32 and `labels` (batch, height, width) int64 for TeViA.
 
     Args:
-        do_resize: False keeps the size of the pictures; all pictures of one call must then be of one size.
-        size: `{"height": ..., "width": ...}` of `pixel_values`, in pixels; also [height, width] or a square's side.
-        resample: NEAREST, BILINEAR or BICUBIC, computed on floats and not clipped. Masks are resized by their
-            nearest pixel.
-        do_antialias: smooth before shrinking. The published model does not; with `False` masks too are resized as
-            there, by torch's `nearest`, which takes the upper left pixel and so moves a mask up to half a pixel.
-        do_normalize: False leaves the pixels in [0, 1].
-        normalization: `"zscore"` gives each channel of each picture mean 0 and (biased) standard deviation 1, as the
-            published model has it; `"fixed"` gives (x - `image_mean`) / `image_std` with x in [0, 1].
-        num_labels: 1 = lesion or not; more = that many labels, 0 the background. 255 is ignored in both.
-        white_is_lesion: with one label, what 255 means in the masks: True, the lesion; False, ignored, as in a label
-            map; None lets the masks of a call tell: 255 is the lesion unless one of them holds labels beside it.
-        swap_axes: hand over pictures and masks with rows and columns swapped, as the published code's reader does;
-            post-processing swaps back. `size` is the size after swapping.
-        input_data_format: `"channels_first"` or `"channels_last"`, of arrays and tensors; by default their shape tells.
-            PIL images and files always have their channels last.
+        do_resize: False keeps the size of the images; all images of one call must then have the same size.
+        size: `{"height": ..., "width": ...}` of `pixel_values`, in pixels; also [height, width] or the side of a
+            square.
+        resample: NEAREST, BILINEAR or BICUBIC, computed on floats and not clipped. Masks are resized by nearest
+            neighbour.
+        do_antialias: smooth before downsampling. The published model does not; `False` also resizes masks as published,
+            by torch's `nearest`, which takes the upper left pixel and so shifts a mask by up to half a pixel.
+        do_normalize: False keeps the pixels in [0, 1].
+        normalization: `"zscore"` gives each channel of each image mean 0 and (biased) standard deviation 1, as
+            published; `"fixed"` gives (x - `image_mean`) / `image_std` with x in [0, 1].
+        num_labels: 1 = lesion or not; more = that many labels, 0 the background. 255 is ignored in both cases.
+        white_is_lesion: with one label, the meaning of 255 in the masks. True: lesion. False: ignored, as in a label
+            map. None infers it from all masks of a call: lesion, unless one of them holds other labels besides 255.
+        swap_axes: swap rows and columns of images and masks, as the published code does; post-processing swaps them
+            back. `size` is the size after swapping.
+        input_data_format: `"channels_first"` or `"channels_last"`, of arrays and tensors; inferred from the shape by
+            default. PIL images and files always have their channels last.
 
-    Raises `TypeError` for a setting that does not exist, and `ValueError` or `StrictDataclassFieldValidationError` for
-    a value that is not possible.
+    Raises `TypeError` for an unknown setting, and `ValueError` or `StrictDataclassFieldValidationError` for an invalid
+    value.
     """
 
-    valid_kwargs = TeViAImageProcessorKwargs  # type: ignore[assignment]  # typed as its parent's own
+    valid_kwargs = TeViAImageProcessorKwargs  # type: ignore[assignment]  # other than its parent's
     do_resize = True
     size = {"height": 224, "width": 224}
     resample = PILImageResampling.BICUBIC
@@ -84,7 +85,7 @@ class TeViAImageProcessor(PilBackend):
     swap_axes = False
     input_data_format = None
     return_tensors = "pt"
-    # Where the package is installed, `tevia_hf.auto` puts its own reader here, which knows medical files too.
+    # With the package installed, `tevia_hf.auto` sets a reader that supports medical files as well.
     file_reader: ClassVar[Callable[..., np.ndarray]] = staticmethod(read_plain_file)
 
     def __init__(self, **kwargs: Any):
@@ -97,15 +98,15 @@ class TeViAImageProcessor(PilBackend):
         """`pixel_values` (batch, 3, height, width) float32 and, with maps, `labels` (batch, height, width) int64.
 
         Args:
-            images: a PIL picture, array, tensor or path, a list of these, or a 4-D array or tensor. 1, 3 or 4 channels,
-                first or last: grey is repeated to 3, alpha dropped. 8 bit is divided by 255, floats inside [0, 1] are
-                taken as they are, any other picture is scaled by its own minimum and maximum.
-            segmentation_maps: one mask per picture, of the picture's size; 2-D, or with equal channels.
-                `white_is_lesion` says what 255 means; with several labels it is ignored.
+            images: a PIL image, array, tensor or path, a list of these, or a 4-D array or tensor. 1, 3 or 4 channels,
+                first or last: grey is repeated to 3, alpha dropped. 8 bit is divided by 255, floats in [0, 1] are
+                unchanged, any other image is scaled by its own minimum and maximum.
+            segmentation_maps: one mask per image, of the image's size; 2-D, or with equal channels. For the meaning of
+                255 see `white_is_lesion`; with several labels it is ignored.
             kwargs: settings of the class, for this call only.
 
-        Raises `TypeError` for a setting that does not exist; `ValueError` naming the image or mask at fault: unreadable
-        file, several pages, shape that may be channels first or last, NaN pixels, other sizes, other values.
+        Raises `TypeError` for an unknown setting; `ValueError`, with the image or mask concerned, for an unreadable
+        file, several pages, an ambiguous shape, NaN pixels, sizes that differ and invalid values.
         """
         check_names(kwargs, self.valid_kwargs.__annotations__, "The image processor")
         return super().preprocess(images, segmentation_maps, **kwargs)
@@ -117,15 +118,15 @@ class TeViAImageProcessor(PilBackend):
         threshold: float = 0.5,
         return_probabilities: bool = False,
     ) -> list[torch.Tensor]:
-        """One uint8 mask (height, width) per picture; with `return_probabilities`, float32 (num_labels, height, width).
+        """One uint8 mask (height, width) per image; with `return_probabilities`, float32 (num_labels, height, width).
 
         Args:
-            outputs: what the model returned; `outputs.logits` is (batch, num_labels, H, W).
-            target_sizes: (height, width) of each original picture, in pixels; None keeps the size of the logits.
+            outputs: output of the model; `outputs.logits` is (batch, num_labels, H, W).
+            target_sizes: (height, width) of each original image, in pixels; None keeps the size of the logits.
                 Probabilities are resized bilinearly before threshold (one label) or argmax (several).
 
-        Raises `ValueError` for a threshold that is no number from 0 to 1, for logits that are not finite (with the
-        indices of the images), and when the count of target sizes is not that of the batch.
+        Raises `ValueError` if the threshold is not a number from 0 to 1, if logits are not finite (with the indices of
+        the images), and if the number of target sizes is not that of the batch.
         """
         check_share("threshold", threshold)
         probabilities = probabilities_from_logits(outputs.logits)
@@ -137,7 +138,7 @@ class TeViAImageProcessor(PilBackend):
         return [labels_from_probabilities(probabilities, threshold) for probabilities in maps]
 
     def read_image(self, image: Any, index: int = 0, input_data_format: str | None = None) -> torch.Tensor:
-        """One picture as float32 (1 or 3, height, width) in [0, 1], before resizing; errors name it by `index`."""
+        """One image as float32 (1 or 3, height, width) in [0, 1], before resizing; errors contain its `index`."""
         name = _name("image", image, index)
         pixels = self._channels_first(image, name, input_data_format or self.input_data_format)
         if np.issubdtype(pixels.dtype, np.floating) and not np.isfinite(pixels).all():
@@ -145,7 +146,7 @@ class TeViAImageProcessor(PilBackend):
         return torch.from_numpy(scaled_to_unit(pixels))
 
     def _channels_first(self, item: Any, name: str, layout: str | None, is_mask: bool = False) -> np.ndarray:
-        """The pixels as (channels, height, width); `layout` is an array's, None where its shape tells."""
+        """The pixels as (channels, height, width); `layout` of an array, None to infer it from the shape."""
         if isinstance(item, (str, os.PathLike)):
             return channels_first(type(self).file_reader(item, is_mask), name, "channels_last", is_mask)
         if isinstance(item, Image.Image):
@@ -163,13 +164,13 @@ class TeViAImageProcessor(PilBackend):
         name = _name("mask", mask, index)
         values = single_channel(self._channels_first(mask, name, input_data_format, is_mask=True), name)
         if values.shape != image_size:
-            turned = values.shape == image_size[::-1]
+            is_transposed = values.shape == image_size[::-1]
             raise ValueError(
                 f"{name} is {values.shape[0]} x {values.shape[1]} (height x width) but its image is {image_size[0]} x "
                 f"{image_size[1]}: "
                 + (
                     "if EXIF turns one of the two alone, turn the other too (`ImageOps.exif_transpose`); else "
-                    if turned
+                    if is_transposed
                     else ""
                 )
                 + "resize the mask to its image (nearest neighbour), or pair it with the right image."
@@ -179,15 +180,15 @@ class TeViAImageProcessor(PilBackend):
     def _label_maps(
         self, masks: list[np.ndarray], items: list[Any], num_labels: int, white_is_lesion: bool | None
     ) -> list[torch.Tensor]:
-        """Label maps of masks as stored; where nothing was set, they tell together what 255 means."""
+        """Label maps of masks as stored; without a setting, the meaning of 255 is inferred from all of them."""
         names = [_name("mask", item, index) for index, item in enumerate(items)]
         reading = WhiteReading(num_labels, white_is_lesion)
         if white_is_lesion is None:
             for name, mask in zip(names, masks, strict=True):
                 reading.add(name, values_of(mask))
-        decided = reading.white_is_lesion()
+        decision = reading.white_is_lesion()
         pairs = zip(masks, names, strict=True)
-        return [torch.from_numpy(to_labels(mask, num_labels, name, decided)) for mask, name in pairs]
+        return [torch.from_numpy(to_labels(mask, num_labels, name, decision)) for mask, name in pairs]
 
     def _preprocess_image_like_inputs(  # type: ignore[override]  # its options are named
         self,
@@ -202,7 +203,7 @@ class TeViAImageProcessor(PilBackend):
     ) -> BatchFeature:
         pixels = [self.read_image(image, i, input_data_format) for i, image in enumerate(_as_list(images, axes=4))]
         if not pixels:
-            raise ValueError("No images were given: hand over at least one.")
+            raise ValueError("No images were given: give at least one.")
         sizes = [image.shape[-2:] for image in pixels]
         labels: list[torch.Tensor] = []
         if segmentation_maps is not None:
@@ -258,14 +259,14 @@ class TeViAImageProcessor(PilBackend):
         return settings
 
 
-def check_names(given: Iterable[str], known: Iterable[str], taker: str) -> None:
-    """Raises `TypeError` with the known names where a given one is none of them."""
+def check_names(given: Iterable[str], known: Iterable[str], owner: str) -> None:
+    """Raises `TypeError` for unknown option names of `owner`, with the known ones."""
     if unknown := sorted(set(given) - set(known)):
-        raise TypeError(f"{taker} takes no {', '.join(unknown)}: give any of {', '.join(known)}.")
+        raise TypeError(f"{owner} takes no {', '.join(unknown)}: give any of {', '.join(known)}.")
 
 
 def _height_and_width(size: Any) -> dict[str, int]:
-    """`size` as it is saved; an int is the side of a square."""
+    """`size` in the form that is saved; an int is the side of a square."""
     sides = size if isinstance(size, (list, tuple, int)) else dict(size)
     if isinstance(sides, int):
         sides = [sides, sides]
@@ -285,7 +286,7 @@ def _name(kind: str, item: Any, index: int) -> str:
 
 
 def _as_list(items: Any, axes: int) -> list[Any]:
-    """The items one by one; an array or tensor of `axes` or more axes is a batch."""
+    """The items as a list; an array or tensor of `axes` or more axes is a batch."""
     if isinstance(items, (list, tuple)) or getattr(items, "ndim", 0) >= axes:
         return list(items)
     return [items]
@@ -321,9 +322,8 @@ def _resize_each(maps: torch.Tensor, sizes: Any) -> list[torch.Tensor]:
         return list(maps)
     if len(sizes) != len(maps):
         raise ValueError(f"{len(maps)} predictions but {len(sizes)} target sizes: give one (height, width) for each.")
-    return [
-        _interpolate(m, (int(height), int(width)), "bilinear") for m, (height, width) in zip(maps, sizes, strict=True)
-    ]
+    targets = [(int(height), int(width)) for height, width in sizes]
+    return [_interpolate(array, target, "bilinear") for array, target in zip(maps, targets, strict=True)]
 
 
 __all__ = ["TeViAImageProcessor"]

@@ -1,4 +1,4 @@
-"""How far scores can be trusted: bootstrap intervals, and paired comparison of two runs."""
+"""Bootstrap confidence intervals of scores, and paired comparisons of runs."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -32,43 +32,43 @@ class PairedDifference(NamedTuple):
 def ratio_interval(
     numerators: np.ndarray, denominators: np.ndarray, groups: Sequence[str] | None = None, seed: int = 0
 ) -> Interval | None:
-    """Bootstrap 95 % interval of sum(numerators) / sum(denominators), by percentiles; `None` for one group.
+    """Percentile bootstrap 95 % interval of sum(numerators) / sum(denominators); `None` for one group.
 
     Args:
-        numerators, denominators: (images,), or (images, labels) for a mean of one ratio a label; labels a resample
-            does not hold are left out of its mean, and a resample that holds none scores 1.
-        groups: the patient of each image; whole groups are drawn. By default each image is its own.
+        numerators, denominators: (images,), or (images, labels) for the mean of one ratio per label; the mean of a
+            resample is over the labels in it, and a resample without labels scores 1.
+        groups: the patient of each image; patients are resampled. By default each image is a group of its own.
     """
-    tops, bottoms = (_sums_by_group(np.asarray(part, float), groups) for part in (numerators, denominators))
+    tops, bottoms = (_sums_by_group(np.asarray(values, float), groups) for values in (numerators, denominators))
     if len(tops) < 2 or tops.shape[1] == 0:
         return None
 
     def ratio(index: np.ndarray, axis: int) -> np.ndarray:
         top, bottom = tops[index].sum(axis - 1), bottoms[index].sum(axis - 1)  # the labels are the last axis
-        counted = (bottom > 0).sum(-1)
-        means = np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0).sum(-1) / np.maximum(counted, 1)
-        return np.where(counted > 0, means, 1.0)
+        present = (bottom > 0).sum(-1)
+        means = np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0).sum(-1) / np.maximum(present, 1)
+        return np.where(present > 0, means, 1.0)
 
-    found = stats.bootstrap(
+    result = stats.bootstrap(
         (np.arange(len(tops)),), ratio, n_resamples=RESAMPLES, batch=100, confidence_level=LEVEL,
         method="percentile", rng=np.random.default_rng(seed), vectorized=True,
     )  # fmt: skip
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
 def paired_difference(
     a: Sequence[float], b: Sequence[float], groups: Sequence[str] | None = None, seed: int = 0
 ) -> PairedDifference:
-    """How much better `a` scores than `b` on the same images.
+    """The difference between the scores of two runs, `a` - `b`, on the same images.
 
     Args:
-        a, b: one value an image, in the same order.
-        groups: the patient of each image; patients are drawn, and change sides, as a whole.
+        a, b: one value per image, in the same order.
+        groups: the patient of each image; resampling and sign flips are by patient.
 
-    The interval is a bootstrap by percentiles; the p-value comes from a permutation test that gives each patient's
-    difference either sign (exact for few patients, else 9,999 draws).
+    The interval is a percentile bootstrap; the p-value is that of a permutation test that flips the signs of patients'
+    differences (exact for few patients, else 9,999 permutations).
 
-    Raises `ValueError` when the numbers of values differ, there are none, or a value is missing.
+    Raises `ValueError` if the numbers of values differ, there are none, or a value is missing.
     """
     first, second = np.asarray(a, float), np.asarray(b, float)
     if len(first) != len(second) or not len(first):
@@ -99,18 +99,18 @@ class SeededDifference(NamedTuple):
 def paired_difference_of_seeds(
     a: ArrayLike, b: ArrayLike, groups: Sequence[str] | None = None, seed: int = 0
 ) -> SeededDifference:
-    """How much better one configuration scores than another, each trained with the same seeds, on the same images.
+    """The difference between two configurations that were trained with the same seeds, on the same images.
 
     Args:
         a, b: (seeds, images) values, in the same order of both.
-        groups: the patient of each image; whole groups are drawn. By default each image is its own.
+        groups: the patient of each image; patients are resampled. By default each image is a group of its own.
         seed: of the resampling.
 
-    The interval is a bootstrap by percentiles that draws seeds and groups independently, so that it covers other
-    seeds and other patients: S - 1 of the S seeds (drawing S would make their spread too small by that factor), and
-    all groups. With one seed it covers patients alone.
+    The interval is a percentile bootstrap that resamples seeds and groups independently, so that it covers other seeds
+    and other patients: S - 1 of the S seeds (S would underestimate their variance by that factor), and as many groups
+    as there are. With one seed it covers patients only.
 
-    Raises `ValueError` when the shapes differ, are no (seeds, images), or a value is missing.
+    Raises `ValueError` if the shapes differ or are not (seeds, images), or a value is missing.
     """
     first, second = np.asarray(a, float), np.asarray(b, float)
     if first.shape != second.shape or first.ndim != 2 or not first.size:
@@ -131,23 +131,23 @@ def _interval_of_seeds_and_groups(sums: np.ndarray, sizes: np.ndarray, seed: int
     """The interval of a mean over images and seeds, from (groups, seeds) sums and (groups,) numbers of images."""
     rng = np.random.default_rng(seed)
     groups, seeds = sums.shape
-    drawn_seeds = rng.multinomial(max(seeds - 1, 1), np.full(seeds, 1 / seeds), RESAMPLES)
+    seed_counts = rng.multinomial(max(seeds - 1, 1), np.full(seeds, 1 / seeds), RESAMPLES)
     means = []
-    for weights in drawn_seeds / drawn_seeds.sum(1, keepdims=True):
-        drawn_groups = rng.integers(0, groups, groups)
-        means.append((sums[drawn_groups] @ weights).sum() / sizes[drawn_groups].sum())
+    for weights in seed_counts / seed_counts.sum(1, keepdims=True):
+        resample = rng.integers(0, groups, groups)
+        means.append((sums[resample] @ weights).sum() / sizes[resample].sum())
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 
 def _sign_flip_p_value(differences: np.ndarray, seed: int) -> float:
-    if len(differences) < 2:  # scipy wants two; with one patient either sign is as extreme
+    if len(differences) < 2:  # scipy requires two; with one patient either sign is as extreme
         return 1.0
-    found = stats.permutation_test(
+    result = stats.permutation_test(
         (differences,), lambda x, axis: x.mean(axis), permutation_type="samples", vectorized=True, batch=500,
         n_resamples=PERMUTATIONS, rng=np.random.default_rng(seed),
     )  # fmt: skip
-    return float(found.pvalue)
+    return float(result.pvalue)
 
 
 def _sums_by_group(values: np.ndarray, groups: Sequence[str] | None) -> np.ndarray:

@@ -1,13 +1,13 @@
-"""What the values of a mask mean.
+"""The meaning of mask values.
 
-A *mask* is an image as people store it: booleans, 0/1, 0/255 with the lesion in white, or label numbers. A *label map*,
-or `labels`, is what it becomes when it is decoded: uint8 `(height, width)`, 0 the background, 1 the lesion (or, with
-several labels, 1 to `num_labels - 1`), and 255 pixels that are ignored. No other module tells these values apart.
+A *mask* is an image as stored: booleans, 0/1, 0/255 with the lesion in white, or label numbers. A *label map*, or
+`labels`, is a decoded mask: uint8 `(height, width)`, 0 the background, 1 the lesion (or, with several labels, 1 to
+`num_labels - 1`), and 255 ignored pixels. All rules about these values are in this module.
 
-Whether 255 is the lesion or ignored cannot be seen from a mask of 0 and 255 alone: `WhiteReading` decides it once for
-all masks of a set.
+Whether 255 is the lesion or ignored cannot be told from a mask of 0 and 255 alone: `WhiteReading` decides it once for
+all masks of a data set.
 
-One of the modules that everything in the package may import; a model's code takes it along to the Hub.
+Any module of the package may import this one. It is uploaded to the Hub with a model's code.
 """
 
 from dataclasses import dataclass, field
@@ -17,39 +17,39 @@ import numpy as np
 from PIL import Image
 
 IGNORE_INDEX = 255
-WHITE = 255  # the brightest grey of 8 bits, of a mask without label numbers the lesion
-MOST_LABELS = 32  # values beyond which a mask holds greys
-_DARK, _BRIGHT = 32, 223  # between these a lossy file of black and white has no greys
-_SHOWN = 10
+WHITE = 255  # the lesion, in a mask without label numbers
+MAX_LABELS = 32  # a mask with more values holds grey levels
+_DARK, _BRIGHT = 32, 223  # a lossy file of black and white has no greys between these
+_MAX_SHOWN = 10
 
 
 def is_lesion(labels: Any) -> Any:
-    """True where a label map, array or tensor of any shape, holds a lesion of any label."""
+    """True where a label map, an array or tensor of any shape, holds any lesion label."""
     return (labels > 0) & (labels != IGNORE_INDEX)
 
 
 def highest_label(num_labels: int) -> int:
-    """The greatest label of a model; with one label it is the lesion, 1."""
+    """The highest label value of a model; 1, the lesion, with one label."""
     return max(num_labels, 2) - 1
 
 
 def values_of(mask: np.ndarray) -> np.ndarray:
-    """The distinct values of a mask, in order."""
-    if mask.dtype == np.uint8 and mask.ndim > 1 and mask.size:  # many times as fast as sorting, and as `bincount`
+    """The distinct values of a mask, sorted."""
+    if mask.dtype == np.uint8 and mask.ndim > 1 and mask.size:  # many times faster than sorting or `bincount`
         return np.flatnonzero(Image.fromarray(mask.reshape(len(mask), -1)).histogram())
     return np.unique(mask)
 
 
 @dataclass
 class WhiteReading:
-    """Whether 255 is the lesion or ignored in a set of masks, by what all of them hold.
+    """Decides whether 255 is the lesion or ignored in a set of masks, from the values of all of them.
 
     Args:
-        num_labels: of the model; with several 255 is always ignored. None takes any labels.
-        declared: what the user set, None for nothing.
-        beside_labels: the first mask that holds 255 beside a label, or a label above 1 where `num_labels` is not known.
+        num_labels: of the model; with several, 255 is always ignored. None accepts any labels.
+        declared: the user's setting, or None.
+        beside_labels: the first mask that holds 255 and a label, or a label above 1 if `num_labels` is not known.
         without_labels: the masks that hold 255 but no label.
-        without_white: the first mask of labels without 255.
+        without_white: the first mask that holds labels but not 255.
     """
 
     num_labels: int | None = None
@@ -65,7 +65,7 @@ class WhiteReading:
             raise ValueError(f"With num_labels={self.num_labels} 255 is always ignored: leave `white_is_lesion` out.")
 
     def add(self, name: str, values: np.ndarray) -> None:
-        """Takes note of a mask with these distinct values; booleans and greys tell nothing of 255."""
+        """Adds a mask with these distinct values; booleans and grey levels carry no information about 255."""
         if values.dtype == bool or is_foreign(values, self.num_labels).any() or _is_lossy(values):
             return
         labels = np.asarray(values)[is_lesion(np.asarray(values))]
@@ -79,9 +79,9 @@ class WhiteReading:
             self.without_white = self.without_white or name
 
     def white_is_lesion(self) -> bool:
-        """True where 255 is the lesion in all masks that were added, False where it is ignored.
+        """Whether 255 is the lesion in all masks that were added; otherwise it is ignored.
 
-        Raises `ValueError` that names two masks which disagree, with what to set.
+        Raises `ValueError` if two masks disagree.
         """
         if self.num_labels is not None and self.num_labels > 1:
             return False
@@ -89,35 +89,35 @@ class WhiteReading:
             if self.beside_labels:
                 raise ValueError(
                     f"{self.beside_labels} holds labels beside 255, but `white_is_lesion` is true: set it to false "
-                    "where 255 is ignored, or write the lesion as one value."
+                    "if 255 is ignored, or write the lesion as one value."
                 )
             return True
         if self.declared is None and self.without_labels and self.without_white and not self.beside_labels:
             raise ValueError(
                 f"{self.without_labels[0]} holds 255 and no label, {self.without_white} labels and no 255: set "
-                "`white_is_lesion` to true where 255 is the lesion, too, or to false where it is ignored."
+                "`white_is_lesion` to true if 255 is the lesion, or to false if it is ignored."
             )
         return self.declared is None and self.beside_labels is None
 
     @property
     def is_open(self) -> bool:
-        """Whether no label and no declaration tells what 255 is in the masks that hold it."""
-        is_asked = self.declared is None and self.num_labels in (None, 1)
-        return is_asked and bool(self.without_labels) and self.beside_labels is None
+        """Whether the meaning of 255 is undecided: masks hold it, but no mask and no setting defines it."""
+        is_undeclared = self.declared is None and self.num_labels in (None, 1)
+        return is_undeclared and bool(self.without_labels) and self.beside_labels is None
 
     def warning(self) -> str | None:
-        """What to look at where another mask decides that 255 is ignored in masks without a label."""
+        """A warning if 255 is ignored in masks without a label because of another mask; `None` otherwise."""
         if not self.is_inferred:
             return None
         shown = ", ".join(self.without_labels[:3]) + (", ..." if len(self.without_labels) > 3 else "")
         return (
             f"255 is ignored in {len(self.without_labels)} masks that hold no label ({shown}), since "
-            f"{self.beside_labels} holds labels beside 255: set `white_is_lesion` where it is the lesion"
+            f"{self.beside_labels} holds labels beside 255: set `white_is_lesion` if it is the lesion"
         )
 
     @property
     def is_inferred(self) -> bool:
-        """Whether another mask of the set, and no declaration, decides that 255 is ignored in masks without a label."""
+        """Whether 255 is ignored in masks without a label because of another mask of the set, not of a setting."""
         return bool(
             self.declared is None and self.num_labels in (None, 1) and self.beside_labels and self.without_labels
         )
@@ -130,12 +130,12 @@ def to_labels(
 
     Args:
         mask: booleans or numbers.
-        num_labels: of the model; None takes any labels. With several, 255 is ignored.
+        num_labels: of the model; None accepts any labels. With several, 255 is ignored.
         name: of the mask, for the error.
-        white_is_lesion: True reads 255 as the lesion, False as ignored; None lets this mask alone tell: 255 is the
-            lesion unless there are labels beside it. `WhiteReading` decides for a whole set.
+        white_is_lesion: True reads 255 as the lesion, False as ignored; None infers it from this mask alone: 255 is the
+            lesion unless the mask holds labels as well. `WhiteReading` decides for a whole set.
 
-    Raises `ValueError` with the values that are no labels, and what to do about them.
+    Raises `ValueError` for values that are no labels.
     """
     if mask.dtype == bool:
         return mask.astype(np.uint8)
@@ -150,11 +150,11 @@ def to_labels(
 
 
 def single_channel(channels: np.ndarray, name: str = "the mask") -> np.ndarray:
-    """`(height, width)` of a mask `(channels, height, width)`.
+    """The labels `(height, width)` of a mask `(channels, height, width)`.
 
-    An opaque mask loses its alpha; where only the alpha tells pixels apart, it is the mask.
+    The alpha channel of an opaque mask is dropped; if the colour is constant, the alpha channel is the mask.
 
-    Raises `ValueError` for other shapes, where colours differ, and where colour and alpha mark different pixels.
+    Raises `ValueError` for other shapes, if colours differ, and if colour and alpha mark different pixels.
     """
     if channels.ndim != 3 or not 1 <= len(channels) <= 4:
         raise ValueError(f"{name} has shape {channels.shape}: give a mask (height, width), or with 1 to 4 channels.")
@@ -164,16 +164,16 @@ def single_channel(channels: np.ndarray, name: str = "the mask") -> np.ndarray:
             f"{name} has {len(colours)} channels that differ: a coloured mask has no labels; save it as one channel "
             "of label numbers."
         )
-    return _seen_through(colours[0], channels[-1], name) if len(channels) in (2, 4) else colours[0]
+    return _visible_labels(colours[0], channels[-1], name) if len(channels) in (2, 4) else colours[0]
 
 
-def _seen_through(mask: np.ndarray, alpha: np.ndarray, name: str) -> np.ndarray:
-    """What a mask with an alpha channel shows."""
+def _visible_labels(mask: np.ndarray, alpha: np.ndarray, name: str) -> np.ndarray:
+    """The labels of a mask with an alpha channel."""
     if (alpha == alpha.flat[0]).all():
         return mask
     if (mask == mask.flat[0]).all():
         return alpha
-    if (mask[alpha == 0] == 0).all():  # what cannot be seen is background anyway
+    if (mask[alpha == 0] == 0).all():  # transparent pixels are background anyway
         return mask
     raise ValueError(
         f"{name} marks other pixels by its colour than by its alpha channel: save it as one channel of label numbers."
@@ -181,29 +181,29 @@ def _seen_through(mask: np.ndarray, alpha: np.ndarray, name: str) -> np.ndarray:
 
 
 def is_foreign(values: np.ndarray, num_labels: int | None = None) -> np.ndarray:
-    """Which of the distinct values of a mask are no labels; with `num_labels=None` all of them where they are greys."""
+    """Which of the distinct values of a mask are no labels; with `num_labels=None`, all of them if they are greys."""
     highest = IGNORE_INDEX - 1 if num_labels is None else highest_label(num_labels)
     foreign = ~np.isin(values, [*range(highest + 1), IGNORE_INDEX])
-    return foreign | (num_labels is None and len(values) > MOST_LABELS)
+    return foreign | (num_labels is None and len(values) > MAX_LABELS)
 
 
 def refusal(name: str, values: np.ndarray, num_labels: int | None = None, white_is_lesion: bool = True) -> str:
-    """The error of a mask with these distinct values: which are no labels, which may be there, what to do."""
+    """The error message for a mask with these distinct values: which are invalid, which are allowed, the fix."""
     foreign = values[is_foreign(values, num_labels)]
-    shown = ", ".join(f"{value:g}" for value in foreign[:_SHOWN]) + (", ..." if len(foreign) > _SHOWN else "")
+    shown = ", ".join(f"{value:g}" for value in foreign[:_MAX_SHOWN]) + (", ..." if len(foreign) > _MAX_SHOWN else "")
     if num_labels == 1:
         allowed = "num_labels=1 allows " + ("0/1, 0/255 or 0/1/255" if white_is_lesion else "0, 1 and 255 (ignored)")
     elif num_labels:
         allowed = f"num_labels={num_labels} allows 0 to {num_labels - 1} and 255 (ignored)"
     else:
-        allowed = f"allowed are at most {MOST_LABELS} values, of 0 to 254 and 255 (ignored)"
+        allowed = f"allowed are at most {MAX_LABELS} values, of 0 to 254 and 255 (ignored)"
     return f"{name} holds {len(foreign)} values that are no labels ({shown}); {allowed}: {_advice(values, num_labels)}."
 
 
 def _advice(values: np.ndarray, num_labels: int | None) -> str:
-    """A fix that loses no lesion of a mask with these distinct values, and makes none of what is none."""
+    """A fix for a mask with these distinct values that neither loses nor adds lesions."""
     if not np.isfinite(values).all():
-        return "replace NaN and infinite values by 0 or, where nobody looked, 255"
+        return "replace NaN and infinite values by 0 or, where nothing was annotated, 255"
     if (values < 0).any():
         return "write 0 for the background, 1 and more for lesions, and 255 for what is ignored"
     if (values % 1 != 0).any():
@@ -213,9 +213,9 @@ def _advice(values: np.ndarray, num_labels: int | None) -> str:
         return _advice_for_several(values, num_labels)
     if _is_lossy(values):
         return "these are the greys of a lossy file: binarise it (mask > 127)"
-    if len(values) > MOST_LABELS:
+    if len(values) > MAX_LABELS:
         return "these are greys, or numbers of many lesions: binarise it where lesions begin, and look at the result"
-    if 0 not in values or IGNORE_INDEX in values:  # nothing tells what is the lesion
+    if 0 not in values or IGNORE_INDEX in values:  # which value is the lesion is unknown
         return "write 0 for the background, 1 for lesions, and 255 for what is ignored"
     if len(values) == 2:
         return "write the lesion as 1 (mask > 0)"
@@ -223,20 +223,20 @@ def _advice(values: np.ndarray, num_labels: int | None) -> str:
 
 
 def _is_lossy(values: np.ndarray) -> bool:
-    """Whether these are black and white as a lossy file has them."""
+    """Whether these are the values of a black and white mask in a lossy file."""
     dark, bright = (values <= _DARK).sum(), (values >= _BRIGHT).sum()
     return bool(dark > 1 and bright > 1 and dark + bright == len(values) > 4)
 
 
 def _advice_for_several(values: np.ndarray, num_labels: int) -> str:
-    if len(values) > MOST_LABELS:
+    if len(values) > MAX_LABELS:
         return "these are greys: save label numbers, in a file without loss such as PNG"
     return f"map them to 0 to {num_labels - 1}, or {_more_labels(values)}"
 
 
 def _more_labels(values: np.ndarray) -> str:
     highest = int(values[values != IGNORE_INDEX].max())
-    return f"set num_labels={highest + 1}" if highest < MOST_LABELS else "number them from 1 and set num_labels"
+    return f"set num_labels={highest + 1}" if highest < MAX_LABELS else "number them from 1 and set num_labels"
 
 
 __all__ = [

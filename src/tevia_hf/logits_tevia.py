@@ -1,4 +1,4 @@
-"""Logits to probabilities and label maps, the one rule for models with one label and with several."""
+"""Logits to probabilities and label maps, for models with one label and with several."""
 
 from collections.abc import Sequence
 
@@ -6,30 +6,30 @@ import torch
 
 
 class NonFiniteLogitsError(ValueError):
-    """Logits of which no mask can be made; `indices` are the images in the batch, from 0."""
+    """Raised for logits with NaN or infinity; `indices` are those of the images in the batch, from 0."""
 
     def __init__(self, indices: Sequence[int], names: Sequence[str] | None = None):
         self.indices = list(indices)
         shown = [str(index) for index in self.indices] if names is None else list(names)
         more = f" and {len(shown) - 5} more" if len(shown) > 5 else ""
         super().__init__(
-            f"The logits of image {', '.join(shown[:5])}{more} are not finite (NaN or infinity), and no mask can be "
-            "made of them. In float16 large values overflow: compute in float32 or bfloat16. In these too, look for "
-            "weights that are not finite."
+            f"The logits of image {', '.join(shown[:5])}{more} are not finite (NaN or infinity), so there is no mask. "
+            "In float16 large values overflow: compute in float32 or bfloat16. If that does not help, look for weights "
+            "that are not finite."
         )
 
 
 def check_logits(logits: torch.Tensor) -> None:
-    """Raises `NonFiniteLogitsError` where logits `(batch, ...)` hold NaN or infinity."""
+    """Raises `NonFiniteLogitsError` if logits `(batch, ...)` hold NaN or infinity."""
     is_finite = logits.isfinite().flatten(1).all(1)
     if not is_finite.all():
         raise NonFiniteLogitsError((~is_finite).nonzero().flatten().tolist())
 
 
 def probabilities_from_logits(logits: torch.Tensor) -> torch.Tensor:
-    """Probabilities `(batch, num_labels, height, width)` float32: by sigmoid of one label, by softmax of several.
+    """Probabilities `(batch, num_labels, height, width)` float32: sigmoid of one label, softmax of several.
 
-    Errors as of `check_logits`.
+    Raises the errors of `check_logits`.
     """
     check_logits(logits)
     return logits.float().sigmoid() if logits.shape[1] == 1 else logits.float().softmax(1)
@@ -39,7 +39,7 @@ def labels_from_probabilities(probabilities: torch.Tensor, threshold: float = 0.
     """Labels `(..., height, width)` uint8 of `(..., num_labels, height, width)`.
 
     Args:
-        threshold: what the probability of the one label must exceed; of several the most probable one is taken.
+        threshold: which the probability of a single label must exceed; of several the most probable one is chosen.
     """
     if probabilities.shape[-3] == 1:
         return (probabilities.squeeze(-3) > threshold).to(torch.uint8)
@@ -47,15 +47,15 @@ def labels_from_probabilities(probabilities: torch.Tensor, threshold: float = 0.
 
 
 def lesion_probability(probabilities: torch.Tensor) -> torch.Tensor:
-    """`(..., height, width)`, the probability of any label but the background."""
+    """The probability `(..., height, width)` of any label but the background."""
     first = probabilities.select(-3, 0)
     return first if probabilities.shape[-3] == 1 else 1 - first
 
 
 def labels_from_logits(logits: torch.Tensor) -> torch.Tensor:
-    """Labels `(batch, height, width)` uint8, as at the threshold 0.5; errors as of `check_logits`."""
+    """Labels `(batch, height, width)` uint8 at the threshold 0.5; raises the errors of `check_logits`."""
     check_logits(logits)
-    return labels_from_probabilities(logits, threshold=0.0)  # sigmoid and softmax keep the order
+    return labels_from_probabilities(logits, threshold=0.0)  # sigmoid and softmax are monotonic
 
 
 __all__ = [

@@ -1,6 +1,6 @@
-"""Segmentation losses on logits; ignored pixels are left out of all of them.
+"""Segmentation losses on logits, all without ignored pixels.
 
-`LOSSES` declares each once, `register_loss` adds one's own; the config weights them.
+`LOSSES` declares them, `register_loss` adds custom ones, and the config weights them.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,16 +12,16 @@ import torch.nn.functional as F
 from .labels_tevia import IGNORE_INDEX, highest_label, refusal
 
 DICE_SMOOTH = 1e-5
-OTHER_LOSSES = ("alignment", "auxiliary")  # weighted by the config too, but not of the mask that the model gives
+OTHER_LOSSES = ("alignment", "auxiliary")  # weighted by the config as well, but not losses of the predicted mask
 
 
 class Loss(NamedTuple):
-    """A part of the segmentation loss.
+    """A term of the segmentation loss.
 
     Args:
-        function: `(logits, labels) -> scalar`; logits `(batch, num_labels, height, width)`, of which one channel is
-            read by sigmoid, more by softmax with background 0; labels `(batch, height, width)`, 255 where ignored.
-        default_weight: its factor where the config has no field for it.
+        function: `(logits, labels) -> scalar`; logits `(batch, num_labels, height, width)`, one channel for sigmoid or
+            several for softmax with background 0; labels `(batch, height, width)`, 255 where ignored.
+        default_weight: its factor if the config has no field for it.
     """
 
     function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -32,8 +32,8 @@ def segmentation_loss(logits: torch.Tensor, labels: torch.Tensor, config: Any) -
     """The weighted sum of `LOSSES`, a scalar.
 
     Args:
-        logits, labels: as of `Loss`; labels are integers below `max(num_labels, 2)`, or 255 where ignored.
-        config: a `TeViAConfig`, whose `NAME_loss_weight` is the factor of the loss NAME; one of 0 is not computed.
+        logits, labels: see `Loss`; labels are integers below `max(num_labels, 2)`, or 255 where ignored.
+        config: a `TeViAConfig`, whose `NAME_loss_weight` is the factor of the loss NAME; with 0 it is not computed.
     """
     if not torch.compiler.is_compiling():
         check_registered(config)
@@ -45,14 +45,14 @@ def segmentation_loss(logits: torch.Tensor, labels: torch.Tensor, config: Any) -
 
 
 def deep_supervision_loss(masks: Sequence[torch.Tensor], labels: torch.Tensor, config: Any) -> torch.Tensor:
-    """Soft Dice and cross-entropy of coarse masks, weighted as of the fine one, each at its own size, summed: a scalar.
+    """The sum over coarse masks of soft Dice and cross-entropy, weighted as for the full-resolution mask: a scalar.
 
-    A place of a coarse mask is compared with the share of its pixels that each label covers, so that a lesion smaller
-    than the place still counts. Registered losses, which know no shares, take no part.
+    A cell of a coarse mask is compared with the share of its pixels that each label covers, so that lesions smaller
+    than a cell contribute. Registered losses, which do not support shares, are not used.
 
     Args:
         masks: logits `(batch, num_labels, height / stride, width / stride)` for some strides.
-        labels: as of `Loss`, `(batch, height, width)`.
+        labels: see `Loss`.
         config: a `TeViAConfig`.
     """
     losses = []
@@ -70,32 +70,32 @@ def deep_supervision_loss(masks: Sequence[torch.Tensor], labels: torch.Tensor, c
 def register_loss(
     name: str, function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], exist_ok: bool = False
 ) -> None:
-    """Adds a loss to `LOSSES`: models whose config has `NAME_loss_weight` are trained with it, others as before.
+    """Adds a loss to `LOSSES`, used by models whose config has `NAME_loss_weight`.
 
     Args:
         name: such as "boundary", for `TeViAConfig(boundary_loss_weight=0.5)` or that field under `config` in a recipe.
-        function: as of `Loss`.
+        function: see `Loss`.
         exist_ok: replace a loss of this name.
 
-    Raises `ValueError` for a name that is taken or cannot be part of a field's.
+    Raises `ValueError` if the name is taken or cannot be part of a field name.
     """
     if not name.isidentifier() or name in OTHER_LOSSES:
-        raise ValueError(f"'{name}' cannot name a loss of masks: give a word such as 'boundary'.")
+        raise ValueError(f"'{name}' cannot name a loss of masks: give an identifier such as 'boundary'.")
     if name in LOSSES and not exist_ok:
         raise ValueError(f"There is a loss '{name}': choose another name, or pass exist_ok=True to replace it.")
     LOSSES[name] = LOSSES.get(name, Loss(function))._replace(function=function)
 
 
 def check_registered(config: Any) -> None:
-    """Raises `ValueError` where a config weights a loss that this process does not know."""
+    """Raises `ValueError` if a config weights a loss that is not registered."""
     known = {f"{name}_loss_weight" for name in (*LOSSES, *OTHER_LOSSES)}
     weights = {name: weight for name, weight in vars(config).items() if name.endswith("_loss_weight")}
     if unknown := [name for name, weight in weights.items() if weight and name not in known]:
-        raise ValueError(f"The config has {unknown[0]}, a loss nobody registered: call `register_loss`, or make it 0.")
+        raise ValueError(f"The config has {unknown[0]}, an unregistered loss: call `register_loss`, or set it to 0.")
 
 
 def check_labels(labels: torch.Tensor, logits: torch.Tensor) -> None:
-    """Raises `ValueError` where labels do not have the logits' batch and size, or hold values that are no labels."""
+    """Raises `ValueError` if labels do not have the logits' batch and size, or hold invalid values."""
     batch, channels, height, width = logits.shape
     if labels.shape != (batch, height, width):
         raise ValueError(f"For these images `labels` must be {(batch, height, width)}, not {tuple(labels.shape)}.")
@@ -106,7 +106,7 @@ def check_labels(labels: torch.Tensor, logits: torch.Tensor) -> None:
 
 
 def soft_dice_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """One minus the soft Dice of each image and foreground class, averaged (published: smooth 1e-5 above and below)."""
+    """One minus the soft Dice of each image and foreground class, averaged (published smoothing: 1e-5)."""
     counted = (labels != IGNORE_INDEX).unsqueeze(1)  # (batch, 1, height, width)
     probabilities = foreground_probabilities(logits.float()) * counted  # (batch, classes, height, width)
     return dice_distance(probabilities, foreground_targets(labels, probabilities.shape[1]))
@@ -120,7 +120,7 @@ def dice_distance(probabilities: torch.Tensor, targets: torch.Tensor) -> torch.T
 
 
 def cross_entropy_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Binary or multi-class cross-entropy per counted pixel; 0 where no pixel counts."""
+    """Binary or multi-class cross-entropy, the mean over pixels that are not ignored; 0 without any."""
     counted = labels != IGNORE_INDEX
     if logits.shape[1] == 1:
         losses = F.binary_cross_entropy_with_logits(logits[:, 0].float(), labels.float(), reduction="none")
@@ -135,21 +135,21 @@ def foreground_probabilities(logits: torch.Tensor) -> torch.Tensor:
 
 
 def all_log_probabilities(logits: torch.Tensor) -> torch.Tensor:
-    """Of each label, background first, `(batch, labels, height, width)`."""
+    """Log-probabilities of each label, background first, `(batch, labels, height, width)`."""
     if logits.shape[1] > 1:
         return logits.log_softmax(1)
     return torch.cat([F.logsigmoid(-logits), F.logsigmoid(logits)], 1)
 
 
 def label_shares(labels: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-    """The share of each place of coarse masks that every label covers, of their shape; ignored pixels are of none."""
+    """The share of each cell of coarse masks that every label covers, of their shape; ignored pixels have no label."""
     values = torch.arange(masks.shape[1], device=labels.device).view(1, -1, 1, 1)
     covered = labels.unsqueeze(1) == values  # (batch, labels, height, width)
     return F.avg_pool2d(covered.float(), kernel_size=labels.shape[-1] // masks.shape[-1])
 
 
 def foreground_targets(labels: torch.Tensor, classes: int) -> torch.Tensor:
-    """One binary map a foreground class, `(batch, classes, height, width)`."""
+    """One binary map per foreground class, `(batch, classes, height, width)`."""
     values = torch.arange(1, classes + 1, device=labels.device).view(1, -1, 1, 1)
     return (labels.unsqueeze(1) == values).float()
 

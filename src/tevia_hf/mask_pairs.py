@@ -1,4 +1,4 @@
-"""Predicted and true masks as people hand them over, to label maps that can be compared."""
+"""Validates predicted and reference masks, and converts them to label maps that can be compared."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 from tevia_hf.labels_tevia import IGNORE_INDEX, WhiteReading, values_of
 
-PADDING = -100  # what `transformers.Trainer` fills arrays of several sizes up with
+PADDING = -100  # with which `transformers.Trainer` pads arrays of different sizes
 
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -15,21 +15,21 @@ Pair = tuple[np.ndarray, np.ndarray]
 def label_pairs(
     predictions: Sequence[Any], references: Sequence[Any], white_is_lesion: bool | None = None
 ) -> Iterator[Pair]:
-    """Each prediction and its reference as label maps (height, width), 0 in the prediction where nothing is compared.
+    """Each prediction and its reference as label maps (height, width), the prediction 0 where the reference is ignored.
 
     Args:
-        predictions, references: integer labels; the reference's padding is cut, and ignored elsewhere.
-        white_is_lesion: True reads 255 as the lesion in both, False as ignored; None refuses references that hold 255
-            but no label anywhere.
+        predictions, references: integer labels; padding of the reference is cropped from both, or ignored.
+        white_is_lesion: True reads 255 as the lesion in both, False as ignored; None raises an error for references
+            that hold 255 but no label anywhere.
 
-    Raises `ValueError` that names the image by its index, with the line to write, for what is no label map.
+    Raises `ValueError` for masks that are no label maps, with the image's index and the line of code that fixes it.
     """
     for index, pair in enumerate(zip(predictions, references, strict=True)):
         for part, mask in zip(("Prediction", "Reference"), pair, strict=True):
             _check_is_label_map(np.asarray(mask), f"{part} of image {index}")
-    decided = _white_is_lesion(references, white_is_lesion)
+    decision = _white_is_lesion(references, white_is_lesion)
     for index, (prediction, reference) in enumerate(zip(predictions, references, strict=True)):
-        yield _label_pair(np.asarray(prediction), np.asarray(reference), decided, f"image {index}")
+        yield _label_pair(np.asarray(prediction), np.asarray(reference), decision, f"image {index}")
 
 
 def _label_pair(prediction: np.ndarray, reference: np.ndarray, white_is_lesion: bool, name: str) -> Pair:
@@ -53,7 +53,7 @@ def _label_pair(prediction: np.ndarray, reference: np.ndarray, white_is_lesion: 
 
 
 def _check_is_label_map(mask: np.ndarray, name: str) -> None:
-    """Raises `ValueError` for other shapes and numbers, with what makes labels of them."""
+    """Raises `ValueError` for other shapes and values, with code that converts them to labels."""
     if mask.ndim != 2 or mask.size == 0:
         line = "mask.argmax(0)" if mask.ndim == 3 and len(mask) > 1 else "mask[0]"
         raise ValueError(
@@ -62,7 +62,7 @@ def _check_is_label_map(mask: np.ndarray, name: str) -> None:
     if mask.dtype.kind not in "biuf":
         raise ValueError(f"{name} is of the type {mask.dtype}: give integer labels, `mask.astype('uint8')`.")
     if not np.isfinite(mask).all():
-        raise ValueError(f"{name} holds NaN or infinite numbers, which are no labels: look for what made them.")
+        raise ValueError(f"{name} holds NaN or infinite numbers, which are no labels: look for their cause.")
     if mask.dtype.kind == "f" and (mask != np.round(mask)).any():
         are_shares = (mask >= 0).all() and (mask <= 1).all()
         line = "(mask > 0.5).astype('uint8')" if are_shares else "(mask > 0).astype('uint8')"
@@ -71,15 +71,15 @@ def _check_is_label_map(mask: np.ndarray, name: str) -> None:
 
 
 def _as_labels(mask: np.ndarray, name: str, highest: int) -> np.ndarray:
-    """Small unsigned labels. Raises `ValueError` for numbers that are none."""
-    for bad in mask[(mask < 0) | (mask > highest)][:1]:
-        advice = "write the lesion as 1" if bad == IGNORE_INDEX else "give labels from 0 to 254"
-        raise ValueError(f"{name} holds {bad:g}, which is no label: {advice}.")
+    """The labels as uint8. Raises `ValueError` for values that are no labels."""
+    for invalid in mask[(mask < 0) | (mask > highest)][:1]:
+        advice = "write the lesion as 1" if invalid == IGNORE_INDEX else "give labels from 0 to 254"
+        raise ValueError(f"{name} holds {invalid:g}, which is no label: {advice}.")
     return mask.astype(np.uint8)
 
 
 def _white_is_lesion(references: Sequence[Any], declared: bool | None) -> bool:
-    """Whether 255 is the lesion. Raises `ValueError` where nothing tells, or references disagree."""
+    """Whether 255 is the lesion. Raises `ValueError` if that is undecided, or references disagree."""
     if declared is False:
         return False
     reading = WhiteReading(declared=declared)

@@ -27,14 +27,14 @@ from .text_projection_tevia import TEXT_PROJECTIONS
 from .vision_layout_tevia import STRIDES, load_vision_config
 
 
-def place_null_text(module: nn.Module, state_dict: dict[str, torch.Tensor], prefix: str, *_) -> None:
-    """Takes the null text from where an adapter of `tevia train` holds it, beside the prototypes."""
-    if (beside := f"{prefix}prototype_memory.null_text") in state_dict:
-        state_dict[f"{prefix}null_text"] = state_dict[beside]
+def load_null_text_of_adapter(module: nn.Module, state_dict: dict[str, torch.Tensor], prefix: str, *_) -> None:
+    """Loads the null text from the key under which an adapter of `tevia train` saves it, next to the prototypes."""
+    if (adapter_key := f"{prefix}prototype_memory.null_text") in state_dict:
+        state_dict[f"{prefix}null_text"] = state_dict[adapter_key]
 
 
 class TeViATextParts(NamedTuple):
-    """What a model has beside the vision-only one."""
+    """The modules of the text branch, which a vision-only model lacks."""
 
     encoder: TeViATextEncoder
     null_text: nn.Parameter
@@ -48,7 +48,7 @@ class TeViAModel(TeViAPreTrainedModel):
         super().__init__(config)
         if config.use_text:
             text_config = config.encoder_config("text_config")
-            text_model_class(text_config)  # refuses what is no text model before its fields are read
+            text_model_class(text_config)  # raises for other models before their fields are read
         self.backbone = TeViABackbone(config.encoder_config("backbone_config"))
         channels = self.backbone.channels[::-1]
         widths = list(config.decoder_channels or channels)
@@ -68,7 +68,7 @@ class TeViAModel(TeViAPreTrainedModel):
             self.text_encoder = TeViATextEncoder(text_config)
             self.null_text = nn.Parameter(torch.zeros(text_config.hidden_size))
             self.prototype_memory = TeViAPrototypeMemory(widths[:3], config.prototype_momentum)
-            self.register_load_state_dict_pre_hook(place_null_text)
+            self.register_load_state_dict_pre_hook(load_null_text_of_adapter)
         self.post_init()
 
     @torch.no_grad()
@@ -79,7 +79,7 @@ class TeViAModel(TeViAPreTrainedModel):
 
     @property
     def text_parts(self) -> TeViATextParts:
-        """What reads text. Raises `ValueError` for a vision-only model."""
+        """Text encoder, null text and prototype memory. Raises `ValueError` for a vision-only model."""
         if self.text_encoder is None or self.null_text is None or self.prototype_memory is None:
             raise ValueError("The model has `use_text=False` and takes no text: leave it out, or build one with text.")
         return TeViATextParts(self.text_encoder, self.null_text, self.prototype_memory)
@@ -94,9 +94,9 @@ class TeViAModel(TeViAPreTrainedModel):
         self.foreground.check_widths(guided)
 
     def encode_image(self, pixel_values: torch.Tensor) -> TeViAImageFeatures:
-        """Features of images `(batch, 3, height, width)`; computed once an image, handed to `forward` with every text.
+        """Features of images `(batch, 3, height, width)`, to pass to `forward` with any number of texts.
 
-        Raises `ValueError` for images of less than 32 pixels a side.
+        Raises `ValueError` if a side is shorter than 32 pixels.
         """
         height, width = pixel_values.shape[-2:]
         if min(height, width) < STRIDES[-1]:
@@ -105,11 +105,11 @@ class TeViAModel(TeViAPreTrainedModel):
                 f"resize or pad it to at least {STRIDES[-1]} pixels a side."
             )
         maps = self.backbone(pad_to_stride(pixel_values).to(self.dtype))[::-1]
-        maps = tuple(lateral(m) for lateral, m in zip(self.laterals, maps, strict=True))
+        maps = tuple(lateral(feature_map) for lateral, feature_map in zip(self.laterals, maps, strict=True))
         return TeViAImageFeatures(maps, (height, width))
 
     def encode_text(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Features of the frozen text encoder, `(batch, tokens, dim)`; computed once a text, handed to `forward`.
+        """Features of the frozen text encoder, `(batch, tokens, dim)`, to pass to `forward` with any image.
 
         With `text_projection="token_mixing"` the tokens are padded to `max_text_length` first.
         """
@@ -123,7 +123,7 @@ class TeViAModel(TeViAPreTrainedModel):
         return self.text_parts.encoder(*self.text_projection.pad(input_ids, attention_mask, self.config))
 
     def prepare_text(self, text_features, attention_mask, batch: int):
-        """Puts the null text where a sample has no text or text dropout takes it.
+        """Replaces the features of samples without text, and of those hit by text dropout, by the null text.
 
         Returns `text_features (batch, tokens, dim)`, `padding (batch, tokens)` True where masked, `has_text (batch,)`.
         """
@@ -154,15 +154,15 @@ class TeViAModel(TeViAPreTrainedModel):
         return_dict: bool | None = None,
         image_features: TeViAImageFeatures | None = None,
     ) -> TeViAModelOutput | tuple:
-        """Inputs as of `TeViAForSegmentation`."""
+        """Guided features; takes the same inputs as `TeViAForSegmentation`."""
         output_attentions, output_hidden_states, return_dict = self.resolve_outputs(
             output_attentions, output_hidden_states, return_dict
         )
-        # 1. Four maps of the image, coarse to fine, and the text, or the null text in its place.
+        # 1. Four feature maps of the image, coarse to fine, and the features of the text or of the null text.
         use_text = self.config.use_text
         if use_text and text_features is None and input_ids is not None:
             text_features = self.encode_text(input_ids, attention_mask)
-        maps = self.maps_of(pixel_values, image_features, text_features)
+        maps = self.image_maps(pixel_values, image_features, text_features)
         padding, has_text = None, None
         if use_text:
             text_features, padding, has_text = self.prepare_text(text_features, attention_mask, batch=maps[0].shape[0])
@@ -177,25 +177,25 @@ class TeViAModel(TeViAPreTrainedModel):
             texts.append(text)
             attentions.append(weights)
 
-        # 3. One text vector a scale: the mean of its tokens.
+        # 3. One text embedding per scale: the mean of its tokens.
         output = TeViAModelOutput(
             x,
             tuple(guided_features),
             tuple(mean_token(text, padding) for text in texts) if use_text else None,
             has_text,
-            hidden_states=pick(states, output_hidden_states),
+            hidden_states=select_states(states, output_hidden_states),
             attentions=tuple(attentions) if output_attentions and use_text else None,
         )
         return output if return_dict else output.to_tuple()
 
-    def maps_of(self, pixel_values, image_features, text_features) -> tuple[torch.Tensor, ...]:
-        """The image's maps; those of one encoded image for each of several texts."""
+    def image_maps(self, pixel_values, image_features, text_features) -> tuple[torch.Tensor, ...]:
+        """The feature maps of the images; those of a single encoded image are expanded to the number of texts."""
         if (pixel_values is None) == (image_features is None):
-            raise ValueError("Give `pixel_values`, or the `image_features` that `encode_image` made of them; not both.")
+            raise ValueError("Give either `pixel_values` or the `image_features` that `encode_image` returned.")
         if image_features is None:
             return self.encode_image(pixel_values).maps
         if text_features is not None and image_features.maps[0].shape[0] == 1:
-            return tuple(m.expand(text_features.shape[0], -1, -1, -1) for m in image_features.maps)
+            return tuple(maps.expand(text_features.shape[0], -1, -1, -1) for maps in image_features.maps)
         return image_features.maps
 
 
@@ -210,10 +210,10 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
         self.post_init()
 
     def add_auxiliary_heads(self) -> None:
-        """Adds the heads of deep supervision; `build_trainer` does, for another Trainer call it before.
+        """Adds the heads of deep supervision. `build_trainer` calls this; with another Trainer, call it first.
 
-        They serve training alone and are not saved. Nothing is added where the config's `auxiliary_loss_weight` is 0 or
-        the model has them.
+        The heads are used in training only and not saved. Does nothing if the config's `auxiliary_loss_weight` is 0 or
+        the model already has them.
         """
         if self.auxiliary_heads is None and self.config.auxiliary_loss_weight:
             heads = TeViAAuxiliaryHeads(self.model.widths[1:], self.config.num_labels or 1)
@@ -225,20 +225,22 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
     def from_vision_text_pretrained(
         cls, vision: str, text: str | None = None, **config_kwargs
     ) -> "TeViAForSegmentation":
-        """A model of two pre-trained encoders and a fresh decoder; the encoders need not know each other.
+        """A model of two pre-trained encoders and a randomly initialised decoder.
+
+        The encoders can be independently pre-trained.
 
         Args:
-            vision: name or folder of any vision model with maps at strides 4 to 32 or a single one; of a pair such as
-                CLIP its vision half is taken.
-            text: name or folder of any text encoder (CXR-BERT included, without remote code), or of a pair; `None`
+            vision: name or folder of any vision model with feature maps at strides 4 to 32 or a single one; of a dual
+                encoder such as CLIP the vision encoder is loaded.
+            text: name or folder of any text encoder (CXR-BERT included, without remote code) or dual encoder; `None`
                 builds the vision-only network.
             config_kwargs: fields of `TeViAConfig`.
         """
         config_kwargs.setdefault("use_text", text is not None)
         text_config = load_text_config(text) if text is not None else None
         vision_config = load_vision_config(vision)
-        for half_config in filter(None, (vision_config, text_config)):
-            half_config.dtype = None  # not the type the encoder was saved in: one type for the whole model
+        for encoder_config in filter(None, (vision_config, text_config)):
+            encoder_config.dtype = None  # one dtype for the whole model, not those the encoders were saved in
         model = cls(TeViAConfig(backbone_config=vision_config, text_config=text_config, **config_kwargs))
         model.model.backbone.load_pretrained(vision)
         if model.config.use_text:
@@ -269,47 +271,49 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
         return_dict: bool | None = None,
         image_features: TeViAImageFeatures | None = None,
     ) -> TeViASegmentationOutput | tuple:
-        """Mask logits, and the losses where `labels` are given.
+        """Mask logits, and the losses if `labels` are given.
 
         Args:
-            pixel_values: `(batch, 3, height, width)`; any size and aspect of at least 32 pixels a side.
-            input_ids: `(batch, tokens)`; left out, the learned null text stands in.
-            attention_mask: `(batch, tokens)`; a row without a single 1 is a sample without text.
-            text_features: `(batch, tokens, dim)`, what `encode_text` gave, instead of `input_ids`; hand over the
-                `attention_mask` with it, or padding counts as text.
+            pixel_values: `(batch, 3, height, width)`; any size and aspect ratio, at least 32 pixels a side.
+            input_ids: `(batch, tokens)`; without it the learned null text is used.
+            attention_mask: `(batch, tokens)`; a row of zeros is a sample without text.
+            text_features: `(batch, tokens, dim)` as returned by `encode_text`, instead of `input_ids`; pass the
+                `attention_mask` as well, otherwise padding is treated as text.
             labels: `(batch, height, width)` integers; 255 is ignored.
-            output_attentions, output_hidden_states, return_dict: whether `attentions` and `hidden_states` (all or those
-                at some places, as `[0, -1]`) are given, and a dictionary or a tuple; by default what the config says.
-            image_features: what `encode_image` gave, instead of `pixel_values`; those of one image serve several texts.
+            output_attentions: whether to return `attentions`; defaults to the config, as the next two.
+            output_hidden_states: whether to return `hidden_states`, or the indices to return, e.g. `[0, -1]`.
+            return_dict: whether to return a `TeViASegmentationOutput` instead of a tuple.
+            image_features: as returned by `encode_image`, instead of `pixel_values`; those of a single image can be
+                combined with several texts.
         """
         output_attentions, output_hidden_states, return_dict = self.resolve_outputs(
             output_attentions, output_hidden_states, return_dict
         )
-        # 1. Encoders and decoder, on sides padded to multiples of 32.
+        # 1. Encoders and decoder, on an image padded to multiples of 32.
         outputs = self.model(
             pixel_values, input_ids, attention_mask, text_features, output_attentions, True, True, image_features
         )
         image_size = image_features.size if image_features is not None else pixel_values.shape[-2:]  # type: ignore[union-attr]  # one of the two is given
         height, width = image_size
 
-        # 2. Logits, cut back to the image.
+        # 2. Logits, cropped to the image.
         with_features = labels is not None and self.model.foreground.needs_head_features
         logits, head_features = self.decode_head(outputs.last_hidden_state, with_features)
         logits = logits[..., :height, :width]
 
-        # 3. Losses: the mask's, and the distance between the text and the true foreground.
+        # 3. Losses: of the mask, and of the distance between the text and the true foreground.
         losses = {} if labels is None else self.compute_losses(outputs, logits, head_features, labels)
         output = TeViASegmentationOutput(
             logits=logits,
             text_embeddings=outputs.text_embeddings,
-            hidden_states=pick(outputs.hidden_states, output_hidden_states),
+            hidden_states=select_states(outputs.hidden_states, output_hidden_states),
             attentions=outputs.attentions,
             **losses,
         )
         return output if return_dict else output.to_tuple()
 
     def compute_losses(self, outputs, logits, head_features, labels) -> dict:
-        """The losses and the vectors of the true foreground, as fields of `TeViASegmentationOutput`."""
+        """The losses and the embeddings of the true foreground, as fields of `TeViASegmentationOutput`."""
         check_labels(labels, logits)
         losses = {"segmentation_loss": segmentation_loss(logits, labels, self.config)}
         losses["loss"] = losses["segmentation_loss"]
@@ -326,16 +330,18 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
         return {**losses, "alignment_loss": text_loss, "visual_embeddings": visual_embeddings}
 
 
-def pick(states: Sequence[torch.Tensor], wanted: bool | list[int]) -> tuple[torch.Tensor | None, ...] | None:
-    """All states, none of them, or those at some places with `None` at the others."""
-    if isinstance(wanted, bool):
-        return tuple(states) if wanted else None
-    kept = [range(len(states))[place] for place in wanted]
-    return tuple(state if place in kept else None for place, state in enumerate(states))
+def select_states(
+    states: Sequence[torch.Tensor], selection: bool | list[int]
+) -> tuple[torch.Tensor | None, ...] | None:
+    """All states, none of them, or those at the given indices with `None` elsewhere."""
+    if isinstance(selection, bool):
+        return tuple(states) if selection else None
+    kept = [range(len(states))[index] for index in selection]
+    return tuple(state if index in kept else None for index, state in enumerate(states))
 
 
 def pad_to_stride(x: torch.Tensor, value: int = 0) -> torch.Tensor:
-    """A value on the right and below, up to the next multiple of 32 (after normalisation zero is the mean grey)."""
+    """Pads right and bottom to the next multiple of 32 (after normalisation, zero is the mean grey)."""
     height, width = x.shape[-2:]
     return F.pad(x, (0, -width % STRIDES[-1], 0, -height % STRIDES[-1]), value=value)
 

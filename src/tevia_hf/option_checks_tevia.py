@@ -1,6 +1,6 @@
-"""Which numbers an option may be: each check gives the value back, or raises `ValueError` with what is allowed.
+"""Range checks of numeric options: each returns the value, or raises `ValueError` with the allowed range.
 
-"`threshold` is 50: give a number from 0 to 1, e.g. 0.5." Not a number are NaN, infinity, True and text.
+"`threshold` is 50: give a number from 0 to 1, e.g. 0.5." NaN, infinity, True and text are not numbers.
 """
 
 import math
@@ -8,7 +8,7 @@ import re
 from numbers import Integral, Real
 from typing import Any
 
-MOST_SEED = 2**32 - 1  # NumPy takes no larger one
+MAX_SEED = 2**32 - 1  # NumPy's limit
 
 
 def check_share(name: str, value: Any, example: str = "0.5") -> float:
@@ -17,7 +17,7 @@ def check_share(name: str, value: Any, example: str = "0.5") -> float:
 
 
 def check_share_below_one(name: str, value: Any, example: str = "0.9") -> float:
-    """A number from 0 on and below 1."""
+    """A number from 0, below 1."""
     return _checked(name, value, _is_real(value) and 0 <= value < 1, f"a number from 0 on, below 1, e.g. {example}")
 
 
@@ -32,7 +32,7 @@ def check_positive(name: str, value: Any, example: str = "1") -> float:
 
 
 def check_not_negative(name: str, value: Any, example: str = "0.1") -> float:
-    """A finite number from 0 on."""
+    """A finite number, at least 0."""
     return _checked(name, value, _is_real(value) and value >= 0, f"a number from 0 on, e.g. {example}")
 
 
@@ -42,19 +42,19 @@ def check_number(name: str, value: Any, example: str = "1") -> float:
 
 
 def check_count(name: str, value: Any, example: str = "16", least: int = 1, most: int | None = None) -> int:
-    """A whole number from `least` on, up to `most`."""
+    """An integer of at least `least` and at most `most`."""
     is_right = _is_whole(value) and least <= value and (most is None or value <= most)
     bound = "on" if most is None else f"to {most}"
     return _checked(name, value, is_right, f"a whole number from {least} {bound}, e.g. {example}")
 
 
 def check_seed(name: str, value: Any) -> int:
-    """A whole number that a random generator can be seeded with."""
-    return check_count(name, value, example="0", least=0, most=MOST_SEED)
+    """An integer that can seed a random generator."""
+    return check_count(name, value, example="0", least=0, most=MAX_SEED)
 
 
 def number_from(text: str) -> int | float | str:
-    """The number that text spells; other text as it is, which every check refuses."""
+    """The number in a text; other text unchanged, which every check rejects."""
     for kind in (int, float):
         try:
             return kind(text)

@@ -1,4 +1,4 @@
-"""What the models return."""
+"""The outputs of the models."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -8,12 +8,12 @@ from transformers.utils import ModelOutput
 
 
 class TeViAImageFeatures(NamedTuple):
-    """What the vision encoder makes of images, whatever text is asked about them.
+    """Features of images from the vision encoder, independent of the text.
 
     Args:
-        maps: four maps `(batch, channels, height, width)` of the image padded to multiples of 32 a side, of strides 32,
-            16, 8 and 4.
-        size: the image's own height and width, to which logits are cut back.
+        maps: four maps `(batch, channels, height, width)` at strides 32, 16, 8 and 4 of the image, padded to multiples
+            of 32.
+        size: height and width of the image before padding, to which logits are cropped.
     """
 
     maps: tuple[torch.Tensor, ...]
@@ -22,18 +22,18 @@ class TeViAImageFeatures(NamedTuple):
 
 @dataclass
 class TeViAModelOutput(ModelOutput):
-    """What the decoder hands to a head.
+    """Output of the decoder, the input of a segmentation head.
 
     Args:
         last_hidden_state: `(batch, channels, height / 4, width / 4)`.
-        guided_features: a map `(batch, channels, height, width)` a scale, coarse first, after text guidance.
-        text_embeddings: a vector `(batch, channels)` a scale, the mean of its tokens; `None` without a text branch.
-        has_text: `(batch,)` bool, False where the null text stood in.
-        hidden_states: with `output_hidden_states`, four maps `(batch, channels, height, width)`: the one that enters
-            the decoder, of stride 32, and what its three blocks give, of strides 16, 8 and 4 (`last_hidden_state`).
-        attentions: with `output_attentions`, of each decoder block how much every place of the image attends to every
-            token, `(batch, heads, height * width, tokens)`, places row by row, strides 32, 16 and 8; `None` without a
-            text branch.
+        guided_features: one map `(batch, channels, height, width)` per scale, coarse first, after text guidance.
+        text_embeddings: one vector `(batch, channels)` per scale, the mean of its tokens; `None` without a text branch.
+        has_text: `(batch,)` bool, False where the null text was used.
+        hidden_states: with `output_hidden_states`, four maps `(batch, channels, height, width)`: the input of the
+            decoder at stride 32 and the outputs of its three blocks at strides 16, 8 and 4 (`last_hidden_state`).
+        attentions: with `output_attentions`, the attention of each decoder block from image positions to tokens,
+            `(batch, heads, height * width, tokens)`, positions in row-major order, at strides 32, 16 and 8; `None`
+            without a text branch.
     """
 
     last_hidden_state: torch.Tensor | None = None
@@ -46,18 +46,18 @@ class TeViAModelOutput(ModelOutput):
 
 @dataclass
 class TeViASegmentationOutput(ModelOutput):
-    """Mask logits and, where `labels` were given, the losses and the vectors they compare.
+    """Mask logits and, if `labels` were given, the losses and the embeddings that they compare.
 
     Args:
         loss: segmentation loss plus weighted auxiliary and alignment loss.
         segmentation_loss: soft Dice plus weighted cross-entropy.
-        auxiliary_loss: the same of the auxiliary heads' coarse masks, summed over scales, before its weight; given in
-            training alone.
+        auxiliary_loss: the same for the coarse masks of the auxiliary heads, summed over scales, before its weight; in
+            training only.
         alignment_loss: mean of `1 - cosine` over scales and samples with text and foreground, before its weight.
         logits: `(batch, num_labels, height, width)` at the size of `pixel_values`.
-        text_embeddings: a vector `(batch, channels)` a scale, coarse first.
-        visual_embeddings: likewise, of the true foreground; a zero vector where a sample has none.
-        hidden_states, attentions: on demand, see `TeViAModelOutput`; of the image padded to multiples of 32 a side.
+        text_embeddings: one vector `(batch, channels)` per scale, coarse first.
+        visual_embeddings: the same for the true foreground; zero for a sample without foreground.
+        hidden_states, attentions: on request, see `TeViAModelOutput`; of the image padded to multiples of 32.
     """
 
     loss: torch.Tensor | None = None

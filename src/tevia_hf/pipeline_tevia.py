@@ -1,4 +1,4 @@
-"""`pipeline("text-guided-image-segmentation", model=...)`: pictures and sentences in, masks of their size out."""
+"""`pipeline("text-guided-image-segmentation", model=...)`: masks of images from images and texts."""
 
 import os
 import warnings
@@ -21,17 +21,17 @@ from .option_checks_tevia import check_count, check_share
 from .processing_tevia import TeViAProcessor
 
 TASK = "text-guided-image-segmentation"
-SECONDS_TO_ANSWER = 30
-# A row of a data set is taken as it is; any other key may be a text under another name, which must not get lost.
+DOWNLOAD_TIMEOUT = 30  # seconds
+# The columns of a data set. Any other key may be a text under another name, which must not be dropped silently.
 ROW_KEYS = ("image", "text", "mask", "id", "group", "spacing_mm")
 
 
 class TeViASegmentationPipeline(Pipeline):
-    """Masks of the pictures' own size, with scores, from pictures and sentences.
+    """Masks with scores, at the size of the images, from images and texts.
 
-    `pipe(image, "sentence")`, `pipe([image, ...], ["sentence", ...])`, `pipe({"image": ..., "text": ...})`, or a list,
-    a data set or a generator of such mappings, with `batch_size=` for several at once. Of a row with the columns of
-    `load_segmentation_dataset` the others are ignored.
+    `pipe(image, "text")`, `pipe([image, ...], ["text", ...])`, `pipe({"image": ..., "text": ...})`, or a list, a data
+    set or a generator of such mappings; `batch_size=` sets how many are processed at once. The other columns of
+    `load_segmentation_dataset` are ignored.
     """
 
     processor: TeViAProcessor
@@ -47,23 +47,24 @@ class TeViASegmentationPipeline(Pipeline):
         super().__init__(*args, **kwargs)
 
     def __call__(self, inputs: Any, text: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]  # two inputs
-        """A list of `{"label", "score", "mask"}` for a picture; for several a list of these lists.
+        """A list of `{"label", "score", "mask"}` for one image, a list of such lists for several.
 
         Args:
-            inputs: a picture as PIL, array, tensor, path or URL, or a mapping with "image" and "text"; or several, as a
-                list, a tuple, a data set or a generator. The last two are read as the results, an iterator, are.
-            text: a sentence for each picture, or one for all; None or "" for none. Not beside mappings.
-            threshold: on the lesion's probability (0.5), for models with one label.
+            inputs: an image (PIL, array, tensor, path or URL), or a mapping with "image" and "text"; or a list, tuple,
+                data set or generator of these. For a data set or generator the result is an iterator, which reads the
+                inputs as it proceeds.
+            text: a text for each image, or one for all; None or "" for none. Not together with mappings.
+            threshold: on the lesion's probability (default 0.5), for models with one label.
             overlay: True adds "overlay", the RGB image with the mask in its label's colour, orange for a lesion.
-            batch_size: pictures that go through the network together.
+            batch_size: number of images per forward pass.
 
-        A model with one label gives one entry a picture, its mask all zero where nothing was found; with several, one
-        for each label found but the background. "mask" is a PIL picture of 0 and 255, "score" the mean probability
-        inside it (of an empty mask 0).
+        A model with one label returns one entry per image, its mask all zero if no lesion is predicted; with several
+        labels, one entry for each predicted label other than the background. "mask" is a PIL image of 0 and 255,
+        "score" the mean probability inside it, 0 for an empty mask.
 
-        Warns of a missing sentence where the model never missed one in training (`text_dropout=0`).
-        Raises `ValueError` where counts differ, texts are given twice, a mapping has other keys, or an address gives no
-        picture, a threshold or batch size out of range, and logits that are not finite; the processor's errors besides.
+        Warns about a missing text if the model was never trained without one (`text_dropout=0`).
+        Raises `ValueError` if counts differ, texts are given twice, a mapping has other keys, a URL has no image, the
+        threshold or batch size is out of range, or logits are not finite; and the errors of the processor.
         """
         if kwargs.get("batch_size") is not None:
             check_count("batch_size", kwargs["batch_size"], example="8")
@@ -83,35 +84,35 @@ class TeViASegmentationPipeline(Pipeline):
     def preprocess(self, input_: Mapping[str, Any], **_: Any) -> dict[str, Any]:
         image, text = input_["image"], input_.get("text")
         if isinstance(image, str) and image.startswith(("http://", "https://")):
-            image = fetched(image)
-        picture = self.processor.image_processor.read_image(image, input_.get("index", 0))  # (1 or 3, height, width)
+            image = download_image(image)
+        pixels = self.processor.image_processor.read_image(image, input_.get("index", 0))  # (1 or 3, height, width)
         if self.model.config.use_text and self.model.config.text_dropout == 0 and not (text or "").strip():
             warnings.warn(
-                "The model was never trained without a sentence (`text_dropout=0`): give one, its mask means little.",
+                "The model was never trained without a text (`text_dropout=0`): give one, its mask means little.",
                 UserWarning,
                 stacklevel=2,
             )
-        return {**self.processor([picture], [text], input_data_format="channels_first"), "picture": [picture]}
+        return {**self.processor([pixels], [text], input_data_format="channels_first"), "image": [pixels]}
 
     def _forward(self, input_tensors: dict[str, Any], **_: Any) -> dict[str, Any]:  # type: ignore[override]  # a dictionary
-        pictures = input_tensors.pop("picture")
-        return {"logits": self.model(**input_tensors).logits, "picture": pictures}
+        images = input_tensors.pop("image")
+        return {"logits": self.model(**input_tensors).logits, "image": images}
 
     def postprocess(  # type: ignore[override]  # its options are named
         self, model_outputs: dict[str, Any], threshold: float = 0.5, overlay: bool = False
     ) -> list[dict[str, Any]]:
-        picture = model_outputs["picture"][0]
+        pixels = model_outputs["image"][0]
         (probabilities,) = self.processor.post_process_segmentation(
-            Outputs(model_outputs["logits"]), target_sizes=[tuple(picture.shape[-2:])], return_probabilities=True
+            Outputs(model_outputs["logits"]), target_sizes=[tuple(pixels.shape[-2:])], return_probabilities=True
         )  # (labels, height, width)
         labels = labels_from_probabilities(probabilities, threshold)
         if len(probabilities) == 1:
-            return [self.entry(0, labels == 1, probabilities[0], picture, overlay)]
+            return [self.entry(0, labels == 1, probabilities[0], pixels, overlay)]
         present = [int(label) for label in labels.unique() if label > 0]
-        return [self.entry(label, labels == label, probabilities[label], picture, overlay) for label in present]
+        return [self.entry(label, labels == label, probabilities[label], pixels, overlay) for label in present]
 
     def entry(
-        self, label: int, mask: torch.Tensor, probabilities: torch.Tensor, picture: torch.Tensor, with_overlay: bool
+        self, label: int, mask: torch.Tensor, probabilities: torch.Tensor, pixels: torch.Tensor, with_overlay: bool
     ) -> dict[str, Any]:
         area, config = mask.cpu().numpy(), cast(Any, self.model.config)
         entry = {
@@ -119,35 +120,35 @@ class TeViASegmentationPipeline(Pipeline):
             "score": probabilities[mask].mean().item() if area.any() else 0.0,
             "mask": Image.fromarray(area.astype(np.uint8) * WHITE),
         }
-        return entry | ({"overlay": tinted(picture, area, colour_of(max(label, 1)))} if with_overlay else {})
+        return entry | ({"overlay": draw_overlay(pixels, area, colour_of(max(label, 1)))} if with_overlay else {})
 
     def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
-        """Writes model and processor, with the code that loads them where this package is not installed."""
+        """Saves model and processor, with the code to load them without this package."""
         self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
 
 
 class Outputs:
-    """What post-processing reads of the model's output."""
+    """The part of the model's output that post-processing needs."""
 
     def __init__(self, logits: torch.Tensor):
         self.logits = logits
 
 
 def paired(inputs: Any, text: Any) -> Any:
-    """A mapping of "image", "text" and "index"; of several a list, a data set, or a generator where there is no end."""
+    """Mappings of "image", "text" and "index": one, a list, a data set or, for inputs without length, a generator."""
     if is_single(inputs):
         return pair(inputs, text, 0)
     if not (hasattr(inputs, "__len__") and hasattr(inputs, "__getitem__")):
         texts = repeat(text) if text is None or isinstance(text, str) else text
         both = zip(inputs, texts, strict=not isinstance(texts, repeat))
-        return (pair(item, sentence, index) for index, (item, sentence) in enumerate(both))
+        return (pair(item, own_text, index) for index, (item, own_text) in enumerate(both))
     pairs = Pairs(inputs, text)
     return [pairs[index] for index in range(len(pairs))] if isinstance(inputs, (list, tuple)) else pairs
 
 
 class Pairs(torch.utils.data.Dataset):
-    """The inputs, each with its text, read when asked for."""
+    """The inputs with their texts, read on access."""
 
     def __init__(self, inputs: Any, text: Any):
         self.inputs = inputs
@@ -165,13 +166,13 @@ class Pairs(torch.utils.data.Dataset):
 
 
 def is_single(inputs: Any) -> bool:
-    """A picture, path or mapping, or what nobody could take one by one."""
+    """Whether the inputs are a single image, path or mapping, or at least cannot be iterated."""
     kinds = (str, bytes, os.PathLike, IOBase, Mapping, Image.Image, np.ndarray, torch.Tensor)
     return isinstance(inputs, kinds) or not (hasattr(inputs, "__iter__") or hasattr(inputs, "__getitem__"))
 
 
 def pair(item: Any, text: Any, index: int) -> dict[str, Any]:
-    """An input with its text and its number, which errors name."""
+    """An input with its text and its index, for errors."""
     if isinstance(item, Mapping):
         if text is not None:
             raise ValueError("The inputs are mappings, which hold their own text: leave `text` out.")
@@ -192,23 +193,23 @@ def check_keys(item: Mapping[str, Any], index: int) -> None:
         )
 
 
-def fetched(address: str) -> Image.Image:
-    """The picture at an address, of its own depth."""
+def download_image(url: str) -> Image.Image:
+    """The image at a URL, at its own bit depth."""
     try:
-        with urlopen(address, timeout=SECONDS_TO_ANSWER) as answer:
-            picture = Image.open(BytesIO(answer.read()))
+        with urlopen(url, timeout=DOWNLOAD_TIMEOUT) as response:
+            image = Image.open(BytesIO(response.read()))
     except (OSError, HTTPException, Image.DecompressionBombError) as error:
-        raise ValueError(f"{address} cannot be read ({error}): give the address of a picture.") from error
-    picture.filename = address  # errors name it
-    return picture
+        raise ValueError(f"{url} cannot be read ({error}): give the URL of an image.") from error
+    image.filename = url  # for errors
+    return image
 
 
-def tinted(picture: torch.Tensor, area: np.ndarray, colour: tuple[int, int, int]) -> Image.Image:
+def draw_overlay(pixels: torch.Tensor, area: np.ndarray, colour: tuple[int, int, int]) -> Image.Image:
     """The image in RGB, the area in a translucent colour."""
-    pixels = picture.expand(3, -1, -1).permute(1, 2, 0).cpu().numpy() * WHITE  # (height, width, 3)
-    mixed = pixels * (1 - FILL_OPACITY) + np.array(colour, np.float32) * FILL_OPACITY
-    pixels = np.where(area[..., None], mixed, pixels)
-    return Image.fromarray(pixels.round().clip(0, WHITE).astype(np.uint8))
+    rgb = pixels.expand(3, -1, -1).permute(1, 2, 0).cpu().numpy() * WHITE  # (height, width, 3)
+    mixed = rgb * (1 - FILL_OPACITY) + np.array(colour, np.float32) * FILL_OPACITY
+    rgb = np.where(area[..., None], mixed, rgb)
+    return Image.fromarray(rgb.round().clip(0, WHITE).astype(np.uint8))
 
 
 # For `config.json`, so that `pipeline(task, model=..., trust_remote_code=True)` finds this class without the package.

@@ -1,4 +1,4 @@
-"""What TeViA's models share: how they are saved and loaded, what of them learns, adapters, initial weights."""
+"""What all TeViA models share: saving and loading, trainable parameters, adapters, weight initialisation."""
 
 from typing import Any, NoReturn
 
@@ -9,7 +9,7 @@ from transformers import initialization as init
 from transformers.utils import logging
 
 from .alignment_tevia import TeViAPrototypeMemory
-from .backbone_tevia import TeViABackbone, rest_frozen_norms
+from .backbone_tevia import TeViABackbone, freeze_norm_statistics
 from .configuration_tevia import TeViAConfig
 from .decoder_tevia import TeViATextCrossAttention
 from .pipeline_tevia import CUSTOM_PIPELINES
@@ -40,9 +40,9 @@ class TeViAPreTrainedModel(PreTrainedModel):
     _keep_in_fp32_modules_strict = [f"prototype_memory.prototype_{scale}" for scale in range(3)]
 
     def save_pretrained(self, *args, **kwargs) -> None:
-        """As in transformers; the config names the code saved beside it, for use without this package.
+        """As in transformers, with the model's code, so that the folder loads without this package.
 
-        Beside a subclass lies the code of its own module, which needs this package.
+        The saved code of a subclass is that of its own module, which requires this package.
         """
         own_code = reference(type(self)) in AUTO_MAP.values()
         self.config.auto_map = dict(AUTO_MAP) if own_code else {}
@@ -51,37 +51,37 @@ class TeViAPreTrainedModel(PreTrainedModel):
         try:
             super().save_pretrained(*args, **kwargs)
         finally:
-            # In memory `pipeline(config=...)` would take it for code to be trusted.
+            # `pipeline(config=...)` would treat a config in memory with this field as remote code.
             vars(self.config).pop("custom_pipelines", None)
 
     @classmethod
     def from_pretrained(cls, *args, **kwargs):
-        """As in transformers; `ValueError` for weights that are not finite."""
+        """As in transformers. Raises `ValueError` if weights are not finite."""
         loaded = super().from_pretrained(*args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         check_weights(model)
         model.freeze()  # loading replaces the parameters, and with them their `requires_grad`
         return loaded
 
-    def resolve_outputs(self, *asked):
-        """Which attentions, hidden states and form of output are given: what the call says, else the config."""
+    def resolve_outputs(self, *values):
+        """`output_attentions, output_hidden_states, return_dict` of a call; those that are `None` from the config."""
         names = ("output_attentions", "output_hidden_states", "return_dict")
         return (
-            getattr(self.config, name) if value is None else value for name, value in zip(names, asked, strict=True)
+            getattr(self.config, name) if value is None else value for name, value in zip(names, values, strict=True)
         )
 
     def activation_checkpointing_enable(self, *args, **kwargs) -> None:
-        """Saves memory in training: the decoder's attentions and the layers of the vision model are computed twice."""
+        """Saves memory in training by recomputing the decoder's attentions and the layers of the vision encoder."""
         super().activation_checkpointing_enable(*args, **kwargs)
         encoder = self.encoders[0].model
         if not encoder.supports_gradient_checkpointing:
             logger.warning(
-                f"`{encoder.config.model_type}` has no activation checkpointing in transformers, so that only the "
-                "decoder's attentions save memory; swin, pvt_v2, segformer and vit have it."
+                f"`{encoder.config.model_type}` has no activation checkpointing in transformers: only the decoder's "
+                "attentions save memory. swin, pvt_v2, segformer and vit support it."
             )
 
     def get_input_embeddings(self) -> nn.Module:
-        """Those of the text encoder; `NotImplementedError` without one."""
+        """The embeddings of the text encoder. Raises `NotImplementedError` if there is none."""
         encoder = self.encoders[1]
         return super().get_input_embeddings() if encoder is None else encoder.model.get_input_embeddings()
 
@@ -91,36 +91,36 @@ class TeViAPreTrainedModel(PreTrainedModel):
 
     @property
     def encoders(self) -> tuple[TeViABackbone, TeViATextEncoder | None]:
-        """The vision model's module and the text encoder's, `None` in a vision-only model."""
+        """The vision encoder and the text encoder, `None` in a vision-only model."""
         base: Any = self.base_model
         return base.backbone, base.text_encoder
 
     def freeze(self) -> None:
-        """No gradients for the text encoder and for the parts of the backbone that no feature map depends on."""
+        """Freezes the text encoder and the parameters of the backbone that no feature map depends on."""
         backbone, text_encoder = self.encoders
         backbone.set_trainable()
         if text_encoder is not None:
             text_encoder.model.requires_grad_(False)
 
     def train(self, mode: bool = True) -> "TeViAPreTrainedModel":
-        """As in torch; batch norms whose weight is frozen keep their running statistics."""
+        """As in torch, but batch norms with a frozen weight keep their running statistics."""
         super().train(mode)
-        rest_frozen_norms(self)
+        freeze_norm_statistics(self)
         return self
 
     def add_adapter(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Refused: the whole model takes adapters by `peft.get_peft_model`."""
+        """Raises `ValueError`; adapters are added by `peft.get_peft_model`."""
         raise ValueError(
-            "Saved with this adapter there would be no prototypes: call `peft.get_peft_model(model, "
-            "peft.LoraConfig(...))`, or train by a recipe with `lora: {r: 8}`."
+            "An adapter added like this is saved without the prototypes: call `peft.get_peft_model(model, "
+            "peft.LoraConfig(...))`, or train with a recipe that sets `lora: {r: 8}`."
         )
 
     def load_adapter(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Refused: `peft.PeftModel.from_pretrained` loads what a `PeftModel` saved, prototypes included."""
+        """Raises `ValueError`; `peft.PeftModel.from_pretrained` loads adapters with their prototypes."""
         raise ValueError("This would load no prototypes: call `peft.PeftModel.from_pretrained(model, folder)`.")
 
     def freeze_backbone(self) -> None:
-        """Fixes the vision model: no gradients, batch statistics and dropout as in evaluation."""
+        """Freezes the vision encoder: no gradients, batch norm and dropout in evaluation mode."""
         self.encoders[0].freeze()
 
     @torch.no_grad()
@@ -138,27 +138,30 @@ class TeViAPreTrainedModel(PreTrainedModel):
 
 
 def non_finite(model: nn.Module, trainable_only: bool = False) -> list[str]:
-    """Names of the parameters and buffers that hold NaN or infinity; of parameters only those that learn, if asked.
+    """Names of the parameters and buffers that hold NaN or infinity.
 
-    Whole numbers, also those of quantised weights, and tensors without memory (`meta`) are passed over.
+    Integer tensors, such as quantised weights, and tensors on the meta device are skipped.
+
+    Args:
+        trainable_only: leave out frozen parameters.
     """
     parameters = ((name, p) for name, p in model.named_parameters() if p.requires_grad or not trainable_only)
     named = [(n, x) for n, x in (*parameters, *model.named_buffers()) if x.dtype in FLOATS and not x.is_meta]
     if not named:
         return []
-    device = named[0][1].device  # one answer for all, as each waits for a GPU
+    device = named[0][1].device  # one transfer for all, as each waits for the GPU
     are_finite = torch.stack([tensor.isfinite().all().to(device) for _, tensor in named])
     return [name for (name, _), is_finite in zip(named, are_finite.tolist(), strict=True) if not is_finite]
 
 
 def check_weights(model: nn.Module) -> None:
-    """Raises `ValueError` with the names of weights that are not finite."""
+    """Raises `ValueError` if weights are not finite, with their names."""
     if not (names := non_finite(model)):
         return
     cause = (
         "In float16 values over 65504 overflow: load in float32 or bfloat16."
         if model.dtype == torch.float16
-        else "A training that diverged leaves such weights: take an earlier checkpoint, or train again with a lower "
+        else "A training that diverged leaves such weights: use an earlier checkpoint, or train again with a lower "
         "learning rate."
     )
     raise ValueError(
@@ -168,7 +171,7 @@ def check_weights(model: nn.Module) -> None:
 
 
 def reference(model_class: type) -> str:
-    """How `auto_map` names a class: "modeling_tevia.TeViAModel"."""
+    """The name of a class in `auto_map`, e.g. "modeling_tevia.TeViAModel"."""
     return f"{model_class.__module__.rpartition('.')[2]}.{model_class.__name__}"
 
 

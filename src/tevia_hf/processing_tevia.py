@@ -1,4 +1,4 @@
-"""Processor of TeViA: images, texts and masks in, model inputs out."""
+"""Processor of TeViA: images, texts and masks to model inputs, model outputs to masks."""
 
 import os
 import re
@@ -19,16 +19,16 @@ from .encoder_quirks_tevia import has_bert_tokenizer
 from .image_processing_tevia import TeViAImageProcessor, TeViAImageProcessorKwargs, check_names
 
 TEXT_INPUTS = ["input_ids", "attention_mask"]
-MOST_KNOWN_WORDS = 2000
-FUNCTION_WORDS = frozenset(  # in any text, so that they make none familiar
+MAX_KNOWN_WORDS = 2000
+FUNCTION_WORDS = frozenset(  # in any text, therefore no evidence that a text is familiar
     "a an and are as at be been by for from has have here i in into is it its my no not of on or our that the their "
     "there these this those to was we were which with without you your".split()
 )
-MOST_QUOTED = 3
+MAX_QUOTED = 3
 
 
 class TeViATextKwargs(TypedDict, total=False):
-    """Options of the tokenizer under which there is still one row of tokens per image, as the model reads it."""
+    """The options of a tokenizer that keep one row of tokens per text."""
 
     padding: bool | str | PaddingStrategy
     truncation: bool | str | TruncationStrategy
@@ -40,23 +40,23 @@ class TeViATextKwargs(TypedDict, total=False):
 class TeViAProcessorKwargs(ProcessingKwargs, total=False):
     """Options of `TeViAProcessor`; see there."""
 
-    text_kwargs: TeViATextKwargs  # type: ignore[misc]  # fewer than any tokenizer takes
-    images_kwargs: TeViAImageProcessorKwargs  # type: ignore[misc]  # ours alone
+    text_kwargs: TeViATextKwargs  # type: ignore[misc]  # fewer than its parent's
+    images_kwargs: TeViAImageProcessorKwargs  # type: ignore[misc]  # other than its parent's
 
 
 class TeViAProcessor(ProcessorMixin):
-    """Everything `TeViAForSegmentation` takes, from images, texts and masks; and masks from what it returns.
+    """Prepares images, texts and masks for `TeViAForSegmentation`, and turns its outputs into masks.
 
     Args:
         image_processor: a `TeViAImageProcessor`.
-        tokenizer: the tokenizer of the text encoder; its `model_max_length` is the longest text, in tokens. From now on
-            it gives `input_ids` and `attention_mask` only, also when it is saved and loaded alone.
-        known_words: words of the texts that the model was trained on, in lower case. A text of which fewer than half
-            of the words are among them, function words such as "of" left out, is warned of; without a list none is.
-            Training writes it (`record_words`).
+        tokenizer: the tokenizer of the text encoder; its `model_max_length` is the maximum text length in tokens. It is
+            changed to return `input_ids` and `attention_mask` only, also when it is saved and loaded alone.
+        known_words: words of the training texts, in lower case, as recorded by training (`record_words`). A text of
+            which more than half of the words are not among them, function words such as "of" aside, causes a warning;
+            without a list no text does.
     """
 
-    valid_processor_kwargs = TeViAProcessorKwargs  # type: ignore[assignment]  # options of two parts of three
+    valid_processor_kwargs = TeViAProcessorKwargs  # type: ignore[assignment]  # no options of videos and audio
     text_kwargs = {"padding": True, "truncation": True, "return_tensors": "pt"}
 
     def __init__(
@@ -79,13 +79,13 @@ class TeViAProcessor(ProcessorMixin):
         num_labels: int = 1,
         **image_kwargs: Any,
     ) -> "TeViAProcessor":
-        """The processor that fits two pretrained encoders.
+        """The processor for two pre-trained encoders.
 
         Args:
-            vision: folder or hub name; its `image_mean` and `image_std`, where it has them, are taken over.
-            text: folder or hub name of the text encoder; CXR-BERT is read without remote code. Sentences are padded
-                on the right, with the end-of-text token where the tokenizer has none for padding.
-            max_text_length: longer texts are truncated, in tokens.
+            vision: folder or Hub name; its `image_mean` and `image_std` are used, if it has any.
+            text: folder or Hub name of the text encoder; CXR-BERT loads without remote code. Texts are padded on the
+                right, with the end-of-text token if the tokenizer has no padding token.
+            max_text_length: in tokens; longer texts are truncated.
             image_kwargs: settings of `TeViAImageProcessor`.
         """
         settings = _pixel_statistics(vision) | image_kwargs
@@ -99,22 +99,21 @@ class TeViAProcessor(ProcessorMixin):
         segmentation_maps: Any = None,
         **kwargs: Any,
     ) -> BatchFeature:
-        """Model inputs: `pixel_values` (batch, 3, height, width), `labels` (batch, height, width) when maps are given,
-        and `input_ids` and `attention_mask` (batch, tokens) when texts are given.
+        """Model inputs: `pixel_values` (batch, 3, height, width), `labels` (batch, height, width) if maps are given,
+        and `input_ids` and `attention_mask` (batch, tokens) if texts are given.
 
         Args:
-            images: see `TeViAImageProcessor.preprocess`; None tokenises only.
-            text: one text per image. None or "" in the list is an image without text: its mask is all zero.
-                A text longer than `max_length` is truncated with a warning; one unlike those of the training is
-                warned of (`known_words`).
+            images: see `TeViAImageProcessor.preprocess`; `None` tokenises only.
+            text: one text per image. `None` or "" is an image without text: its attention mask is all zero. Texts
+                longer than `max_length` are truncated with a warning; unfamiliar ones cause a warning (`known_words`).
             segmentation_maps: see `TeViAImageProcessor.preprocess`.
-            kwargs: for this call only, settings of the image processor, and of the tokenizer `padding` (to the longest
-                text; or `"max_length"`), `truncation`, `max_length` (`tokenizer.model_max_length`) and
-                `pad_to_multiple_of`; `return_tensors` ("pt") of both. Also apart, as `images_kwargs={...}` and
-                `text_kwargs={...}`.
+            kwargs: for this call only: settings of the image processor; the tokenizer's `padding` (default: to the
+                longest text), `truncation`, `max_length` (default: `tokenizer.model_max_length`) and
+                `pad_to_multiple_of`; `return_tensors` (default: "pt") of both. Can also be given separately as
+                `images_kwargs={...}` and `text_kwargs={...}`.
 
-        Raises `TypeError` for an option that does not exist; `ValueError` when counts differ, nothing is given or there
-        are more tokens than the model reads; the image processor's errors besides.
+        Raises `TypeError` for an unknown option; `ValueError` if counts differ, nothing is given or there are more
+        tokens than the model accepts; and the errors of the image processor.
         """
         if images is None and (text is None or segmentation_maps is not None):
             raise ValueError("Give `images`, `text` or both; `segmentation_maps` need their `images`.")
@@ -133,7 +132,7 @@ class TeViAProcessor(ProcessorMixin):
         return BatchFeature(data)
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> list[str]:
-        """As in transformers; the processor itself does not change by it."""
+        """As in transformers, but without changing the processor."""
         files = super().save_pretrained(*args, **kwargs)
         vars(self).pop("auto_map", None)
         return files
@@ -143,13 +142,13 @@ class TeViAProcessor(ProcessorMixin):
         return self.image_processor.post_process_segmentation(outputs, *args, **kwargs)
 
     def record_words(self, texts: Iterable[str | None], words: Iterable[str] = ()) -> None:
-        """Adds to `known_words` the most frequent words of training texts, 2,000 at most, and these `words`."""
+        """Adds to `known_words` the 2,000 most frequent words of the training `texts`, and the given `words`."""
         counts = Counter(word for text in texts if text for word in words_of(text))
-        frequent = sorted(counts, key=lambda word: (-counts[word], word))[:MOST_KNOWN_WORDS]
+        frequent = sorted(counts, key=lambda word: (-counts[word], word))[:MAX_KNOWN_WORDS]
         self.known_words = sorted({*(self.known_words or ()), *words, *frequent})
 
     def unfamiliar_words(self, text: str) -> list[str]:
-        """The words of a text that no training text had, where they are more than half of its words; otherwise none."""
+        """The words of a text that are not in `known_words`, if they are more than half of its words; else none."""
         if self.known_words is None:
             return []
         words, known = [word for word in words_of(text) if word not in FUNCTION_WORDS], set(self.known_words)
@@ -157,7 +156,7 @@ class TeViAProcessor(ProcessorMixin):
         return list(dict.fromkeys(unknown)) if 2 * len(unknown) > len(words) else []
 
     def _options(self, kwargs: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        """The options of a call, those of the tokenizer and of the image processor apart."""
+        """The options of a call, separated into those of the tokenizer and of the image processor."""
         parts = {"text_kwargs": TeViATextKwargs, "images_kwargs": TeViAImageProcessorKwargs}
         known = {name: list(options.__annotations__) for name, options in parts.items()}
         flat = dict.fromkeys([*known["text_kwargs"], *known["images_kwargs"], *known])
@@ -166,7 +165,7 @@ class TeViAProcessor(ProcessorMixin):
             check_names(kwargs.get(name, ()), names, f"`{name}` of the processor")
         defaults = dict(self.tokenizer.init_kwargs)
         if (defaults.get("max_length") or 0) > self.tokenizer.model_max_length:
-            del defaults["max_length"]  # the encoder's own, longer than the texts of this model
+            del defaults["max_length"]  # the encoder's own limit, beyond that of this model
         options = self._merge_kwargs(tokenizer_init_kwargs=defaults, **kwargs)
         validate_typed_dict(TeViATextKwargs, options["text_kwargs"])  # type: ignore[type-var]  # any typed dictionary
         return options
@@ -201,33 +200,35 @@ class TeViAProcessor(ProcessorMixin):
 
     def _check_max_length(self, max_length: int) -> None:
         self._check_tokens(max_length, "`max_length`")
-        least = self.tokenizer.num_special_tokens_to_add() + 1
-        if max_length < least:
-            raise ValueError(f"`max_length` is {max_length}, which leaves no token of the text: give {least} or more.")
+        minimum = self.tokenizer.num_special_tokens_to_add() + 1
+        if max_length < minimum:
+            raise ValueError(
+                f"`max_length` is {max_length}, which leaves no token of the text: give {minimum} or more."
+            )
 
-    def _check_tokens(self, count: int, what: str) -> None:
+    def _check_tokens(self, count: int, name: str) -> None:
         limit = self.tokenizer.model_max_length
         if count > limit:
             raise ValueError(
-                f"{what} is {count} tokens, of which the model reads {limit} (`tokenizer.model_max_length`): give at "
+                f"{name} is {count} tokens, of which the model reads {limit} (`tokenizer.model_max_length`): give at "
                 f"most {limit}, leaving `truncation` at True."
             )
 
     def _warn_of_unfamiliar(self, texts: list[str]) -> None:
-        """One warning a call, as a set of texts may be another one altogether."""
+        """Issues one warning per call, since all texts of a data set may be unfamiliar."""
         unfamiliar = {text: words for text in dict.fromkeys(texts) if (words := self.unfamiliar_words(text))}
         if unfamiliar:
-            quoted = [f"{text!r} ({', '.join(words)})" for text, words in [*unfamiliar.items()][:MOST_QUOTED]]
-            more = f" and {len(unfamiliar) - MOST_QUOTED} more" if len(unfamiliar) > MOST_QUOTED else ""
+            quoted = [f"{text!r} ({', '.join(words)})" for text, words in [*unfamiliar.items()][:MAX_QUOTED]]
+            more = f" and {len(unfamiliar) - MAX_QUOTED} more" if len(unfamiliar) > MAX_QUOTED else ""
             warnings.warn(
-                f"Most words of a text were in no text that the model was trained on, so that its mask may mean "
+                f"Most words of a text were in no text that the model was trained on, so its mask may mean "
                 f"little: {'; '.join(quoted)}{more}. Write as the training texts do.",
                 UserWarning,
                 stacklevel=4,
             )
 
     def _warn_of_truncation(self, counts: Mapping[str, int], limit: int) -> None:
-        advice = "tokenizer.model_max_length as far as the text encoder allows"
+        advice = "tokenizer.model_max_length up to the limit of the text encoder"
         if limit < self.tokenizer.model_max_length:
             advice = f"`max_length`, to {self.tokenizer.model_max_length} at most"
         for text, count in counts.items():
@@ -241,15 +242,15 @@ class TeViAProcessor(ProcessorMixin):
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a text, of letters alone, in lower case."""
+    """The words of a text in lower case, without digits and punctuation."""
     return re.findall(r"[^\W\d_]+", text.lower())
 
 
 def _pixel_statistics(vision: str | os.PathLike) -> dict[str, Any]:
-    """Mean and standard deviation of the pixels the vision model was trained on; empty where its files name none."""
+    """`image_mean` and `image_std` of a vision model; empty if its files have none."""
     try:
         settings, _ = TeViAImageProcessor.get_image_processor_dict(vision)
-    except OSError:  # no image processor: timm keeps its statistics in the model's config
+    except OSError:  # no image processor: timm saves its statistics in the model's config
         config, _ = PreTrainedConfig.get_config_dict(vision)
         timm = config.get("pretrained_cfg") or {}
         settings = {"image_mean": timm.get("mean"), "image_std": timm.get("std")}
@@ -262,9 +263,9 @@ def _load_tokenizer(text: str | os.PathLike, max_text_length: int) -> Any:
     config, _ = PreTrainedConfig.get_config_dict(text)
     tokenizer_class = get_tokenizer_config(text).get("tokenizer_class") or ""
     loader = BertTokenizer if has_bert_tokenizer(config, tokenizer_class) else AutoTokenizer
-    # On the right, as the decoder counts a sentence's tokens from its start.
+    # On the right, since the decoder numbers the tokens of a text from its start.
     tokenizer = loader.from_pretrained(text, model_max_length=max_text_length, padding_side="right")
-    tokenizer.init_kwargs.pop("max_length", None)  # of sentence encoders' files; `max_text_length` takes its place
+    tokenizer.init_kwargs.pop("max_length", None)  # set by sentence encoders; replaced by `max_text_length`
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

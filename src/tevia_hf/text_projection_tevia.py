@@ -1,4 +1,4 @@
-"""How text features are brought to one scale's channels: the variants that `TeViAConfig.text_projection` names."""
+"""Projections of text features to the channels of one scale: the variants of `TeViAConfig.text_projection`."""
 
 import torch
 import torch.nn.functional as F
@@ -10,9 +10,9 @@ LEAKY_SLOPE = 0.01
 
 
 class TeViATextProjection(nn.Module):
-    """Text features `(batch, tokens, dim)` brought to one scale's channels, times a learned prompt; any length.
+    """Projects text features `(batch, tokens, dim)` to one scale's channels, times a learned prompt; any length.
 
-    Padding is masked in the attention to the text.
+    Padding is masked in the cross-attention.
     """
 
     attends_to_padding = False
@@ -32,25 +32,25 @@ class TeViATextProjection(nn.Module):
 
     @staticmethod
     def pad(input_ids: torch.Tensor, attention_mask: torch.Tensor, config: TeViAConfig):
-        """Tokens and mask as the text encoder is given them."""
+        """Token ids and mask, padded as the text encoder needs them."""
         return input_ids, attention_mask
 
     @staticmethod
     def attended(text_features: torch.Tensor, attention_mask: torch.Tensor, has_text: torch.Tensor):
-        """The features to project, and True where one is not attended to, `(batch, tokens)`; of a null text one is."""
+        """The features to project, and True where a token is ignored, `(batch, tokens)`; a null text has one token."""
         first = torch.arange(attention_mask.shape[1], device=has_text.device) == 0
-        # Logical operators: onnxruntime selects floats and integers, but no booleans.
+        # Logical operators, since `where` in onnxruntime supports floats and integers, but not booleans.
         return text_features, ~((attention_mask.bool() & has_text[:, None]) | (first & ~has_text[:, None]))
 
 
 class TeViATokenMixing(TeViATextProjection):
-    """The published projection: a convolution over exactly `max_text_length` positions first, padding attended to."""
+    """The published projection, after a convolution over `max_text_length` positions; padding is attended to."""
 
     attends_to_padding = True
 
     def __init__(self, config: TeViAConfig, scale: int, channels: int):
         nn.Module.__init__(self)
-        tokens = (config.text_token_lengths or ())[scale]  # the config holds three where there is mixing
+        tokens = (config.text_token_lengths or ())[scale]  # three, as the config checks for this projection
         self.mix = nn.Conv1d(config.max_text_length, tokens, kernel_size=1)
         self.linear = nn.Linear(config.encoder_config("text_config").hidden_size, channels)
         self.prompt = nn.Parameter(torch.zeros(tokens, channels))

@@ -1,4 +1,4 @@
-"""Where a vision model's four maps are: found by a dry run, as configs are not reliable about it."""
+"""Which outputs of a vision model are its four feature maps: determined by a dry run, as configs are unreliable."""
 
 import copy
 import math
@@ -10,25 +10,25 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from transformers import MODEL_FOR_BACKBONE_MAPPING, MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
 
-from .encoder_loading_tevia import build_encoder, load_half_config, model_class, nearest_family
+from .encoder_loading_tevia import build_encoder, load_encoder_config, model_class, nearest_family
 from .encoder_quirks_tevia import SHOWN_AFTER_DOWNSAMPLING, VISION_FAMILIES, declared_size, forward_options
 
 STRIDES = (4, 8, 16, 32)
-PROBE_SIZE = 224  # where a config names no size of its own, or one that 32 does not divide
-MAX_PREFIX_TOKENS = 16  # class and register tokens; more than these are no prefix (YOLOS has 100 at the end)
+PROBE_SIZE = 224  # if a config has no image size, or one that 32 does not divide
+MAX_PREFIX_TOKENS = 16  # class and register tokens; more are no prefix (YOLOS has 100 at the end)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What the dry run found.
+    """The result of a dry run.
 
     Args:
-        stages: which of the model's maps are taken, fine to coarse; of a single-scale model the one.
-        channels: of the four maps that the backbone gives, fine to coarse.
-        unused: names of parameters that none of the taken maps depends on.
-        min_size, max_size: sides of the least and the greatest picture the model takes; `None`: any.
-        patch, stride: of a single-scale model, its patch in pixels and the stride its map is taken for.
-        channels_last: the model's maps are `(batch, height, width, channels)`.
+        stages: indices of the model's maps that are used, fine to coarse; of a single-scale model its only one.
+        channels: of the four maps that the backbone returns, fine to coarse.
+        unused: names of parameters that none of the used maps depends on.
+        min_size, max_size: minimum and maximum side of an image for the model; `None` is no limit.
+        patch, stride: of a single-scale model, its patch size in pixels and the stride that its map is assigned.
+        channels_last: whether the model's maps are `(batch, height, width, channels)`.
     """
 
     stages: list[int]
@@ -42,16 +42,16 @@ class Layout:
 
 
 def build_vision_model(config: PreTrainedConfig) -> PreTrainedModel:
-    """A vision model with random weights; `ValueError` where the config is of no such model."""
-    family, found = config.model_type, model_class(config, (MODEL_MAPPING, MODEL_FOR_BACKBONE_MAPPING))
-    if found is None:
+    """A vision model with random weights. Raises `ValueError` if the config is not that of a vision model."""
+    family, vision_class = config.model_type, model_class(config, (MODEL_MAPPING, MODEL_FOR_BACKBONE_MAPPING))
+    if vision_class is None:
         raise ValueError(f"`{family}` has no model class in transformers: choose e.g. `{nearest(family)}`.")
-    if found.main_input_name != "pixel_values":
+    if vision_class.main_input_name != "pixel_values":
         raise ValueError(
-            f"`{family}` takes `{found.main_input_name}`, not pictures, and cannot be the vision model: choose a "
-            "convnext, swin or vit, or the `vision_config` of a pair such as CLIP."
+            f"`{family}` takes `{vision_class.main_input_name}`, not images, and cannot be the vision model: choose a "
+            "convnext, swin or vit, or the `vision_config` of a dual encoder such as CLIP."
         )
-    return build_encoder(found, config)
+    return build_encoder(vision_class, config)
 
 
 def nearest(family: str) -> str:
@@ -59,36 +59,36 @@ def nearest(family: str) -> str:
 
 
 def layout_of(config: PreTrainedConfig) -> Layout:
-    """As `probe_layout`, which takes a second; found once for equal configs."""
-    fields = config.to_json_string(use_diff=False)
-    if fields not in _FOUND:
-        _FOUND[fields] = probe_layout(config)
-    return _FOUND[fields]
+    """The result of `probe_layout`, cached for equal configs as it takes a second."""
+    key = config.to_json_string(use_diff=False)
+    if key not in _LAYOUTS:
+        _LAYOUTS[key] = probe_layout(config)
+    return _LAYOUTS[key]
 
 
-_FOUND: dict[str, Layout] = {}
+_LAYOUTS: dict[str, Layout] = {}
 
 
 @torch.inference_mode(False)
-@torch.enable_grad()  # a model may be loaded where gradients are off, but here they say which weights count
+@torch.enable_grad()  # gradients, which may be off while a model loads, show which weights are used
 def probe_layout(config: PreTrainedConfig) -> Layout:
-    """Finds the four maps by a dry run on the meta device, which computes shapes only.
+    """Determines the four maps by a dry run on the meta device, which computes shapes only.
 
-    Raises `ValueError` where there is no map at one of the four strides and no single map to make them from, and where
-    a map is not what its stage ends with.
+    Raises `ValueError` if one of the four strides has no map and there is no single map to derive them from, and if a
+    map is not the final output of its stage.
     """
-    size, model = probe_size(config), on_meta(config)
-    with SumsOfARun() as run:
+    size, model = probe_size(config), build_on_meta(config)
+    with SumRecorder() as recorder:
         maps = dry_run(model, size)
-    channels_last = any(m.shape[1] == m.shape[2] != m.shape[3] for m in maps)  # the picture is square
+    channels_last = any(m.shape[1] == m.shape[2] != m.shape[3] for m in maps)  # the image is square
     if channels_last:
         maps = [m.permute(0, 3, 1, 2) for m in maps]
     min_size, max_size = size_range(model, size)
     stages, channels, patch, stride = find_stages(config, maps, size)
-    taken = [maps[stage] for stage in stages]
-    check_stage_ends(config.model_type, taken, run.sums)
-    unused = unused_parameters(model, taken)
-    if max_size is not None and patch is not None and stride is not None:  # pictures are resized to whole patches
+    used = [maps[stage] for stage in stages]
+    check_stage_ends(config.model_type, used, recorder.sums)
+    unused = unused_parameters(model, used)
+    if max_size is not None and patch is not None and stride is not None:  # images are resized to whole patches
         min_size, max_size = min_size * stride // patch, max_size * stride // patch
     return Layout(stages, channels, unused, min_size, max_size, patch, stride, channels_last)
 
@@ -96,13 +96,13 @@ def probe_layout(config: PreTrainedConfig) -> Layout:
 def find_stages(
     config: PreTrainedConfig, maps: list[torch.Tensor], size: int
 ) -> tuple[list[int], list[int], int | None, int | None]:
-    """Which maps are taken, the four channels, and of a single-scale model its patch and stride."""
+    """Indices of the maps to use, the four channels, and of a single-scale model its patch and stride."""
     family, last = config.model_type, {size // m.shape[-1]: index for index, m in enumerate(maps)}
     if len(last) == 1:
         (patch, stage), width = *last.items(), maps[-1].shape[1]
         declared = patch_size(config)
         if declared and size // declared == maps[-1].shape[-1]:
-            patch = declared  # where it does not divide the size, the map is of one a little smaller
+            patch = declared  # if it does not divide the image size, the map's size suggests a larger patch
         stride = min(STRIDES, key=lambda stride: abs(math.log2(stride / patch)))
         return [stage], [width // 8, width // 4, width // 2, width], patch, stride
     if missing := [stride for stride in STRIDES if stride not in last]:
@@ -114,8 +114,8 @@ def find_stages(
     return stages, [maps[stage].shape[1] for stage in stages], None, None
 
 
-class SumsOfARun(TorchFunctionMode):
-    """Collects every sum that a model computes while it runs; each residual block ends in one."""
+class SumRecorder(TorchFunctionMode):
+    """Records every sum that a model computes; each residual block ends in one."""
 
     names = {"add", "add_", "__add__", "__radd__", "__iadd__"}
 
@@ -131,25 +131,25 @@ class SumsOfARun(TorchFunctionMode):
 
 
 def check_stage_ends(family: str, maps: list[torch.Tensor], sums: list[torch.Tensor]) -> None:
-    """`ValueError` where residual blocks of a map's own size come after it, on the way to the next coarser map.
+    """Raises `ValueError` if residual blocks of a map's size follow it, before the next coarser map.
 
-    A stage shown before its blocks, or after the downsampling that leads to it, has the right size and channels.
+    The output of a stage before its blocks, or after the downsampling in front of it, has the right size and channels.
     """
     early = []
     for m, coarser in zip(maps, [*maps[1:], None], strict=True):
-        alike = [total for total in sums if has_size_of(total, m)]
-        later = [total for total, reached in zip(alike, depends_on(m, alike), strict=True) if not reached]
+        candidates = [total for total in sums if has_size_of(total, m)]
+        later = [total for total, is_input in zip(candidates, depends_on(m, candidates), strict=True) if not is_input]
         if any(depends_on(coarser, later)) if coarser is not None else later:
             early.append(f"{m.shape[-2]}x{m.shape[-1]}")
     if early:
         raise ValueError(
-            f"`{family}` does not show what its stages of {', '.join(early)} cells end with, but an earlier map: more "
-            f"blocks of that size come after it. Choose e.g. `{nearest(family)}`."
+            f"`{family}` does not return what its stages of {', '.join(early)} cells end with, but an earlier map: "
+            f"more blocks of that size follow it. Choose e.g. `{nearest(family)}`."
         )
 
 
 def has_size_of(total: torch.Tensor, m: torch.Tensor) -> bool:
-    """Whether a sum is a map's worth of channels and places, in whatever order or windows."""
+    """Whether a sum has the channels and positions of a map, in any order or windows."""
     return total.ndim > 1 and total.numel() == m.numel() and m.shape[1] in (total.shape[1], total.shape[-1])
 
 
@@ -160,15 +160,15 @@ def depends_on(output: torch.Tensor, sums: list[torch.Tensor]) -> list[bool]:
     return [gradient is not None for gradient in gradients]
 
 
-def on_meta(config: PreTrainedConfig) -> PreTrainedModel:
+def build_on_meta(config: PreTrainedConfig) -> PreTrainedModel:
     """The vision model in training mode, without memory for its weights."""
     with torch.device("meta"):
-        # Of a copy, so that the trial leaves the config alone; in float32 also where a model is loaded in another type.
+        # A copy, as building changes the config; float32, even if a model is being loaded in another dtype.
         return build_vision_model(copy.deepcopy(config)).float().train()
 
 
 def probe_size(config: PreTrainedConfig) -> int:
-    """Side of the dry run's image: the size the model was made for (fixed in some), else 224."""
+    """Side of the dry run's image: the size in the config (fixed for some models), else 224."""
     size = declared_size(config)
     size = size[0] if isinstance(size, (list, tuple)) else size
     return size if isinstance(size, int) and size % STRIDES[-1] == 0 else PROBE_SIZE
@@ -180,18 +180,18 @@ def dry_run(model: PreTrainedModel, size: int) -> list[torch.Tensor]:
         return maps_on_meta(model, size, size)
     except Exception as error:
         raise ValueError(
-            f"`{family}` gives no spatial maps for a picture alone: {error} Choose e.g. `{nearest(family)}`."
+            f"`{family}` returns no spatial maps for an image alone: {error} Choose e.g. `{nearest(family)}`."
         ) from error
 
 
 def size_range(model: PreTrainedModel, size: int) -> tuple[int, int | None]:
-    """Sides of the least picture that the model takes, and of the greatest, `None` where there is no limit."""
+    """Minimum and maximum side of an image for the model, the latter `None` if there is no limit."""
     sides = [STRIDES[-1] * 2**step for step in range(8)]
-    least = next((side for side in sides if side < size and runs(model, side, side)), size)
-    return least, None if runs(model, 2 * size, size) else size
+    minimum = next((side for side in sides if side < size and accepts_size(model, side, side)), size)
+    return minimum, None if accepts_size(model, 2 * size, size) else size
 
 
-def runs(model: PreTrainedModel, height: int, width: int) -> bool:
+def accepts_size(model: PreTrainedModel, height: int, width: int) -> bool:
     try:
         maps_on_meta(model, height, width)
     except Exception:  # each family fails in its own way
@@ -200,13 +200,13 @@ def runs(model: PreTrainedModel, height: int, width: int) -> bool:
 
 
 def maps_on_meta(model: PreTrainedModel, height: int, width: int) -> list[torch.Tensor]:
-    # Under "meta", which `from_pretrained` sets, BEiT would keep its table of positions without values for later runs.
+    # Under "meta", which `from_pretrained` sets, BEiT would cache a table of positions without values.
     with torch.device("cpu"):
-        return spatial_maps(model, blank(model, height, width))
+        return spatial_maps(model, blank_images(model, height, width))
 
 
-def blank(model: PreTrainedModel, height: int, width: int) -> torch.Tensor:
-    """A picture `(2, channels, height, width)` on the meta device."""
+def blank_images(model: PreTrainedModel, height: int, width: int) -> torch.Tensor:
+    """Images `(2, channels, height, width)` on the meta device."""
     channels = getattr(model.config, "num_channels", 3)
     return torch.zeros(2, channels, height, width, dtype=torch.float32, device="meta")
 
@@ -218,7 +218,7 @@ def unused_parameters(model: nn.Module, maps: list[torch.Tensor]) -> frozenset[s
 
 
 def spatial_maps(model: PreTrainedModel, pixel_values: torch.Tensor, channels_last: bool = False) -> list[torch.Tensor]:
-    """The maps `(batch, channels, height, width)` a vision model shows: its hidden states, or its last one's tokens."""
+    """The maps `(batch, channels, height, width)` of a vision model: its hidden states, or the tokens of the last."""
     if model.config.model_type in SHOWN_AFTER_DOWNSAMPLING:
         return maps_before_downsampling(model, pixel_values)
     outputs = with_hidden_states(model, pixel_values)
@@ -234,7 +234,7 @@ def with_hidden_states(model: PreTrainedModel, pixel_values: torch.Tensor):
 
 
 def maps_before_downsampling(model: PreTrainedModel, pixel_values: torch.Tensor) -> list[torch.Tensor]:
-    """The stages' outputs as they end, before the downsampling that leads to the next stage."""
+    """The final outputs of the stages, before the downsampling to the next stage."""
     tokens, size = model.get_submodule("embeddings")(pixel_values)
     encoder: Any = model.get_submodule("encoder")
     maps = []
@@ -246,14 +246,14 @@ def maps_before_downsampling(model: PreTrainedModel, pixel_values: torch.Tensor)
 
 
 def token_map(model: PreTrainedModel, tokens: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """The tokens `(batch, prefix + patches, channels)` of the patches, laid out as the picture."""
+    """The patches among the tokens `(batch, prefix + patches, channels)`, arranged as a map."""
     patch = patch_size(model.config)
     if patch is None:
-        raise ValueError("It gives tokens, and its config no `patch_size` to lay them out by.")
+        raise ValueError("It returns tokens, but its config has no `patch_size` to arrange them by.")
     rows, columns = height // patch, width // patch
     prefix = tokens.shape[1] - rows * columns
     if not 0 <= prefix <= MAX_PREFIX_TOKENS:
-        raise ValueError(f"It gives {tokens.shape[1]} tokens for {rows}x{columns} patches.")
+        raise ValueError(f"It returns {tokens.shape[1]} tokens for {rows}x{columns} patches.")
     return tokens[:, prefix:].transpose(1, 2).unflatten(2, (rows, columns))
 
 
@@ -263,8 +263,8 @@ def patch_size(config: PreTrainedConfig) -> int | None:
 
 
 def load_vision_config(name_or_path: str) -> PreTrainedConfig:
-    """The config of a vision model; of a pair such as CLIP that of its vision half."""
-    return load_half_config(name_or_path, "vision_config", VISION_FAMILIES)
+    """The config of a vision model; for a dual encoder such as CLIP that of its vision encoder."""
+    return load_encoder_config(name_or_path, "vision_config", VISION_FAMILIES)
 
 
 __all__ = ["STRIDES", "Layout", "layout_of", "load_vision_config", "spatial_maps"]

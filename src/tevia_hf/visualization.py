@@ -1,4 +1,4 @@
-"""Pictures for people: masks laid over images, and sheets of them."""
+"""Overlays of masks on images, contact sheets of them, and charts."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -17,10 +17,10 @@ HEAT_OPACITY = 0.8
 SMALLEST_SIDE = 384
 TILE_HEIGHT, MARGIN, FONT_SIZE, TITLE_SIZE = 280, 14, 15, 22
 PAPER, INK = (250, 250, 248), (40, 40, 44)
-# of Okabe-Ito, dark enough for lines
+# Okabe-Ito colours that are dark enough for lines
 CURVE_COLOURS = [(40, 40, 44), (0, 114, 178), (204, 121, 167), (213, 94, 0), (0, 158, 115)]
 Scores = Mapping[str, tuple[float, tuple[float, float] | None]]  # name -> value and interval
-FEW_POINTS = 40  # up to which a curve's points are marked
+FEW_POINTS = 40  # curves with fewer points have markers
 LOSS_CURVES = {
     "loss": "training loss",
     "segmentation_loss": "segmentation loss",
@@ -36,66 +36,66 @@ def overlay(
     reference: np.ndarray | None = None,
     longest_side: int | None = None,
 ) -> Image.Image:
-    """RGB picture: the mask as translucent colour with its outline, the reference as an outline in green.
+    """RGB image with the mask as translucent colour with its boundary, the reference as a green boundary.
 
     Args:
-        image: PIL picture, or array (height, width[, 3]) of any number type; beyond 8 bit its own minimum and maximum
+        image: PIL image, or array (height, width[, 3]) of any number type; beyond 8 bit its own minimum and maximum
             become black and white.
         mask: labels (height, width), one colour for each; 0 and 255 are not drawn.
         reference: the true labels (height, width); 0 and 255 are not drawn.
-        longest_side: shrink a larger picture to so many pixels.
+        longest_side: in pixels, to which larger images are downsampled.
 
-    Pictures with a longer side under 384 px are enlarged by a whole factor, so that outlines stay fine lines.
-    Raises `ValueError` when a mask is not of the image's size.
+    Images with a longer side under 384 px are enlarged by an integer factor, so that boundaries stay thin lines.
+    Raises `ValueError` if a mask does not have the image's size.
     """
-    picture = _to_rgb(image)
-    size = _size_to_show(picture, longest_side)
+    canvas = _to_rgb(image)
+    size = _display_size(canvas, longest_side)
     masks = {"mask": mask} if reference is None else {"mask": mask, "reference": reference}
-    labels = {name: _fit(np.asarray(array), name, picture, size) for name, array in masks.items()}
-    picture = picture.resize(size, Image.Resampling.BICUBIC)
+    labels = {name: _resize_labels(np.asarray(array), name, canvas, size) for name, array in masks.items()}
+    canvas = canvas.resize(size, Image.Resampling.BICUBIC)
     for label in _foreground(labels["mask"]):
         colour, area = colour_of(label), _area(labels["mask"], label)
-        picture.paste(colour, mask=area.point(lambda value: int(value * FILL_OPACITY)))
-        picture.paste(colour, mask=_outline(area))
+        canvas.paste(colour, mask=area.point(lambda value: int(value * FILL_OPACITY)))
+        canvas.paste(colour, mask=_boundary(area))
     for label in _foreground(labels.get("reference")):
-        picture.paste(REFERENCE_COLOUR, mask=_outline(_area(labels["reference"], label)))
-    return picture
+        canvas.paste(REFERENCE_COLOUR, mask=_boundary(_area(labels["reference"], label)))
+    return canvas
 
 
 def heat_map(image: Image.Image | np.ndarray, values: np.ndarray, longest_side: int | None = None) -> Image.Image:
-    """RGB picture under a veil of colour: orange for positive values, blue for negative, none for 0.
+    """RGB image with a translucent heat map: orange for positive values, blue for negative, none for 0.
 
     Args:
-        image, longest_side: as in `overlay`.
-        values: (height, width) of the image's size, from -1 to 1 for the full colours.
+        image, longest_side: see `overlay`.
+        values: (height, width), at the image's size, from -1 to 1, which have the full colours.
 
-    Small pictures are enlarged as by `overlay`. Raises `ValueError` when the values are not of the image's size.
+    Small images are enlarged as by `overlay`. Raises `ValueError` if the values do not have the image's size.
     """
-    picture = _to_rgb(image)
-    if values.shape != picture.size[::-1]:
-        raise ValueError(f"The values have shape {values.shape}, the image {picture.size[::-1]}: resize the values.")
-    size = _size_to_show(picture, longest_side)
+    canvas = _to_rgb(image)
+    if values.shape != canvas.size[::-1]:
+        raise ValueError(f"The values have shape {values.shape}, the image {canvas.size[::-1]}: resize the values.")
+    size = _display_size(canvas, longest_side)
     heat = np.asarray(Image.fromarray(values.astype(np.float32)).resize(size, Image.Resampling.BILINEAR))[..., None]
     opacity = HEAT_OPACITY * np.clip(np.abs(heat), 0, 1)
     colours = np.where(heat > 0, LABEL_COLOURS[0], LABEL_COLOURS[1])
-    mixed = np.asarray(picture.resize(size, Image.Resampling.BICUBIC)) * (1 - opacity) + colours * opacity
+    mixed = np.asarray(canvas.resize(size, Image.Resampling.BICUBIC)) * (1 - opacity) + colours * opacity
     return Image.fromarray(mixed.round().astype(np.uint8))
 
 
 def contact_sheet(
     rows: Sequence[Sequence[Image.Image]], captions: Sequence[Sequence[str]] | None = None, title: str | None = None
 ) -> Image.Image:
-    """RGB sheet of pictures in rows, each with its caption wrapped below it, and a title on top.
+    """RGB sheet of images in rows, each with its wrapped caption below it, and a title on top.
 
     Args:
-        rows: pictures of any sizes, scaled into tiles of one size with their aspect kept; rows may differ in length.
-        captions: one text for each picture, in the same rows; None or "" for none.
+        rows: images of any sizes, scaled to tiles of one size at their aspect ratio; rows may differ in length.
+        captions: one text for each image, in the same rows; None or "" for none.
 
-    Raises `ValueError` when there is no picture, or captions and pictures differ in number.
+    Raises `ValueError` if there is no image, or captions and images differ in number.
     """
     if not any(rows):
-        raise ValueError("No pictures were given: hand over at least one row with one picture.")
-    widest = max(picture.width / picture.height for row in rows for picture in row)
+        raise ValueError("No images were given: give at least one row with one image.")
+    widest = max(image.width / image.height for row in rows for image in row)
     tile = (round(TILE_HEIGHT * min(max(widest, 0.75), 2.0)), TILE_HEIGHT)
     texts = _wrapped_captions(rows, captions, tile[0])
     lines = [max((text.count("\n") + 1 for text in row if text), default=0) for row in texts]
@@ -107,16 +107,16 @@ def contact_sheet(
     draw = ImageDraw.Draw(sheet)
     draw.text((MARGIN, MARGIN // 2), title or "", fill=INK, font=ImageFont.load_default(TITLE_SIZE))
     for row, row_texts, height in zip(rows, texts, heights, strict=True):
-        for column, (picture, text) in enumerate(zip(row, row_texts, strict=True)):
+        for column, (image, text) in enumerate(zip(row, row_texts, strict=True)):
             left = MARGIN + column * (tile[0] + MARGIN)
-            sheet.paste(_scaled(picture, tile), (left, top))
+            sheet.paste(_scaled(image, tile), (left, top))
             draw.multiline_text((left, top + tile[1] + 5), text, fill=INK, font=ImageFont.load_default(FONT_SIZE))
         top += height
     return sheet
 
 
 def interval_chart(values: Scores, title: str, label: str) -> Image.Image:
-    """RGB chart of one bar a name, each a value from 0 to 1 with its interval (None for none)."""
+    """RGB bar chart: one bar per name, a value from 0 to 1 with its interval (None for none)."""
     figure, (axes,) = _new_figure(9, 1.2 + 0.45 * len(values))
     axes.barh(list(values), [value for value, _ in values.values()], color=_unit(LABEL_COLOURS[1]), height=0.6)
     for row, (value, interval) in enumerate(values.values()):
@@ -125,16 +125,16 @@ def interval_chart(values: Scores, title: str, label: str) -> Image.Image:
         axes.text(max(value, interval[1] if interval else 0) + 0.01, row, f"{value:.3f}", va="center")
     axes.set(xlim=(0, 1.08), xlabel=label, title=title)
     axes.invert_yaxis()
-    return _drawn(figure)
+    return _render(figure)
 
 
 def difference_chart(values: Scores, title: str, label: str) -> Image.Image:
-    """RGB forest plot: a row a name, its difference as a point with its interval (None for none), and a line at 0.
+    """RGB forest plot: one row per name, its difference as a point with its interval (None for none), a line at 0.
 
-    Raises `ValueError` without differences.
+    Raises `ValueError` if there are no differences.
     """
     if not values:
-        raise ValueError("There is no difference to draw: give at least one.")
+        raise ValueError("There is no difference to plot: give at least one.")
     figure, (axes,) = _new_figure(9, 1.4 + 0.4 * len(values))
     axes.axvline(0, color=_unit(INK), linewidth=1, linestyle="--")
     for row, (value, interval) in enumerate(values.values()):
@@ -145,11 +145,11 @@ def difference_chart(values: Scores, title: str, label: str) -> Image.Image:
         axes.text(1.02, row, text, va="center", transform=axes.get_yaxis_transform())
     axes.set(xlabel=label, title=title, ylim=(len(values) - 0.5, -0.5))
     axes.set_yticks(range(len(values)), labels=list(values))
-    return _drawn(figure)
+    return _render(figure)
 
 
 def training_curves(log_history: Sequence[Mapping[str, float]]) -> dict[str, tuple[list[float], list[float]]]:
-    """Epochs and values of each loss and validation score in a Trainer's log, by its name there."""
+    """Epochs and values of each loss and validation score in a Trainer's log, by name."""
     curves: dict[str, tuple[list[float], list[float]]] = {}
     for record in log_history:
         for name in (*LOSS_CURVES, *score_curves()):
@@ -170,11 +170,11 @@ def score_curves() -> dict[str, str]:
 def draw_training_curves(
     log_history: Sequence[Mapping[str, float]], prototypes_act_after: float | None = None
 ) -> Image.Image:
-    """RGB chart of a run: the losses over the epochs, and beside them, where there was validation, its score.
+    """RGB chart of a training run: the losses over the epochs and, with validation, its score next to them.
 
     Args:
         log_history: `trainer.state.log_history`.
-        prototypes_act_after: how many epochs were over when prototypes became active, drawn as a line; None for none.
+        prototypes_act_after: epochs after which prototypes became active, drawn as a line; None for none.
 
     Raises `ValueError` for a log without losses and scores.
     """
@@ -185,8 +185,8 @@ def draw_training_curves(
 
     panels = {"Loss": LOSS_CURVES, f"Validation {primary_name()}": score_curves()}
     panels = {title: names for title, names in panels.items() if names.keys() & curves.keys()}
-    figure, places = _new_figure(6.5 * len(panels), 4.2, len(panels))
-    for axes, (title, names) in zip(places, panels.items(), strict=True):
+    figure, all_axes = _new_figure(6.5 * len(panels), 4.2, len(panels))
+    for axes, (title, names) in zip(all_axes, panels.items(), strict=True):
         axes.set(xlabel="Epoch", ylabel=title)
         for index, (name, label) in enumerate(names.items()):
             if name in curves:
@@ -196,35 +196,35 @@ def draw_training_curves(
             axes.axvline(prototypes_act_after, color=_unit(INK), linestyle="--", linewidth=1, label="prototypes act")
         axes.set(xlim=(0, None), ylim=None if names is LOSS_CURVES else (0, 1))
         axes.legend(frameon=False)
-    return _drawn(figure)
+    return _render(figure)
 
 
-def stack(pictures: Sequence[Image.Image]) -> Image.Image:
-    """The pictures one below the other, left-aligned, on paper as wide as the widest."""
-    sheet = Image.new("RGB", (max(p.width for p in pictures), sum(p.height for p in pictures)), PAPER)
+def stack(images: Sequence[Image.Image]) -> Image.Image:
+    """The images one below the other, left-aligned, on a sheet as wide as the widest."""
+    sheet = Image.new("RGB", (max(image.width for image in images), sum(image.height for image in images)), PAPER)
     top = 0
-    for picture in pictures:
-        sheet.paste(picture, (0, top))
-        top += picture.height
+    for image in images:
+        sheet.paste(image, (0, top))
+        top += image.height
     return sheet
 
 
 def _new_figure(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:
-    """A matplotlib figure of so many inches, apart from pyplot's state, and its axes side by side."""
+    """A matplotlib figure of this size in inches, independent of pyplot's state, and its axes side by side."""
     with needed_for("Drawing a chart"):
         from matplotlib.backends.backend_agg import FigureCanvasAgg  # takes a second to load
         from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=120, facecolor=_unit(PAPER), layout="constrained")
     FigureCanvasAgg(figure)
-    places = figure.subplots(1, columns, squeeze=False)[0]
-    for axes in places:
+    all_axes = figure.subplots(1, columns, squeeze=False)[0]
+    for axes in all_axes:
         axes.set(facecolor=_unit(PAPER))
         axes.spines[["top", "right"]].set_visible(False)
-    return figure, places
+    return figure, all_axes
 
 
-def _drawn(figure: Any) -> Image.Image:
+def _render(figure: Any) -> Image.Image:
     figure.canvas.draw()
     return Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy())
 
@@ -234,11 +234,11 @@ def _unit(colour: tuple[int, int, int]) -> tuple[float, float, float]:
     return red / WHITE, green / WHITE, blue / WHITE
 
 
-def _size_to_show(picture: Image.Image, longest_side: int | None) -> tuple[int, int]:
-    factor: float = -(-SMALLEST_SIDE // max(picture.size))
+def _display_size(image: Image.Image, longest_side: int | None) -> tuple[int, int]:
+    factor: float = -(-SMALLEST_SIDE // max(image.size))
     if longest_side is not None:
-        factor = min(factor, longest_side / max(picture.size))
-    return max(1, round(picture.width * factor)), max(1, round(picture.height * factor))
+        factor = min(factor, longest_side / max(image.size))
+    return max(1, round(image.width * factor)), max(1, round(image.height * factor))
 
 
 def _to_rgb(image: Image.Image | np.ndarray) -> Image.Image:
@@ -253,11 +253,11 @@ def _to_rgb(image: Image.Image | np.ndarray) -> Image.Image:
     return Image.fromarray(array).convert("RGB")
 
 
-def _fit(labels: np.ndarray, name: str, picture: Image.Image, size: tuple[int, int]) -> np.ndarray:
-    """The labels enlarged as the picture is, so that an outline shows which pixels are meant."""
-    if labels.shape != picture.size[::-1]:
+def _resize_labels(labels: np.ndarray, name: str, image: Image.Image, size: tuple[int, int]) -> np.ndarray:
+    """The labels at the display size, so that boundaries follow pixels."""
+    if labels.shape != image.size[::-1]:
         raise ValueError(
-            f"The {name} has shape {labels.shape} but the image is (height, width) {picture.size[::-1]}: resize the "
+            f"The {name} has shape {labels.shape} but the image is (height, width) {image.size[::-1]}: resize the "
             f"{name} to the image."
         )
     return np.asarray(Image.fromarray(labels.astype(np.uint8)).resize(size, Image.Resampling.NEAREST))
@@ -271,12 +271,12 @@ def _area(labels: np.ndarray, label: int) -> Image.Image:
     return Image.fromarray(np.where(labels == label, WHITE, 0).astype(np.uint8))
 
 
-def _outline(area: Image.Image) -> Image.Image:
-    """A line of about 1/200 of the longer side, at least 2 px, just inside the area."""
-    reach = max(2, max(area.size) // 200)
-    inner: np.ndarray = np.pad(np.asarray(area) > 0, reach)  # beyond the image lies no area
+def _boundary(area: Image.Image) -> Image.Image:
+    """A line of about 1/200 of the longer side, at least 2 px, along the inner edge of the area."""
+    width = max(2, max(area.size) // 200)
+    inner: np.ndarray = np.pad(np.asarray(area) > 0, width)  # there is no area outside the image
     for axis in (0, 1):
-        inner = np.asarray(sliding_window_view(inner, 2 * reach + 1, axis).all(-1))
+        inner = np.asarray(sliding_window_view(inner, 2 * width + 1, axis).all(-1))
     return Image.fromarray(np.where(inner, 0, np.asarray(area)).astype(np.uint8))
 
 
@@ -285,13 +285,16 @@ def _wrapped_captions(
 ) -> list[list[str]]:
     if captions is None:
         return [[""] * len(row) for row in rows]
-    if (given := [len(row) for row in rows]) != (written := [len(texts) for texts in captions]):
-        raise ValueError(f"Rows hold {given} pictures but {written} captions: give one caption for each picture.")
+    image_counts, caption_counts = [len(row) for row in rows], [len(texts) for texts in captions]
+    if image_counts != caption_counts:
+        raise ValueError(
+            f"Rows hold {image_counts} images but {caption_counts} captions: give one caption for each image."
+        )
     return [[_wrapped(text or "", width) for text in texts] for texts in captions]
 
 
 def _wrapped(text: str, width: int) -> str:
-    """Lines of at most `width` pixels: as many characters a line as the widest of them allows."""
+    """The text in lines of at most `width` pixels."""
     font = ImageFont.load_default(FONT_SIZE)
     for characters in range(len(text), 1, -1):
         lines = textwrap.wrap(text, characters)
@@ -306,7 +309,7 @@ def _shorten(title: str, width: int) -> str:
     return next((text for text in (title, *shorter) if font.getlength(text) <= width), "...")
 
 
-def _scaled(picture: Image.Image, tile: tuple[int, int]) -> Image.Image:
-    scale = min(tile[0] / picture.width, tile[1] / picture.height)
-    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    return _to_rgb(picture).resize(size, Image.Resampling.LANCZOS)
+def _scaled(image: Image.Image, tile: tuple[int, int]) -> Image.Image:
+    scale = min(tile[0] / image.width, tile[1] / image.height)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    return _to_rgb(image).resize(size, Image.Resampling.LANCZOS)

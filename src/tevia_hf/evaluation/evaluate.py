@@ -1,4 +1,4 @@
-"""How good the masks are, and how much they depend on the text."""
+"""Evaluation of masks, and of how much they depend on the text."""
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,10 +26,10 @@ from ..modeling_tevia import TeViAForSegmentation
 from ..option_checks_tevia import check_count, check_seed, check_share
 from ..processing_tevia import TeViAProcessor
 from .provenance import provenance
-from .report import EvaluationReport, Measured, measure_masks, report_of
+from .report import ConditionResults, EvaluationReport, measure_masks, report_of
 from .text_conditions import changed_texts, check_texts, chosen_texts, conditions_for, default_conditions
 
-with needed_for("Evaluation"):  # at its end only, but what is missing then is missed before the first image
+with needed_for("Evaluation"):  # used at the end only, but a missing library should be reported at the start
     import matplotlib as matplotlib
     import monai as monai
 
@@ -49,29 +49,30 @@ def evaluate_model(
     other_examples: Iterable[Mapping[str, Any]] = (),
     cache: bool = True,
 ) -> EvaluationReport:
-    """A report on masks at the images' own sizes against the true ones, with each text condition.
+    """A report that compares predicted with true masks, at the size of the images, for each text condition.
 
-    Saved, it is one that `tevia bundle` takes: it says which weights, pixels and examples it was measured on.
+    `tevia bundle` accepts the saved report, which identifies the weights, preprocessing and examples.
 
     Args:
-        model, processor: a `TeViAForSegmentation` and its `TeViAProcessor`; a vision-only one gets one row,
-            "no text branch".
-        dataset: as `load_segmentation_dataset` gives it, or a part of that; another one, of the same columns, is called
+        model, processor: a `TeViAForSegmentation` and its `TeViAProcessor`; the report of a vision-only model has one
+            row, "no text branch".
+        dataset: from `load_segmentation_dataset`, or a part of that; any other one with the same columns is called
             "unknown" in the report.
         text_modes: names of `TEXT_CONDITIONS`: "none", "flipped" (sides changed), "contradictory" (presence denied, or
             claimed), "paraphrased" (in other words), "underspecified" (location or count left out), "overspecified"
             (with irrelevant findings), "absent" (nothing is there), or registered ones; "correct" and "shuffled"
-            (another image's text) are always measured. Default: "none", and "paraphrased" where it changes a text.
+            (another image's text) are always included. Default: "none", and "paraphrased" if it changes any text.
         threshold: on the lesion's probability, for models with one label.
-        seed: of the shuffling, the bootstrap and the examples shown.
-        white_is_lesion: what 255 means in the masks; by default all of them tell.
-        on_error: "skip" leaves out images and masks that cannot be read, and lists them in the report; "raise" names
-            them.
-        other_examples: of the same set, whose masks tell what 255 means where those of `dataset` do not.
-        cache: check files that were read before only where they have changed.
+        batch_size: number of images per forward pass.
+        seed: of the shuffling, the bootstrap and the choice of examples in the figure.
+        white_is_lesion: the meaning of 255 in the masks; by default inferred from all of them.
+        on_error: "skip" leaves out images and masks that cannot be read, and lists them in the report; "raise" raises
+            an error that names them.
+        other_examples: of the same data set, for the meaning of 255 if the masks of `dataset` do not define it.
+        cache: skip files that were checked before and have not changed.
 
-    Raises `ValueError` for unknown conditions, for one that should reword the texts but changes none, and where a model
-    with a text encoder would be measured without texts.
+    Raises `ValueError` for unknown conditions, for a condition that should reword the texts but changes none, and if no
+    example has a text although the model has a text encoder.
     """
     check_options(threshold, batch_size, seed, on_error=on_error)
     check_texts(dataset, model.config.use_text)
@@ -85,32 +86,32 @@ def evaluate_model(
     own, language = list(dataset["text"]), language_in(dataset)
     modes = default_conditions(own, seed, language) if text_modes is None else text_modes
     conditions = conditions_for(modes, model.config.use_text)
-    given = chosen_texts(conditions, own, seed, language)
+    condition_texts = chosen_texts(conditions, own, seed, language)
     spacings = common_spacing(survey.spacings, len(dataset))
-    measured = {name: Measured(condition, given[name]) for name, condition in conditions.items()}
-    chosen = dict.fromkeys(examples_to_show(survey.lesion_shares(), seed), np.empty(0))  # filled below
+    results = {name: ConditionResults(condition, condition_texts[name]) for name, condition in conditions.items()}
+    shown_references = dict.fromkeys(examples_to_show(survey.lesion_shares(), seed), np.empty(0))  # filled below
     true_pixels: list[int] = []
-    texts = list(zip(*given.values(), strict=True))
+    texts = list(zip(*condition_texts.values(), strict=True))
     requests = zip(undecoded(dataset), texts, strict=True)
-    answers = masks_of_each(Predictor(model, processor, threshold, batch_size), requests, len(dataset))
-    for index, ((example, masks), asked, spacing) in enumerate(zip(answers, texts, spacings, strict=True)):
+    predictions = masks_of_each(Predictor(model, processor, threshold, batch_size), requests, len(dataset))
+    for index, ((example, masks), own_texts, spacing) in enumerate(zip(predictions, texts, spacings, strict=True)):
         reference = decode_labels(example, processor.image_processor.num_labels, white)
         true_pixels.append(int(is_lesion(reference).sum()))
-        by_text = measure_masks(dict(zip(asked, masks, strict=True)), reference, spacing, language)
-        for found in measured.values():
-            found.add(by_text, is_shown=index in chosen)
-        chosen |= {index: reference} if index in chosen else {}
+        by_text = measure_masks(dict(zip(own_texts, masks, strict=True)), reference, spacing, language)
+        for result in results.values():
+            result.add(by_text, is_shown=index in shown_references)
+        shown_references |= {index: reference} if index in shown_references else {}
     unit = "px" if spacings[0] is None else "mm"
-    how: dict[str, Any] = {"images": len(dataset), "threshold": threshold, "seed": seed, "hd95_unit": unit}
-    how |= {"white_is_lesion": white, "skipped": survey.skipped()}
-    how["texts_changed"] = changed_texts(conditions, own, given)
-    return report_of(measured, dataset, true_pixels, chosen, how | settings)
+    details: dict[str, Any] = {"images": len(dataset), "threshold": threshold, "seed": seed, "hd95_unit": unit}
+    details |= {"white_is_lesion": white, "skipped": survey.skipped()}
+    details["texts_changed"] = changed_texts(conditions, own, condition_texts)
+    return report_of(results, dataset, true_pixels, shown_references, details | settings)
 
 
 def check_options(
     threshold: float, batch_size: int, seed: int, max_samples: int | None = None, on_error: str = "raise"
 ) -> None:
-    """Raises `ValueError` for the first of these options of an evaluation that is out of its range."""
+    """Raises `ValueError` for the first option of an evaluation that is out of range."""
     check_choice("on_error", on_error, get_args(OnError))
     check_share("threshold", threshold)
     check_count("batch_size", batch_size)
@@ -120,7 +121,7 @@ def check_options(
 
 
 def examples_to_show(lesion_shares: Sequence[float], seed: int) -> list[int]:
-    """Some images, those with a lesion first."""
+    """Indices of random examples for the figure, those with a lesion first."""
     order = np.random.default_rng(seed).permutation(len(lesion_shares)).tolist()
     return sorted(order, key=lambda index: not lesion_shares[index])[:SHOWN_EXAMPLES]
 
@@ -144,19 +145,19 @@ def evaluate_dataset(
     overwrite: bool = False,
     **options: Any,
 ) -> EvaluationReport:
-    """The report of `tevia evaluate`, on a model and a data set by name or folder.
+    """The report of `tevia evaluate`, for a model and a data set by name or folder.
 
     Args:
         model: name or folder of a TeViA model.
-        dataset, data_dir, split, options: as `load_segmentation_dataset` takes them.
+        dataset, data_dir, split, options: see `load_segmentation_dataset`.
         output_dir: folder to save the report to; `overwrite` deletes an earlier output there.
-        max_samples: so many images, drawn by the seed.
-        held_out: leave out every image that the model was trained or validated on, and every other one of their groups
-            (patients), as the model's folder lists them: what is left had no part in any choice.
-        text_modes, threshold, batch_size, seed, white_is_lesion, on_error, cache: as of `evaluate_model`; what 255
-            means, all masks of the set tell, whichever of them are measured.
+        max_samples: maximum number of images, sampled by the seed.
+        held_out: leave out all images of groups (patients) in the training or validation data of the model, as listed
+            in its folder, so that the rest influenced neither weights nor model selection.
+        text_modes, threshold, batch_size, seed, white_is_lesion, on_error, cache: see `evaluate_model`; the meaning of
+            255 is inferred from all masks of the data set, including those that are not evaluated.
 
-    Raises `ValueError` for what cannot be loaded or measured; the output folder is untouched then.
+    Raises `ValueError` for models, data and options that cannot be used, without changing the output folder.
     """
     check_options(threshold, batch_size, seed, max_samples, on_error)  # before anything is loaded
     conditions_for(text_modes or (), uses_text=True)

@@ -1,4 +1,4 @@
-"""What a report was measured on: the weights, the pixels and the examples."""
+"""The provenance of a report: weights, preprocessing and examples."""
 
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,10 @@ from ..inference.loading import pixel_settings, weights_digest
 
 
 def provenance(model, processor, dataset: Dataset) -> dict[str, Any]:
-    """The settings of a report that say so, of a model in memory and a data set of any origin.
+    """The settings of a report that identify its weights, preprocessing and examples.
 
-    `groups_seen_in_training` counts the groups (patients) of the data set that the model was trained on; `None` where
-    nobody can tell: where the folder that the model was loaded from holds no list of them, or other weights by now.
+    `groups_seen_in_training` counts the groups (patients) of the data set that the model was trained on; `None` if this
+    is unknown, because the folder that the model was loaded from has no list of them or has other weights by now.
     """
     weights = weights_digest(model)
     name = getattr(model, "name_or_path", "")

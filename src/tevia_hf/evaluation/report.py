@@ -1,4 +1,4 @@
-"""An evaluation's scores, per-image rows and figure, and the files they are saved to."""
+"""The report of an evaluation: scores, per-image table, figure, and the files they are saved to."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -32,24 +32,26 @@ from ..prompts import ReportLanguage
 from ..prompts.lesions import Lesions
 from ..visualization import contact_sheet, interval_chart, overlay, stack
 from .text_agreement import MaskAndText, TextScores, compare_with_text, text_scores, text_tables
-from .text_conditions import ANOTHERS, OWN, TextCondition
+from .text_conditions import OWN, SHUFFLED, TextCondition
 
 
 @dataclass
 class EvaluationReport:
-    """Scores of one data set, a row a text condition.
+    """Scores of one data set with each text condition.
 
     Args:
-        settings: what was evaluated, how: the model, its weights and pixels, the examples; `hd95_unit` is "mm" or "px".
+        settings: of the evaluation: the model, its weights and preprocessing, the examples; `hd95_unit` is "mm" or
+            "px".
         scores: text condition -> metric -> value.
-        intervals: text condition -> metric -> bootstrap 95 % interval, patients drawn as a whole.
+        intervals: text condition -> metric -> bootstrap 95 % interval, resampled by patient.
         text_sensitivity: Dice with an image's own text minus Dice with another image's; `None` without a text branch.
-        images: one row an image and text condition: `id, group, text_mode, text`, its scores and its pixels.
+        images: one row per image and text condition: `id, group, text_mode, text`, scores and pixel counts.
         figure: the Dice with each text condition, and the masks of some images.
         metrics: metric -> its label, unit, and whether higher is better, in the order of tables.
-        text_conditions: text condition -> what the model is given.
-        against_text: text condition -> how far the masks agree with its texts: see `TextScores`.
-        denying_conditions: those whose texts deny the lesions, so that their scores against the masks are none.
+        text_conditions: text condition -> description of its texts.
+        against_text: text condition -> agreement of the masks with its texts, see `TextScores`.
+        denying_conditions: those whose texts deny the lesions, for which scores against the true masks are
+            meaningless.
     """
 
     settings: dict[str, Any]
@@ -64,10 +66,10 @@ class EvaluationReport:
     denying_conditions: list[str]
 
     def headline(self) -> str:
-        """The primary score with the images' own texts, and what each other text makes of it, in points.
+        """The primary score with the images' own texts, and the difference with each other text condition, in points.
 
-        Conditions that deny the lesions are left out: there the Dice is no score. One that leaves some texts as they
-        are names the number of those it changes.
+        Conditions that deny the lesions are left out, since their Dice is meaningless. For a condition that does not
+        change all texts, the number of changed ones is given.
         """
         own, *others = self.scores
         line, changes = f"{primary_name()} {self.scores[own][PRIMARY]:.3f} with {self.text_conditions[own]}.", []
@@ -79,10 +81,9 @@ class EvaluationReport:
         return f"{line} Against it, in points: {', '.join(changes)}." if changes else line
 
     def table(self) -> str:
-        """The headline, and the scores as Markdown, a line a text condition; the interval of the Dice; the text
-        sensitivity below.
+        """The report as Markdown: headline, scores and interval of the Dice, text sensitivity, agreement with texts.
 
-        Below them the scores against the text. Conditions that deny the lesions are marked: there the Dice is no score.
+        Conditions that deny the lesions are marked, since their Dice is meaningless.
         """
         marks = {name: " †" if name in self.denying_conditions else "" for name in self.scores}
         rows = {
@@ -93,10 +94,10 @@ class EvaluationReport:
         lines = [self.headline(), "", score_table(rows, (first, "95 %", *others)), ""]
         units = units_text(self.metrics)
         lines.append(f"{units}{'; ' if units else ''}95 %: bootstrap interval of `{PRIMARY}`.")
-        if (found := self.text_sensitivity) is not None:
+        if (paired := self.text_sensitivity) is not None:
             lines.append(
-                f"Text sensitivity ({PRIMARY} with an image's own text minus with another's): {found.difference:.3f}, "
-                f"{_interval_text(found.interval)}, p = {found.p_value:.2g}."
+                f"Text sensitivity ({PRIMARY} with an image's own text minus with another's): {paired.difference:.3f}, "
+                f"{_interval_text(paired.interval)}, p = {paired.p_value:.2g}."
             )
         if seen := self.settings.get("groups_seen_in_training"):
             lines.append(f"{seen} groups (patients) were in the model's training: the scores flatter it.")
@@ -128,7 +129,7 @@ class EvaluationReport:
             "metrics": self.metrics,
             "text_conditions": self.text_conditions,
             "denying_conditions": self.denying_conditions,
-            "against_text": {name: found.as_dict() for name, found in self.against_text.items()},
+            "against_text": {name: scores.as_dict() for name, scores in self.against_text.items()},
         }
         (folder / "evaluation.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         (folder / "evaluation.md").write_text(self.table() + "\n", encoding="utf-8")
@@ -137,7 +138,7 @@ class EvaluationReport:
 
 
 class MeasuredMask(NamedTuple):
-    """A mask, its scores against the true one, what it is against its text, and how many pixels it marks."""
+    """A mask, its scores against the true one, its comparison with the text, and its number of lesion pixels."""
 
     mask: np.ndarray
     scores: ImageScores
@@ -148,23 +149,23 @@ class MeasuredMask(NamedTuple):
 def measure_masks(
     masks: Mapping[str, np.ndarray], reference: np.ndarray, spacing_mm: Spacing | None, language: ReportLanguage | None
 ) -> dict[str, MeasuredMask]:
-    """The masks of one image, by the text that each answers, measured once, whatever number of conditions has the text.
+    """The measurements of one image's masks, by text, so that conditions with equal texts share them.
 
-    What is measured of the true mask, the `reference`, is measured once for all of them.
+    Measurements of the true mask, the `reference`, are computed once for all of them.
     """
     true_lesions = Lesions(reference)
     scores = score_predictions(list(masks.values()), reference, spacing_mm, white_is_lesion=False)
     return {
         text: MeasuredMask(
-            mask, of_mask, compare_with_text(text, mask, reference, language, true_lesions), int(is_lesion(mask).sum())
+            mask, score, compare_with_text(text, mask, reference, language, true_lesions), int(is_lesion(mask).sum())
         )
-        for (text, mask), of_mask in zip(masks.items(), scores, strict=True)
+        for (text, mask), score in zip(masks.items(), scores, strict=True)
     }
 
 
 @dataclass
-class Measured:
-    """What one text condition gave: for each image its text, scores and marked pixels; the masks of those shown.
+class ConditionResults:
+    """The results of one text condition: the text, scores and lesion pixels of each image; masks for the figure.
 
     `scores` are against the true masks, `against_text` against the texts.
     """
@@ -177,14 +178,14 @@ class Measured:
     shown: dict[int, np.ndarray] = field(default_factory=dict)
 
     def add(self, masks: Mapping[str, MeasuredMask], is_shown: bool) -> None:
-        """Takes in the next image, of whose masks it keeps that of its own text."""
+        """Adds the measurements of the next image for this condition's text."""
         index = len(self.rows)
-        found = masks[self.texts[index]]
-        self.rows.append(found.against_text)
-        self.scores.append(found.scores)
-        self.pixels.append(found.pixels)
+        measured = masks[self.texts[index]]
+        self.rows.append(measured.against_text)
+        self.scores.append(measured.scores)
+        self.pixels.append(measured.pixels)
         if is_shown:
-            self.shown[index] = found.mask
+            self.shown[index] = measured.mask
 
     @cached_property
     def against_text(self) -> TextScores:
@@ -196,26 +197,26 @@ class Measured:
 
 
 def report_of(
-    measured: Mapping[str, Measured],
+    results: Mapping[str, ConditionResults],
     dataset: Dataset,
     true_pixels: Sequence[int],
     shown: Mapping[int, np.ndarray],
     settings: dict[str, Any],
 ) -> EvaluationReport:
-    """Scores, intervals, rows and figure of what was measured with each text condition.
+    """The report on the results of all text conditions.
 
     Args:
         true_pixels: lesion pixels of each image's true mask.
-        shown: the true masks of the images in the figure, by position.
+        shown: the true masks of the images in the figure, by index.
     """
     seed, unit = settings["seed"], settings["hd95_unit"]
-    scores = {name: summarize(found.scores) for name, found in measured.items()}
-    intervals = {name: score_intervals(found.scores, dataset["group"], seed) for name, found in measured.items()}
+    scores = {name: summarize(result.scores) for name, result in results.items()}
+    intervals = {name: score_intervals(result.scores, dataset["group"], seed) for name, result in results.items()}
     images = pd.DataFrame(
-        [row for name, found in measured.items() for row in image_rows(dataset, name, found, true_pixels)]
+        [row for name, result in results.items() for row in image_rows(dataset, name, result, true_pixels)]
     )
     chart = interval_chart(
-        {name: (row[PRIMARY], intervals[name][PRIMARY]) for name, row in scores.items() if not measured[name].denies},
+        {name: (row[PRIMARY], intervals[name][PRIMARY]) for name, row in scores.items() if not results[name].denies},
         title=f"Text sensitivity: {primary_name()} with each text condition",
         label=f"{METRICS[PRIMARY].label} (95 % interval)",
     )
@@ -225,49 +226,49 @@ def report_of(
         intervals,
         text_sensitivity(images, seed),
         images,
-        figure=stack([chart, masks_sheet(measured, dataset, shown)]),
+        figure=stack([chart, masks_sheet(results, dataset, shown)]),
         metrics={key: metric.about(unit) for key, metric in METRICS.items() if key in next(iter(scores.values()))},
-        text_conditions={name: found.condition.label for name, found in measured.items()},
-        against_text={name: found.against_text for name, found in measured.items()},
-        denying_conditions=[name for name, found in measured.items() if found.denies],
+        text_conditions={name: result.condition.label for name, result in results.items()},
+        against_text={name: result.against_text for name, result in results.items()},
+        denying_conditions=[name for name, result in results.items() if result.denies],
     )
 
 
-def image_rows(dataset: Dataset, name: str, found: Measured, true_pixels: Sequence[int]) -> list[dict]:
-    """A row an image of one text condition, as `evaluation.csv` holds them."""
-    columns = zip(dataset["id"], dataset["group"], found.texts, found.pixels, true_pixels, found.scores, strict=True)
+def image_rows(dataset: Dataset, name: str, result: ConditionResults, true_pixels: Sequence[int]) -> list[dict]:
+    """The rows of one text condition in `evaluation.csv`, one per image."""
+    columns = zip(dataset["id"], dataset["group"], result.texts, result.pixels, true_pixels, result.scores, strict=True)
     return [
-        {"id": example, "group": group, "text_mode": name, "text": text, **of_image.values}
-        | {"predicted_pixels": pixels, "true_pixels": of_true}
-        for example, group, text, pixels, of_true, of_image in columns
+        {"id": example, "group": group, "text_mode": name, "text": text, **scores.values}
+        | {"predicted_pixels": predicted, "true_pixels": true}
+        for example, group, text, predicted, true, scores in columns
     ]
 
 
 def text_sensitivity(images: pd.DataFrame, seed: int = 0) -> PairedDifference | None:
-    """Dice with the images' own texts minus Dice with shuffled ones, from a report's rows; `None` without them."""
-    own, anothers = (images[images["text_mode"] == name] for name in (OWN, ANOTHERS))
-    if own.empty or anothers.empty:
+    """Dice with the images' own texts minus Dice with shuffled ones, from the rows of a report; `None` without them."""
+    own, shuffled = (images[images["text_mode"] == name] for name in (OWN, SHUFFLED))
+    if own.empty or shuffled.empty:
         return None
-    return paired_difference(list(own[PRIMARY]), list(anothers[PRIMARY]), list(own["group"]), seed)
+    return paired_difference(list(own[PRIMARY]), list(shuffled[PRIMARY]), list(own["group"]), seed)
 
 
 def masks_sheet(
-    measured: Mapping[str, Measured], dataset: Dataset, references: Mapping[int, np.ndarray]
+    results: Mapping[str, ConditionResults], dataset: Dataset, references: Mapping[int, np.ndarray]
 ) -> Image.Image:
-    """What the masks of some images become with each text condition, a row an image."""
+    """The masks of some images with each text condition, one row per image."""
     images = [decode_image(example) for example in undecoded(dataset.select(list(references)))]
     overlays = [
-        [overlay(image, found.shown[index], reference) for found in measured.values()]
+        [overlay(image, result.shown[index], reference) for result in results.values()]
         for image, (index, reference) in zip(images, references.items(), strict=True)
     ]
     captions = [
-        [f"{name}: {found.texts[index] or 'no text'}" for name, found in measured.items()] for index in references
+        [f"{name}: {result.texts[index] or 'no text'}" for name, result in results.items()] for index in references
     ]
     return contact_sheet(overlays, captions, title="Orange: the mask. Green: the boundary of the true one.")
 
 
 def score_table(scores: Mapping[str, Mapping[str, Any]], names: Sequence[str] | None = None) -> str:
-    """A Markdown table of score rows; by default of the scores that papers quote, in both Dice definitions."""
+    """A Markdown table of score rows; by default of the scores that papers report, in both Dice definitions."""
     if names is None:
         names = [key for key, metric in METRICS.items() if metric.in_short_table]
     rows = [

@@ -1,6 +1,6 @@
-"""How far masks agree with the texts that the model was given, where these state something that a mask can answer to.
+"""Agreement of masks with the texts given to the model, for statements that can be verified on a mask.
 
-Metrics compare a mask with the true one; these compare it with the text, whether that is true or not.
+Metrics compare a mask with the true one; these scores compare it with the text, whether that is true or not.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,16 +14,16 @@ from ..prompts.fields import FIELDS
 from ..prompts.lesions import Lesions
 
 MEASURED = ("count_word", "lungs", "place", "density")
-NOTHING = {"count_word": "no"}  # what a mask without lesions shows, and a text that denies them states
+NOTHING = {"count_word": "no"}  # the facts of a mask without lesions, and of a text that denies them
 
 
 class Agreement(NamedTuple):
-    """Of the images whose text states a field, the share of masks that agree with it.
+    """The share of masks that agree with a field of the text, among images whose text states it.
 
     Args:
-        images: whose text states it.
-        predicted: share of the model's masks.
-        reference: share of the true masks, the ceiling for a model that is right.
+        images: number of these images.
+        predicted: share of the predicted masks.
+        reference: share of the true masks, the maximum for a correct model.
     """
 
     images: int
@@ -32,12 +32,12 @@ class Agreement(NamedTuple):
 
 
 class Absence(NamedTuple):
-    """What is marked where the text says that nothing is there, or the true mask shows it.
+    """Lesion pixels predicted for images whose text denies lesions, or whose true mask has none.
 
     Args:
-        images: with such a text or mask.
-        with_lesion: how many of them have a lesion in the true mask, which the text denies.
-        marked_pixels: share of the pixels that are marked all the same, mean over the images.
+        images: number of these images.
+        with_lesion: number of them with a lesion in the true mask, which the text denies.
+        marked_pixels: share of pixels predicted as lesion, mean over the images.
         images_marked: share of the images with any such pixel.
     """
 
@@ -52,9 +52,9 @@ class TextScores(NamedTuple):
 
     Args:
         agreement: "count", "side" (of the lungs), "region" (parts of the lungs, places or density) -> `Agreement`,
-            for fields that some text states.
-        absence: `None` where no text says that nothing is there.
-        healthy: of the images without any lesion in the true mask; `None` where there are none.
+            for fields that any text states.
+        absence: of the images whose text denies lesions; `None` if there are none.
+        healthy: of the images without a lesion in the true mask; `None` if there are none.
         lesions: number of images with a lesion in the true mask.
     """
 
@@ -68,7 +68,7 @@ class TextScores(NamedTuple):
         return self.absence is not None and 0 < self.lesions == self.absence.with_lesion
 
     def as_dict(self) -> dict[str, Any]:
-        agreement = {field: found._asdict() for field, found in self.agreement.items()}
+        agreement = {field: scores._asdict() for field, scores in self.agreement.items()}
         return {
             "agreement": agreement,
             "absence": self.absence and self.absence._asdict(),
@@ -77,13 +77,13 @@ class TextScores(NamedTuple):
 
 
 class MaskAndText(NamedTuple):
-    """What one mask is against its text.
+    """The comparison of one mask with its text.
 
     Args:
         agreement: field -> whether the predicted mask agrees with the text, and whether the true one does.
-        denies: whether the text says that nothing is there.
+        denies: whether the text denies lesions.
         has_lesion: whether the true mask has one.
-        marked: share of the pixels that count which are marked.
+        marked: share of pixels predicted as lesion, without ignored ones.
     """
 
     agreement: dict[str, tuple[bool, bool]]
@@ -99,18 +99,18 @@ def compare_with_text(
     language: ReportLanguage | None = None,
     true_lesions: Lesions | None = None,
 ) -> MaskAndText:
-    """Label maps (height, width) against a text; left and right are the image's, pixels that are ignored count nowhere.
+    """Compares label maps (height, width) with a text; left and right are those of the image, ignored pixels excluded.
 
     Args:
-        language: of the text's data set, if it names one.
-        true_lesions: of the reference, for texts that share it; by default they are found.
+        language: of the text's data set, if known.
+        true_lesions: of the reference, for texts that share it; computed by default.
     """
-    counted = reference != IGNORE_INDEX
-    prediction = np.where(counted, prediction, 0)
+    valid = reference != IGNORE_INDEX
+    prediction = np.where(valid, prediction, 0)
     facts = stated_facts(text, language)
     predicted = agreeing_fields(facts, Lesions(prediction))
     true = agreeing_fields(facts, Lesions(reference) if true_lesions is None else true_lesions)
-    marked = float(is_lesion(prediction).sum() / max(counted.sum(), 1))
+    marked = float(is_lesion(prediction).sum() / max(valid.sum(), 1))
     agreement = {field: (agrees, true[field]) for field, agrees in predicted.items()}
     return MaskAndText(agreement, facts == {}, bool(is_lesion(reference).any()), marked)
 
@@ -119,14 +119,14 @@ def text_scores(rows: Sequence[MaskAndText]) -> TextScores:
     """The scores of a set of masks against their texts."""
     fields = dict.fromkeys(field for row in rows for field in row.agreement)
     pairs = {field: [row.agreement[field] for row in rows if field in row.agreement] for field in fields}
-    agreement = {field: Agreement(len(found), *map(float, np.mean(found, axis=0))) for field, found in pairs.items()}
+    agreement = {field: Agreement(len(agrees), *map(float, np.mean(agrees, axis=0))) for field, agrees in pairs.items()}
     denied = absence_of([row for row in rows if row.denies])
     healthy = absence_of([row for row in rows if not row.has_lesion])
     return TextScores(agreement, denied, healthy, sum(row.has_lesion for row in rows))
 
 
 def absence_of(rows: Sequence[MaskAndText]) -> Absence | None:
-    """Of images of which a lesion is denied, by the share of pixels marked in each; `None` of none."""
+    """The lesion pixels predicted in these images; `None` if there are none."""
     if not rows:
         return None
     marked = [row.marked for row in rows]
@@ -135,14 +135,14 @@ def absence_of(rows: Sequence[MaskAndText]) -> Absence | None:
 
 
 def agreeing_fields(facts: Mapping[str, str] | None, lesions: Lesions) -> dict[str, bool]:
-    """Whether a mask's lesions show the facts of a text, for each field it states; none for free text."""
+    """Whether a mask's lesions agree with the facts of a text, for each field it states; empty for free text."""
     if facts is None:
         return {}
     facts = facts or NOTHING
     names = [name for name in MEASURED if name in facts]
     shown = {name: FIELDS[name].value(lesions) for name in names} if lesions.count else NOTHING
-    stated, seen = _fields(facts), _fields(shown)
-    return {field: seen.get(field) == value for field, value in stated.items()}
+    stated, visible = _fields(facts), _fields(shown)
+    return {field: visible.get(field) == value for field, value in stated.items()}
 
 
 def _fields(facts: Mapping[str, str]) -> dict[str, str]:
@@ -153,18 +153,18 @@ def _fields(facts: Mapping[str, str]) -> dict[str, str]:
 
 
 def text_tables(scores: Mapping[str, TextScores]) -> list[str]:
-    """Markdown lines: what agrees with the texts, and what is marked where they deny a lesion."""
+    """Markdown lines: agreement with the texts, and lesion pixels predicted where the texts deny a lesion."""
     tables = {
         _AGREEMENT: [
-            f"| {name} | {field} | {found.images} | {found.predicted:.3f} | {found.reference:.3f} |"
+            f"| {name} | {field} | {agreement.images} | {agreement.predicted:.3f} | {agreement.reference:.3f} |"
             for name, row in scores.items()
-            for field, found in row.agreement.items()
+            for field, agreement in row.agreement.items()
         ]
     }
-    for head, part in ((_ABSENCE, "absence"), (_HEALTHY, "healthy")):
-        marked = [(name, found) for name, row in scores.items() if (found := getattr(row, part))]
+    for header, attribute in ((_ABSENCE, "absence"), (_HEALTHY, "healthy")):
+        absences = [(name, absence) for name, row in scores.items() if (absence := getattr(row, attribute))]
         line = "| {} | {.images} | {.marked_pixels:.4f} | {.images_marked:.3f} |"
-        tables[head] = [line.format(name, found, found, found) for name, found in marked]
+        tables[header] = [line.format(name, absence, absence, absence) for name, absence in absences]
     return [line for (title, *names), rows in tables.items() if rows for line in ("", title, "", *names, *rows)]
 
 

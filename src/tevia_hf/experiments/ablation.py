@@ -1,4 +1,4 @@
-"""An ablation: each configuration of a grid trained with each seed, evaluated alike, and compared in one table."""
+"""Ablations: training and evaluation of each configuration of a grid with each seed, and a table that compares them."""
 
 import json
 import multiprocessing
@@ -34,12 +34,12 @@ GPUS = "CUDA_VISIBLE_DEVICES"
 
 @dataclass
 class Ablation:
-    """What `run_ablation` did and found."""
+    """The result of `run_ablation`."""
 
-    table: pd.DataFrame | None  # a row a run, as `ablation_table` gives it; `None` while runs are missing
-    failures: dict[str, Path]  # what failed here -> the log that says why
+    table: pd.DataFrame | None  # one row per run, see `ablation_table`; `None` while runs are unfinished
+    failures: dict[str, Path]  # run that failed in this call -> its log
     unfinished: list[str]  # of the whole grid
-    output_dir: Path  # where all of it is
+    output_dir: Path
 
 
 def run_ablation(
@@ -51,30 +51,30 @@ def run_ablation(
 ) -> Ablation:
     """Trains and evaluates every run of a grid with every seed, and compares them: the table of `tevia ablate`.
 
-    Runs are trained one after another, each in a process and a folder of its own, `<output_dir>/<run>/seed-<seed>/`,
-    beside its recipe and its log. Called again, it skips what is finished and resumes what was cut. Called several
-    times at once, also on several machines with a common disk, each call takes the runs that no other works on.
-    Whichever finds all of them finished writes `ablation.md`, `ablation.csv`, `ablation.png` and `per_image.csv`.
+    Runs are trained one after another, each in a separate process and folder, `<output_dir>/<run>/seed-<seed>/`, with
+    its recipe and log next to the folder. A repeated call skips finished runs and resumes interrupted ones. Concurrent
+    calls, also on several machines with a shared file system, process different runs. The call that finds all runs
+    finished writes `ablation.md`, `ablation.csv`, `ablation.png` and `per_image.csv`.
 
     Args:
-        recipe: the YAML recipe that all runs share, as `train_from_recipe` takes it.
+        recipe: the YAML recipe that all runs share, see `train_from_recipe`.
         grid: a YAML file: `runs` (name -> the recipe fields that it changes, and `against`, the run that it is compared
-            with), `baseline` (the run that the others are compared with), `seeds`, and `evaluation` (fields of
+            with), `baseline` (the run that the others are compared with), `seeds`, and `evaluation` (arguments of
             `evaluate_dataset`).
-        output_dir: default: the recipe's, with "-ablation" behind its name.
-        overrides: `--name value` options that go over the recipe.
-        table_only: train nothing, and write the table of the runs that are finished.
+        output_dir: by default the recipe's with the suffix "-ablation".
+        overrides: command-line options, `--name value`, that override the recipe.
+        table_only: train nothing, and write the table of the finished runs.
 
-    Raises `ValueError`, before anything is trained, for a grid or recipe that cannot be used, and for a folder that
-    holds the run of another recipe; and for runs that were evaluated on different images. A run that fails raises
-    nothing: it is named in `failures`.
+    Raises `ValueError`, before training, for a grid or recipe that cannot be used and for a folder with the run of
+    another recipe; also for runs that were evaluated on different images. A failed run raises no error but is listed
+    in `failures`.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise ValueError(
             "The runs of a grid share no process group: start the command several times, without torchrun."
         )
     plan = read_plan(recipe, grid, output_dir, overrides)
-    failures = {} if table_only else carry_out(plan)
+    failures = {} if table_only else execute(plan)
     finished = [run for run in plan.runs if is_finished(run, plan)]
     unfinished = [str(run) for run in plan.runs if run not in finished]
     if table_only and not finished:
@@ -87,16 +87,16 @@ def run_ablation(
     return Ablation(table, failures, unfinished, plan.output_dir)
 
 
-def carry_out(plan: Plan) -> dict[str, Path]:
-    """Does what is missing and nobody else works on; the runs that failed, with their logs."""
+def execute(plan: Plan) -> dict[str, Path]:
+    """Finishes the runs that no other call is processing; returns those that failed, with their logs."""
     missing, failures = [run for run in plan.runs if not is_finished(run, plan)], {}
-    if missing:  # missing data are noticed before the first step
+    if missing:  # loads the data first, so that missing data are reported before training
         names = ("dataset", "data_dir", "split", "on_error")
         load_segmentation_dataset(*(plan.evaluation[name] for name in names), **source_options(plan.evaluation))
         plan.output_dir.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{plan.output_dir}.lock"):  # calls may start together
+        with FileLock(f"{plan.output_dir}.lock"):  # for concurrent calls
             claim_output_dir(plan.output_dir, resume=(plan.output_dir / MARKER).exists())
-            started = (plan.output_dir / MARKER).stat().st_mtime_ns  # by the disk's own clock
+            started = (plan.output_dir / MARKER).stat().st_mtime_ns  # by the clock of the file system
     for run in missing:
         run.folder.parent.mkdir(parents=True, exist_ok=True)
         failure = run.folder.with_suffix(".failed")
@@ -104,27 +104,27 @@ def carry_out(plan: Plan) -> dict[str, Path]:
             with FileLock(run.folder.with_suffix(".lock"), timeout=0):
                 if is_finished(run, plan):
                     continue
-                if not failure.exists() or failure.stat().st_mtime_ns <= started:  # else another call met it meanwhile
+                if not failure.exists() or failure.stat().st_mtime_ns <= started:  # else it failed in another call
                     failure.unlink(missing_ok=True)
-                    if in_own_process(run, plan.evaluation):
+                    if finish_in_process(run, plan.evaluation):
                         log = run.log.read_bytes() if run.log.exists() else b""
                         write_whole(failure, log.strip().rpartition(b"\n")[2])
                 if failure.exists():
                     failures[str(run)] = run.log
-        except Timeout:  # another call works on it
+        except Timeout:  # another call is processing it
             continue
     return failures
 
 
 def is_finished(run: Run, plan: Plan) -> bool:
-    """Whether a run was evaluated, as the grid asks for, to the end."""
+    """Whether a run was evaluated completely and with the arguments in the grid."""
     return whole_json(run.folder / EVALUATED) == plan.evaluation
 
 
-def in_own_process(run: Run, evaluation: dict[str, Any]) -> int | None:
-    """The exit code of a process that does what is missing of a run; it ends where this one does.
+def finish_in_process(run: Run, evaluation: dict[str, Any]) -> int | None:
+    """Finishes a run in a child process, which ends with this one; returns its exit code.
 
-    It sees the first GPU alone: the Trainer would split batches over several, which changes the numbers.
+    Only the first GPU is visible to it, since the Trainer would split batches over several, which changes the results.
     """
     process = multiprocessing.get_context("spawn").Process(target=finish_into_log, args=(run, evaluation))
     visible = os.environ.get(GPUS)
@@ -141,7 +141,7 @@ def in_own_process(run: Run, evaluation: dict[str, Any]) -> int | None:
 
 
 def finish_into_log(run: Run, evaluation: dict[str, Any]) -> None:
-    """Does what is missing of a run, all output going to its log, for as long as the parent process lives."""
+    """Finishes a run with all output in its log; ends with the parent process."""
     with run.log.open("a", encoding="utf-8") as log:
         log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}: threads {torch.get_num_threads()}\n")
         log.flush()
@@ -152,7 +152,7 @@ def finish_into_log(run: Run, evaluation: dict[str, Any]) -> None:
 
 
 def end_with_parent() -> None:
-    """Ends this process once its parent, which holds the run's lock, is gone."""
+    """Ends this process when its parent, which holds the run's lock, has ended."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])
@@ -160,33 +160,33 @@ def end_with_parent() -> None:
 
 
 def finish(run: Run, evaluation: dict[str, Any]) -> None:
-    """What is missing of one run."""
+    """Trains a run unless it is trained, and evaluates it."""
     if not (run.folder / TRAINED).is_file():
         train(run)
-    named = {name: evaluation[name] for name in signature(evaluate_dataset).parameters if name in evaluation}
-    options = named | source_options(evaluation)
+    arguments = {name: evaluation[name] for name in signature(evaluate_dataset).parameters if name in evaluation}
+    options = arguments | source_options(evaluation)
     evaluate_dataset(run.folder, output_dir=run.folder / "evaluation", overwrite=True, **options)
     write_whole(run.folder / EVALUATED, json.dumps(evaluation))
 
 
 def train(run: Run) -> None:
-    """Trains a run from where it was cut, and writes down on what, and for how long."""
+    """Trains a run, from its last checkpoint if there is one, and records machine and duration."""
     write_whole(run.recipe_file, yaml.safe_dump(run.recipe, sort_keys=False))
-    drop_last_of_ended(run.folder)
+    remove_stopped_checkpoint(run.folder)
     step, started = max(complete_checkpoints(run.folder), default=0), time.monotonic()
-    how = ["--resume"] if step else ["--overwrite"] if run.folder.exists() else []
-    trainer = train_from_recipe(run.recipe_file, how)
+    options = ["--resume"] if step else ["--overwrite"] if run.folder.exists() else []
+    trainer = train_from_recipe(run.recipe_file, options)
     steps, minutes = trainer.state.global_step, (time.monotonic() - started) / 60
-    # What was cut left no time behind: the speed of the rest stands for it.
+    # The duration of an interrupted part is unknown and estimated from the speed of the rest.
     facts = {"steps": steps, "minutes": minutes * steps / (steps - step), **machine(trainer.args.device)}
     write_whole(run.folder / TRAINED, json.dumps(facts))
     trainer.end()
 
 
-def drop_last_of_ended(folder: Path) -> None:
-    """Takes out the checkpoint at which a training had come to its end, though not to its model.
+def remove_stopped_checkpoint(folder: Path) -> None:
+    """Removes the last checkpoint of a training that stopped there but was interrupted before it saved the model.
 
-    Resumed from there, the Trainer would make further steps, as it does not see that it had stopped early.
+    Resumed from there, the Trainer would train further, as it does not restore that it had stopped early.
     """
     checkpoints = complete_checkpoints(folder)
     if checkpoints:
@@ -197,11 +197,11 @@ def drop_last_of_ended(folder: Path) -> None:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """The name of the GPU, or else the CPU, that a run computed on, and its threads."""
+    """The name of the GPU, or else the CPU, of a run, and its number of threads."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
     else:
-        facts = Path("/proc/cpuinfo")
-        named = re.search(r"^model name\s*:\s*(.+)$", facts.read_text() if facts.exists() else "", re.MULTILINE)
-        name = named[1] if named else platform.processor() or platform.machine()
+        cpu_info = Path("/proc/cpuinfo")
+        match = re.search(r"^model name\s*:\s*(.+)$", cpu_info.read_text() if cpu_info.exists() else "", re.MULTILINE)
+        name = match[1] if match else platform.processor() or platform.machine()
     return {"machine": name, "threads": torch.get_num_threads()}

@@ -1,4 +1,4 @@
-"""The grid of an ablation: which runs there are, the recipe of each, and how all of them are evaluated."""
+"""The grid of an ablation: its runs, the recipe of each, and the evaluation of all of them."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -25,20 +25,20 @@ from ..training.arguments import (
 )
 
 GRID_FIELDS = ("seeds", "baseline", "runs", "evaluation")
-OF_THE_GRID = ("output_dir", "seed", *OF_ONE_RUN)  # recipe fields that no run sets for itself
-MERGED = ("config", "image_processor")  # mappings of which a run changes single fields
-OF_THE_DATA = ("dataset", "data_dir", *SOURCE_OPTIONS, *READING_OPTIONS)
-OF_THE_EVALUATION = {
+FIXED_FIELDS = ("output_dir", "seed", *OF_ONE_RUN)  # recipe fields that the grid sets, not a run
+MERGED_FIELDS = ("config", "image_processor")  # mappings in which a run changes single fields
+DATA_FIELDS = ("dataset", "data_dir", *SOURCE_OPTIONS, *READING_OPTIONS)
+EVALUATION_DEFAULTS = {
     name: parameter.default
     for name, parameter in signature(evaluate_dataset).parameters.items()
-    if parameter.default is not parameter.empty and name not in ("output_dir", "overwrite", *OF_THE_DATA)
+    if parameter.default is not parameter.empty and name not in ("output_dir", "overwrite", *DATA_FIELDS)
 }
 RUNS_EXAMPLE = "`runs` is a mapping of names to the recipe fields that each run changes, e.g. {text: {}}"
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training of a grid: the fields of its recipe, and the folder that it writes."""
+    """One training of a grid: the fields of its recipe, and its output folder."""
 
     name: str
     seed: int
@@ -59,21 +59,21 @@ class Run:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a grid asks for."""
+    """The runs and the evaluation of a grid."""
 
     output_dir: Path
     runs: list[Run]  # in the grid's order, the seeds of a run one after another
     against: dict[str, str | None]  # run -> the one that it is compared with
-    evaluation: dict[str, Any]  # what `evaluate_dataset` is given for every run, as YAML and JSON hold it
+    evaluation: dict[str, Any]  # arguments of `evaluate_dataset` for every run, as YAML and JSON values
 
 
 def read_plan(
     recipe: str | Path, grid: str | Path, output_dir: str | Path | None = None, overrides: Sequence[str] = ()
 ) -> Plan:
-    """The runs of a grid file, each with a recipe that was parsed; arguments as of `run_ablation`.
+    """The runs of a grid file, each with a parsed recipe; for the arguments see `run_ablation`.
 
-    Raises `ValueError` for fields that do not exist, runs that cannot be trained so, and folders that hold the run of
-    another recipe.
+    Raises `ValueError` for unknown fields, recipes that cannot be trained, and folders that hold the run of another
+    recipe.
     """
     values = read_yaml(Path(grid))
     check_names(values, GRID_FIELDS, f"{grid} has fields that no grid has")
@@ -97,7 +97,7 @@ def read_plan(
 
 
 def read_changes(runs: Any) -> dict[str, dict[str, Any]]:
-    """Run -> the fields that it changes. Raises `ValueError` for names that would share a folder."""
+    """Run -> the fields that it changes. Raises `ValueError` for names with the same folder."""
     if not isinstance(runs, dict) or not runs or not all(isinstance(name, str) for name in runs):
         raise ValueError(f"{RUNS_EXAMPLE}; put names that are numbers in quotes.")
     folders: dict[str, str] = {}
@@ -113,92 +113,93 @@ def read_changes(runs: Any) -> dict[str, dict[str, Any]]:
 
 
 def safe_name(name: str) -> str:
-    """The name as a folder's, of letters, digits, _ and - alone."""
+    """The name as a folder name, of letters, digits, _ and - only."""
     return re.sub(r"[^\w-]+", "-", name).strip("-")
 
 
 def read_comparisons(changes: dict[str, dict[str, Any]], baseline: Any) -> dict[str, str | None]:
-    """Run -> the run that it is compared with; takes `against` out of the changes."""
-    asked = {name: fields.pop("against", None if name == baseline else baseline) for name, fields in changes.items()}
+    """Run -> the run that it is compared with; removes `against` from the changes."""
+    against = {name: fields.pop("against", None if name == baseline else baseline) for name, fields in changes.items()}
     check_names([baseline] if baseline is not None else [], changes, "`baseline` names a run that the grid lacks")
-    for name, other in asked.items():
+    for name, other in against.items():
         check_names([other] if other is not None else [], changes, f"`against` of '{name}' names no run of the grid")
         if other == name:
             raise ValueError(f"The run '{name}' is compared with itself: name another one by `against`.")
-    return asked
+    return against
 
 
 def read_seeds(seeds: Any, default: int) -> list[int]:
-    found = [default] if seeds is None else seeds
-    if not isinstance(found, list) or not found or any(type(seed) is not int or seed < 0 for seed in found):
+    values = [default] if seeds is None else seeds
+    if not isinstance(values, list) or not values or any(type(seed) is not int or seed < 0 for seed in values):
         raise ValueError(f"`seeds` is {seeds!r}: give a list of whole numbers from 0 on, e.g. [0, 1, 2].")
-    if len(set(found)) < len(found):
+    if len(set(values)) < len(values):
         raise ValueError(f"`seeds` is {seeds!r}: give each seed once.")
-    return found
+    return values
 
 
 def runs_of(name: str, changes: dict[str, Any], base: Recipe, seeds: list[int], output_dir: Path) -> list[Run]:
-    """A run a seed. The samples of the data are those of the base recipe's seed, so that all runs share them."""
-    if taken := [field for field in changes if field in OF_THE_GRID]:
-        raise ValueError(f"The run '{name}' sets {', '.join(taken)}, which the grid does: leave it out there.")
+    """One run per seed. Data are sampled by the seed of the base recipe, so that all runs share them."""
+    if fixed := [field for field in changes if field in FIXED_FIELDS]:
+        raise ValueError(f"The run '{name}' sets {', '.join(fixed)}, which the grid does: leave it out there.")
     base_seed = base.training.seed if base.data.sample_seed is None else base.data.sample_seed
     fields = merged({**base.given, "sample_seed": base_seed}, changes)
-    found = []
+    runs = []
     for seed in seeds:
         folder = output_dir / safe_name(name) / f"seed-{seed}"
         values = {**fields, "output_dir": str(folder), "seed": seed}
         recipe = parse_fields(values, source=f"The run '{name}'").given
-        found.append(Run(name, seed, folder, {key: recipe[key] for key in recipe if key not in OF_ONE_RUN}))
-    return found
+        runs.append(Run(name, seed, folder, {key: recipe[key] for key in recipe if key not in OF_ONE_RUN}))
+    return runs
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The base with the changes over it; of `MERGED` single fields are changed, and {} takes those of the base back."""
-    mappings = {name: as_mapping(base.get(name)) | as_mapping(changes[name]) for name in MERGED if changes.get(name)}
+    """The base with the changes applied; `MERGED_FIELDS` are merged field by field, and {} resets one of them."""
+    changed = [name for name in MERGED_FIELDS if changes.get(name)]
+    mappings = {name: as_mapping(base.get(name)) | as_mapping(changes[name]) for name in changed}
     return {**base, **changes, **mappings}
 
 
 def read_evaluation(given: Any, data: DataArguments) -> dict[str, Any]:
-    """The arguments of `evaluate_dataset`; the data are the recipe's unless another set is named.
+    """The arguments of `evaluate_dataset`; the data set is the recipe's unless another one is given.
 
-    Raises `ValueError` for fields that do not exist, or whose values cannot be right.
+    Raises `ValueError` for unknown fields and invalid values.
     """
     given = as_mapping(given)
-    check_names(given, [*OF_THE_EVALUATION, *OF_THE_DATA], "`evaluation` has fields that do not exist")
+    check_names(given, [*EVALUATION_DEFAULTS, *DATA_FIELDS], "`evaluation` has fields that do not exist")
     defaults = DataArguments() if "dataset" in given else data
-    found = {**OF_THE_EVALUATION, **{name: getattr(defaults, name) for name in OF_THE_DATA}, **given}
-    for name, default in OF_THE_EVALUATION.items():
+    evaluation = {**EVALUATION_DEFAULTS, **{name: getattr(defaults, name) for name in DATA_FIELDS}, **given}
+    for name, default in EVALUATION_DEFAULTS.items():
         kinds = (float, int) if isinstance(default, float) else type(default)
-        if default is not None and not isinstance(found[name], kinds):
-            raise ValueError(f"`{name}` of `evaluation` is {found[name]!r}: give a value such as {default!r}.")
-    check_options(*(found[name] for name in ("threshold", "batch_size", "seed", "max_samples", "on_error")))
-    source_options(found)  # refuses what the data cannot be
-    modes = found["text_modes"]
+        if default is not None and not isinstance(evaluation[name], kinds):
+            raise ValueError(f"`{name}` of `evaluation` is {evaluation[name]!r}: give a value such as {default!r}.")
+    check_options(*(evaluation[name] for name in ("threshold", "batch_size", "seed", "max_samples", "on_error")))
+    source_options(evaluation)  # raises for invalid ones
+    modes = evaluation["text_modes"]
     if modes is not None:
-        found["text_modes"] = modes.split(",") if isinstance(modes, str) else list(modes)
-    conditions_for(found["text_modes"] or (), uses_text=True)
-    return found
+        evaluation["text_modes"] = modes.split(",") if isinstance(modes, str) else list(modes)
+    conditions_for(evaluation["text_modes"] or (), uses_text=True)
+    return evaluation
 
 
 def source_options(evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    """What of an evaluation's arguments `load_segmentation_dataset` takes beside name, folder and split."""
-    return DataArguments(**{name: evaluation[name] for name in OF_THE_DATA}).source_options()
+    """The arguments of an evaluation for `load_segmentation_dataset`, beside name, folder and split."""
+    return DataArguments(**{name: evaluation[name] for name in DATA_FIELDS}).source_options()
 
 
 def check_folders(runs: Sequence[Run]) -> None:
-    """Raises `ValueError` where a folder holds the run of another recipe, with what differs."""
+    """Raises `ValueError` if a folder holds the run of another recipe, with the differences."""
     problems = []
     for run in runs:
         path = run.folder / "recipe.yaml"
-        held = read_yaml(path) if path.is_file() else run.recipe
+        existing = read_yaml(path) if path.is_file() else run.recipe
         inferred = {name for name in RECORDED if name not in run.recipe}
-        # the output folder is the same, whatever it is called from here
-        for name in sorted({*held, *run.recipe} - {"output_dir", *inferred}):
-            before, now = (repr(fields[name]) if name in fields else "left out" for fields in (held, run.recipe))
+        # the output folder is the same, even if its relative path differs
+        for name in sorted({*existing, *run.recipe} - {"output_dir", *inferred}):
+            before, now = (repr(fields[name]) if name in fields else "left out" for fields in (existing, run.recipe))
             if before != now:
                 problems.append(f"{run.folder}: `{name}` is {before} there, {now} in the grid")
     raise_problems(
         "Runs of another recipe than the grid's",
         problems,
-        "Delete these folders to train them anew, take the change back, or name another output folder.",
+        "Delete these folders to train them anew, revert the change, or name another output folder.",
     )

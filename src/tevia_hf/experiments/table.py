@@ -1,4 +1,4 @@
-"""The table of an ablation: scores over seeds, paired differences with their intervals, and how to repeat a row."""
+"""The table of an ablation: scores over seeds, paired differences with intervals, and commands to repeat a row."""
 
 import io
 import json
@@ -19,15 +19,15 @@ from ..metrics import METRICS, PRIMARY, primary_name
 from ..visualization import difference_chart
 from .grid import Plan, Run
 
-TRAINED = "ablation.json"  # in a run's folder once it is trained
-EVALUATED = "evaluation/arguments.json"  # once it is evaluated, with these arguments
+TRAINED = "ablation.json"  # in the folder of a trained run
+EVALUATED = "evaluation/arguments.json"  # in the folder of an evaluated run, with the arguments of the evaluation
 COLUMNS = ["run", "seed", "id", "group", "text_mode", *dict.fromkeys((PRIMARY, "dice", "iou"))]
 
 
 def read_scores(runs: Sequence[Run]) -> pd.DataFrame:
-    """A row an image, text condition, seed and run: `COLUMNS`, by the runs' order and the images'.
+    """One row per image, text condition, seed and run, with `COLUMNS`, in the order of runs and images.
 
-    Raises `ValueError` where two runs were evaluated on different images.
+    Raises `ValueError` if two runs were evaluated on different images.
     """
     tables = {}
     for run in runs:
@@ -38,9 +38,9 @@ def read_scores(runs: Sequence[Run]) -> pd.DataFrame:
     images = {name: set(table[columns].itertuples(index=False, name=None)) for name, table in tables.items()}
     first, *_ = images
     problems = [
-        f"{name}: {len(own ^ images[first])} images are not those of '{first}', or have other masks"
-        for name, own in images.items()
-        if own != images[first]
+        f"{name}: {len(run_images ^ images[first])} images are not those of '{first}', or have other masks"
+        for name, run_images in images.items()
+        if run_images != images[first]
     ]
     raise_problems(
         "The runs were evaluated on different images",
@@ -51,7 +51,7 @@ def read_scores(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def ablation_table(runs: Sequence[Run], scores: pd.DataFrame, plan: Plan) -> pd.DataFrame:
-    """A row a run, those without a finished seed left out.
+    """One row per run, without those that have no finished seed.
 
     Columns: `run`; `dice` and `dice_pooled` with the images' own texts, means over the seeds, and `_spread`, the
     standard deviation between seeds; `dice_shuffled`, `dice_none` and so on for the other text conditions; `against`,
@@ -72,7 +72,7 @@ def ablation_table(runs: Sequence[Run], scores: pd.DataFrame, plan: Plan) -> pd.
 
 
 def scores_of(runs: Sequence[Run]) -> dict[str, Any]:
-    """The scores of one run over its seeds, without the conditions that deny the lesions: their Dice is none."""
+    """The scores of one run over its seeds, without conditions that deny the lesions, whose Dice is meaningless."""
     files = [read_json(run.folder / "evaluation" / "evaluation.json") for run in runs]
     reports, denying = [file["scores"] for file in files], files[0].get("denying_conditions", [])
     row: dict[str, Any] = {"run": runs[0].name}
@@ -85,21 +85,21 @@ def scores_of(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def own_mode(modes: Any) -> str:
-    """The text condition in which a model gets the images' own texts, or has no text branch."""
+    """The text condition with the images' own texts, or that of a model without a text branch."""
     return OWN if OWN in modes else NO_TEXT_BRANCH
 
 
 def comparison(scores: pd.DataFrame, name: str, other: str) -> dict[str, Any]:
-    """Difference to another run and its interval, over the seeds that both have; empty without one."""
+    """Difference from another run and its interval, over their common seeds; only `against` if there are none."""
     ours, theirs = (primary_by_seed(scores[scores["run"] == run]) for run in (name, other))
     seeds = sorted(set(ours.index) & set(theirs.index))
     if not seeds:
         return {"against": other}
-    found = paired_difference_of_seeds(
+    paired = paired_difference_of_seeds(
         ours.loc[seeds], theirs.loc[seeds, ours.columns], groups_of(scores, ours.columns)
     )
-    low, high = found.interval or (None, None)
-    return {"against": other, "difference": found.difference, "low": low, "high": high}
+    low, high = paired.interval or (None, None)
+    return {"against": other, "difference": paired.difference, "low": low, "high": high}
 
 
 def primary_by_seed(scores: pd.DataFrame) -> pd.DataFrame:
@@ -111,7 +111,7 @@ def primary_by_seed(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def groups_of(scores: pd.DataFrame, images: Sequence[str]) -> list[str]:
-    """The group of each image; where that is not known, one of its own."""
+    """The group of each image; a separate one if it is unknown."""
     groups = scores.drop_duplicates("id").set_index("id")["group"]
     return [groups[image] or f"\n{image}" for image in images]
 
@@ -123,45 +123,46 @@ def size_of(scores: pd.DataFrame, name: str) -> dict[str, Any]:
 
 
 def facts_of(runs: Sequence[Run], evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    """What a row took, and what repeats it."""
+    """Steps, minutes and machine of a row's trainings, and the command that repeats it."""
     facts = [read_json(run.folder / TRAINED) for run in runs]
-    used = dict.fromkeys(f"{fact['machine']}, threads: {fact['threads']}" for fact in facts)
+    machines = dict.fromkeys(f"{fact['machine']}, threads: {fact['threads']}" for fact in facts)
     return {
         "steps": round(float(np.mean([fact["steps"] for fact in facts]))),
         "minutes": float(np.mean([fact["minutes"] for fact in facts])),
-        "machine": "; ".join(used),
+        "machine": "; ".join(machines),
         "command": commands(runs, facts[0]["threads"], evaluation),
     }
 
 
 def commands(runs: Sequence[Run], threads: int, evaluation: Mapping[str, Any]) -> str:
-    """The shell's words that train and evaluate all seeds of a run again, elsewhere."""
+    """The shell command that trains and evaluates all seeds of a run again, in other folders."""
     given = {name: value for name, value in evaluation.items() if value is not None and value is not False}
     if "text_modes" in given:
-        given["text"] = given.pop("text_modes") or [OWN]
-    words = []
+        given["text_modes"] = given["text_modes"] or [OWN]
+    options = []
     for name, value in given.items():
         value = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-        words.append(f"--{name.replace('_', '-')}" + ("" if value == "True" else f"={shlex.quote(value)}"))
+        options.append(f"--{name.replace('_', '-')}" + ("" if value == "True" else f"={shlex.quote(value)}"))
     folder, again = runs[0].folder.parent, f"again/{runs[0].folder.parent.name}/seed-$seed"
     seeds = " ".join(str(run.seed) for run in runs)
     train = f"tevia train {shlex.quote(str(folder))}/seed-$seed.yaml --output_dir {again}"
-    evaluate = f"tevia evaluate {again} {' '.join(words)} --output-dir {again}/evaluation"
+    evaluate = f"tevia evaluate {again} {' '.join(options)} --output-dir {again}/evaluation"
     return f"for seed in {seeds}; do OMP_NUM_THREADS={threads} {train} && {evaluate}; done"
 
 
 def ablation_text(table: pd.DataFrame) -> str:
-    """The table as Markdown, and below it what each row needs to be repeated."""
+    """The table as Markdown, followed by the command that repeats each row."""
     scores = [name for name in table if name.startswith(PRIMARY) and not name.endswith("_spread")]
     rows, repeats = [], []
     for row in table.to_dict("records"):
         cells = {"run": row["run"]}
         for name in scores:
-            spread = shown(" ± {:.3f}", row.get(f"{name}_spread"), missing="")
-            cells[name] = shown("{:.3f}", row[name]) + spread
+            spread = formatted(" ± {:.3f}", row.get(f"{name}_spread"), missing="")
+            cells[name] = formatted("{:.3f}", row[name]) + spread
         if "difference" in row:
-            cells |= {"against": shown("{}", row["against"]), "difference": shown("{:+.3f}", row["difference"])}
-            cells["95 %"] = shown("[{:+.3f}, {:+.3f}]", row["low"], row["high"])
+            cells |= {"against": formatted("{}", row["against"])}
+            cells |= {"difference": formatted("{:+.3f}", row["difference"])}
+            cells["95 %"] = formatted("[{:+.3f}, {:+.3f}]", row["low"], row["high"])
         cells |= {name: row[name] for name in ("images", "groups", "seeds", "steps")}
         rows.append(cells | {"minutes": f"{row['minutes']:.1f}"})
         repeats.append([row["run"], row["machine"], f"`{row['command']}`"])
@@ -174,13 +175,13 @@ and groups (patients) both, or with one common seed groups alone. Minutes are of
 {markdown_table(["run", "machine", "command"], repeats)}"""
 
 
-def shown(form: str, *values: Any, missing: str = "-") -> str:
-    """The values in their form, unless one of them is missing."""
-    return missing if any(value is None or pd.isna(value) for value in values) else form.format(*values)
+def formatted(template: str, *values: Any, missing: str = "-") -> str:
+    """The formatted values, or `missing` if one of them is."""
+    return missing if any(value is None or pd.isna(value) for value in values) else template.format(*values)
 
 
 def save_table(table: pd.DataFrame, scores: pd.DataFrame, folder: Path) -> None:
-    """Writes `per_image.csv`, `ablation.csv`, `ablation.md` and, where runs are compared, `ablation.png`."""
+    """Writes `per_image.csv`, `ablation.csv`, `ablation.md` and, if runs are compared, `ablation.png`."""
     write_whole(folder / "per_image.csv", scores.to_csv(index=False))
     write_whole(folder / "ablation.csv", table.to_csv(index=False))
     write_whole(folder / "ablation.md", ablation_text(table) + "\n")
@@ -189,8 +190,8 @@ def save_table(table: pd.DataFrame, scores: pd.DataFrame, folder: Path) -> None:
         interval = None if pd.isna(row["low"]) else (row["low"], row["high"])
         values[f"{row['run']} - {row['against']}"] = (row["difference"], interval)
     if values:
-        image, of = io.BytesIO(), f"{primary_name()}, mean over images and seeds (95 % interval)"
-        difference_chart(values, f"Difference of {primary_name()}", of).save(image, "PNG")
+        image, label = io.BytesIO(), f"{primary_name()}, mean over images and seeds (95 % interval)"
+        difference_chart(values, f"Difference of {primary_name()}", label).save(image, "PNG")
         write_whole(folder / "ablation.png", image.getvalue())
 
 

@@ -1,4 +1,4 @@
-"""A data set by name, examined as a model would read it."""
+"""Checks of a data set, by name, as a model would read it."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,32 +29,32 @@ def check_data(
     cache: bool = True,
     **options: Any,
 ) -> DataReport:
-    """The report of `tevia check-data`: what a data set holds, and what is wrong with it.
+    """The report of `tevia check-data`: the content of a data set, its faults and warnings.
 
     Args:
-        dataset, data_dir, options: as `list_examples` takes them.
+        dataset, data_dir, options: see `list_examples`.
         output_dir: folder to save the report to; `overwrite` deletes an earlier output there.
         num_labels: of the masks.
-        tokenizer: name or folder of a text encoder, whose tokens count and which shows what texts a model cannot tell
-            apart; by default words count, and only equal texts and equal beginnings are found.
-        max_text_length: tokens that the model takes.
-        white_is_lesion: what 255 means in the masks; by default all of them tell.
-        cache: read files that were read before, for this or for a training, only where they have changed.
+        tokenizer: name or folder of a text encoder, to count tokens and to detect texts that it cannot distinguish; by
+            default words are counted, and only equal texts and equal beginnings are detected.
+        max_text_length: maximum text length of the model, in tokens.
+        white_is_lesion: the meaning of 255 in the masks; by default inferred from all of them.
+        cache: skip files that were checked before, here or by a training, and have not changed.
 
     Raises `ValueError` for an unknown data set and a folder that cannot be read or written.
     """
     check_count("num_labels", num_labels, example="2", most=IGNORE_INDEX)
     check_count("max_text_length", max_text_length, example="64")
     listing = list_examples(dataset, data_dir, **options)
-    reader = AutoTokenizer.from_pretrained(tokenizer) if tokenizer else None
+    text_tokenizer = AutoTokenizer.from_pretrained(tokenizer) if tokenizer else None
     if output_dir is not None:
         claim_output_dir(output_dir, overwrite=overwrite, inputs=[data_dir, options.get("text_table")])
     processor = SimpleNamespace(image_processor=TeViAImageProcessor(num_labels=num_labels))
-    counter = (lambda text: len(reader(text, verbose=False)["input_ids"])) if reader else count_words
+    counter = (lambda text: len(text_tokenizer(text, verbose=False)["input_ids"])) if text_tokenizer else count_words
     report = check_dataset(listing, processor, counter, max_text_length, white_is_lesion=white_is_lesion, cache=cache)
-    # Of the training split, or of the whole set where it has none.
+    # Of the training split, or of the whole set if it has none.
     texts = [example.text for example in listing.of_split("train") or listing.examples]
-    problems, unknown = text_problems(texts, reader, max_text_length), unknown_sides_warning(texts)
+    problems, unknown = text_problems(texts, text_tokenizer, max_text_length), unknown_sides_warning(texts)
     report.faults += problems.faults
     report.warnings += [*problems.warnings, *([unknown] if unknown else [])]
     if output_dir is not None:

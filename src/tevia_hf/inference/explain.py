@@ -1,4 +1,4 @@
-"""What a text did to a mask, and where."""
+"""The effect of a text on a mask, pixel by pixel."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -13,17 +13,17 @@ from ..processing_tevia import TeViAProcessor
 from ..vision_layout_tevia import STRIDES
 from .predictor import Predictor
 
-MOST_WORDS = 5  # that a note names
+MAX_WORDS = 5  # in a warning
 
 
 class TextInfluence(NamedTuple):
-    """What one text did to the mask of an image; all maps are float32 `(height, width)` of the image's size.
+    """The effect of one text on the mask of an image; all maps are float32 `(height, width)` at the image's size.
 
     Args:
         probability: of a lesion, with the text.
-        effect: how much the text raised (up to 1) or lowered (down to -1) it against no text at all.
-        attention: how much each place singled out some of the tokens, 0 where it looked at all alike, 1 where at one
-            only; the mean over the heads of the finest scale. `None` without a text or a text branch.
+        effect: difference in that probability from a prediction without text, -1 to 1.
+        attention: how selectively each position attends to tokens, from 0 (all alike) to 1 (a single one), mean over
+            the heads of the finest scale. `None` without a text or a text branch.
     """
 
     probability: np.ndarray
@@ -34,48 +34,49 @@ class TextInfluence(NamedTuple):
 def explain_texts(
     model: TeViAForSegmentation, processor: TeViAProcessor, image: Any, texts: Sequence[str | None]
 ) -> list[TextInfluence]:
-    """What each of several texts did to the mask of one image, which is encoded once.
+    """The effect of each of several texts on the mask of one image, which is encoded once.
 
-    The effect is what counts: it compares the model with itself. Attention tells where tokens were told apart, not
-    whether that changed the mask.
+    Rely on `effect`, which compares predictions with and without the text. `attention` shows where the model
+    distinguishes tokens, not whether that changes the mask.
 
     Args:
-        image: as `Predictor.prepare` takes it.
-        texts: None or "" for none: the effect is 0 then.
+        image: see `Predictor.prepare`.
+        texts: None or "" for no text, whose effect is 0.
     """
     predictor = Predictor(model, processor)
     encoded = predictor.encode([prepared := predictor.prepare(image)])
     network_size = prepared.pixel_values.shape[-2:]
 
-    def answer(text: str) -> tuple[np.ndarray, Any]:
+    def predict(text: str) -> tuple[np.ndarray, Any]:
         outputs = predictor.ask(encoded, [text], output_attentions=True)
         (maps,) = processor.post_process_segmentation(outputs, encoded.sizes, return_probabilities=True)
         return lesion_probability(maps).cpu().numpy(), outputs.attentions
 
-    without, _ = answer("")
+    without_text, _ = predict("")
     influences = []
     for text in texts:
-        probability, attentions = answer(text) if text and text.strip() else (without, None)
+        probability, attentions = predict(text) if text and text.strip() else (without_text, None)
         finest = None if attentions is None else attentions[-1][0]
         attention = None if finest is None else attention_map(finest, network_size, processor, encoded.sizes[0])
-        influences.append(TextInfluence(probability, probability - without, attention))
+        influences.append(TextInfluence(probability, probability - without_text, attention))
     return influences
 
 
 def attention_map(
     attention: torch.Tensor, network_size: Sequence[int], processor: TeViAProcessor, size: tuple[int, int]
 ) -> np.ndarray:
-    """`focus` of the attention at stride 8, `(heads, places, tokens)`, over the image of this (height, width)."""
+    """`focus` of the attention at stride 8, `(heads, positions, tokens)`, resized to `size`, (height, width)."""
     height, width = network_size
     grid = [-(-side // STRIDES[-1]) * STRIDES[-1] // STRIDES[1] for side in (height, width)]  # of the padded input
-    seen = focus(attention).unflatten(0, grid)
-    seen = F.interpolate(seen[None, None], scale_factor=STRIDES[1], mode="bilinear")[..., :height, :width]
-    upright = seen.transpose(-1, -2) if processor.image_processor.swap_axes else seen
-    return F.interpolate(upright, size, mode="bilinear")[0, 0].cpu().numpy()
+    focus_map = focus(attention).unflatten(0, grid)
+    focus_map = F.interpolate(focus_map[None, None], scale_factor=STRIDES[1], mode="bilinear")[..., :height, :width]
+    if processor.image_processor.swap_axes:
+        focus_map = focus_map.transpose(-1, -2)
+    return F.interpolate(focus_map, size, mode="bilinear")[0, 0].cpu().numpy()
 
 
 def focus(attention: torch.Tensor) -> torch.Tensor:
-    """1 - entropy / log(tokens) of the mean over heads of `(heads, places, tokens)`: `(places,)`."""
+    """1 - entropy / log(tokens) of the mean over heads of `(heads, positions, tokens)`: `(positions,)`."""
     shares = attention.float().mean(0)
     if shares.shape[-1] == 1:
         return torch.zeros_like(shares[..., 0])
@@ -83,18 +84,20 @@ def focus(attention: torch.Tensor) -> torch.Tensor:
 
 
 def text_warnings(model, processor, text: str | None) -> list[str]:
-    """Sentences for people on what the model cannot make of a text, or of there being none; empty where all is well."""
+    """Warnings about truncated, unknown or missing text, for users of a model; empty if there are none."""
     if not model.config.use_text:
         return ["this model reads no text."] if text else []
     if not (text or "").strip():
-        always_told = "in training this model always had a sentence; what it marks without one means little."
-        return [always_told] if model.config.text_dropout == 0 else []
+        missing = "in training this model always had a text; what it marks without one means little."
+        return [missing] if model.config.text_dropout == 0 else []
     tokenizer, limit = processor.tokenizer, model.config.max_text_length
     tokens = tokenizer(text, truncation=False, verbose=False)["input_ids"]
-    notes = [f"it has {len(tokens)} tokens, of which the model reads the first {limit}."] if len(tokens) > limit else []
+    warnings = []
+    if len(tokens) > limit:
+        warnings.append(f"it has {len(tokens)} tokens, of which the model reads the first {limit}.")
     if tokenizer.unk_token_id is not None and (unknown := tokens.count(tokenizer.unk_token_id)):
-        notes.append(f"{unknown} of its words or signs are unknown to the model, which guesses without them.")
+        warnings.append(f"{unknown} of its words or signs are unknown to the model, which cannot use them.")
     if words := processor.unfamiliar_words(text):
-        named = ", ".join(words[:MOST_WORDS]) + (" …" if len(words) > MOST_WORDS else "")
-        notes.append(f"most of its words were in no text of the training ({named}), so that the mask may mean little.")
-    return notes
+        listed = ", ".join(words[:MAX_WORDS]) + (" …" if len(words) > MAX_WORDS else "")
+        warnings.append(f"most of its words were in no text of the training ({listed}), so the mask may mean little.")
+    return warnings

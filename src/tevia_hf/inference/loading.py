@@ -1,4 +1,4 @@
-"""Trained models by name or folder, the digest of their weights, and the pixels they are shown."""
+"""Loading of trained models by name or folder, the digest of their weights, and their preprocessing settings."""
 
 import hashlib
 import json
@@ -11,18 +11,18 @@ from transformers import PreTrainedConfig
 
 from ..auto import TeViAConfig, TeViAForSegmentation, TeViAImageProcessor, TeViAProcessor
 
-# Fields of an image processor that say how it is loaded and what it returns, not what becomes of the pixels.
-NOT_OF_PIXELS = (
+# Fields of an image processor that do not affect the pixels.
+NON_PIXEL_FIELDS = (
     *("auto_map", "image_processor_type", "processor_class", "_name_or_path", "return_tensors"),
-    "white_is_lesion",  # of masks
+    "white_is_lesion",  # concerns masks
 )
 
 
 def load_trained(name: str) -> tuple[TeViAForSegmentation, TeViAProcessor]:
     """A TeViA model and its processor, by name or folder.
 
-    Raises `ValueError` for another kind of model, and for a folder that lacks weights: `from_pretrained` would make a
-    TeViA with random ones.
+    Raises `ValueError` for another kind of model, and if weights are missing, which `from_pretrained` would initialise
+    randomly.
     """
     check_is_tevia(name)
     if Path(name).is_dir() and not any([*Path(name).glob("*.safetensors"), *Path(name).glob("pytorch_model*.bin")]):
@@ -37,20 +37,20 @@ def load_trained(name: str) -> tuple[TeViAForSegmentation, TeViAProcessor]:
 
 
 def build_untrained(name: str) -> tuple[TeViAForSegmentation, TeViAProcessor]:
-    """The model that a name's or folder's configuration describes, its weights random, and the processor there."""
+    """A model with random weights from the configuration in a repository or folder, and the processor there."""
     check_is_tevia(name)
     return TeViAForSegmentation(TeViAConfig.from_pretrained(name)), TeViAProcessor.from_pretrained(name)
 
 
 def check_is_tevia(name: str) -> None:
-    """Raises `ValueError` for a folder or name that is missing, or of another kind of model."""
+    """Raises `ValueError` if the folder or name does not exist, or is that of another kind of model."""
     path = Path(name)
     if not path.is_dir() and (path.is_absolute() or len(path.parts) > 2):
         raise ValueError(f"No folder {name} in {Path.cwd()}: check the path.")
     if (path / "adapter_config.json").is_file():
         raise ValueError(
             f"{name} holds adapters and no whole model, as a checkpoint of a run with `lora` does: finish the run by "
-            f"`--resume`, or load them onto the model that they were trained on by `peft.PeftModel.from_pretrained`."
+            f"`--resume`, or load them into the model that they were trained on by `peft.PeftModel.from_pretrained`."
         )
     try:
         config, _ = PreTrainedConfig.get_config_dict(name)
@@ -61,14 +61,13 @@ def check_is_tevia(name: str) -> None:
 
 
 def weights_digest(model: torch.nn.Module | str | Path) -> str:
-    """SHA-256 of a model's weights, in memory or in a folder, so that a report can say what it was measured on.
+    """SHA-256 of a model's weights, in memory or in a folder, which identifies the model in a report.
 
-    The same before and after saving, however many files hold them. Half precision counts by its values in float32, in
-    which prototypes are kept.
+    Saving and sharding do not change it. Half precision is converted to float32, in which prototypes are kept.
     """
     network = TeViAForSegmentation.from_pretrained(model) if isinstance(model, (str, Path)) else model
     digest = hashlib.sha256()
-    unsaved: Any = getattr(network, "_keys_to_ignore_on_save", ())  # heads that serve training alone
+    unsaved: Any = getattr(network, "_keys_to_ignore_on_save", ())  # heads that are used in training only
     for name, tensor in sorted((name, x) for name, x in network.state_dict().items() if name not in unsaved):
         values = tensor.detach().cpu()
         values = values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
@@ -78,22 +77,22 @@ def weights_digest(model: torch.nn.Module | str | Path) -> str:
 
 
 def pixel_settings(image_processor: TeViAImageProcessor) -> dict[str, Any]:
-    """How an image processor makes pixels of images, its settings as JSON holds them."""
+    """The settings of an image processor that affect the pixels, as JSON values."""
     settings = json.loads(json.dumps(image_processor.to_dict(), default=dict))
     for name, size in settings.items():
-        if isinstance(size, dict):  # which may or may not name the sides that it leaves open
+        if isinstance(size, dict):  # unset sides may be None or missing
             settings[name] = {side: length for side, length in size.items() if length is not None}
-    return {name: value for name, value in settings.items() if name not in NOT_OF_PIXELS}
+    return {name: value for name, value in settings.items() if name not in NON_PIXEL_FIELDS}
 
 
 def differing_pixels(measured: Any, image_processor: TeViAImageProcessor) -> list[str]:
-    """The settings in which an image processor differs from those a report was measured with; all where it tells none.
+    """The settings in which an image processor differs from those in a report; all if the report has none.
 
-    A setting that the report does not know, as it is newer, must have its default.
+    Settings that are missing in the report, as they are newer, must have their defaults.
     """
-    held = pixel_settings(image_processor)
+    current = pixel_settings(image_processor)
     if not isinstance(measured, Mapping):
-        return sorted(held)
-    measured_pixels = {name: value for name, value in measured.items() if name not in NOT_OF_PIXELS}
+        return sorted(current)
+    measured_pixels = {name: value for name, value in measured.items() if name not in NON_PIXEL_FIELDS}
     expected = {**pixel_settings(type(image_processor)()), **measured_pixels}
-    return sorted(name for name in {*held, *expected} if held.get(name) != expected.get(name))
+    return sorted(name for name in {*current, *expected} if current.get(name) != expected.get(name))

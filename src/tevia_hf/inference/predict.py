@@ -1,4 +1,4 @@
-"""Masks from a model: for examples in memory, or for files on disk."""
+"""Prediction of masks, for examples in memory or for files."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -41,16 +41,17 @@ def predict_masks(
     batch_size: int = 16,
     description: str | None = "Predicting",
 ) -> list[np.ndarray]:
-    """A label map uint8 `(height, width)` for each example, at its image's own size.
+    """A label map uint8 `(height, width)` for each example, at the size of its image.
 
     Args:
         model, processor: a `TeViAForSegmentation` and its `TeViAProcessor`.
         examples: mappings with "image" (path, image, array or undecoded column entry) and "text" ("" for none).
         threshold: on the lesion's probability, for models with one label.
-        description: of the progress bar; `None` shows none.
+        batch_size: number of images per forward pass.
+        description: of the progress bar; `None` hides it.
 
-    Raises `ValueError` for an option out of its range, for an image that cannot be used and for logits that are not
-    finite, with the images' names.
+    Raises `ValueError` for an option out of range, for an image that cannot be used and for logits that are not finite,
+    with the images' names.
     """
     predictor = Predictor(model, processor, threshold, batch_size)
     requests = ((example, [example["text"] or ""]) for example in examples)
@@ -63,16 +64,17 @@ def masks_of_each(
     total: int,
     description: str | None = "Predicting",
 ) -> Iterator[tuple[Mapping[str, Any], list[np.ndarray]]]:
-    """Each example with its masks, one for each of its texts; only a batch is held.
+    """Each example with its masks, one for each of its texts; holds one batch in memory.
 
     Args:
-        requests: as of `Predictor.predictions`, `total` of them.
+        requests: see `Predictor.predictions`.
+        total: number of requests, for the progress bar.
 
     Raises `ValueError` for the first image that cannot be used or has logits that are not finite, with its name.
     """
     predictions = predictor.predictions(requests)
     for prediction in tqdm(predictions, description, total, disable=description is None):
-        if isinstance(prediction.error, NonFiniteLogitsError):  # which names the image
+        if isinstance(prediction.error, NonFiniteLogitsError):  # its message names the image
             raise prediction.error
         if prediction.error is not None:
             raise ValueError(f"image of example '{prediction.name}': {prediction.error}") from prediction.error
@@ -89,17 +91,18 @@ def predict(
     batch_size: int = 16,
     mask_suffix: str = ".png",
 ) -> pd.DataFrame:
-    """Writes a mask `NAME.png` and a picture `overlays/NAME.png` for each image file, and says what became of it.
+    """Writes a mask `NAME.png` and an overlay `overlays/NAME.png` for each image file, and returns a table of them.
 
     Args:
-        images, texts: one sentence an image, "" for none. An image may name a slice and a window (`io.parse_address`).
-        output_dir: folder to write to, batch by batch; the table goes there too, as `predictions.csv`.
-        mask_suffix: ".png"; or ".nii.gz" or ".nii" for masks that keep the image's spacing and place.
+        model, processor, threshold, batch_size: see `predict_masks`.
+        images, texts: one text per image, "" for none. An image may include a slice and a window (`io.parse_address`).
+        output_dir: folder to write to, batch by batch; the table is saved there as `predictions.csv`.
+        mask_suffix: ".png"; or ".nii.gz" or ".nii" for masks that keep the image's spacing and position.
 
-    Returns one row a file: `image, text, mask, overlay, foreground` (share of the picture) and `error`, empty where
-    all went well. A file that cannot be read, has logits that are not finite, or whose mask cannot be written costs its
-    own row only. Raises `ValueError` for an option out of its range, where counts differ or two images would be written
-    to one name, and where the logits of no image are finite.
+    Returns one row per file: `image, text, mask, overlay, foreground` (share of the image) and `error`, empty on
+    success. If a file cannot be read, has logits that are not finite or its mask cannot be written, the error is in its
+    row and the others are not affected. Raises `ValueError` for an option out of range, if counts differ or two images
+    have the same output name, and if the logits of no image are finite.
     """
     predictor = Predictor(model, processor, threshold, batch_size)
     files = [parse_address(image) for image in images]
@@ -139,33 +142,35 @@ def predict_files(
     mask_suffix: str = ".png",
     overwrite: bool = False,
 ) -> pd.DataFrame:
-    """The masks of `tevia predict`, by a model's name or folder; returns the table of `predict`.
+    """Predicts the masks of `tevia predict`, by a model's name or folder; returns the table of `predict`.
 
     Args:
+        model: name or folder of a TeViA model.
         images: files or folders; slices as scan.nii.gz#40.
         output_dir: folder to write to; `overwrite` deletes an earlier output there.
-        text: for every image, in place of which `text_table` names a table with the columns Image, Description.
-        window: (centre, width) that DICOM and NIfTI are seen through.
-        threshold, batch_size, mask_suffix: as of `predict`.
+        text: for every image, unless `text_table` is given.
+        text_table: file with the columns Image, Description.
+        window: (centre, width) of grey values, for DICOM and NIfTI.
+        threshold, batch_size, mask_suffix: see `predict`.
 
-    Raises `ValueError` for an option out of its range before anything is loaded.
+    Raises `ValueError` for an option out of range, before anything is loaded.
     """
     check_predictor_options(threshold, batch_size)
     if window is not None:
         check_window(window)
-    found = list_images(images)
+    files = list_images(images)
     if window is not None:
-        found = [with_window(image, window) for image in found]
-    texts = texts_from_table(text_table, found) if text_table is not None else [text] * len(found)
+        files = [with_window(file, window) for file in files]
+    texts = texts_from_table(text_table, files) if text_table is not None else [text] * len(files)
     network, processor = load_trained(model)
-    claim_output_dir(output_dir, overwrite=overwrite, inputs=[model, *found, text_table])
-    return predict(network, processor, found, texts, output_dir, threshold, batch_size, mask_suffix)
+    claim_output_dir(output_dir, overwrite=overwrite, inputs=[model, *files, text_table])
+    return predict(network, processor, files, texts, output_dir, threshold, batch_size, mask_suffix)
 
 
 def output_names(images: Sequence[ImageRef], texts: Sequence[str]) -> list[str]:
-    """The stem of each image; `ValueError` where two share one, or texts and images differ in number."""
+    """The stem of each image. Raises `ValueError` if two are equal, or texts and images differ in number."""
     if len(images) != len(texts):
-        raise ValueError(f"{len(images)} images but {len(texts)} texts: give one text an image, '' for none.")
+        raise ValueError(f"{len(images)} images but {len(texts)} texts: give one text per image, '' for none.")
     names = [stem(path) for path in images]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"Images share the names {repeated[:5]} and so their output: predict them in separate calls.")
@@ -173,24 +178,24 @@ def output_names(images: Sequence[ImageRef], texts: Sequence[str]) -> list[str]:
 
 
 def list_images(paths: Sequence[str | Path]) -> list[str | Path | ImageRef]:
-    """The image files among files and folders (not their subfolders), sorted within a folder; no hidden ones.
+    """The given files, and the image files in the given folders, sorted, without hidden files and subfolders.
 
-    Raises `ValueError` where a path does not exist or a folder holds no image.
+    Raises `ValueError` if a path does not exist or a folder holds no image.
     """
     images: list[str | Path | ImageRef] = []
     for path in map(Path, paths):
-        found = [path]
+        files = [path]
         if path.is_dir():
-            found = sorted(file for file in path.iterdir() if is_image_file(file) and not is_clutter(file))
-        if not found or not parse_address(path).path.exists():
+            files = sorted(file for file in path.iterdir() if is_image_file(file) and not is_clutter(file))
+        if not files or not parse_address(path).path.exists():
             suffixes = ", ".join(supported_suffixes())
             raise ValueError(f"No image at {path}: give image files, or folders with {suffixes} files.")
-        images += found
+        images += files
     return images
 
 
 def texts_from_table(table_path: str | Path, images: Sequence[str | Path | ImageRef]) -> list[str]:
-    """The sentence of each image from a CSV or xlsx with the columns `Image` and `Description`; "" where that is empty.
+    """The text of each image from a CSV or xlsx with the columns `Image` and `Description`; "" for empty cells.
 
     Raises `ValueError` for images without a row, several rows of one image, and rows without an image.
     """
@@ -200,25 +205,25 @@ def texts_from_table(table_path: str | Path, images: Sequence[str | Path | Image
 def write_or_report(
     row: dict[str, Any], path: Path, overlay_path: Path, prediction: Prediction, num_labels: int
 ) -> None:
-    """Writes mask and overlay, and in the row what became of them: their paths, or why they are missing."""
+    """Writes mask and overlay, and adds their paths, or the error, to the row."""
     if prediction.error is not None:
-        row["error"] = described(row, prediction.error)
+        row["error"] = error_text(row, prediction.error)
         return
     mask = prediction.masks[0]
     try:
         written = write_mask(path, mask, num_labels, like=prediction.image)
         row.update(mask=str(written), foreground=float(is_lesion(mask).mean()))
-        overlay(prediction.image.array, mask).save(overlay_path)  # type: ignore[union-attr]  # read where there is no error
+        overlay(prediction.image.array, mask).save(overlay_path)  # type: ignore[union-attr]  # set if there is no error
         row["overlay"] = str(overlay_path)
     except Exception as error:  # the libraries that write medical files raise errors of any kind
-        row["error"] = described(row, error)
-        part = overlay_path if row["mask"] else path
-        if part.is_file():  # written in part
-            part.unlink()
+        row["error"] = error_text(row, error)
+        incomplete = overlay_path if row["mask"] else path
+        if incomplete.is_file():
+            incomplete.unlink()
 
 
-def described(row: Mapping[str, Any], error: Exception) -> str:
-    """What an error tells, with the file's name, which some leave out."""
+def error_text(row: Mapping[str, Any], error: Exception) -> str:
+    """The message of an error, with the file's name, which some messages lack."""
     if isinstance(error, (ValueError, OSError)):
         return str(error) if Path(row["image"]).name in str(error) else f"{row['image']}: {error}"
     return f"{row['image']}: {type(error).__name__}: {' '.join(str(error).split())}"

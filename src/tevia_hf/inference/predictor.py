@@ -1,4 +1,4 @@
-"""A model asked about images: each is decoded, checked, preprocessed and encoded once, whatever number of texts."""
+"""Prediction of masks for any number of texts per image, each image decoded, preprocessed and encoded once."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ from .text_features import TextFeatureCache
 
 
 class PreparedImage(NamedTuple):
-    """An image as it was read, and the pixels `(3, height, width)` that the network is given."""
+    """An image as read, and its preprocessed pixels `(3, height, width)`."""
 
     image: MedicalImage
     pixel_values: torch.Tensor
@@ -26,7 +26,7 @@ class PreparedImage(NamedTuple):
 
 
 class EncodedImages(NamedTuple):
-    """A batch of images as the vision encoder sees them, with their own (height, width)."""
+    """Features of a batch of images, with the original (height, width) of each."""
 
     features: TeViAImageFeatures
     sizes: list[tuple[int, int]]
@@ -43,7 +43,7 @@ class EncodedImages(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """What became of one example: a label map uint8 (height, width) a text, or the error that stood in the way.
+    """The result for one example: a label map uint8 (height, width) per text, or the error that occurred.
 
     Equal texts share one array.
     """
@@ -58,17 +58,17 @@ class Prediction(NamedTuple):
 class Predictor:
     """Masks of images for any number of texts.
 
-    `prepare` decodes, checks and preprocesses an image, `encode` sends a batch of them through the vision encoder, and
-    `masks` asks about the batch, a text an image, as often as wanted. `predictions` does all of it for many images, and
-    asks each distinct text of an image once.
+    `prepare` decodes, checks and preprocesses an image, `encode` computes the features of a batch, and `masks` predicts
+    masks for one text per image; it can be called repeatedly. `predictions` does all of this for many images, and
+    predicts once for each distinct text of an image.
 
     Args:
         model, processor: a `TeViAForSegmentation` and its `TeViAProcessor`.
         threshold: on the lesion's probability, for models with one label.
-        batch_size: images that go through the network together.
-        text_features: a cache to share; each distinct text is encoded once.
+        batch_size: number of images per forward pass.
+        text_features: a cache to share between predictors.
 
-    Raises `ValueError` for a threshold or batch size out of its range.
+    Raises `ValueError` for a threshold or batch size out of range.
     """
 
     def __init__(
@@ -86,16 +86,16 @@ class Predictor:
         self.text_features = text_features or (TextFeatureCache(model, processor) if uses_text else None)
 
     def prepare(self, image: Any, name: str = "0") -> PreparedImage:
-        """An image (path, `ImageRef`, PIL image, array, tensor or undecoded column entry), ready to be encoded.
+        """Prepares an image (path, `ImageRef`, PIL image, array, tensor or undecoded column entry) for `encode`.
 
-        Raises `ValueError` or `OSError` for one that cannot be read or used, such as one with NaN pixels.
+        Raises `ValueError` or `OSError` if it cannot be read or used, e.g. because of NaN pixels.
         """
         loaded = image if isinstance(image, MedicalImage) else load_image(image)
         inputs = self.processor.image_processor(loaded.array, input_data_format="channels_last")
         return PreparedImage(loaded, inputs["pixel_values"][0], name)
 
     def encode(self, prepared: Sequence[PreparedImage]) -> EncodedImages:
-        """One pass of the vision encoder over images whose `pixel_values` are of one size."""
+        """Features of images whose `pixel_values` have the same size."""
         pixel_values = torch.stack([image.pixel_values for image in prepared]).to(self.model.device)
         with evaluating(self.model):
             features = self.model.encode_image(pixel_values)
@@ -103,7 +103,7 @@ class Predictor:
         return EncodedImages(features, sizes, [image.name for image in prepared])
 
     def ask(self, encoded: EncodedImages, texts: Sequence[str], **options: Any) -> TeViASegmentationOutput:
-        """The model's output for a text an image, "" for none; or for several texts about one image."""
+        """The model's output for one text per image, "" for none; or for several texts of a single image."""
         inputs: dict[str, torch.Tensor] = {}
         if self.text_features is not None:
             features, attention_mask = self.text_features(list(texts))
@@ -113,9 +113,9 @@ class Predictor:
             return self.model(image_features=encoded.features, **inputs, **options)
 
     def masks(self, encoded: EncodedImages, texts: Sequence[str]) -> list[np.ndarray]:
-        """A label map uint8 (height, width) for each image, of its own size.
+        """A label map uint8 (height, width) for each image, at its original size.
 
-        Raises `NonFiniteLogitsError`, with the images' names, for logits that are not finite.
+        Raises `NonFiniteLogitsError`, with the images' names, if logits are not finite.
         """
         try:
             maps = self.processor.post_process_segmentation(
@@ -126,19 +126,19 @@ class Predictor:
         return [labels.cpu().numpy() for labels in maps]
 
     def predictions(self, requests: Iterable[tuple[Mapping[str, Any], Sequence[str]]]) -> Iterator[Prediction]:
-        """What becomes of each image, in order; an image at fault costs its own prediction only.
+        """The predictions of all images, in order; the error of an image does not affect the others.
 
         Args:
-            requests: each an example, a mapping with "image" and, for errors, "id", and the texts to ask about it, as
-                many of every one. They are read once, batch by batch.
+            requests: pairs of an example, which is a mapping with "image" and, for errors, "id", and its texts, equally
+                many for every example. They are read once, batch by batch.
         """
-        requests, places = iter(requests), count()
+        requests, positions = iter(requests), count()
         while batch := list(islice(requests, self.batch_size)):
             results: list[Prediction | None] = [None] * len(batch)
             by_size: dict[tuple[int, ...], list[tuple[int, PreparedImage]]] = {}
             for index, (example, _) in enumerate(batch):
-                place, value = next(places), example["image"]
-                name = str(place if example.get("id") is None else example["id"])
+                position, value = next(positions), example["image"]
+                name = str(position if example.get("id") is None else example["id"])
                 try:
                     image = self.prepare(value, name)
                 except Exception as error:  # the libraries that read medical files raise errors of any kind
@@ -147,40 +147,40 @@ class Predictor:
                     by_size.setdefault(image.pixel_values.shape, []).append((index, image))
             for group in by_size.values():
                 indices, images = zip(*group, strict=True)
-                answers = self._answers(images, [batch[index][1] for index in indices])
-                for index, image, answer in zip(indices, images, answers, strict=True):
-                    results[index] = Prediction(batch[index][0], image.name, image.image, *answer)
+                outcomes = self._masks_or_error(images, [batch[index][1] for index in indices])
+                for index, image, outcome in zip(indices, images, outcomes, strict=True):
+                    results[index] = Prediction(batch[index][0], image.name, image.image, *outcome)
             yield from filter(None, results)
 
-    def _answers(
+    def _masks_or_error(
         self, images: Sequence[PreparedImage], texts: Sequence[Sequence[str]]
     ) -> list[tuple[list[np.ndarray], NonFiniteLogitsError | None]]:
-        """The masks of each of several images of one size, or why there are none."""
+        """The masks of each of several images of one size, or the error."""
         encoded = self.encode(images)
-        answers: list[dict[str, np.ndarray]] = [{} for _ in images]
+        by_text: list[dict[str, np.ndarray]] = [{} for _ in images]
         try:
-            for asked in zip(*texts, strict=True):
-                new = [index for index, text in enumerate(asked) if text not in answers[index]]
-                masks = self.masks(encoded.select(new), [asked[index] for index in new]) if new else []
+            for batch_texts in zip(*texts, strict=True):
+                new = [index for index, text in enumerate(batch_texts) if text not in by_text[index]]
+                masks = self.masks(encoded.select(new), [batch_texts[index] for index in new]) if new else []
                 for index, mask in zip(new, masks, strict=True):
-                    answers[index][asked[index]] = mask
+                    by_text[index][batch_texts[index]] = mask
         except NonFiniteLogitsError as error:
             if len(images) == 1:
                 return [([], error)]
-            alone = (self._answers([image], [asked]) for image, asked in zip(images, texts, strict=True))
-            return [answer for (answer,) in alone]
-        return [([found[text] for text in asked], None) for found, asked in zip(answers, texts, strict=True)]
+            pairs = zip(images, texts, strict=True)
+            return [self._masks_or_error([image], [own_texts])[0] for image, own_texts in pairs]
+        return [([masks[text] for text in own_texts], None) for masks, own_texts in zip(by_text, texts, strict=True)]
 
 
 def check_predictor_options(threshold: float, batch_size: int) -> None:
-    """Raises `ValueError` where one of the two is out of its range."""
+    """Raises `ValueError` if one of the two is out of range."""
     check_share("threshold", threshold)
     check_count("batch_size", batch_size)
 
 
 @contextmanager
 def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """No gradients and no dropout inside; a model in training is in training again afterwards."""
+    """Context without gradients and with the model in evaluation mode, which is restored afterwards."""
     was_training = model.training
     if was_training:
         model.eval()

@@ -1,39 +1,39 @@
-"""Whether a model can tell the texts of a data set apart, once its tokenizer has read them."""
+"""Checks whether a model can distinguish the texts of a data set after tokenisation."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 NO_TEXT = "or train without text (`use_text: false` under `config`)"
-_QUOTED = 2
+_MAX_QUOTED = 2
 
 
 class TextProblems(NamedTuple):
-    """Faults, with which no model can learn from the texts, and warnings of texts that say less than they seem to."""
+    """Faults, which prevent learning from the texts, and warnings about texts that carry little information."""
 
     faults: list[str]
     warnings: list[str]
 
 
-class ReadTexts(NamedTuple):
-    """What a tokenizer makes of each distinct text."""
+class TokenizedTexts(NamedTuple):
+    """The tokens of each distinct text."""
 
-    tokens: dict[str, tuple[int, ...]]  # as the model reads them, cut and with the special ones
-    uncut: dict[str, tuple[int, ...]]  # of the whole text
-    unknown: dict[str, float]  # share of the text's own tokens that stand for any unknown word
+    tokens: dict[str, tuple[int, ...]]  # as the model reads them, truncated and with special tokens
+    untruncated: dict[str, tuple[int, ...]]  # of the whole text
+    unknown: dict[str, float]  # share of unknown tokens, without special ones
 
 
 def text_problems(
     texts: Iterable[str | None], tokenizer: Any = None, max_text_length: int | None = None
 ) -> TextProblems:
-    """What keeps a model from telling the texts of a data set apart, in counts and with two examples.
+    """The reasons why a model cannot distinguish the texts of a data set, with counts and two examples.
 
     Args:
-        texts: one an example; None or "" is an example without, which differs from every text.
-        tokenizer: of the model; without it, words stand for tokens.
-        max_text_length: tokens that the model reads; None for the tokenizer's own `model_max_length`.
+        texts: one per example; None or "" is an example without text, which differs from every text.
+        tokenizer: of the model; without it, words are used instead of tokens.
+        max_text_length: of the model, in tokens; None for the tokenizer's `model_max_length`.
 
-    A set of one example has no problems: there is nothing to tell apart.
+    A set of one example has no problems, as there is nothing to distinguish.
     """
     given = [text if text and text.strip() else "" for text in texts]
     distinct = [text for text in dict.fromkeys(given) if text]
@@ -45,20 +45,21 @@ def text_problems(
     if tokenizer is None:
         return TextProblems([], _same_beginnings(distinct, max_text_length))
     limit = max_text_length or tokenizer.model_max_length
-    return _problems_of_tokens(distinct, _read(distinct, tokenizer, limit), limit, lacks_some="" in given)
+    tokenized = _tokenize(distinct, tokenizer, limit)
+    return _problems_of_tokens(distinct, tokenized, limit, has_missing="" in given)
 
 
 def check_texts_differ(texts: Iterable[str | None], tokenizer: Any) -> list[str]:
-    """Warnings of `text_problems`. Raises `ValueError` for its faults: a model would learn nothing from such texts."""
+    """The warnings of `text_problems`. Raises `ValueError` for faults, with which the texts are useless to a model."""
     problems = text_problems(texts, tokenizer)
     if problems.faults:
         fault = problems.faults[0]
-        raise ValueError(f"A model that reads learns nothing from the texts of the training split: {fault}.")
+        raise ValueError(f"A model can learn nothing from the texts of the training split: {fault}.")
     return problems.warnings
 
 
 def _same_beginnings(distinct: Sequence[str], limit: int | None) -> list[str]:
-    """Texts that are equal up to the last word that a model could read: a token is a word or less."""
+    """Warns about texts that are equal up to the last word that a model can read, as a token is at most a word."""
     groups = _groups({text: tuple(text.split()[:limit]) for text in distinct})
     if limit is None or not groups:
         return []
@@ -69,53 +70,57 @@ def _same_beginnings(distinct: Sequence[str], limit: int | None) -> list[str]:
     ]
 
 
-def _read(distinct: Sequence[str], tokenizer: Any, limit: int) -> ReadTexts:
-    cut = tokenizer(list(distinct), truncation=True, max_length=limit, verbose=False)["input_ids"]
-    uncut = tokenizer(list(distinct), verbose=False)["input_ids"]
+def _tokenize(distinct: Sequence[str], tokenizer: Any, limit: int) -> TokenizedTexts:
+    truncated = tokenizer(list(distinct), truncation=True, max_length=limit, verbose=False)["input_ids"]
+    untruncated = tokenizer(list(distinct), verbose=False)["input_ids"]
     names = ("cls_token_id", "sep_token_id", "bos_token_id", "eos_token_id", "pad_token_id")
     special = {getattr(tokenizer, name, None) for name in names}
-    unknown = getattr(tokenizer, "unk_token_id", None)  # of some byte-level tokenizers it is also the end of a text
+    unknown = getattr(tokenizer, "unk_token_id", None)  # for some byte-level tokenizers also the end of a text
     shares = {}
-    for text, tokens in zip(distinct, uncut, strict=True):
-        own = [token for token in tokens if token not in special]
+    for text, ids in zip(distinct, untruncated, strict=True):
+        own = [token for token in ids if token not in special]
         shares[text] = sum(token == unknown for token in own) / len(own) if own else 0.0
-    read, whole = (dict(zip(distinct, map(tuple, tokens), strict=True)) for tokens in (cut, uncut))
-    return ReadTexts(read, whole, shares)
+    tokens, whole = (dict(zip(distinct, map(tuple, ids), strict=True)) for ids in (truncated, untruncated))
+    return TokenizedTexts(tokens, whole, shares)
 
 
-def _problems_of_tokens(distinct: Sequence[str], read: ReadTexts, limit: int, lacks_some: bool) -> TextProblems:
-    groups = sorted(_groups(read.tokens), key=lambda group: group[0].casefold() == group[1].casefold())
-    is_silent = all(share == 1 for share in read.unknown.values())
-    if not lacks_some and (is_silent or len(set(read.tokens.values())) == 1):
-        what = "consist of unknown tokens alone" if is_silent else "become the same tokens"
-        fault = f"all {len(distinct)} different texts {what}: {_quoted(distinct)}"
-        return TextProblems([f"{fault}. {_way_out(distinct, read, limit)}, {NO_TEXT}"], [])
-    found = []
+def _problems_of_tokens(
+    distinct: Sequence[str], tokenized: TokenizedTexts, limit: int, has_missing: bool
+) -> TextProblems:
+    groups = sorted(_groups(tokenized.tokens), key=lambda group: group[0].casefold() == group[1].casefold())
+    all_unknown = all(share == 1 for share in tokenized.unknown.values())
+    if not has_missing and (all_unknown or len(set(tokenized.tokens.values())) == 1):
+        cause = "consist of unknown tokens alone" if all_unknown else "become the same tokens"
+        fault = f"all {len(distinct)} different texts {cause}: {_quoted(distinct)}"
+        return TextProblems([f"{fault}. {_advice(distinct, tokenized, limit)}, {NO_TEXT}"], [])
+    warnings = []
     if groups:
         count = sum(map(len, groups))
-        found.append(
+        warnings.append(
             f"{count} of {len(distinct)} different texts become the same tokens as another, so that the model cannot "
-            f"tell them apart: {_quoted(groups[0])}. {_way_out(groups[0], read, limit)}"
+            f"tell them apart: {_quoted(groups[0])}. {_advice(groups[0], tokenized, limit)}"
         )
-    if foreign := sorted((text for text in distinct if read.unknown[text] > 0.5), key=lambda text: -read.unknown[text]):
-        found.append(
+    mostly_unknown = {text: share for text, share in tokenized.unknown.items() if share > 0.5}
+    if foreign := sorted(mostly_unknown, key=lambda text: -mostly_unknown[text]):
+        warnings.append(
             f"{len(foreign)} of {len(distinct)} different texts consist mostly of unknown tokens: {_quoted(foreign)}. "
             "Take a text encoder (`text_model`) that knows their words"
         )
-    return TextProblems([], found)
+    return TextProblems([], warnings)
 
 
-def _way_out(texts: Sequence[str], read: ReadTexts, limit: int) -> str:
-    """What would make these texts differ."""
-    if len({read.uncut[text] for text in texts}) > 1 and len({read.tokens[text] for text in texts}) == 1:
+def _advice(texts: Sequence[str], tokenized: TokenizedTexts, limit: int) -> str:
+    """How to make these texts differ."""
+    differ_in_full = len({tokenized.untruncated[text] for text in texts}) > 1
+    if differ_in_full and len({tokenized.tokens[text] for text in texts}) == 1:
         return f"Raise max_text_length ({limit}), or write first what differs"
-    if any(read.unknown[text] for text in texts):
+    if any(tokenized.unknown[text] for text in texts):
         return "Take another text encoder (`text_model`), which knows their words"
     return "Write what differs in words rather than in case or marks"
 
 
 def _groups(keys: dict[str, tuple]) -> list[list[str]]:
-    """The texts that share a key with another, by key."""
+    """The groups of texts with equal keys, of two or more."""
     by_key = defaultdict(list)
     for text, key in keys.items():
         by_key[key].append(text)
@@ -123,4 +128,4 @@ def _groups(keys: dict[str, tuple]) -> list[list[str]]:
 
 
 def _quoted(texts: Sequence[str]) -> str:
-    return " and ".join(map(repr, texts[:_QUOTED]))
+    return " and ".join(map(repr, texts[:_MAX_QUOTED]))

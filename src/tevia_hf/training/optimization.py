@@ -5,7 +5,7 @@ from transformers import PreTrainedModel
 
 from ..auto import TeViAForSegmentation
 from ..backbone_tevia import BATCH_NORMS
-from ..vision_layout_tevia import blank, on_meta, probe_size, with_hidden_states
+from ..vision_layout_tevia import blank_images, build_on_meta, probe_size, with_hidden_states
 from .adapters import unwrapped
 from .arguments import TeViATrainingArguments
 from .averaging import AveragingAdamW
@@ -53,8 +53,8 @@ def layer_depths(encoder: PreTrainedModel) -> dict[str, int]:
     A layer is what leads from one hidden state to the next: a block of a transformer, a stage of ConvNeXt or Swin, a
     block of MobileNet. Found on the meta device: a weight belongs to the first hidden state that depends on it.
     """
-    model, size = on_meta(encoder.config), probe_size(encoder.config)
-    states = with_hidden_states(model, blank(model, size, size)).hidden_states
+    model, size = build_on_meta(encoder.config), probe_size(encoder.config)
+    states = with_hidden_states(model, blank_images(model, size, size)).hidden_states
     names, parameters = zip(*model.named_parameters(), strict=True)
     depths: dict[str, int] = {}
     for index, state in enumerate(states):
