@@ -116,7 +116,7 @@ def test_an_empty_sentence_is_found(tmp_path, processor, layout):
 def test_a_set_without_any_sentence_is_sound_but_said_to_have_none(tmp_path, processor):
     LAYOUTS["lgg"][1](tmp_path)
     report = examined("brain", tmp_path, processor)
-    assert report.is_sound and "no example has a sentence" in report.warnings[0]
+    assert report.is_sound and "no example has a text" in report.warnings[0]
 
 
 def rename_into_test(root):
@@ -172,7 +172,7 @@ def test_a_training_split_without_a_lesion_is_a_fault(tmp_path, processor):
     for path in (tmp_path / "train_masks").iterdir():
         save(path, np.zeros((48, 64), np.uint8))
     report = examined("breast", tmp_path, processor)
-    assert report.faults == ["no mask of the split 'train' holds a lesion: nothing can be learned from it"]
+    assert report.faults == ["no mask of the split 'train' contains a lesion: nothing can be learned from it"]
     assert report.splits["train"]["empty masks"] == 2 and report.splits["val"]["empty masks"] == 0
 
 
@@ -204,7 +204,7 @@ def test_sentences_are_measured_in_tokens(tmp_path, processor):
     LAYOUTS["qata"][1](tmp_path)
     words = examined("qata", tmp_path, processor, max_text_length=10)
     assert words.texts == {"distinct": 1, "words and marks in the longest": 12, "truncated": 5}
-    assert "5 sentences are longer than 10 words and marks" in words.warnings[0]
+    assert "5 texts are longer than 10 words and marks" in words.warnings[0]
     letters = examined("qata", tmp_path, processor, count_tokens=len)
     assert letters.texts == {"distinct": 1, "tokens in the longest": len(SENTENCE)}
     assert count_words("One area, left.") == 5

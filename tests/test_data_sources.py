@@ -198,9 +198,9 @@ def no_folders(root):
         (other_columns, r"no column Image and Description; it has \['file', 'caption'\]. Rename"),
         (nameless_row, "row 2 has no file name"),
         (not_utf8, "UTF-8"),
-        (missing_table, "no table of sentences for the split 'train'.*prompt/train.csv"),
+        (missing_table, "no table of texts for the split 'train'.*prompt/train.csv"),
         (twin_images, "'covid_1.jpg' and 'covid_1.png' belong to the same example"),
-        (no_folders, r"Known shapes: .*Train/Images \+ Train/GTs.*Found: \['Training', 'prompt'\]"),
+        (no_folders, r"Known layouts: .*Train/Images \+ Train/GTs.*Found: \['Training', 'prompt'\]"),
     ],
 )
 def test_a_damaged_data_set_is_refused_with_what_is_wrong(tmp_path, damage, message):

@@ -180,7 +180,16 @@ def one_text(texts, seed):
 def test_a_text_condition_of_ones_own_is_in_every_table(tmp_path, capsys):
     register_text_condition("template", one_text, label="one text for all images")
     assert "template" in help_of("evaluate", capsys)
-    words = ["evaluate", str(TINY), "--max-samples", "4", "--text-modes", "template", "--output-dir", str(tmp_path / "run")]
+    words = [
+        "evaluate",
+        str(TINY),
+        "--max-samples",
+        "4",
+        "--text-modes",
+        "template",
+        "--output-dir",
+        str(tmp_path / "run"),
+    ]
     assert command.main(words) == 0
     assert "| template |" in capsys.readouterr().out
     content = json.loads((tmp_path / "run" / "evaluation.json").read_text())
@@ -317,9 +326,9 @@ def test_the_published_loss_is_dice_alone():
         (lambda: register_text_condition("none", one_text, label="x"), "There is a text condition 'none'"),
         (lambda: register_text_condition("a,b", one_text, label="x"), "cannot name a text condition"),
         (lambda: register_text_condition("no text branch", one_text, label="x"), "cannot name a text condition"),
-        (lambda: register_dataset("folder", list_folder), "There is a data set 'folder'"),
+        (lambda: register_dataset("folder", list_folder), "There is already a data set 'folder'"),
         (lambda: register_dataset("unknown", list_folder), "cannot name a data set"),
-        (lambda: register_dataset("mine"), "Give `list_examples`"),
+        (lambda: register_dataset("mine"), "Give either `list_examples`"),
         (lambda: register_loss("dice", soft_dice_loss), "There is a loss 'dice'"),
         (lambda: register_loss("alignment", soft_dice_loss), "cannot name a loss"),
     ],

@@ -47,7 +47,7 @@ def test_the_table_has_the_published_columns_and_says_beside_it_what_it_carries(
     assert list(pd.read_csv(path).columns) == ["Image", "Description"]
     about = (tmp_path / "new" / "prompts.about.txt").read_text()
     assert "carry part of the answer" in about and '"Left" is the left of the picture.' in about
-    with pytest.raises(ValueError, match="exists. Say --overwrite"):
+    with pytest.raises(ValueError, match="exists. Set --overwrite"):
         drawn.save(path)
     assert drawn.save(path, overwrite=True) == path
     with pytest.raises(ValueError, match="Name it 'p.csv'"):

@@ -91,7 +91,7 @@ def test_a_column_that_contradicts_the_folders_is_a_problem(tmp_path):
     table = {"Image": ["a.png", "b.png"], "Description": [SENTENCE] * 2}
     listing = list_examples("folder", lvit(tmp_path, Train={**table, "split": ["train", "test"]}))
     assert set(splits(listing).values()) == {"train"}
-    assert "row 'b.png' says split 'test', but lies in the folder of 'train'" in problems(listing)[0]
+    assert "row 'b.png' has the split 'test', but is in the folder of 'train'" in problems(listing)[0]
 
 
 def test_an_example_of_two_splits_is_a_problem_of_both(tmp_path):

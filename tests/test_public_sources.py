@@ -166,7 +166,7 @@ def test_sentences_of_a_table_take_the_place_of_the_sets_own(tmp_path):
 def test_own_sentences_make_a_missing_table_no_matter(tmp_path):
     monuseg(tmp_path)
     (tmp_path / "Train_Folder" / "Train_text.xlsx").unlink()
-    with pytest.raises(ValueError, match="no table of sentences for the split 'train'"):
+    with pytest.raises(ValueError, match="no table of texts for the split 'train'"):
         load_segmentation_dataset("monuseg", tmp_path)
     names = [f"{example.id}.png" for example in list_examples("monuseg", tmp_path).examples]
     write_table(tmp_path / "mine.csv", names)

@@ -149,8 +149,8 @@ def test_a_missing_column_is_told_with_the_call_that_names_it(make, own, name, m
         (lambda d: d.with_transform(lambda rows: rows), "has a transform of its own"),
         (lambda d: d.remove_columns("image").add_column("image", [1, 2, 3, 4]), "'image' is of the kind .*int64"),
         (lambda d: d.remove_columns("image").add_column("image", [[[1, 2]]] * 4), "shape \\(1, 2\\) and type int64"),
-        (lambda d: d.take(0), "gives no example"),
-        (lambda d: d.to_iterable_dataset().take(0), "gives no example"),
+        (lambda d: d.take(0), "has no examples"),
+        (lambda d: d.to_iterable_dataset().take(0), "has no examples"),
     ],
     ids=["splits", "list", "transform", "numbers", "whole numbers", "empty", "empty stream"],
 )
@@ -287,7 +287,7 @@ def test_class_labels_become_their_names(stream, tmp_path):
 )
 def test_texts_that_are_none_are_refused_by_name(texts, kind, stream, tmp_path):
     dataset = with_text(texts, kind, tmp_path, stream)
-    with pytest.raises(ValueError, match="The column 'text' holds .*: give texts, or cast numbers of classes"):
+    with pytest.raises(ValueError, match="The column 'text' holds .*: give texts, or cast class numbers"):
         ready_dataset(dataset)
     assert texts_in(ready_dataset(dataset, uses_text=False)) == [None] * 4
 
@@ -295,7 +295,7 @@ def test_texts_that_are_none_are_refused_by_name(texts, kind, stream, tmp_path):
 @pytest.mark.parametrize("stream", [False, True])
 def test_several_texts_are_refused_unless_one_says_which(stream, tmp_path):
     dataset = with_text(SEVERAL, datasets.List(datasets.Value("string")), tmp_path, stream)
-    with pytest.raises(ValueError, match="'text' holds lists, several texts an image. .*`several_texts: draw`"):
+    with pytest.raises(ValueError, match="'text' holds lists, several texts per image. .*`several_texts: draw`"):
         ready_dataset(dataset)
     with pytest.raises(ValueError, match="`several_texts` is 'all': give 'first' or 'draw'"):
         ready_dataset(dataset, several_texts="all")
@@ -327,7 +327,7 @@ def test_one_of_several_texts_is_drawn_in_each_epoch(stream, tmp_path):
 
 def test_a_recipe_draws_of_several_texts_and_validates_on_the_first(recipe, tmp_path):
     given = with_text(SEVERAL[:2] * 2, datasets.List(datasets.Value("string")), tmp_path)
-    with pytest.raises(ValueError, match="several texts an image"):
+    with pytest.raises(ValueError, match="several texts per image"):
         train_from_recipe(recipe(), train_dataset=given, eval_dataset=given)
     trainer = train_from_recipe(recipe(several_texts="draw"), train_dataset=given, eval_dataset=given)
     assert {"left", "lesion"} <= set(trainer.processing_class.known_words)

@@ -64,7 +64,7 @@ def test_quotes_behind_a_blank_are_quotes(tmp_path):
     [
         ("Image,Description\na,b\nb,größer\n", "cp1252", r"line 3 is no UTF-8 \(byte 0xf6\).*cp1252.*CSV UTF-8.*iconv"),
         ("Image,Description\na,b\n", "utf-16-le", "looks like UTF-16.*CSV UTF-8"),
-        ("PK\x03\x04", "utf-8", "Excel workbook by its content: let its name end in .xlsx"),
+        ("PK\x03\x04", "utf-8", "Excel workbook by its content: rename it to end in .xlsx"),
         ('Image,Description\na,"b\nb,c\n', "utf-8", r"quotation marks do not match \(line 2"),
     ],
 )
@@ -116,7 +116,7 @@ def test_groups_are_of_one_unicode_form(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".xls", ".ods", ".tsv"])
 def test_other_kinds_of_table_are_refused_by_name(suffix, tmp_path):
-    with pytest.raises(ValueError, match=f"ending in '{suffix}' are not read. Save it as UTF-8 CSV or xlsx"):
+    with pytest.raises(ValueError, match=f"ending in '{suffix}' cannot be read. Save it as UTF-8 CSV or xlsx"):
         read_table(csv_of(tmp_path, HEADER, name=f"t{suffix}"))
 
 
