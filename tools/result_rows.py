@@ -25,7 +25,7 @@ from tevia_hf import TeViAImageProcessor, TeViAPrototypeMemory, convert_lightnin
 from tevia_hf.experiments.grid import safe_name
 from tevia_hf.intervals import paired_difference
 from tevia_hf.prompts.paraphrasing import corrected
-from tevia_hf.prompts.report_language import known_slips
+from tevia_hf.prompts.report_language import known_typos
 from tevia_hf.prompts.wordings import WORDINGS
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -119,7 +119,7 @@ def by_wording(images: pd.DataFrame) -> dict[str, dict[str, Any]]:
 
 
 def is_of_kind(text: str, pattern: str | None) -> bool:
-    meant = corrected(text, known_slips())
+    meant = corrected(text, known_typos())
     return meant != text if pattern is None else re.search(pattern, meant, re.IGNORECASE) is not None
 
 
