@@ -349,7 +349,7 @@ def test_prompts_are_written_and_train_a_model(tmp_path, model_dir, out, capsys)
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(values), encoding="utf-8")
     assert main(["train", str(recipe)]) == 2
-    assert "No example of the training split has a sentence" in capsys.readouterr().err
+    assert "No example of the training split has a text" in capsys.readouterr().err
     assert main(["train", str(recipe), "--text-table", str(table)]) == 0
     splits = pd.read_csv(out / "_splits.csv")
     assert set(splits["part"]) == {"train", "eval"}

@@ -17,7 +17,7 @@ from tevia_cli.main import main
 from tevia_hf import DivergenceCallback, TeViAForSegmentation, TrainingDivergedError, build_trainer
 from tevia_hf.data.collate import SegmentationCollator
 from tevia_hf.training.arguments import TeViATrainingArguments
-from tevia_hf.training.divergence import last_finite_checkpoint, remember_ids, take_ids_out
+from tevia_hf.training.divergence import last_finite_checkpoint, remember_ids, remove_ids_from_inputs
 
 
 class Spoils(TrainerCallback):
@@ -200,7 +200,7 @@ def test_a_model_is_saved_copied_and_pickled_as_before(tmp_path):
 
 def test_a_model_from_which_ids_are_taken_out_is_pickled():
     model = new_model().eval()
-    take_ids_out(model)
+    remove_ids_from_inputs(model)
     buffer = io.BytesIO()
     torch.save(model, buffer)  # before its first pass: transformers' own hooks cannot be pickled
     buffer.seek(0)

@@ -184,13 +184,13 @@ def test_the_shipped_report_was_measured_on_the_shipped_weights(report):
     [
         ({"licence": "mit"}, "licence"),
         ({"license": ""}, "license"),
-        ({"license": "Apache 2.0"}, "write it as the Hub does|as the Hub does"),
+        ({"license": "Apache 2.0"}, "use the Hub's abbreviation"),
         ({"license": "other"}, "license_name"),
         ({"license_name": "mine"}, "license_name"),
-        ({"title": {"TeViA": "for x"}}, "`title` is .*in quotes, where it holds a colon"),
+        ({"title": {"TeViA": "for x"}}, "`title` is .*in quotes if it contains a colon"),
         ({"title": "  "}, "`title`"),
         ({"limits": "one"}, "expected a list"),
-        ({"limits": [{"Note": "224 px"}]}, "`limits` is .*in quotes, where they hold a colon"),
+        ({"limits": [{"Note": "224 px"}]}, "`limits` is .*in quotes if they contain a colon"),
         ({"tags": [1]}, "`tags`"),
         ({"limits": []}, "limits"),
         ({"dataset": "QaTa"}, "dataset must hold"),
@@ -236,12 +236,12 @@ def without(report, *keys):
 def test_a_report_that_lacks_a_part_is_none(keys, report, tmp_path):
     without(report, *keys)
     (tmp_path / "evaluation.json").write_text(json.dumps(report))
-    with pytest.raises(ValueError, match="no report of `tevia evaluate`"):
+    with pytest.raises(ValueError, match="not a report of `tevia evaluate`"):
         read_report(tmp_path)
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", "{", '{"scores": [1]}', json.dumps({"settings": {}, "scores": {}})])
 def test_what_evaluate_did_not_write_is_no_report(content, tmp_path):
     (tmp_path / "evaluation.json").write_text(content)
-    with pytest.raises(ValueError, match="no report of `tevia evaluate`"):
+    with pytest.raises(ValueError, match="not a report of `tevia evaluate`"):
         read_report(tmp_path)

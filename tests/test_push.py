@@ -158,7 +158,7 @@ def test_a_private_push_to_a_public_repository_is_refused(hub, python, saved):
 
 
 @pytest.mark.parametrize(
-    ("token", "message"), [("hf_wrong", "hf auth login"), (None, "No token for the Hub: type `hf auth login`")]
+    ("token", "message"), [("hf_wrong", "hf auth login"), (None, "No token for the Hub: run `hf auth login`")]
 )
 def test_a_push_without_the_right_token_says_how_to_get_one_and_sends_nothing(token, message, hub, python, saved):
     result = python(PUSH, "push", saved, "org/reader", token=token)

@@ -208,7 +208,7 @@ def test_a_recipe_trains_on_a_stream(recipe, tmp_path):
         ({"dataset": "qata", "data_dir": "x"}, [], "both", "the place of the recipe's dataset, data_dir: leave one"),
         ({}, [], "train", "`train_dataset` but no `eval_dataset`: give one too, or train without validation by"),
         ({}, [], "eval", "an `eval_dataset` but no `train_dataset`"),
-        ({}, ["--max_train_samples", "2"], "stream", r"from a stream: .*dataset.take\(100\)"),
+        ({}, ["--max_train_samples", "2"], "stream", r"A stream cannot be sampled: .*dataset.take\(100\)"),
     ],
 )
 def test_a_recipe_and_given_data_sets_that_do_not_go_together_are_refused(

@@ -340,7 +340,7 @@ def test_a_best_model_from_before_the_prototypes_act_is_told(best, tmp_path, cap
     trainer = chosen_at(best, tmp_path)
     assert not trainer.model.prototype_memory.is_active
     (warning,) = warnings_of(caplog)
-    assert f"took the model of epoch {best} " in warning and "`eval_delay=3`" in warning
+    assert f"loaded the model of epoch {best} " in warning and "`eval_delay=3`" in warning
 
 
 def test_the_delay_that_the_warning_names_chooses_among_models_with_prototypes(tmp_path, caplog):
