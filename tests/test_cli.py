@@ -340,7 +340,7 @@ def test_prompts_are_written_and_train_a_model(tmp_path, model_dir, out, capsys)
     table = tmp_path / "prompts.csv"
     assert main(["prompts", "brain", str(tmp_path / "lgg"), "--output", str(table)]) == 0
     printed = capsys.readouterr().out
-    assert "carry part of the answer" in printed and '"Left" is the left of the picture.' in printed
+    assert "carry part of the answer" in printed and '"Left" is the left of the image.' in printed
     values = {
         "model_name_or_path": model_dir, "dataset": "brain", "data_dir": str(tmp_path / "lgg"),
         "output_dir": str(out), "num_train_epochs": 1, "use_cpu": True, "disable_tqdm": True,

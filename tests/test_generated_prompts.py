@@ -46,7 +46,7 @@ def test_the_table_has_the_published_columns_and_says_beside_it_what_it_carries(
     path = drawn.save(tmp_path / "new" / "prompts.csv")
     assert list(pd.read_csv(path).columns) == ["Image", "Description"]
     about = (tmp_path / "new" / "prompts.about.txt").read_text()
-    assert "carry part of the answer" in about and '"Left" is the left of the picture.' in about
+    assert "carry part of the answer" in about and '"Left" is the left of the image.' in about
     with pytest.raises(ValueError, match="exists. Set --overwrite"):
         drawn.save(path)
     assert drawn.save(path, overwrite=True) == path

@@ -102,7 +102,7 @@ def test_figures_on_another_data_set_go_by_its_name(report, tmp_path):
 def test_the_side_that_left_means_is_the_recipes():
     details = read_card_details(TINY / "card.yaml")
     plain, swapped = (model_card(details, None, "a/b", recipe).text for recipe in ("", "patient_sides: true"))
-    assert '"Left" is the left of the picture.' in plain and '"Left" is the patient\'s left.' in swapped
+    assert '"Left" is the left of the image.' in plain and '"Left" is the patient\'s left.' in swapped
 
 
 def test_the_details_are_written_as_they_are_read(tmp_path):
@@ -116,7 +116,7 @@ def test_the_details_are_written_as_they_are_read(tmp_path):
     ("choice", "said"),
     [
         ({"text_table": "mine.csv"}, "come from the table `mine.csv`"),
-        ({"group_split": "0.5,0.0,0.5", "split_seed": 3}, "divided anew, `group_split`\n0.5,0.0,0.5, `split_seed` 3"),
+        ({"group_split": "0.5,0.0,0.5", "split_seed": 3}, "made by groups (patients, if they are known), `group_split`\n0.5,0.0,0.5, `split_seed` 3"),
         ({"max_samples": 6}, "`max_samples` 6"),
         ({"window": "-600,1500"}, "Loaded with `window` -600,1500."),
     ],
@@ -152,13 +152,13 @@ def test_what_is_no_number_is_no_result(report, tmp_path):
 
 
 def test_scores_on_patients_of_the_training_are_marked(report, tmp_path):
-    assert "flatter the model" not in card_of(TINY, tmp_path, report).text
+    assert "too optimistic" not in card_of(TINY, tmp_path, report).text
     report["settings"]["groups_seen_in_training"] = 7
     assert "7 groups (patients)" in card_of(TINY, tmp_path, report).text
     report["settings"]["groups_seen_in_training"] = None
-    assert "is not known: no list" not in card_of(TINY, tmp_path, report).text  # made-up films have no patients
+    assert "It is not known whether patients" not in card_of(TINY, tmp_path, report).text  # synthetic images have no patients
     report["settings"]["dataset"] = "qata"
-    assert "is not known: no list" in card_of(TINY, tmp_path, report).text
+    assert "It is not known whether patients" in card_of(TINY, tmp_path, report).text
 
 
 def test_a_report_of_a_model_without_text_has_a_card_too(report, tmp_path):

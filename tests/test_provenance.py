@@ -204,7 +204,7 @@ PARTS = {
 def test_a_part_of_a_data_set_says_how_many_it_holds(part, reader, films, tmp_path):
     report = evaluate_model(*reader, part(films), text_modes=())
     assert report.settings["max_samples"] == report.settings["images"] == 3
-    assert "Drawn from more images: `max_samples` 3." in bundled(report, tmp_path)
+    assert "Sampled from more images: `max_samples` 3." in bundled(report, tmp_path)
 
 
 def plain(films):
