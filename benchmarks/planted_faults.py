@@ -75,7 +75,7 @@ PLANTS: dict[Callable[[Path, Example], None], str] = {
     missing_mask: "has no mask",
     size_mismatch: "resize the mask",
     wrong_values: "no labels (100)",
-    corrupt_file: "corrupt or cut short|corrupt or truncated",
+    corrupt_file: "corrupt or cut short",
     duplicated_patient: "in more than one split|equal images",
     empty_text: "have no text",
 }

@@ -1,4 +1,4 @@
-"""Training that is no longer finite ends at its step, names what it can, and leaves no such weights behind."""
+"""Training with NaN or infinite values stops at that step with details, and never saves such weights."""
 
 import copy
 import io
@@ -260,7 +260,7 @@ def test_the_command_ends_without_a_traceback_and_without_a_model(recipe, few, t
 
 
 @pytest.mark.parametrize(("best", "is_advised"), [(0.0, True), (0.4, False), (None, False)])
-def test_a_best_dice_of_0_is_told_with_advice_that_does_no_harm(best, is_advised, monkeypatch, capsys):
+def test_a_best_dice_of_0_is_reported_with_advice_that_does_no_harm(best, is_advised, monkeypatch, capsys):
     args = SimpleNamespace(metric_for_best_model="dice", output_dir="run", greater_is_better=True)
     ended = SimpleNamespace(state=SimpleNamespace(best_metric=best), args=args, end=lambda: None)
     monkeypatch.setattr("tevia_hf.training.recipe.train_from_recipe", lambda *words: ended)

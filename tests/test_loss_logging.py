@@ -14,7 +14,7 @@ NAMES = ("segmentation_loss", "alignment_loss")
 
 
 class Reporter(TrainerCallback):
-    """As TensorBoard's: one of the reporters, which the Trainer calls before the callbacks it was given."""
+    """A reporter such as TensorBoard's, which the Trainer calls before the callbacks it was given."""
 
     def __init__(self):
         self.logs = []

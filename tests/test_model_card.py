@@ -1,4 +1,4 @@
-"""A card says what a person wrote and what a report measured, in a form that the Hub's own readers take."""
+"""A card shows details written by a person and scores of a report, in a form that the Hub accepts."""
 
 import ast
 import json
@@ -30,8 +30,8 @@ def report():
 def test_every_card_is_read_back_with_what_it_must_say(folder, tmp_path):
     card, details = card_of(folder, tmp_path), read_card_details(folder / "card.yaml")
     assert card.data.license == "apache-2.0" and card.data.library_name == "transformers"
-    for said in ("Not for clinical decisions", details.dataset.license, details.title, *details.limits):
-        assert said in card.text
+    for statement in ("Not for clinical decisions", details.dataset.license, details.title, *details.limits):
+        assert statement in card.text
     for encoder in details.encoders:
         assert encoder.license in card.text
     assert "dice_pooled" in card.text and "text sensitivity" in card.text.lower()
@@ -113,19 +113,22 @@ def test_the_details_are_written_as_they_are_read(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("choice", "said"),
+    ("choice", "statement"),
     [
         ({"text_table": "mine.csv"}, "come from the table `mine.csv`"),
-        ({"group_split": "0.5,0.0,0.5", "split_seed": 3}, "made by groups (patients, if they are known), `group_split`\n0.5,0.0,0.5, `split_seed` 3"),
+        (
+            {"group_split": "0.5,0.0,0.5", "split_seed": 3},
+            "made by groups (patients, if they are known), `group_split`\n0.5,0.0,0.5, `split_seed` 3",
+        ),
         ({"max_samples": 6}, "`max_samples` 6"),
         ({"window": "-600,1500"}, "Loaded with `window` -600,1500."),
     ],
 )
-def test_what_changes_the_meaning_of_the_figures_stands_beside_them(choice, said, report, tmp_path):
+def test_settings_that_change_the_meaning_of_the_scores_are_on_the_card(choice, statement, report, tmp_path):
     plain = card_of(TINY, tmp_path, report).text
     report["settings"].update(choice)
     card = card_of(TINY, tmp_path, report)
-    assert said in card.text and said not in plain
+    assert statement in card.text and statement not in plain
     assert all(result.dataset_args == choice for result in card.data.eval_results)
 
 
@@ -156,7 +159,9 @@ def test_scores_on_patients_of_the_training_are_marked(report, tmp_path):
     report["settings"]["groups_seen_in_training"] = 7
     assert "7 groups (patients)" in card_of(TINY, tmp_path, report).text
     report["settings"]["groups_seen_in_training"] = None
-    assert "It is not known whether patients" not in card_of(TINY, tmp_path, report).text  # synthetic images have no patients
+    assert (
+        "It is not known whether patients" not in card_of(TINY, tmp_path, report).text
+    )  # synthetic images have no patients
     report["settings"]["dataset"] = "qata"
     assert "It is not known whether patients" in card_of(TINY, tmp_path, report).text
 

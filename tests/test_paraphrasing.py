@@ -123,7 +123,7 @@ def test_sides_are_those_of_the_image_and_a_left_middle_lobe_is_not_invented():
         ("evaluation", "a pair of"),
     ],
 )
-def test_people_abbreviate_write_digits_and_whole_sentences(templates, form):
+def test_paraphrases_have_abbreviations_digits_and_whole_sentences(templates, form):
     alike = [qata_text([Area(side, regions) for side in ("left", "right")]) for regions in (("lower",), REGIONS)]
     texts = [*alike, qata_text([Area("left", ("upper",))])]
     assert any(form in paraphrased(text, seed, templates) for text in texts for seed in range(300))
@@ -213,6 +213,6 @@ def test_typos_are_corrected_and_spare_words_with_facts():
     assert with_typo("left lung", typos, np.random.default_rng(0)) == "left lung"
 
 
-def test_no_slip_is_in_a_word_that_carries_a_fact():
+def test_no_typo_is_in_a_word_that_carries_a_fact():
     facts = {"left", "right", "upper", "middle", "lower", "bilateral", "unilateral", "solitary", "single", "thirteen"}
     assert len(known_typos()) > 500 and not facts & set(known_typos().values())

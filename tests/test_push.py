@@ -1,4 +1,4 @@
-"""What reaches the Hub, by a server on loopback that stands for it: a whole model, its card, and nothing private."""
+"""Uploads to a loopback server in place of the Hub: a complete model, its card, and nothing private."""
 
 import json
 from pathlib import Path
@@ -52,7 +52,7 @@ def server():
 
 @pytest.fixture(scope="module")
 def interpreter(server):
-    """With the server's address for the Hub's, which is read at import."""
+    """Sets the server's address in place of the Hub's, which is read at import."""
     environment = {"HF_ENDPOINT": server.url, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
     with Interpreter(READY, environment) as interpreter:
         yield interpreter
@@ -122,7 +122,7 @@ def encoder_folders(folder):
     return str(folder / "encoders" / "vision"), str(folder / "encoders" / "text")
 
 
-def test_what_an_earlier_push_left_does_not_stay_beside_other_weights(hub, python, saved, tmp_path):
+def test_files_of_an_earlier_push_do_not_stay_with_other_weights(hub, python, saved, tmp_path):
     tiny = ROOT / "hub_configs" / "tevia-tiny"
     assert python(PUSH, "push", tiny, "org/reader").returncode == 0
     assert {"evaluation.json", "recipe.yaml"} <= set(hub.files)

@@ -7,7 +7,7 @@ from .options import add_number
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output-dir", default="outputs/demo", help="folder to write to (default: %(default)s)")
-    add_number(parser, "epochs", "check_positive", "number of training epochs (default: 12)")
+    add_number(parser, "epochs", "check_positive", "number of training epochs")
     add_number(parser, "seed", "check_seed", default=0)
     parser.add_argument("--overwrite", action="store_true", help="delete an earlier output in the folder")
 

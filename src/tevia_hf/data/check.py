@@ -26,7 +26,7 @@ _BLOCK = 1024
 _SHOWN = 10
 
 
-class Look(NamedTuple):
+class ReadableExample(NamedTuple):
     """The findings of one readable example; `lesion` is its share of the image."""
 
     example: Example
@@ -36,7 +36,7 @@ class Look(NamedTuple):
 
 @dataclass
 class DataReport:
-    """Result of a data check; faults would make training or its scores wrong, warnings deserve a look."""
+    """Result of a data check; faults would make training or its scores wrong, warnings should be reviewed."""
 
     source: str
     splits: dict[str, dict[str, Any]] = field(default_factory=dict)  # statistics of each split
@@ -106,38 +106,40 @@ def check_dataset(
     if unknown := [split for split in listing.splits if split not in SPLITS]:
         report.faults.append(f"unknown splits {unknown}: use {', '.join(SPLITS)}")
     survey = Survey(processor.image_processor, white_is_lesion, cache)
-    whole = [example for example in listing.examples if example.image is not None and example.masks]
-    read = [(whole[position], findings) for position, findings in survey.read([example.row() for example in whole])]
-    looks = [Look(*pair, share) for pair, share in zip(read, survey.lesion_shares(), strict=True)]
+    complete = [example for example in listing.examples if example.image is not None and example.masks]
+    pairs = [
+        (complete[position], findings) for position, findings in survey.read([example.row() for example in complete])
+    ]
+    readable = [ReadableExample(*pair, share) for pair, share in zip(pairs, survey.lesion_shares(), strict=True)]
     report.faults += [fault.reason for fault in survey.faults]
     try:
         report.white_is_lesion = survey.white_is_lesion()
     except ValueError as error:
         report.faults.append(str(error))
     report.warnings += survey.warnings()
-    looks_of = {split: [look for look in looks if look.example.split == split] for split in listing.splits}
-    report.splits = {split: _split_facts(listing.of_split(split), looks_of[split]) for split in listing.splits}
-    if (train := looks_of.get("train")) and not any(look.lesion for look in train):
+    readable_in = {split: [one for one in readable if one.example.split == split] for split in listing.splits}
+    report.splits = {split: _split_facts(listing.of_split(split), readable_in[split]) for split in listing.splits}
+    if (train := readable_in.get("train")) and not any(one.lesion for one in train):
         report.faults.append("no mask of the split 'train' contains a lesion: nothing can be learned from it")
     _check_groups(listing.examples, report)
-    _check_duplicates(looks, report)
+    _check_duplicates(readable, report)
     _check_texts(listing.examples, count_tokens, max_text_length, report)
-    report.sheet = _sheet(looks, survey, report.white_is_lesion, seed) if looks else None
+    report.sheet = _sheet(readable, survey, report.white_is_lesion, seed) if readable else None
     return report
 
 
-def _split_facts(examples: Sequence[Example], looks: Sequence[Look]) -> dict[str, Any]:
-    sizes = Counter("{1}x{0}".format(*look.findings.size) for look in looks).most_common()
-    shown = {value for look in looks for values in look.findings.values for value in values[:_SHOWN]}
+def _split_facts(examples: Sequence[Example], readable: Sequence[ReadableExample]) -> dict[str, Any]:
+    sizes = Counter("{1}x{0}".format(*one.findings.size) for one in readable).most_common()
+    shown = {value for one in readable for values in one.findings.values for value in values[:_SHOWN]}
     values = sorted({f"{value:g}" for value in shown}, key=float)
-    shares = [look.lesion for look in looks if look.lesion]
+    shares = [one.lesion for one in readable if one.lesion]
     return {
         "examples": len(examples),
-        "readable": len(looks),
+        "readable": len(readable),
         "groups": len({example.group for example in examples}),
         "sizes": ", ".join(f"{size} ({count})" for size, count in sizes[:3]) + (", ..." if len(sizes) > 3 else ""),
         "mask values": ", ".join(values),
-        "empty masks": len(looks) - len(shares),
+        "empty masks": len(readable) - len(shares),
         "median lesion": f"{100 * np.median(shares):.1f} %" if shares else "-",
         "with sentence": sum(bool(example.text) for example in examples),
     }
@@ -155,18 +157,18 @@ def _check_groups(examples: Sequence[Example], report: DataReport) -> None:
         )
 
 
-def _check_duplicates(looks: Sequence[Look], report: DataReport) -> None:
-    thumbnails = np.frombuffer(bytes.fromhex("".join(look.findings.thumbnail for look in looks)), np.float32)
-    alike: dict[tuple[str, str], list[tuple[Look, Look]]] = defaultdict(list)
+def _check_duplicates(readable: Sequence[ReadableExample], report: DataReport) -> None:
+    thumbnails = np.frombuffer(bytes.fromhex("".join(one.findings.thumbnail for one in readable)), np.float32)
+    alike: dict[tuple[str, str], list[tuple[ReadableExample, ReadableExample]]] = defaultdict(list)
     for first, second in near_duplicates(thumbnails.reshape(-1, THUMBNAIL**2)):
-        a, b = looks[first], looks[second]
+        a, b = readable[first], readable[second]
         place = "in different splits" if a.example.split != b.example.split else "in one split"
         if a.findings.fingerprint == b.findings.fingerprint:
             alike["equal", place].append((a, b))
         elif a.example.group != b.example.group:  # slices of one patient are naturally similar
             alike["nearly equal", place].append((a, b))
     for (kind, place), pairs in sorted(alike.items()):
-        names = [" and ".join(f"'{look.example.id}' ({look.example.split})" for look in pair) for pair in pairs]
+        names = [" and ".join(f"'{one.example.id}' ({one.example.split})" for one in pair) for pair in pairs]
         faults = report.faults if kind == "equal" else report.warnings
         faults.append(f"{len(pairs)} pairs of {kind} images {place}: {some_of(names, _SHOWN)}")
 
@@ -199,18 +201,18 @@ def _check_texts(
         report.faults.append(f"{len(without_text)} of {len(examples)} examples have no text: {names}. Add the texts")
 
 
-def _sheet(looks: Sequence[Look], survey: Survey, white_is_lesion: bool | None, seed: int) -> Image.Image:
+def _sheet(readable: Sequence[ReadableExample], survey: Survey, white_is_lesion: bool | None, seed: int) -> Image.Image:
     """A contact sheet of examples chosen by the seed, those with a lesion first: each mask over its image."""
 
-    def overlay_of(look: Look) -> Image.Image:
-        examined = examine(look.example.row(), survey.image_processor)
+    def overlay_of(one: ReadableExample) -> Image.Image:
+        examined = examine(one.example.row(), survey.image_processor)
         labels = examined.labels(survey.image_processor.num_labels, white_is_lesion)
         return overlay(examined.image.array, labels, longest_side=SHEET_PIXELS)
 
-    order = [looks[index] for index in np.random.default_rng(seed).permutation(len(looks))]
-    chosen = sorted(order, key=lambda look: not look.lesion)[: SHEET_ROWS * SHEET_COLUMNS]
+    order = [readable[index] for index in np.random.default_rng(seed).permutation(len(readable))]
+    chosen = sorted(order, key=lambda one: not one.lesion)[: SHEET_ROWS * SHEET_COLUMNS]
     overlays = [image for _, image in on_all_cores(overlay_of, chosen)]
-    captions = [f"{look.example.id} ({look.example.split}): {look.example.text or 'no text'}" for look in chosen]
+    captions = [f"{one.example.id} ({one.example.split}): {one.example.text or 'no text'}" for one in chosen]
     rows = [slice(start, start + SHEET_COLUMNS) for start in range(0, len(chosen), SHEET_COLUMNS)]
     title = "Images, masks and texts"
     return contact_sheet([overlays[row] for row in rows], [captions[row] for row in rows], title)

@@ -29,12 +29,12 @@ def with_origin(
 
     `options` are those of `SourceOptions`, `own` those of the source.
     """
-    shown, source_options = (
+    source_settings, source_options = (
         {key: as_text(value) for key, value in given.items() if value is not None} for given in (options, own)
     )
-    if "group_split" not in shown and not shown.get("split_seed"):
-        shown.pop("split_seed", None)  # the default of a published split
-    origin = {"data_dir": data_dir and str(data_dir), "split": split, **shown}
+    if "group_split" not in source_settings and not source_settings.get("split_seed"):
+        source_settings.pop("split_seed", None)  # the default of a published split
+    origin = {"data_dir": data_dir and str(data_dir), "split": split, **source_settings}
     origin |= {"options": source_options} if source_options else {}
     dataset.info.dataset_name = name
     return _noted(dataset, origin=origin, examples=checksums(dataset))

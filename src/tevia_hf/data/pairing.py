@@ -64,8 +64,8 @@ def example_id(file_name: str) -> str:
     name = unicodedata.normalize("NFC", file_name.strip().replace("\\", "/").rsplit("/", 1)[-1])
     if not is_image_file(image := parse_address(name)):
         return _MASK_NAME.sub("", name)
-    whole = stem(ImageRef(image.path))
-    return _MASK_NAME.sub("", whole) + stem(image).removeprefix(whole)
+    file_stem = stem(ImageRef(image.path))
+    return _MASK_NAME.sub("", file_stem) + stem(image).removeprefix(file_stem)
 
 
 def pair_files(images: Path, masks: Path, splits: tuple[str, ...]) -> Pairs:
@@ -88,15 +88,15 @@ def pair_files(images: Path, masks: Path, splits: tuple[str, ...]) -> Pairs:
 
 
 def list_files(folder: Path) -> Files:
-    found = Files(folder, [], [], [], [])
+    files = Files(folder, [], [], [], [])
     for path in sorted(folder.iterdir()):
         if is_clutter(path):
-            found.clutter.append(path)
+            files.clutter.append(path)
         elif path.is_file():
-            (found.images if is_image_file(path) else found.others).append(path)
+            (files.images if is_image_file(path) else files.others).append(path)
         elif path.is_dir():
-            found.folders.append(path)
-    return found
+            files.folders.append(path)
+    return files
 
 
 def _affixes(images: set[str], masks: set[str]) -> tuple[Affix, Affix, list[str]]:

@@ -78,7 +78,7 @@ def check_columns(names: list[str], uses_text: bool) -> None:
         return
     others = [name for name in names if name not in FEATURES]
     own = (difflib.get_close_matches(missing[0], others, n=1, cutoff=0.4) or others or ["its name"])[0]
-    without = " A network that reads no text (`use_text: false` under `config`) needs none." * ("text" in missing)
+    without = " A vision-only model (`use_text: false` under `config`) needs none." * ("text" in missing)
     raise ValueError(
         f"The data set has the columns {names}, but no {' and no '.join(missing)}: name them, e.g. by "
         f"`dataset.rename_column('{own}', '{missing[0]}')`.{without}"

@@ -71,8 +71,8 @@ def read_bundle(
     details = read_card_details(card or model_dir / "card.yaml")
     report = report_of(model_dir, evaluation, model, processor)
     recipe = public_recipe(model_dir / "recipe.yaml")
-    shown = model_card(details, report, name or model_dir.resolve().name, recipe, model.config.use_text)
-    return Bundle(model, processor, shown, details, recipe, report)
+    rendered = model_card(details, report, name or model_dir.resolve().name, recipe, model.config.use_text)
+    return Bundle(model, processor, rendered, details, recipe, report)
 
 
 def write_bundle(

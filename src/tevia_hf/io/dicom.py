@@ -121,7 +121,7 @@ def _stored_pixels(dataset: Any, frame: int, path: Path) -> np.ndarray:
     except Exception as error:  # decoders raise almost any exception on damaged files
         reason = " ".join(str(error).split())
         if not syntax.is_compressed:
-            fault = f"its pixels are corrupt or truncated ({reason}). Fetch or export the file again."
+            fault = f"its pixels are corrupt or cut short ({reason}). Fetch or export the file again."
         else:  # the decoder may not support this variant
             fault = (
                 f"its pixels, compressed as {syntax.name}, are damaged, or no installed decoder supports them "

@@ -105,7 +105,7 @@ def _slab(volume: Any, axis: int, start: int, path: Path) -> np.ndarray:
     try:
         values = np.asarray(volume.dataobj[tuple(index[: volume.ndim]) + (0,) * (volume.ndim - 3)])
     except Exception as error:  # a truncated file or a damaged archive
-        raise ValueError(f"{path}: corrupt or truncated ({error}). Fetch or export the file again.") from error
+        raise ValueError(f"{path}: corrupt or cut short ({error}). Fetch or export the file again.") from error
     return values.reshape((*values.shape, 1, 1)[:3])
 
 

@@ -62,7 +62,7 @@ def _read_tiff(path: Path, is_mask: bool, most_pixels: int | None) -> MedicalIma
         if page.samplesperpixel > max(CHANNELS):
             raise ValueError(f"{kind}: {_CHANNELS_ADVICE}")
         if len(page.dataoffsets) < math.prod(page.chunked):  # tifffile would fill the rest with zeros
-            raise ValueError(f"{path}: corrupt or truncated, parts of it are missing. Fetch or export the file again.")
+            raise ValueError(f"{path}: corrupt or cut short, parts of it are missing. Fetch or export the file again.")
         if page.imagedepth != 1:
             raise ValueError(f"{path}: holds a volume of {page.imagedepth} slices. Save each as a file of its own.")
         if form not in (PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB):

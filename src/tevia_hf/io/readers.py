@@ -73,7 +73,7 @@ def load_image(value: Any, is_mask: bool = False) -> MedicalImage:
             try:
                 image = Image.open(BytesIO(content))
             except Exception as error:  # Pillow's decoders raise almost any exception on damaged files
-                reason = f"embedded image is corrupt or truncated ({error}). Build the data set again."
+                reason = f"embedded image is corrupt or cut short ({error}). Build the data set again."
                 raise ValueError(reason) from error
             return _from_pil(image, "the embedded image", is_mask)
     if value is None:

@@ -120,12 +120,12 @@ def _mirrored_clock(match: re.Match[str], axis: Axis) -> str | None:
 
 
 def _mirrored_hour(hour: str, axis: Axis) -> str:
-    whole, mark, minutes = re.fullmatch(r"(\w+)([:.]?)(\d*)", hour).groups()  # type: ignore[union-attr]  # as `_HOUR`
-    number = int(whole) if whole.isdecimal() else NUMBERS.index(whole.lower())
+    hours, mark, minutes = re.fullmatch(r"(\w+)([:.]?)(\d*)", hour).groups()  # type: ignore[union-attr]  # as `_HOUR`
+    number = int(hours) if hours.isdecimal() else NUMBERS.index(hours.lower())
     around = (12 if axis == "horizontal" else 6) * 60 - (number * 60 + int(minutes or 0))
     number, late = around // 60 % 12 or 12, around % 60
-    shown = str(number) if whole.isdecimal() else like(whole, number_word(number))
-    return f"{shown}{mark}{late:02}" if mark else shown
+    text = str(number) if hours.isdecimal() else like(hours, number_word(number))
+    return f"{text}{mark}{late:02}" if mark else text
 
 
 def _reversed_words(text: str) -> str:

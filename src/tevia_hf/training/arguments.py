@@ -70,14 +70,14 @@ class ModelArguments:
                 f"`lora` is {self.lora!r}: give fields of `peft.LoraConfig`, e.g. `lora: {{r: 8}}`. To continue "
                 "with the adapters of a run, `--resume` it."
             )
-        whole = self.model_name_or_path or self.config_name
-        if whole and (self.config or self.image_processor):
+        source = self.model_name_or_path or self.config_name
+        if source and (self.config or self.image_processor):
             raise ValueError(
-                f"{whole} has its own config and image processor: leave out `config` and `image_processor`."
+                f"{source} has its own config and image processor: leave out `config` and `image_processor`."
             )
         if self.model_name_or_path and self.config_name:
             raise ValueError("`model_name_or_path` loads weights, `config_name` does not: leave one of them out.")
-        if not (whole or (self.vision_model and self.text_model)):
+        if not (source or (self.vision_model and self.text_model)):
             raise ValueError(
                 "The recipe names no model: give `vision_model` and `text_model` (the vision-only baseline, with "
                 "`use_text: false` under `config`, needs a `text_model` too, for its tokenizer), or "
@@ -178,7 +178,7 @@ class TeViATrainingArguments(TrainingArguments):
         measured = [name for name, metric in METRICS.items() if not metric.of_boundaries] + ["loss"]
         if key not in measured:
             raise ValueError(
-                f"`metric_for_best_model` is {self.metric_for_best_model}, which validation does not measure: use one "
+                f"`metric_for_best_model` is {self.metric_for_best_model}, which validation does not measure: take one "
                 f"of {', '.join(measured)}."
             )
         if self.metric_for_best_model and key in METRICS:
