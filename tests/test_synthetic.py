@@ -34,8 +34,8 @@ def counterparts():
 def drawn(monkeypatch):
     """The lesions of all images, four per image, targets or not."""
     lesions = []
-    draw = synthetic._draw_lesion
-    monkeypatch.setattr(synthetic, "_draw_lesion", lambda *given: lesions.append(draw(*given)) or lesions[-1])
+    draw = synthetic._sample_lesion
+    monkeypatch.setattr(synthetic, "_sample_lesion", lambda *given: lesions.append(draw(*given)) or lesions[-1])
     synthetic_dataset(count=COUNT)
     return lesions
 
