@@ -14,7 +14,7 @@ from tevia_hf.evaluation.text_agreement import agreeing_fields, compare_with_tex
 from tevia_hf.evaluation.text_conditions import TEXT_CONDITIONS
 from tevia_hf.experiments.grid import Run
 from tevia_hf.experiments.table import scores_of
-from tevia_hf.hub.model_card import eval_results, formatted_report, model_card, read_card_details, read_report
+from tevia_hf.hub.model_card import eval_results, model_card, read_card_details, read_report, shown
 from tevia_hf.prompts import BREAST, NUCLEI, QATA, denies_lesion, stated_facts
 from tevia_hf.prompts.lesions import Lesions
 
@@ -168,7 +168,7 @@ def test_denying_conditions_are_recorded_and_have_no_figure_on_a_card_nor_in_an_
     assert "dice_paraphrased" in scores_of([run])
     details = read_card_details(TINY / "card.yaml")
     assert not [r for r in eval_results(details, saved) if "nothing is there" in (r.dataset_config or "")]
-    row = next(row for row in formatted_report(details, saved)["rows"] if "nothing is there" in row[0])
+    row = next(row for row in shown(details, saved)["rows"] if "nothing is there" in row[0])
     assert set(row[1:]) == {"-"}
     text = model_card(details, saved, "org/name").text
     assert "With a text that says that nothing is there the Dice is no score; marked all the same:" in text

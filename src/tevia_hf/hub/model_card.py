@@ -170,7 +170,7 @@ def model_card(
     )
     parts: dict[str, Any] = {
         "details": details,
-        "report": report and formatted_report(details, report),
+        "report": report and shown(details, report),
         "recipe": recipe,
         "uses_text": uses_text,
         "example": json.dumps(details.example, ensure_ascii=False),
@@ -226,7 +226,7 @@ def eval_results(details: CardDetails, report: Mapping[str, Any]) -> list[EvalRe
     ]
 
 
-def formatted_report(details: CardDetails, report: Mapping[str, Any]) -> dict[str, Any]:
+def shown(details: CardDetails, report: Mapping[str, Any]) -> dict[str, Any]:
     """The report with its scores formatted for the card."""
     metrics, texts, settings = metrics_of(report), given_texts(report), report["settings"]
     denying = report.get("denying_conditions", ())
