@@ -1,10 +1,10 @@
-"""Does loading keep up with training? Images a second of the loader alone, and of a training step.
+"""Throughput of data loading and training: images per second of the loader alone, and of a training step.
 
     python benchmarks/data_loading.py --data-dir $QATA --vision-model $MOBILENET_V2 --text-model $MINILM
 
-Both run on as many threads as the machine has cores, at 224 pixels and batch 16, on QaTa's films: the loader reads,
+Both run on as many threads as the machine has cores, at 224 pixels and batch 16, on QaTa's images: the loader reads,
 decodes, augments (flips, zoom, rotation, contrast, noise) and processes them; the step is that of the recipe's model.
-The loader is measured in the training process itself, and with one worker process a core.
+The loader is measured in the training process itself, and with one worker process per core.
 """
 
 import argparse
@@ -34,12 +34,12 @@ def main() -> None:
     model, processor = load_model_and_processor(
         ModelArguments(vision_model=args.vision_model, text_model=args.text_model)
     )
-    films = load_segmentation_dataset("qata", args.data_dir).select(range(IMAGES))
+    images = load_segmentation_dataset("qata", args.data_dir).select(range(IMAGES))
     with tempfile.TemporaryDirectory() as folder:
         settings = TeViATrainingArguments(
             output_dir=folder, use_cpu=True, eval_strategy="no", save_strategy="no", load_best_model_at_end=False
         )
-        trainer = build_trainer(model, processor, settings, films, augmentation=AUGMENTATION)
+        trainer = build_trainer(model, processor, settings, images, augmentation=AUGMENTATION)
         loading = {workers: loader_rate(trainer, workers) for workers in (0, os.cpu_count())}
         training = step_rate(trainer)
     for workers, rate in loading.items():
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def loader_rate(trainer, workers: int) -> float:
-    """Images a second, the start of the workers left out."""
+    """Images per second, without the start of the workers."""
     loader = DataLoader(trainer.train_dataset, BATCH, collate_fn=trainer.data_collator, num_workers=workers)
     batches = iter(loader)
     next(batches)
@@ -57,7 +57,7 @@ def loader_rate(trainer, workers: int) -> float:
 
 
 def step_rate(trainer) -> float:
-    """Images a second of forward, backward and update, without loading."""
+    """Images per second of forward, backward and update, without loading."""
     batch = next(iter(DataLoader(trainer.train_dataset, BATCH, collate_fn=trainer.data_collator)))
     trainer.model.train()
     for step in range(STEPS + 2):

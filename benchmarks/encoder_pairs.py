@@ -1,9 +1,9 @@
-"""Trains three very different pairs of encoders on `synthetic` and says how much each reads its text.
+"""Trains three very different pairs of encoders on `synthetic` and measures the text sensitivity of each.
 
     python benchmarks/encoder_pairs.py --vision path/to/mobilenet_v1 --text path/to/MiniLM --output outputs/pairs
 
-`--vision` and `--text` are the real encoders of the first pair; those of the other two are small and random, the text
-encoder staying so. Writes a JSON file a pair, from which `tools/encoders.py` makes its table.
+`--vision` and `--text` are the pre-trained encoders of the first pair; those of the other two are small and random, the
+text encoder frozen. Writes a JSON file per pair, from which `tools/encoders.py` makes its table.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
     python benchmarks/evaluation.py MODEL NAME FOLDER SPLIT IMAGES
 
-Two versions are compared by turns, each with its own `src` on PYTHONPATH; the scores printed must be equal.
+To compare two versions, run them alternately, each with its `src` on PYTHONPATH; the printed scores must be equal.
 """
 
 import sys

@@ -21,7 +21,7 @@ def main() -> None:
 
 
 def mask_pair(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two smooth blobs masks of a few lesions each that cover about a sixth of the picture and overlap in part."""
+    """Two smooth, partly overlapping masks of a few lesions each, which cover about a sixth of the image."""
     rng = np.random.default_rng(seed)
     field, other = (ndimage.gaussian_filter(rng.standard_normal((SIZE, SIZE)), 12) for _ in range(2))
     pair = (field, field + 0.4 * other)

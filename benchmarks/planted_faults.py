@@ -1,9 +1,9 @@
-"""Does `tevia check-data` find what is wrong? Plants one fault after the other in copies of real data sets.
+"""Test of `tevia check-data`: plants one fault after the other in copies of real data sets.
 
     python benchmarks/planted_faults.py qata=$QATA monuseg=$MONUSEG breast=$BUSI brain=$LGG
 
-Prints for each data set the faults of the untouched copy, and for each planted fault what was found. Large sets are cut
-to their first 200 pairs. Fails where a fault is not found.
+Prints for each data set the faults of the unmodified copy, and for each planted fault the message. Large sets are
+reduced to their first 200 pairs. Fails if a fault is not found.
 """
 
 import shutil
@@ -23,7 +23,7 @@ from tevia_hf.data.example import Example
 from tevia_hf.data.registry import list_examples
 from tevia_hf.data.tables import TABLE_SUFFIXES, read_table
 
-MOST_ROWS = 200
+MAX_ROWS = 200
 PROCESSOR = SimpleNamespace(image_processor=TeViAImageProcessor())
 
 
@@ -47,7 +47,7 @@ def corrupt_file(root: Path, example: Example) -> None:
 
 
 def duplicated_patient(root: Path, example: Example) -> None:
-    """The patient's files once more: in the other split's table, or under another patient's name."""
+    """Copies a patient's files into the other split's table, or to another patient's name."""
     tables = tables_of(root)
     if len(tables) < 2:
         for path in (example.image.path, example.masks[0].path):
@@ -64,7 +64,7 @@ def duplicated_patient(root: Path, example: Example) -> None:
     write(content, other)
 
 
-def empty_sentence(root: Path, example: Example) -> None:
+def empty_text(root: Path, example: Example) -> None:
     for table in tables_of(root)[:1]:
         content = read_table(table)
         content.loc[0, "Description"] = None
@@ -77,25 +77,27 @@ PLANTS: dict[Callable[[Path, Example], None], str] = {
     wrong_values: "no labels (100)",
     corrupt_file: "corrupt or cut short",
     duplicated_patient: "in more than one split|equal images",
-    empty_sentence: "have no sentence",
+    empty_text: "have no text",
 }
 
 
 def main() -> None:
     missed = []
-    for name, data_dir in (word.split("=", 1) for word in sys.argv[1:]):
+    for name, data_dir in (argument.split("=", 1) for argument in sys.argv[1:]):
         report = examine(name, Path(data_dir), None)
         print(f"{name}, untouched: {len(report.faults)} faults {report.faults}")
         for plant, expected in PLANTS.items():
-            if plant is empty_sentence and not tables_of(Path(data_dir)):
-                continue  # a set without sentences
+            if plant is empty_text and not tables_of(Path(data_dir)):
+                continue  # a set without texts
             report = examine(name, Path(data_dir), plant)
-            told = [
+            messages = [
                 line for line in report.faults + report.warnings if any(part in line for part in expected.split("|"))
             ]
-            print(f"{name}, {plant.__name__}: {'found' if told else 'MISSED'}, exit code {int(not report.is_sound)}")
-            print(f"    {told[0][:160] if told else report.faults}")
-            missed += [] if told else [(name, plant.__name__)]
+            print(
+                f"{name}, {plant.__name__}: {'found' if messages else 'MISSED'}, exit code {int(not report.is_sound)}"
+            )
+            print(f"    {messages[0][:160] if messages else report.faults}")
+            missed += [] if messages else [(name, plant.__name__)]
     sys.exit(f"missed: {missed}" if missed else 0)
 
 
@@ -112,12 +114,12 @@ def examine(name: str, data_dir: Path, plant: Callable[[Path, Example], None] | 
 
 
 def cut(name: str, root: Path) -> None:
-    """Leaves the first pairs of a large set."""
+    """Reduces a large set to its first pairs."""
     examples = list_examples(name, root).examples
-    if len(examples) <= 2 * MOST_ROWS or not tables_of(root):
+    if len(examples) <= 2 * MAX_ROWS or not tables_of(root):
         return
     for table in tables_of(root):
-        write(read_table(table)[:MOST_ROWS], table)
+        write(read_table(table)[:MAX_ROWS], table)
     kept = {example.id for example in list_examples(name, root).examples}
     for example in examples:
         if example.id not in kept:
@@ -126,12 +128,12 @@ def cut(name: str, root: Path) -> None:
 
 
 def renamed(name: str) -> str:
-    """Of an image of BUSI another number, of a slice of LGG another patient's."""
+    """Another image number of BUSI, or a slice of another patient of LGG."""
     return "benign (9999)" if "(" in name else "TCGA_ZZ_9999_19990101_1"
 
 
 def folders_of_other_split(root: Path, example: Example) -> tuple[Path, Path]:
-    """Folders of images and masks of the split that the example is not in."""
+    """Image and mask folders of another split than the example's."""
     name = "qata" if (root / "prompt").is_dir() else "monuseg"
     other = next(found for found in list_examples(name, root).examples if found.split != example.split)
     return other.image.path.parent, other.masks[0].path.parent

@@ -1,9 +1,9 @@
-"""How well sentences drawn from masks agree with the published ones, and where QaTa's thirds of a lung lie.
+"""Agreement of texts generated from masks with the published ones, and position of QaTa's thirds of a lung.
 
     python benchmarks/prompt_agreement.py qata=$QATA monuseg=$MONUSEG
 
 Writes the table in `docs/datasets.md`. The rows at which a lung's upper third ends and its lower third begins are those
-that fit QaTa's training sentences best.
+that fit QaTa's training texts best.
 """
 
 import itertools
@@ -30,7 +30,7 @@ FITTED_ON = 800
 
 
 def main() -> None:
-    folders = dict(word.split("=", 1) for word in sys.argv[1:])
+    folders = dict(argument.split("=", 1) for argument in sys.argv[1:])
     rows = []
     for name, folder in folders.items():
         listing = list_examples(name, folder)
@@ -52,24 +52,24 @@ def fitted_thirds(folder: str) -> str:
     examples = list_examples("qata", folder).of_split("train")
     chosen = [examples[index] for index in np.random.default_rng(0).permutation(len(examples))[:FITTED_ON]]
     pairs = [(QATA.read(example.text), is_lesion(decode_labels(example.row(), num_labels=1))) for example in chosen]
-    pairs = [(said, mask) for said, mask in pairs if said]
+    pairs = [(stated, mask) for stated, mask in pairs if stated]
     grid = [(upper, lower) for upper, lower in itertools.product(UPPER_ENDS, LOWER_BEGINS) if lower > upper]
     overlaps = {thirds: overlap(pairs, *thirds) for thirds in tqdm(grid)}
     best = max(overlaps, key=overlaps.__getitem__)
     ours = overlap(pairs, lungs.UPPER_ENDS, lungs.LOWER_BEGINS)
     equal = overlap(pairs, 1 / 3, 2 / 3)
     return (
-        f"Overlap of regions on {len(pairs)} training sentences: {100 * ours:.1f} % with the upper third ending at "
+        f"Overlap of regions on {len(pairs)} training texts: {100 * ours:.1f} % with the upper third ending at "
         f"{lungs.UPPER_ENDS} and the lower beginning at {lungs.LOWER_BEGINS} of the height, as built in; at best "
-        f"{100 * overlaps[best]:.1f} % ({best[0]:.3f}, {best[1]:.3f}); {100 * equal:.1f} % with thirds of the picture."
+        f"{100 * overlaps[best]:.1f} % ({best[0]:.3f}, {best[1]:.3f}); {100 * equal:.1f} % with thirds of the image."
     )
 
 
 def overlap(pairs: list, upper_ends: float, lower_begins: float) -> float:
-    """Mean share of common regions among all that sentence or mask name."""
+    """Mean intersection over union of the regions of text and mask."""
     with patch.multiple(lungs, UPPER_ENDS=upper_ends, LOWER_BEGINS=lower_begins):
-        named = [(named_regions(said), named_regions(QATA.observe(mask))) for said, mask in pairs]
-    return float(np.mean([len(said & seen) / len(said | seen or {""}) for said, seen in named]))
+        regions = [(named_regions(stated), named_regions(QATA.observe(mask))) for stated, mask in pairs]
+    return float(np.mean([len(text & mask) / len(text | mask or {""}) for text, mask in regions]))
 
 
 if __name__ == "__main__":

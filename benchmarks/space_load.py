@@ -1,4 +1,4 @@
-"""Load on the demo Space: several clients at once on its endpoint, their waiting times, and the server's memory.
+"""Load test of the demo Space: concurrent clients on its endpoint, their waiting times, and the server's memory.
 
 python benchmarks/space_load.py                      # 8 clients, 200 requests
 """
@@ -25,14 +25,14 @@ QUARTERS = 4
 
 
 def start_server() -> tuple[subprocess.Popen, str]:
-    """The Space in a process of its own, on loopback."""
+    """Starts the Space in a process of its own on the loopback interface; returns process and URL."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
         [sys.executable, str(SPACE)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
     )
     for line in process.stdout or []:
         if found := re.search(r"http://127\.0\.0\.1:\d+", line):
-            threading.Thread(target=process.stdout.read, daemon=True).start()  # nobody else empties the pipe
+            threading.Thread(target=process.stdout.read, daemon=True).start()  # a full pipe would block the server
             return process, found[0]
     raise SystemExit(f"The Space did not start: run `python {SPACE}` to see why.")
 
@@ -42,18 +42,18 @@ def resident_mib(process: subprocess.Popen) -> float:
     return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
 
 
-def film_files(folder: str) -> list[tuple[str, str, str]]:
-    """Films of 256 pixels a side, and one of the size of a radiograph."""
+def image_files(folder: str) -> list[tuple[str, str, str]]:
+    """Images of 256 x 256 pixels, and one of the size of a radiograph."""
     pairs = (
         load_segmentation_dataset("synthetic", split="test", size=256, count=8, counterpart=c) for c in (False, True)
     )
     files = []
-    for number, (meant, other) in enumerate(zip(*pairs, strict=True)):
+    for number, (target, other) in enumerate(zip(*pairs, strict=True)):
         path = f"{folder}/{number}.png"
-        meant["image"].save(path)
-        files.append((path, meant["text"], other["text"]))
-    with Image.open(path) as film:
-        film.resize((2500, 3000)).save(path)
+        target["image"].save(path)
+        files.append((path, target["text"], other["text"]))
+    with Image.open(path) as image:
+        image.resize((2500, 3000)).save(path)
     return files
 
 
@@ -66,7 +66,7 @@ def main() -> int:
     memory: list[float] = []
 
     def ask(job: int) -> float | Exception:
-        client, (path, text, other) = clients[job % arguments.clients], films[job % len(films)]
+        client, (path, text, other) = clients[job % arguments.clients], files_and_texts[job % len(files_and_texts)]
         start = time.perf_counter()
         try:
             answer = client.predict(handle_file(path), text, what_if=other, api_name="/segment")
@@ -78,18 +78,18 @@ def main() -> int:
         return time.perf_counter() - start
 
     with tempfile.TemporaryDirectory() as folder:
-        films = film_files(folder)
+        files_and_texts = image_files(folder)
         clients = [Client(url, verbose=False, download_files=folder) for _ in range(arguments.clients)]
         before, start = resident_mib(process), time.perf_counter()
         with ThreadPoolExecutor(arguments.clients) as pool:
-            found = list(pool.map(ask, range(arguments.requests)))
+            results = list(pool.map(ask, range(arguments.requests)))
         seconds = time.perf_counter() - start
     process.terminate()
-    waits = [wait for wait in found if isinstance(wait, float)]
-    errors = [error for error in found if isinstance(error, Exception)]
+    waits = [wait for wait in results if isinstance(wait, float)]
+    errors = [error for error in results if isinstance(error, Exception)]
     quarters = [max(part) for part in np.array_split(memory, QUARTERS)]
     print(f"{arguments.clients} clients, {arguments.requests} requests, {os.cpu_count()} cores: {len(errors)} errors")
-    print(f"{arguments.requests / seconds:.1f} requests a second; waiting, in s: " + percentiles(waits))
+    print(f"{arguments.requests / seconds:.1f} requests per second; waiting, in s: " + percentiles(waits))
     print(
         f"server's memory in MiB: {before:.0f} before, at most in each quarter "
         + ", ".join(f"{q:.0f}" for q in quarters)

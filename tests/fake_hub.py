@@ -1,4 +1,4 @@
-"""A server on loopback that speaks the part of the Hub's HTTP that uploads use, and keeps what it was sent."""
+"""A loopback server that implements the Hub's upload API and records the uploaded files."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""DICOM, NIfTI and MATLAB files made for tests."""
+"""DICOM, NIfTI and MATLAB files written for tests."""
 
 import h5py
 import nibabel

@@ -1,4 +1,4 @@
-"""A stock `transformers.Trainer` of a tiny model, as users set it up who take of ours the callbacks alone."""
+"""A stock `transformers.Trainer` of a tiny model, set up by users of our callbacks alone."""
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ STEPS = COUNT // BATCH  # of an epoch
 
 
 def labelled(count=COUNT):
-    """So many images, each with a lesion of its own size, so that every batch moves the prototypes elsewhere."""
+    """`count` images with lesions of different sizes, so that every batch moves the prototypes differently."""
     rows = []
     for index in range(count):
         image = np.random.default_rng(index).integers(0, 255, (32, 32)).astype(np.uint8)

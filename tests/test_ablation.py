@@ -458,7 +458,7 @@ def test_a_grid_that_cannot_be_used_is_refused_before_anything_is_trained(change
 def test_a_run_that_is_in_the_file_twice_is_refused(files, inline):
     recipe, grid, out = files()
     grid.write_text("runs:\n  a: {}\n  a: {flip_probability: 0}\n")
-    with pytest.raises(ValueError, match="`a` stands twice"):
+    with pytest.raises(ValueError, match="`a` appears twice"):
         run_ablation(recipe, grid, out)
 
 

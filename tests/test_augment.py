@@ -26,7 +26,7 @@ def example(dtype=np.uint8, channels=None, name="a"):
     }
 
 
-def test_a_flip_mirrors_picture_and_mask_and_rewrites_the_sentence():
+def test_a_flip_mirrors_image_and_mask_and_rewrites_the_text():
     flipped = ALWAYS_FLIP(example())
     np.testing.assert_array_equal(flipped["image"], example()["image"][:, ::-1])
     np.testing.assert_array_equal(flipped["labels"], example()["labels"][:, ::-1])
@@ -40,7 +40,7 @@ def test_with_probability_zero_nothing_changes():
     assert unchanged["text"] == TEXT
 
 
-def test_zoom_moves_picture_and_mask_together():
+def test_zoom_moves_image_and_mask_together():
     for name in "abcdefgh":
         zoomed = ALWAYS_ZOOM(example(name=name))
         sharp = np.abs(zoomed["image"].astype(int) - 100) > 60
@@ -63,9 +63,9 @@ def test_zoom_stays_within_its_limits():
 @pytest.mark.parametrize("channels", [None, 1, 3])
 def test_shapes_and_types_are_kept(dtype, channels):
     given = example(dtype, channels)
-    made = TextAwareAugmentation(1.0, 1.0)(given)
-    assert (made["image"].shape, made["image"].dtype) == (given["image"].shape, given["image"].dtype)
-    assert (made["labels"].shape, made["labels"].dtype) == (given["labels"].shape, given["labels"].dtype)
+    result = TextAwareAugmentation(1.0, 1.0)(given)
+    assert (result["image"].shape, result["image"].dtype) == (given["image"].shape, given["image"].dtype)
+    assert (result["labels"].shape, result["labels"].dtype) == (given["labels"].shape, given["labels"].dtype)
 
 
 def test_the_given_example_is_left_as_it_is():
@@ -85,12 +85,12 @@ def draws(augmentation, names=range(64)):
     return [augmentation(example(name=str(name)))["text"] == FLIPPED_TEXT for name in names]
 
 
-def test_flips_come_at_the_asked_rate():
+def test_flips_have_the_set_rate():
     assert 0.3 < np.mean(draws(TextAwareAugmentation())) < 0.7
     assert 0.05 < np.mean(draws(TextAwareAugmentation(flip_probability=0.2))) < 0.35
 
 
-def test_draws_depend_on_seed_epoch_and_id_but_not_on_the_order():
+def test_augmentation_depends_on_seed_epoch_and_id_but_not_on_the_order():
     augmentation = TextAwareAugmentation()
     first = draws(augmentation)
     assert draws(augmentation, reversed(range(64)))[::-1] == first
@@ -103,7 +103,7 @@ def test_draws_depend_on_seed_epoch_and_id_but_not_on_the_order():
     assert draws(resumed) == second
 
 
-def test_an_augmented_data_set_varies_picture_mask_and_sentence_together_on_every_read():
+def test_an_augmented_data_set_varies_image_mask_and_text_together_on_every_access():
     dataset = synthetic_dataset(count=2)
     flip = TextAwareAugmentation(flip_probability=1.0, zoom_probability=0.0)
     for given, varied in zip(dataset, augmented(dataset, flip), strict=True):
@@ -144,7 +144,7 @@ def test_a_clock_position_follows_the_flip_of_its_image():
     assert ALWAYS_FLIP(given)["text"] == "Mass at 10 o'clock in the right breast."
 
 
-def test_whatever_is_not_moved_is_drawn_the_same_for_a_text_with_an_unknown_side():
+def test_other_augmentations_are_the_same_for_a_text_with_an_unknown_side():
     vary = TextAwareAugmentation(0.5, 0.0, intensity_probability=1.0, noise_probability=1.0)
     is_flipped = []
     for name in map(str, range(20)):
@@ -180,7 +180,7 @@ def test_an_augmentation_counts_the_texts_that_keep_their_image_from_its_flips()
     assert TextAwareAugmentation(0.5).unknown_sides_warning(["A mass, left."]) is None
 
 
-# Picture, mask and sentence together
+# Image, mask and text together
 
 
 VARIED = TextAwareAugmentation(0.5, 0.5, 0.3, 0.5, 0.5, 0.5)
@@ -188,7 +188,7 @@ VARIED = TextAwareAugmentation(0.5, 0.5, 0.3, 0.5, 0.5, 0.5)
 
 @pytest.mark.parametrize("patient_sides", [False, True])
 @pytest.mark.parametrize("name", LANGUAGES)
-def test_the_sentence_of_the_varied_mask_is_the_varied_sentence(name, patient_sides):
+def test_the_text_of_the_augmented_mask_is_the_augmented_text(name, patient_sides):
     language, changed = LANGUAGES[name], 0
     vary = TextAwareAugmentation(0.5, 0.5, 0.3, 0.5, 0.5, 0.5, patient_sides=patient_sides)
     for seed in range(120):
@@ -200,7 +200,7 @@ def test_the_sentence_of_the_varied_mask_is_the_varied_sentence(name, patient_si
     assert changed > 8
 
 
-def test_picture_and_mask_move_together_in_every_variation():
+def test_image_and_mask_move_together_in_every_variation():
     for seed in range(60):
         mask = blobs(seed, (96, 128))
         vary = TextAwareAugmentation(0.5, 0.5, 0.5, 1.0)
@@ -210,7 +210,7 @@ def test_picture_and_mask_move_together_in_every_variation():
         assert sharp.mean() > 0.9
 
 
-def test_a_vertical_flip_mirrors_from_top_to_bottom_and_rewrites_the_sentence():
+def test_a_vertical_flip_mirrors_from_top_to_bottom_and_rewrites_the_text():
     flipped = TextAwareAugmentation(0.0, 0.0, vertical_flip_probability=1.0)(
         {**example(), "text": "One tumor at the lower left; the rest is dense."}
     )
@@ -242,7 +242,7 @@ def test_a_zoom_that_would_lose_all_lesions_is_not_carried_out():
         assert (zoomed["labels"] == 1).any() and zoomed["text"] == "One lesion."
 
 
-def test_lesions_that_leave_the_picture_leave_the_sentence():
+def test_lesions_that_leave_the_image_leave_the_text():
     mask = np.zeros((100, 100), np.uint8)
     mask[0:3, 0:3] = mask[60:80, 60:80] = 1
     text = QATA.describe(mask > 0)
@@ -251,7 +251,7 @@ def test_lesions_that_leave_the_picture_leave_the_sentence():
     assert "Unilateral pulmonary infection, one infected area, lower right lung." in texts and text in texts
 
 
-def test_contrast_and_noise_change_the_picture_alone_and_stay_in_its_range():
+def test_contrast_and_noise_change_the_image_alone_and_stay_in_its_range():
     given = {**example(np.uint16), "image": np.arange(2400, dtype=np.uint16).reshape(40, 60) * 20}
     exposed = TextAwareAugmentation(0.0, 0.0, intensity_probability=1.0, noise_probability=1.0)(given)
     assert not np.array_equal(exposed["image"], given["image"])
@@ -273,7 +273,7 @@ def test_a_paraphrase_states_the_text_of_the_varied_mask_and_changes_nothing_els
     assert [worded(example(name="0"))["text"] for _ in range(2)] == [written[0]["text"]] * 2
 
 
-def test_paraphrases_come_at_the_asked_rate_and_free_text_stays():
+def test_paraphrases_have_the_set_rate_and_free_text_stays():
     sometimes = TextAwareAugmentation(0.0, 0.0, paraphrase_probability=0.5)
     assert 30 < sum(sometimes(example(name=str(name)))["text"] != TEXT for name in range(100)) < 70
     for text in ("A nodule.", "", None):

@@ -1,4 +1,4 @@
-"""What is evaluated and saved is the average of the weights, and a resumed run goes on from the weights themselves."""
+"""The average of the weights is evaluated and saved; a resumed run continues from the weights themselves."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ EPOCHS, STEPS = 3, 3
 
 
 class Recorder(TrainerCallback):
-    """The weights after each optimiser step, and those that the model holds when it is evaluated."""
+    """The weights after each optimizer step, and those of the model when it is evaluated."""
 
     def __init__(self):
         self.weights, self.evaluated = [], []
@@ -32,7 +32,7 @@ def copy_of(model) -> dict[str, torch.Tensor]:
 
 
 def trained_weights(model, optimizer) -> dict[str, torch.Tensor]:
-    """The weights from which training goes on, while the model holds their average."""
+    """The weights from which training continues while the model holds their average."""
     kept = {name: optimizer.state.get(p, {}).get(OTHER, p) for name, p in model.named_parameters()}
     return {name: weights.detach().clone() for name, weights in kept.items()}
 
@@ -104,7 +104,7 @@ def test_running_statistics_are_averaged_like_the_weights(tmp_path):
     assert trainer.model.model.decoder[0].upsampling.norm1.momentum == 0.1
 
 
-def test_training_goes_on_from_the_weights_and_not_from_their_average(run, tmp_path):
+def test_training_resumes_from_the_weights_and_not_from_their_average(run, tmp_path):
     _, recorder, _ = run
     unaveraged = Recorder()
     trainer = trainer_of(tmp_path, decay=0.0, callbacks=[unaveraged])
@@ -129,7 +129,7 @@ def test_a_resumed_run_ends_like_the_unbroken_one(decay, tmp_path):
     assert ours.keys() == theirs.keys() and not differing
 
 
-def test_a_run_resumed_without_averaging_goes_on_from_the_weights(run, tmp_path):
+def test_a_run_resumed_without_averaging_starts_from_the_weights(run, tmp_path):
     _, recorder, folder = run
     other = Recorder()
     resumed = trainer_of(tmp_path, decay=0.0, callbacks=[other])
@@ -161,7 +161,7 @@ def test_a_second_training_begins_with_what_the_model_holds(tmp_path):
     assert all(torch.equal(weights[name], held[name]) for weights in recorder.weights for name in held)
 
 
-def test_a_checkpoint_that_another_callback_asked_for_in_between_is_resumed_as_it_is(tmp_path):
+def test_a_checkpoint_requested_by_another_callback_is_resumed_exactly(tmp_path):
     class Saves(TrainerCallback):
         """Asks for a checkpoint of step 4 when all other callbacks have acted."""
 
@@ -182,7 +182,7 @@ def test_a_checkpoint_that_another_callback_asked_for_in_between_is_resumed_as_i
     assert all(torch.equal(x, copy_of(trainer.model)[name]) for name, x in copy_of(resumed.model).items())
 
 
-def test_a_resumed_run_evaluates_the_average_before_it_goes_on(run, tmp_path):
+def test_a_resumed_run_evaluates_the_average_before_it_continues(run, tmp_path):
     _, recorder, folder = run
     again = Recorder()
     trainer_of(tmp_path, callbacks=[again], eval_on_start=True).train(
@@ -204,13 +204,13 @@ def test_a_run_that_was_broken_off_leaves_the_next_its_own_momentum(tmp_path):
     assert model.model.decoder[0].upsampling.norm1.momentum == 0.1
 
 
-def test_half_precision_is_refused_for_an_average(tmp_path):
+def test_an_average_of_half_precision_weights_is_refused(tmp_path):
     with pytest.raises(ValueError, match="float32"):
         trainer_of(tmp_path, model=new_model().to(torch.bfloat16))
 
 
 def test_whatever_callback_looks_at_the_model_between_steps_sees_the_average(tmp_path):
-    """Wherever in the list it stands."""
+    """At any position in the list."""
 
     class Sees(TrainerCallback):
         def on_step_end(self, args, state, control, model=None, **kwargs):
@@ -229,7 +229,7 @@ def test_whatever_callback_looks_at_the_model_between_steps_sees_the_average(tmp
 
 
 def test_forward_passes_without_a_step_leave_the_average(tmp_path):
-    """A stream that ends amid the passes of a step, and a step that is not taken, as in fp16."""
+    """A stream that ends within the passes of a step, and a skipped step, as in fp16."""
     recorder, rows = Recorder(), labelled(10).to_iterable_dataset()
     settings = {"max_steps": 4, "gradient_accumulation_steps": 2, "eval_strategy": "no"}
     trainer = trainer_of(tmp_path, callbacks=[recorder], rows=rows, **settings)

@@ -1,4 +1,4 @@
-"""`tevia bundle` writes what the Hub is to hold, and nothing where something is wrong."""
+"""`tevia bundle` writes the files for the Hub, and nothing if something is wrong."""
 
 import json
 import shutil
@@ -47,8 +47,8 @@ def test_a_bundle_is_not_written_over_what_it_is_made_of(tiny, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / ".tevia-output").touch()
     card = (tiny / "card.yaml").rename(tmp_path / "out" / "card.yaml")
-    words = ["bundle", str(tiny), "--card", str(card), "--output-dir", str(tmp_path / "out"), "--overwrite"]
-    assert main(words) == 2 and card.is_file()
+    arguments = ["bundle", str(tiny), "--card", str(card), "--output-dir", str(tmp_path / "out"), "--overwrite"]
+    assert main(arguments) == 2 and card.is_file()
 
 
 def test_the_same_weights_in_several_files_have_the_same_digest(tiny, tmp_path):
@@ -61,12 +61,12 @@ def test_the_same_weights_in_several_files_have_the_same_digest(tiny, tmp_path):
     assert weights_digest(tmp_path / "other") != weights_digest(tiny)
 
 
-def test_the_card_of_a_vision_only_model_speaks_of_no_sentence(tiny):
+def test_the_card_of_a_vision_only_model_mentions_no_text_input(tiny):
     config = TeViAConfig.from_pretrained(tiny, use_text=False, text_config=None)
     TeViAForSegmentation(config).save_pretrained(tiny)
     (tiny / "evaluation.json").unlink()
     text = read_bundle(tiny).card.text
-    assert "vision-only network" in text and 'segment("image.png")  #' in text and "one sentence go in" not in text
+    assert "vision-only baseline" in text and 'segment("image.png")  #' in text and "an image and a text" not in text
 
 
 def test_a_report_on_other_weights_is_refused(tiny, tmp_path):
@@ -90,10 +90,10 @@ def test_a_report_may_lie_elsewhere(tiny, tmp_path):
     [("card.yaml", "card.yaml"), ("model.safetensors", "no weights"), ("config.json", "no TeViA model")],
 )
 def test_a_bundle_that_cannot_be_made_leaves_the_old_one(missing, message, tiny, tmp_path, capsys):
-    words = ["bundle", str(tiny), "--output-dir", str(tmp_path / "out")]
-    assert main(words) == 0
+    arguments = ["bundle", str(tiny), "--output-dir", str(tmp_path / "out")]
+    assert main(arguments) == 0
     (tiny / missing).unlink()
-    assert main([*words, "--overwrite"]) == 2
+    assert main([*arguments, "--overwrite"]) == 2
     assert message in capsys.readouterr().err
     assert (tmp_path / "out" / "README.md").is_file()
 
@@ -106,7 +106,7 @@ def test_paths_in_the_report_end_in_their_last_part(tiny):
 
 
 @pytest.mark.parametrize(
-    ("said", "shown"),
+    ("recipe_text", "shown"),
     [
         ("# in /home/jane, by hf_abc\nseed: 0\n", "seed: 0\n"),
         (
@@ -130,8 +130,8 @@ def test_paths_in_the_report_end_in_their_last_part(tiny):
         ("seed: 0\nhub_token: hf_secret\n", "seed: 0\n"),
     ],
 )
-def test_a_recipe_is_shown_without_folders_and_tokens(said, shown, tmp_path):
-    (tmp_path / "recipe.yaml").write_text(said)
+def test_a_recipe_is_shown_without_folders_and_tokens(recipe_text, shown, tmp_path):
+    (tmp_path / "recipe.yaml").write_text(recipe_text)
     assert public_recipe(tmp_path / "recipe.yaml") == shown
 
 

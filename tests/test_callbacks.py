@@ -1,4 +1,4 @@
-"""When prototypes are collected and moved, by how much, and when patience begins to count."""
+"""When prototypes are collected and updated, by how much, and when patience starts to count."""
 
 import copy
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ MOMENTUM = 0.9
 
 @dataclass
 class Step:
-    """What the model returned in one optimiser step, and its memory after it."""
+    """The outputs of the model in one optimizer step, and its memory after it."""
 
     visual: list[list[torch.Tensor]]  # by forward pass, then by scale
     gate_was_on: list[bool]
@@ -63,7 +63,7 @@ class Recorder(TrainerCallback):
 
 @pytest.fixture(scope="module")
 def examples():
-    """Five pictures, one of them without a lesion."""
+    """Five images, one of them without a lesion."""
     healthy = {
         "id": "healthy",
         "group": "healthy",
@@ -149,7 +149,7 @@ def test_the_collecting_epoch_gives_the_mean_over_its_samples_with_foreground(ru
         samples = [torch.cat(vectors) for vectors in zip(*seen, strict=True)]
         assert step.count == len(samples[0])
         assert_near(step.prototypes, [vectors.mean(0) for vectors in samples])
-    assert step.count == 4  # of five pictures
+    assert step.count == 4  # of five images
 
 
 def test_the_gate_is_off_until_the_collecting_epoch_is_over(run):
@@ -169,14 +169,14 @@ def test_a_step_without_any_foreground_changes_nothing(examples, tmp_path):
 
 
 def without_batch_statistics(model: TeViAForSegmentation) -> TeViAForSegmentation:
-    """With these a picture's features depend on its neighbours in the batch."""
+    """With these, the features of an image depend on the other images of the batch."""
     for norm in (module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)):
         norm.eval()
         norm.train = lambda mode=True, norm=norm: norm
     return model
 
 
-def test_two_accumulated_pictures_equal_a_batch_of_two(examples, tmp_path):
+def test_two_accumulated_images_equal_a_batch_of_two(examples, tmp_path):
     batch, accumulated = (
         recorded(
             without_batch_statistics(new_model(text_dropout=0)),
@@ -225,7 +225,7 @@ def test_training_leaves_no_hook_behind(examples, tmp_path, tiny_model):
 
 
 @pytest.mark.parametrize("uses_text", [True, False])
-def test_a_callback_goes_on_to_another_model_after_a_run_that_was_broken_off(uses_text, examples, tmp_path):
+def test_a_callback_works_for_another_model_after_an_interrupted_run(uses_text, examples, tmp_path):
     class Fails(TrainerCallback):
         def on_pre_optimizer_step(self, args, state, control, **kwargs):
             raise KeyboardInterrupt
@@ -270,7 +270,7 @@ def test_the_best_checkpoint_comes_back_with_its_own_prototypes(examples, tmp_pa
 
 
 class StopsAfter(TrainerCallback):
-    """Ends training after so many epochs, when their checkpoint is written."""
+    """Ends training after `epochs` epochs, when their checkpoint is written."""
 
     def __init__(self, epochs: int):
         self.epochs = epochs
@@ -281,7 +281,7 @@ class StopsAfter(TrainerCallback):
 
 
 def train_at_constant_dice(examples, folder, resume=None, callbacks=(), epochs=7):
-    """How many epochs it takes until patience is over."""
+    """The number of epochs until patience is exhausted."""
     args = arguments(
         folder,
         num_train_epochs=epochs,
@@ -291,8 +291,8 @@ def train_at_constant_dice(examples, folder, resume=None, callbacks=(), epochs=7
         save_strategy="epoch",
         load_best_model_at_end=True,
     )
-    pictures = examples.select(range(2))
-    trainer = build_trainer(new_model(), tiny_processor(), args, pictures, pictures, callbacks=callbacks)
+    images = examples.select(range(2))
+    trainer = build_trainer(new_model(), tiny_processor(), args, images, images, callbacks=callbacks)
     trainer.compute_metrics = lambda prediction: {"dice": 0.5}
     trainer.train(resume_from_checkpoint=resume)
     return trainer.state.epoch
@@ -314,7 +314,7 @@ def test_early_stopping_is_rebuilt_from_its_state_with_its_warm_up():
     assert vars(rebuilt) == vars(PrototypeAwareEarlyStopping(4, 0.01, warmup_epochs=6))
 
 
-def test_there_is_no_early_stopping_unless_asked_for(examples, tmp_path, tiny_model):
+def test_there_is_no_early_stopping_unless_it_is_set(examples, tmp_path, tiny_model):
     trainer = build_trainer(tiny_model, tiny_processor(), arguments(tmp_path), examples)
     assert not any(isinstance(c, PrototypeAwareEarlyStopping) for c in trainer.callback_handler.callbacks)
 

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from layouts import LAYOUTS, SENTENCE, film, save
+from layouts import LAYOUTS, TEXT, image_of, save
 from PIL import Image
 from tiny import tiny_processor
 
@@ -102,7 +102,7 @@ def test_faults_of_records_are_found(tmp_path, processor, plant):
 
 
 @pytest.mark.parametrize("layout", ["qata", "mosmed", "monuseg"])
-def test_an_empty_sentence_is_found(tmp_path, processor, layout):
+def test_an_empty_text_is_found(tmp_path, processor, layout):
     name, write = LAYOUTS[layout]
     write(tmp_path)
     table = next(path for path in sorted(tmp_path.rglob("*")) if path.suffix in (".csv", ".xlsx"))
@@ -110,13 +110,13 @@ def test_an_empty_sentence_is_found(tmp_path, processor, layout):
     content.loc[0, "Description"] = None
     content.to_csv(table, index=False) if table.suffix == ".csv" else content.to_excel(table, index=False)
     report = examined(name, tmp_path, processor)
-    assert len(report.faults) == 1 and "1 of" in report.faults[0] and "have no sentence" in report.faults[0]
+    assert len(report.faults) == 1 and "1 of" in report.faults[0] and "have no text" in report.faults[0]
 
 
-def test_a_set_without_any_sentence_is_sound_but_said_to_have_none(tmp_path, processor):
+def test_a_set_without_any_text_is_sound_but_gives_a_warning(tmp_path, processor):
     LAYOUTS["lgg"][1](tmp_path)
     report = examined("brain", tmp_path, processor)
-    assert report.is_sound and "no example has a sentence" in report.warnings[0]
+    assert report.is_sound and "no example has a text" in report.warnings[0]
 
 
 def rename_into_test(root):
@@ -126,7 +126,7 @@ def rename_into_test(root):
         source.rename(root / "Test_Folder" / folder / source.name)
     for title, names in (("Train", ["Morozov_study_0017_20.png", "Jun_coronacases_case7_75.png"]),
                          ("Test", ["Jun_radiopaedia_case1_3.png", "Morozov_study_0017_21.png"])):  # fmt: skip
-        table = pd.DataFrame({"Image": names, "Description": [SENTENCE] * 2})
+        table = pd.DataFrame({"Image": names, "Description": [TEXT] * 2})
         table.to_excel(root / f"{title}_Folder" / f"{title}_text.xlsx", index=False)
 
 
@@ -145,7 +145,7 @@ def test_a_patient_in_two_splits_is_found_and_a_group_split_is_the_cure(tmp_path
 
 def test_equal_images_in_two_splits_are_a_fault_and_near_ones_a_warning(tmp_path, processor):
     LAYOUTS["monuseg"][1](tmp_path)
-    pixels = film("TCGA-18-5592-01Z-00-DX1", channels=3)
+    pixels = image_of("TCGA-18-5592-01Z-00-DX1", channels=3)
     image = tmp_path / "Val_Folder" / "img" / "TCGA-38-6178-01Z-00-DX1.png"
     save(image, pixels)
     report = examined("monuseg", tmp_path, processor)
@@ -172,15 +172,15 @@ def test_a_training_split_without_a_lesion_is_a_fault(tmp_path, processor):
     for path in (tmp_path / "train_masks").iterdir():
         save(path, np.zeros((48, 64), np.uint8))
     report = examined("breast", tmp_path, processor)
-    assert report.faults == ["no mask of the split 'train' holds a lesion: nothing can be learned from it"]
+    assert report.faults == ["no mask of the split 'train' contains a lesion: nothing can be learned from it"]
     assert report.splits["train"]["empty masks"] == 2 and report.splits["val"]["empty masks"] == 0
 
 
 def test_all_problems_of_the_listing_are_faults(tmp_path, processor):
     LAYOUTS["qata"][1](tmp_path)
     (tmp_path / "Train" / "Images" / "covid_1.jpg").unlink()
-    save(tmp_path / "Train" / "Images" / "stray.jpg", film("stray"))
-    save(tmp_path / "Train" / "Images" / "covid_2.png", film("covid_2"))
+    save(tmp_path / "Train" / "Images" / "stray.jpg", image_of("stray"))
+    save(tmp_path / "Train" / "Images" / "covid_2.png", image_of("covid_2"))
     faults = "\n".join(examined("qata", tmp_path, processor).faults)
     for text in (
         "row 'covid_1' has no image",
@@ -200,13 +200,13 @@ def test_splits_are_counted_with_their_sizes_and_mask_values(tmp_path, processor
     assert "| train | 3 | 3 | 2 | 64x48 (3) | 0, 255 | 0 | 3.3 % | 3 |" in report.text()
 
 
-def test_sentences_are_measured_in_tokens(tmp_path, processor):
+def test_texts_are_measured_in_tokens(tmp_path, processor):
     LAYOUTS["qata"][1](tmp_path)
     words = examined("qata", tmp_path, processor, max_text_length=10)
     assert words.texts == {"distinct": 1, "words and marks in the longest": 12, "truncated": 5}
-    assert "5 sentences are longer than 10 words and marks" in words.warnings[0]
+    assert "5 texts are longer than 10 words and marks" in words.warnings[0]
     letters = examined("qata", tmp_path, processor, count_tokens=len)
-    assert letters.texts == {"distinct": 1, "tokens in the longest": len(SENTENCE)}
+    assert letters.texts == {"distinct": 1, "tokens in the longest": len(TEXT)}
     assert count_words("One area, left.") == 5
 
 
@@ -233,7 +233,7 @@ def test_a_set_of_nothing_readable_is_reported(tmp_path, processor):
 # Near duplicates
 
 
-def test_thumbnails_of_a_picture_and_its_copies_correlate():
+def test_thumbnails_of_an_image_and_its_copies_correlate():
     pixels = np.kron(np.random.default_rng(0).integers(0, 255, (12, 16)), np.ones((20, 20))).astype(np.uint8)
     copies = [
         pixels,
@@ -257,5 +257,5 @@ def test_pairs_are_found_across_blocks():
     assert sorted(near_duplicates(thumbnails)) == [(7, 2050), (1029, 1030)]
 
 
-def test_flat_pictures_are_no_duplicates():
+def test_flat_images_are_no_duplicates():
     assert list(near_duplicates(np.array([thumbnail(np.full((8, 8), value)) for value in (3, 200)]))) == []

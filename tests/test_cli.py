@@ -1,4 +1,4 @@
-"""The command `tevia`: every verb from its words to its files, its exit codes, and what it says of bad input."""
+"""The command `tevia`: every subcommand from its arguments to its files, exit codes, and errors for bad input."""
 
 import json
 from pathlib import Path
@@ -33,7 +33,7 @@ def model_dir(built_tiny_model, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
-    """`images/`, `masks/` and a table of two pictures a split."""
+    """`images/`, `masks/` and a table of two images per split."""
     folder = tmp_path_factory.mktemp("data")
     rows = []
     for split in ("train", "val", "test"):
@@ -49,7 +49,7 @@ def data_dir(tmp_path_factory):
 
 
 @pytest.fixture
-def films(data_dir):
+def image_paths(data_dir):
     return sorted((Path(data_dir) / "images").glob("*test*"))
 
 
@@ -87,7 +87,7 @@ def used(out):
 # What the verbs do
 
 
-def test_demo_trains_measures_and_draws(out, monkeypatch, capsys):
+def test_demo_trains_evaluates_and_writes_overlays(out, monkeypatch, capsys):
     monkeypatch.setattr(synthetic, "DEFAULT_COUNTS", {"train": 16, "val": 2, "test": 4})
     assert main(["demo", "--output-dir", str(out), "--epochs", "1"]) == 0
     model, processor = (
@@ -103,21 +103,21 @@ def test_demo_trains_measures_and_draws(out, monkeypatch, capsys):
 
 
 def test_evaluate_notes_what_makes_other_examples_than_the_splits_own(model_dir, data_dir, out):
-    words = ["evaluate", model_dir, "--dataset", "folder", "--data-dir", data_dir, "--output-dir", str(out)]
-    assert main([*words, "--max-samples", "1", "--group-split", "0.0,0.0,1.0", "--split-seed", "3"]) == 0
+    arguments = ["evaluate", model_dir, "--dataset", "folder", "--data-dir", data_dir, "--output-dir", str(out)]
+    assert main([*arguments, "--max-samples", "1", "--group-split", "0.0,0.0,1.0", "--split-seed", "3"]) == 0
     settings = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))["settings"]
     assert (settings["max_samples"], settings["group_split"], settings["split_seed"]) == (1, "0.0,0.0,1.0", 3)
     assert "text_table" not in settings and "window" not in settings
 
 
-def test_evaluate_without_a_single_sentence_leaves_the_folder_free(model_dir, tmp_path, out, capsys):
+def test_evaluate_without_a_single_text_leaves_the_folder_free(model_dir, tmp_path, out, capsys):
     layouts.lgg(tmp_path / "lgg")
-    words = ["evaluate", model_dir, "--dataset", "brain", "--data-dir", str(tmp_path / "lgg"), "--split", "test"]
-    assert main([*words, "--group-split", "0.0,0.0,1.0", "--output-dir", str(out)]) == 2
+    arguments = ["evaluate", model_dir, "--dataset", "brain", "--data-dir", str(tmp_path / "lgg"), "--split", "test"]
+    assert main([*arguments, "--group-split", "0.0,0.0,1.0", "--output-dir", str(out)]) == 2
     assert "No example has a text" in capsys.readouterr().err and not out.exists()
 
 
-def test_train_trains_a_recipe_with_the_words_put_over_it(recipe, model_dir, tmp_path, capsys):
+def test_train_trains_a_recipe_with_overriding_options(recipe, model_dir, tmp_path, capsys):
     assert main(["train", recipe, "--learning_rate", "1e-2", "--output_dir", str(tmp_path / "other")]) == 0
     before, after = (load_file(Path(folder) / "model.safetensors") for folder in (model_dir, tmp_path / "other"))
     assert not torch.equal(before["decode_head.classifier.weight"], after["decode_head.classifier.weight"])
@@ -126,7 +126,7 @@ def test_train_trains_a_recipe_with_the_words_put_over_it(recipe, model_dir, tmp
     assert f"The model is in {tmp_path / 'other'}" in capsys.readouterr().out
 
 
-def test_train_goes_on_where_it_stopped_when_told_to(recipe, tmp_path):
+def test_train_resumes_where_it_stopped_if_resume_is_set(recipe, tmp_path):
     assert main(["train", recipe]) == 0
     assert main(["train", recipe]) == 2
     assert main(["train", recipe, "--resume", "--num_train_epochs", "2"]) == 0
@@ -134,8 +134,8 @@ def test_train_goes_on_where_it_stopped_when_told_to(recipe, tmp_path):
 
 
 def test_evaluate_prints_and_writes_the_scores(model_dir, data_dir, out, capsys):
-    words = ["evaluate", model_dir, "--dataset", "folder", "--data-dir", data_dir, "--output-dir", str(out)]
-    assert main([*words, "--text-modes", "correct,none", "--threshold", "0.4"]) == 0
+    arguments = ["evaluate", model_dir, "--dataset", "folder", "--data-dir", data_dir, "--output-dir", str(out)]
+    assert main([*arguments, "--text-modes", "correct,none", "--threshold", "0.4"]) == 0
     content = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))
     assert list(content["scores"]) == ["correct", "shuffled", "none"]
     expected = {"images": 2, "threshold": 0.4, "seed": 0, "model": model_dir, "dataset": "folder", "split": "test"}
@@ -156,37 +156,38 @@ def test_evaluate_needs_no_data_of_ones_own(model_dir, out, monkeypatch):
     assert list(pd.read_csv(out / "evaluation.csv")["text_mode"].unique()) == conditions
 
 
-def test_predict_writes_masks_and_overlays_for_a_folder(model_dir, films, tmp_path, out, capsys):
-    rows = [{"Image": path.name, "Description": "left lung"} for path in films]
+def test_predict_writes_masks_and_overlays_for_a_folder(model_dir, image_paths, tmp_path, out, capsys):
+    rows = [{"Image": path.name, "Description": "left lung"} for path in image_paths]
     pd.DataFrame(rows).to_csv(tmp_path / "sentences.csv", index=False)
-    words = [str(path) for path in films]
+    arguments = [str(path) for path in image_paths]
     assert (
-        main(["predict", model_dir, *words, "--text-table", f"{tmp_path}/sentences.csv", "--output-dir", str(out)]) == 0
+        main(["predict", model_dir, *arguments, "--text-table", f"{tmp_path}/sentences.csv", "--output-dir", str(out)])
+        == 0
     )
     table = pd.read_csv(out / "predictions.csv")
     assert list(table["text"]) == ["left lung"] * 2
-    for path in films:
+    for path in image_paths:
         mask = read_image(out / path.name).array
         assert mask.shape == (32, 32) and set(np.unique(mask)) <= {0, 255}
         assert (out / "overlays" / path.name).exists()
     assert f"2 of 2 masks are in {out}" in capsys.readouterr().out
 
 
-def test_predict_takes_one_sentence_for_all_or_none(model_dir, films, tmp_path):
-    for words, text in ((["--text", "left lung"], "left lung"), ([], "")):
-        folder = tmp_path / f"out{len(words)}"
-        assert main(["predict", model_dir, str(films[0].parent), *words, "--output-dir", str(folder)]) == 0
+def test_predict_takes_one_text_for_all_or_none(model_dir, image_paths, tmp_path):
+    for arguments, text in ((["--text", "left lung"], "left lung"), ([], "")):
+        folder = tmp_path / f"out{len(arguments)}"
+        assert main(["predict", model_dir, str(image_paths[0].parent), *arguments, "--output-dir", str(folder)]) == 0
         table = pd.read_csv(folder / "predictions.csv", keep_default_na=False)
         assert len(table) == 6 and set(table["text"]) == {text}
 
 
-def test_predict_reports_a_damaged_file_and_still_writes_the_others(model_dir, films, tmp_path, out, capsys):
-    (tmp_path / "damaged.png").write_bytes(films[0].read_bytes()[:100])
-    words = [str(tmp_path / "damaged.png"), str(films[0])]
-    assert main(["predict", model_dir, *words, "--output-dir", str(out)]) == 1
+def test_predict_reports_a_damaged_file_and_still_writes_the_others(model_dir, image_paths, tmp_path, out, capsys):
+    (tmp_path / "damaged.png").write_bytes(image_paths[0].read_bytes()[:100])
+    arguments = [str(tmp_path / "damaged.png"), str(image_paths[0])]
+    assert main(["predict", model_dir, *arguments, "--output-dir", str(out)]) == 1
     printed = capsys.readouterr()
     assert "damaged.png: not readable, corrupt or cut short" in printed.err and "1 of 2 masks" in printed.out
-    assert (out / films[0].name).exists()
+    assert (out / image_paths[0].name).exists()
 
 
 def test_convert_makes_a_model_and_processor_of_a_lightning_file(tmp_path, out, capsys):
@@ -195,8 +196,8 @@ def test_convert_makes_a_model_and_processor_of_a_lightning_file(tmp_path, out, 
     tiny_tokenizer().save_pretrained(tmp_path / "text")
     weights = {f"model.{name}": torch.from_numpy(values) for name, values in reference_state_dict().items()}
     torch.save({"state_dict": weights}, tmp_path / "best.ckpt")
-    words = ["convert", str(tmp_path / "best.ckpt"), "--vision", f"{tmp_path}/vision", "--text", f"{tmp_path}/text"]
-    assert main([*words, "--output-dir", str(out)]) == 0
+    arguments = ["convert", str(tmp_path / "best.ckpt"), "--vision", f"{tmp_path}/vision", "--text", f"{tmp_path}/text"]
+    assert main([*arguments, "--output-dir", str(out)]) == 0
     saved = load_file(out / "model.safetensors")
     assert torch.equal(saved["decode_head.classifier.weight"], weights["model.out.conv.conv.weight"])
     assert TeViAProcessor.from_pretrained(out).image_processor.swap_axes
@@ -207,40 +208,40 @@ def test_convert_makes_a_model_and_processor_of_a_lightning_file(tmp_path, out, 
 
 
 @pytest.fixture
-def words_for(recipe, model_dir, data_dir, films, tmp_path):
-    """The words of a verb that would work, but for its output folder."""
+def arguments_for(recipe, model_dir, data_dir, image_paths, tmp_path):
+    """The arguments of each subcommand that would work except for the output folder."""
     torch.save({"state_dict": {"fc.weight": torch.zeros(2)}}, tmp_path / "other.ckpt")
     return {
         "demo": ["demo", "--epochs", "1", "--output-dir"],
         "train": ["train", recipe, "--output_dir"],
         "evaluate": ["evaluate", model_dir, "--dataset", "folder", "--data-dir", data_dir, "--output-dir"],
-        "predict": ["predict", model_dir, str(films[0]), "--output-dir"],
+        "predict": ["predict", model_dir, str(image_paths[0]), "--output-dir"],
     }
 
 
-def refused(words, capsys, message: str) -> None:
+def refused(arguments, capsys, message: str) -> None:
     """Exit code 2 and one message without a traceback, which `--debug` gives."""
-    assert main(words) == 2
-    said = capsys.readouterr().err
-    assert f"tevia {words[0]}: " in said and message in said and "Traceback" not in said
+    assert main(arguments) == 2
+    output = capsys.readouterr().err
+    assert f"tevia {arguments[0]}: " in output and message in output and "Traceback" not in output
     with pytest.raises((ValueError, OSError)):
-        main(["--debug", *words])
+        main(["--debug", *arguments])
 
 
-@pytest.mark.parametrize("verb", ["demo", "train", "evaluate", "predict"])
-def test_a_used_output_folder_is_refused(verb, words_for, used, capsys):
-    refused([*words_for[verb], str(used)], capsys, f"{used} already holds files: name another folder")
+@pytest.mark.parametrize("subcommand", ["demo", "train", "evaluate", "predict"])
+def test_a_used_output_folder_is_refused(subcommand, arguments_for, used, capsys):
+    refused([*arguments_for[subcommand], str(used)], capsys, f"{used} already holds files: name another folder")
     assert (used / "earlier.txt").exists()
 
 
-@pytest.mark.parametrize("verb", ["train", "evaluate", "predict"])
-def test_overwrite_replaces_what_the_folder_holds(verb, words_for, used):
-    assert main([*words_for[verb], str(used), "--overwrite"]) == 0
+@pytest.mark.parametrize("subcommand", ["train", "evaluate", "predict"])
+def test_overwrite_replaces_what_the_folder_holds(subcommand, arguments_for, used):
+    assert main([*arguments_for[subcommand], str(used), "--overwrite"]) == 0
     assert not (used / "earlier.txt").exists() and list(used.iterdir())
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         (
             ["evaluate", "{model}", "--dataset", "folder", "--data-dir", "/none"],
@@ -256,14 +257,14 @@ def test_overwrite_replaces_what_the_folder_holds(verb, words_for, used):
         (["convert", "{other}", "--vision", "{vision}", "--text", "{text}"], "no checkpoint of the authors'"),
     ],
 )
-def test_bad_input_is_said_and_overwrites_nothing(
-    words, message, words_for, model_dir, data_dir, tmp_path, used, capsys, monkeypatch
+def test_bad_input_is_reported_and_overwrites_nothing(
+    arguments, message, arguments_for, model_dir, data_dir, tmp_path, used, capsys, monkeypatch
 ):
     monkeypatch.setattr(synthetic, "DEFAULT_COUNTS", {"train": 2, "val": 2, "test": 2})
     ConvNextModel(tiny_vision_config()).save_pretrained(tmp_path / "vision")
     BertConfig().save_pretrained(tmp_path / "text")
     places = {"model": model_dir, "data": data_dir, "vision": tmp_path / "vision", "text": tmp_path / "text"}
-    given = [word.format(**places, other=tmp_path / "other.ckpt") for word in words]
+    given = [word.format(**places, other=tmp_path / "other.ckpt") for word in arguments]
     refused([*given, "--output-dir", str(used), "--overwrite"], capsys, message)
     assert (used / "earlier.txt").exists()
 
@@ -273,26 +274,26 @@ def test_bad_input_is_said_and_overwrites_nothing(
     [("learning_rat: 1", "did you mean learning_rate?"), ("output_dir: [", "recipe.yaml"), ("- a", "holds no")],
     ids=["misspelt", "no YAML", "a list"],
 )
-def test_a_recipe_that_cannot_be_read_is_said(content, message, recipe, capsys):
+def test_an_unreadable_recipe_is_reported(content, message, recipe, capsys):
     Path(recipe).write_text(content, encoding="utf-8")
     refused(["train", recipe], capsys, message)
 
 
-@pytest.mark.parametrize("words", [[], ["trian"], ["train"], ["evaluate", "model"], ["predict", "model", "a.png"]])
-def test_missing_or_unknown_words_end_with_2_and_the_usage(words, capsys):
+@pytest.mark.parametrize("arguments", [[], ["trian"], ["train"], ["evaluate", "model"], ["predict", "model", "a.png"]])
+def test_missing_or_unknown_arguments_end_with_2_and_the_usage(arguments, capsys):
     with pytest.raises(SystemExit, match="2"):
-        main(words)
+        main(arguments)
     assert "usage: tevia" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("verb", SUBCOMMANDS)
-def test_every_verb_explains_itself(verb, capsys):
+@pytest.mark.parametrize("subcommand", SUBCOMMANDS)
+def test_every_verb_explains_itself(subcommand, capsys):
     with pytest.raises(SystemExit, match="0"):
-        main([verb, "--help"])
-    assert f"usage: tevia {verb}" in capsys.readouterr().out
+        main([subcommand, "--help"])
+    assert f"usage: tevia {subcommand}" in capsys.readouterr().out
 
 
-# Data: check, sentences, comparison, medical files
+# Data: check, texts, comparison, medical files
 
 
 @pytest.fixture
@@ -319,12 +320,12 @@ def test_check_data_finds_texts_that_no_model_can_tell_apart(tmp_path, model_dir
     assert "all 3 different texts become the same tokens" in capsys.readouterr().out
 
 
-def test_check_data_says_0_of_a_sound_set_and_1_of_a_faulty_one(mosmed_dir, out, capsys):
-    words = ["check-data", "mosmed", str(mosmed_dir), "--output-dir", str(out)]
-    assert main(words) == 0
+def test_check_data_exits_with_0_for_a_sound_set_and_1_for_a_faulty_one(mosmed_dir, out, capsys):
+    arguments = ["check-data", "mosmed", str(mosmed_dir), "--output-dir", str(out)]
+    assert main(arguments) == 0
     assert "0 faults." in capsys.readouterr().out and (out / "overlays.jpg").is_file()
     (mosmed_dir / "Val_Folder" / "labelcol" / "Morozov_study_0018_4.png").unlink()
-    assert main([*words, "--overwrite"]) == 1
+    assert main([*arguments, "--overwrite"]) == 1
     assert "row 'Morozov_study_0018_4' has no mask" in capsys.readouterr().out
     assert len(json.loads((out / "check.json").read_text())["faults"]) == 1
 
@@ -340,7 +341,7 @@ def test_prompts_are_written_and_train_a_model(tmp_path, model_dir, out, capsys)
     table = tmp_path / "prompts.csv"
     assert main(["prompts", "brain", str(tmp_path / "lgg"), "--output", str(table)]) == 0
     printed = capsys.readouterr().out
-    assert "carry part of the answer" in printed and '"Left" is the left of the picture.' in printed
+    assert "carry part of the answer" in printed and '"Left" is the left of the image.' in printed
     values = {
         "model_name_or_path": model_dir, "dataset": "brain", "data_dir": str(tmp_path / "lgg"),
         "output_dir": str(out), "num_train_epochs": 1, "use_cpu": True, "disable_tqdm": True,
@@ -349,12 +350,12 @@ def test_prompts_are_written_and_train_a_model(tmp_path, model_dir, out, capsys)
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(values), encoding="utf-8")
     assert main(["train", str(recipe)]) == 2
-    assert "No example of the training split has a sentence" in capsys.readouterr().err
+    assert "No example of the training split has a text" in capsys.readouterr().err
     assert main(["train", str(recipe), "--text-table", str(table)]) == 0
     splits = pd.read_csv(out / "_splits.csv")
     assert set(splits["part"]) == {"train", "eval"}
     assert not set(splits[splits["part"] == "train"]["group"]) & set(splits[splits["part"] == "eval"]["group"])
-    words = [
+    arguments = [
         "evaluate",
         str(out),
         "--dataset",
@@ -366,26 +367,35 @@ def test_prompts_are_written_and_train_a_model(tmp_path, model_dir, out, capsys)
     ]
     same_split = ["--group-split", "0.5,0.25,0.25", "--split-seed", "3", "--output-dir"]
     capsys.readouterr()
-    assert main([*words, *same_split, str(tmp_path / "same")]) == 0
+    assert main([*arguments, *same_split, str(tmp_path / "same")]) == 0
     assert "were in the model's training" not in capsys.readouterr().out
-    assert main([*words, "--split", "val", *same_split, str(tmp_path / "val")]) == 0
+    assert main([*arguments, "--split", "val", *same_split, str(tmp_path / "val")]) == 0
     assert "were in the model's training" not in capsys.readouterr().out
-    assert main([*words, "--split", "train", *same_split, str(tmp_path / "seen")]) == 0
+    assert main([*arguments, "--split", "train", *same_split, str(tmp_path / "seen")]) == 0
     assert "2 groups (patients) were in the model's training" in capsys.readouterr().out
 
 
 def test_prompts_of_ones_own_form_and_of_the_patients_side(mosmed_dir, tmp_path):
     table = tmp_path / "p.csv"
-    words = ["prompts", "mosmed", str(mosmed_dir), "--output", str(table), "--patient-sides"]
-    assert main([*words, "--template", "{Count_word} lesion{s}: {place}."]) == 0
+    arguments = ["prompts", "mosmed", str(mosmed_dir), "--output", str(table), "--patient-sides"]
+    assert main([*arguments, "--template", "{Count_word} lesion{s}: {place}."]) == 0
     assert set(pd.read_csv(table)["Description"]) == {"One lesion: lower right."}
     assert "the left of the patient" in table.with_suffix(".about.txt").read_text()
-    assert main(words) == 2 and set(pd.read_csv(table)["Description"]) == {"One lesion: lower right."}
+    assert main(arguments) == 2 and set(pd.read_csv(table)["Description"]) == {"One lesion: lower right."}
 
 
 def test_two_runs_are_compared(model_dir, data_dir, tmp_path, capsys):
-    words = ["evaluate", model_dir, "--dataset", "folder", "--data-dir", data_dir, "--output-dir", str(tmp_path / "a")]
-    assert main(words) == 0
+    arguments = [
+        "evaluate",
+        model_dir,
+        "--dataset",
+        "folder",
+        "--data-dir",
+        data_dir,
+        "--output-dir",
+        str(tmp_path / "a"),
+    ]
+    assert main(arguments) == 0
     table = str(tmp_path / "a" / "evaluation.csv")
     assert main(["compare", table, table, "--other-text-mode", "shuffled", "--output", str(tmp_path / "c.csv")]) == 0
     printed = capsys.readouterr().out
@@ -399,8 +409,17 @@ def test_a_slice_of_a_scan_is_predicted_and_its_mask_lies_over_it(model_dir, tmp
     scan, affine = tmp_path / "ct.nii.gz", np.diag([-0.7, 0.8, 3.0, 1.0])
     volume = np.random.default_rng(0).integers(-1000, 1000, (40, 50, 6)).astype(np.int16)
     nibabel.save(nibabel.Nifti1Image(volume, affine), scan)
-    words = ["predict", model_dir, f"{scan}#2", f"{scan}#coronal:9", "--text", "left lung", "--output-dir", str(out)]
-    assert main([*words, "--window=-600,1500", "--mask-suffix", ".nii.gz"]) == 0
+    arguments = [
+        "predict",
+        model_dir,
+        f"{scan}#2",
+        f"{scan}#coronal:9",
+        "--text",
+        "left lung",
+        "--output-dir",
+        str(out),
+    ]
+    assert main([*arguments, "--window=-600,1500", "--mask-suffix", ".nii.gz"]) == 0
     mask = nibabel.load(out / "ct_2.nii.gz")
     assert sorted(mask.header.get_zooms()) == pytest.approx([0.7, 0.8, 3.0])
     inside = nibabel.affines.apply_affine(np.linalg.inv(affine) @ mask.affine, np.argwhere(np.ones(mask.shape)))

@@ -14,7 +14,7 @@ from tevia_hf.data.synthetic import synthetic_dataset
 
 
 class FakeProcessor:
-    """Stacks images and labels as they are and writes each sentence as its number of words."""
+    """Stacks images and labels as they are and writes each text as its number of words."""
 
     image_processor = SimpleNamespace(num_labels=1)
 
@@ -22,7 +22,7 @@ class FakeProcessor:
         assert return_tensors == "pt" and as_decoded == AS_DECODED
         inputs = {"pixel_values": torch.stack([torch.from_numpy(image).float() for image in images])}
         if text is not None:
-            inputs["input_ids"] = torch.tensor([[len((sentence or "").split())] for sentence in text])
+            inputs["input_ids"] = torch.tensor([[len((one or "").split())] for one in text])
             inputs["attention_mask"] = (inputs["input_ids"] > 0).long()
         if segmentation_maps is not None:
             if any(mask.shape != image.shape for mask, image in zip(segmentation_maps, images, strict=True)):
@@ -36,7 +36,7 @@ def dataset():
     return synthetic_dataset(count=3)
 
 
-def test_a_batch_holds_pictures_sentences_and_labels_in_order(dataset):
+def test_a_batch_holds_images_texts_and_labels_in_order(dataset):
     batch = SegmentationCollator(FakeProcessor())(list(dataset))
     assert set(batch) == {"pixel_values", "input_ids", "attention_mask", "labels"}
     for index, example in enumerate(dataset):
@@ -51,28 +51,28 @@ def test_undecoded_examples_give_the_same_batch(dataset):
     assert all(torch.equal(expected[key], got[key]) for key in expected)
 
 
-def test_an_example_without_a_sentence_reaches_the_processor_as_such(dataset):
+def test_an_example_without_a_text_reaches_the_processor_as_such(dataset):
     batch = SegmentationCollator(FakeProcessor())([dataset[0], {**dataset[1], "text": None}])
     assert batch["attention_mask"].tolist() == [[1], [0]]
 
 
-def test_examples_without_text_and_mask_give_pictures_alone(dataset):
+def test_examples_without_text_and_mask_give_images_alone(dataset):
     examples = list(dataset.remove_columns(["text", "mask"]))
     assert set(SegmentationCollator(FakeProcessor())(examples)) == {"pixel_values"}
 
 
-def test_sentence_features_take_the_place_of_the_tokens(dataset):
-    asked = []
+def test_text_features_replace_the_tokens(dataset):
+    requested = []
 
-    def text_features(sentences):
-        asked.extend(sentences)
-        return torch.ones(len(sentences), 4, 2), torch.ones(len(sentences), 4)
+    def text_features(texts):
+        requested.extend(texts)
+        return torch.ones(len(texts), 4, 2), torch.ones(len(texts), 4)
 
     collator = SegmentationCollator(FakeProcessor(), text_features=text_features)
     batch = collator([dataset[0], {**dataset[1], "text": None}])
     assert set(batch) == {"pixel_values", "text_features", "attention_mask", "labels"}
     assert batch["text_features"].shape == (2, 4, 2) and batch["attention_mask"].shape == (2, 4)
-    assert asked == [dataset[0]["text"], ""]
+    assert requested == [dataset[0]["text"], ""]
 
 
 def test_a_damaged_file_is_named_with_its_example(dataset, tmp_path):
@@ -90,7 +90,7 @@ def test_damaged_bytes_are_named_with_their_example(dataset):
         SegmentationCollator(FakeProcessor())([{**dataset[0], "id": "seven", "mask": {"path": None, "bytes": b"no"}}])
 
 
-def test_what_the_processor_refuses_is_told_with_the_ids_of_the_batch(dataset):
+def test_an_error_of_the_processor_names_the_ids_of_the_batch(dataset):
     examples = [dataset[0], {**dataset[1], "mask": Image.new("L", (8, 8))}]
     with pytest.raises(ValueError, match=rf"another size.*{dataset[1]['id']}"):
         SegmentationCollator(FakeProcessor())(examples)
@@ -115,7 +115,7 @@ def test_a_mask_is_read_by_the_labels_of_the_processor(read, values, num_labels,
 
 @pytest.mark.parametrize("values", [[0, 255], [255, 255], [1, 255], [0, 1]])
 def test_labels_are_not_read_a_second_time(values):
-    """Of a label map whose lesions lie outside, 255 is what it was: ignored."""
+    """255 in a label map without lesions in it stays ignored."""
     labels = np.repeat(np.array([values], np.uint8), 32, axis=1).repeat(64, axis=0)
     assert batch_of(labels, key="labels") == sorted(set(values))
 

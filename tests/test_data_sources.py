@@ -21,7 +21,7 @@ VAL = {"cxr_s5-e6-r7": RIGHT}
 qata_dataset, folder_dataset = (partial(load_segmentation_dataset, name) for name in ("qata", "folder"))
 
 
-def write_pictures(images, masks, names, suffix=".jpg"):
+def write_images(images, masks, names, suffix=".jpg"):
     for folder in (images, masks):
         folder.mkdir(parents=True, exist_ok=True)
     for name in names:
@@ -29,31 +29,29 @@ def write_pictures(images, masks, names, suffix=".jpg"):
         Image.new("1", (12, 8), 1).save(masks / f"mask_{name}.png")
 
 
-def write_table(path, sentences, **columns):
+def write_table(path, texts, **columns):
     path.parent.mkdir(parents=True, exist_ok=True)
-    table = pd.DataFrame(
-        {"Image": [f"mask_{name}.png" for name in sentences], "Description": sentences.values(), **columns}
-    )
+    table = pd.DataFrame({"Image": [f"mask_{name}.png" for name in texts], "Description": texts.values(), **columns})
     table.to_csv(path, index=False) if path.suffix == ".csv" else table.to_excel(path, index=False)
 
 
 def kaggle(root):
-    write_pictures(root / "Train Set" / "Images", root / "Train Set" / "Ground-truths", {**TRAIN, **VAL}, ".png")
+    write_images(root / "Train Set" / "Images", root / "Train Set" / "Ground-truths", {**TRAIN, **VAL}, ".png")
     write_table(root / "Train_text.xlsx", TRAIN)
     write_table(root / "Val_text.xlsx", VAL)
 
 
 def tevia(root):
-    write_pictures(root / "Train" / "Images", root / "Train" / "GTs", {**TRAIN, **VAL})
+    write_images(root / "Train" / "Images", root / "Train" / "GTs", {**TRAIN, **VAL})
     write_table(root / "prompt" / "train.csv", TRAIN)
     write_table(root / "prompt" / "val.csv", VAL)
 
 
 def lvit(root):
-    for title, sentences in (("Train", TRAIN), ("Val", VAL)):
+    for title, texts in (("Train", TRAIN), ("Val", VAL)):
         folder = root / f"{title}_Folder"
-        write_pictures(folder / "img", folder / "labelcol", sentences)
-        write_table(folder / f"{title}_text.xlsx", sentences)
+        write_images(folder / "img", folder / "labelcol", texts)
+        write_table(folder / f"{title}_text.xlsx", texts)
 
 
 def lvit_with_tables_beside(root):
@@ -63,18 +61,18 @@ def lvit_with_tables_beside(root):
 
 
 def plain(root, split=("train", "train", "val")):
-    write_pictures(root / "images", root / "masks", {**TRAIN, **VAL})
+    write_images(root / "images", root / "masks", {**TRAIN, **VAL})
     write_table(root / "table.csv", {**TRAIN, **VAL}, split=list(split))
 
 
 @pytest.mark.parametrize("layout", [kaggle, tevia, lvit, lvit_with_tables_beside, plain])
 @pytest.mark.parametrize("load", [qata_dataset, folder_dataset], ids=["qata", "folder"])
-def test_every_layout_gives_image_mask_and_sentence_of_each_split(tmp_path, layout, load):
+def test_every_layout_gives_image_mask_and_text_of_each_split(tmp_path, layout, load):
     layout(tmp_path)
-    for split, sentences in (("train", TRAIN), ("val", VAL)):
+    for split, texts in (("train", TRAIN), ("val", VAL)):
         dataset = load(tmp_path, split)
         assert dataset.features == FEATURES
-        assert dict(zip(dataset["id"], dataset["text"], strict=True)) == sentences
+        assert dict(zip(dataset["id"], dataset["text"], strict=True)) == texts
         for example in undecoded(dataset):
             assert example["image"]["path"].rsplit("/", 1)[-1].startswith(f"{example['id']}.")
             assert example["mask"]["path"].endswith(f"/mask_{example['id']}.png")
@@ -95,13 +93,13 @@ def test_image_mask_and_row_share_an_id_whatever_the_suffix(name):
 
 
 def test_an_empty_description_is_an_example_without_text(tmp_path):
-    write_pictures(tmp_path / "images", tmp_path / "masks", TRAIN)
+    write_images(tmp_path / "images", tmp_path / "masks", TRAIN)
     write_table(tmp_path / "table.csv", dict.fromkeys(TRAIN))
     assert folder_dataset(tmp_path)["text"][:] == [None, None]
 
 
 def test_a_plain_folder_without_a_split_column_is_all_train(tmp_path):
-    write_pictures(tmp_path / "images", tmp_path / "masks", TRAIN)
+    write_images(tmp_path / "images", tmp_path / "masks", TRAIN)
     write_table(tmp_path / "table.xlsx", TRAIN)
     assert len(folder_dataset(tmp_path)) == 2
     with pytest.raises(ValueError, match="no examples of the split 'val', there are: train.*group_split"):
@@ -198,9 +196,9 @@ def no_folders(root):
         (other_columns, r"no column Image and Description; it has \['file', 'caption'\]. Rename"),
         (nameless_row, "row 2 has no file name"),
         (not_utf8, "UTF-8"),
-        (missing_table, "no table of sentences for the split 'train'.*prompt/train.csv"),
+        (missing_table, "no table of texts for the split 'train'.*prompt/train.csv"),
         (twin_images, "'covid_1.jpg' and 'covid_1.png' belong to the same example"),
-        (no_folders, r"Known shapes: .*Train/Images \+ Train/GTs.*Found: \['Training', 'prompt'\]"),
+        (no_folders, r"Known layouts: .*Train/Images \+ Train/GTs.*Found: \['Training', 'prompt'\]"),
     ],
 )
 def test_a_damaged_data_set_is_refused_with_what_is_wrong(tmp_path, damage, message):
@@ -210,7 +208,7 @@ def test_a_damaged_data_set_is_refused_with_what_is_wrong(tmp_path, damage, mess
         qata_dataset(tmp_path)
 
 
-def test_a_missing_folder_is_said_to_be_missing(tmp_path):
+def test_a_missing_folder_is_reported_as_missing(tmp_path):
     with pytest.raises(ValueError, match="no such folder"):
         folder_dataset(tmp_path / "none")
 
@@ -237,9 +235,9 @@ def test_one_error_counts_all_problems_and_lists_ten():
 
 
 def test_spacing_is_kept_and_may_be_unknown():
-    picture = Image.new("L", (4, 4))
+    image = Image.new("L", (4, 4))
     rows = [
-        {"id": str(index), "image": picture, "mask": picture, "spacing_mm": mm}
+        {"id": str(index), "image": image, "mask": image, "spacing_mm": mm}
         for index, mm in enumerate([[0.5, 2.0], None])
     ]
     assert dataset_from_rows(rows)["spacing_mm"][:] == [[0.5, 2.0], None]
@@ -251,9 +249,9 @@ def test_verification_passes_over_a_sound_data_set(tmp_path):
     Survey(tiny_processor().image_processor).read_all(undecoded(load_segmentation_dataset("synthetic", count=2)))
 
 
-def test_loading_opens_no_picture_and_verification_names_all_bad_ones(tmp_path):
+def test_loading_opens_no_image_and_verification_names_all_bad_ones(tmp_path):
     names = [f"covid_{index}" for index in range(14)]
-    write_pictures(tmp_path / "images", tmp_path / "masks", names)
+    write_images(tmp_path / "images", tmp_path / "masks", names)
     write_table(tmp_path / "table.csv", dict.fromkeys(names, LEFT))
     for name in names[:12]:
         path = tmp_path / "images" / f"{name}.jpg"

@@ -120,7 +120,7 @@ def test_the_pipeline_reads_a_file_as_read_image_does(write, tmp_path):
 
 
 @pytest.mark.parametrize("write", REFUSED.values(), ids=REFUSED)
-def test_what_read_image_refuses_is_refused_everywhere_in_its_words(write, tmp_path):
+def test_what_read_image_refuses_is_refused_everywhere_with_its_message(write, tmp_path):
     path = str(write(tmp_path))
     segment = TeViASegmentationPipeline(tiny_reader(), processor=tiny_processor(), device="cpu")
     with pytest.raises((ValueError, OSError)) as expected:
@@ -139,7 +139,7 @@ def test_masks_are_read_by_the_same_decoder(tmp_path):
 
 
 @pytest.mark.parametrize("kind", [name for name in READABLE if name != "png"])
-def test_without_the_package_medical_files_are_said_to_need_it(kind, tmp_path):
+def test_without_the_package_an_error_says_that_medical_files_need_it(kind, tmp_path):
     with pytest.raises((ValueError, OSError), match=r"tevia_hf\[medical\]|No such file"):
         read_plain_file(READABLE[kind](tmp_path))
 

@@ -1,4 +1,4 @@
-"""Training that is no longer finite ends at its step, names what it can, and leaves no such weights behind."""
+"""Training with NaN or infinite values stops at that step with details, and never saves such weights."""
 
 import copy
 import io
@@ -17,7 +17,7 @@ from tevia_cli.main import main
 from tevia_hf import DivergenceCallback, TeViAForSegmentation, TrainingDivergedError, build_trainer
 from tevia_hf.data.collate import SegmentationCollator
 from tevia_hf.training.arguments import TeViATrainingArguments
-from tevia_hf.training.divergence import last_finite_checkpoint, remember_ids, take_ids_out
+from tevia_hf.training.divergence import last_finite_checkpoint, remember_ids, remove_ids_from_inputs
 
 
 class Spoils(TrainerCallback):
@@ -200,7 +200,7 @@ def test_a_model_is_saved_copied_and_pickled_as_before(tmp_path):
 
 def test_a_model_from_which_ids_are_taken_out_is_pickled():
     model = new_model().eval()
-    take_ids_out(model)
+    remove_ids_from_inputs(model)
     buffer = io.BytesIO()
     torch.save(model, buffer)  # before its first pass: transformers' own hooks cannot be pickled
     buffer.seek(0)
@@ -260,7 +260,7 @@ def test_the_command_ends_without_a_traceback_and_without_a_model(recipe, few, t
 
 
 @pytest.mark.parametrize(("best", "is_advised"), [(0.0, True), (0.4, False), (None, False)])
-def test_a_best_dice_of_0_is_told_with_advice_that_does_no_harm(best, is_advised, monkeypatch, capsys):
+def test_a_best_dice_of_0_is_reported_with_advice_that_does_no_harm(best, is_advised, monkeypatch, capsys):
     args = SimpleNamespace(metric_for_best_model="dice", output_dir="run", greater_is_better=True)
     ended = SimpleNamespace(state=SimpleNamespace(best_metric=best), args=args, end=lambda: None)
     monkeypatch.setattr("tevia_hf.training.recipe.train_from_recipe", lambda *words: ended)

@@ -92,9 +92,9 @@ def test_masks_are_joined_in_any_order(maps, joined):
 
 
 def test_masks_that_contradict_each_other_are_refused():
-    with pytest.raises(ValueError, match="the same pixels by different labels"):
+    with pytest.raises(ValueError, match="the same pixels with different labels"):
         join_labels([np.array([[1, 0]]), np.array([[2, 0]])])
-    with pytest.raises(ValueError, match="1 x 2, 2 x 1 pixels.*Bring them to the size"):
+    with pytest.raises(ValueError, match="1 x 2, 2 x 1 pixels.*Resize them to the image"):
         join_labels([np.array([[1, 0]]), np.array([[1], [0]])])
 
 

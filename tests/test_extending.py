@@ -151,7 +151,7 @@ def test_a_metric_of_boundaries_is_left_out_of_validation(tmp_path):
 
 
 def test_a_recipe_that_seeks_the_wrong_end_of_a_metric_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="`greater_is_better` is False, but not of dice"):
+    with pytest.raises(ValueError, match="`greater_is_better` is False, which is wrong for dice"):
         TeViATrainingArguments(output_dir=str(tmp_path), greater_is_better=False)
 
 
@@ -293,7 +293,7 @@ def test_a_recipe_weights_a_loss_of_ones_own(tmp_path):
     recipe.write_text(
         "vision_model: some/vision\ntext_model: some/text\noutput_dir: out\nconfig: {focal_loss_weight: 0.5}\n"
     )
-    with pytest.raises(ValueError, match="`config` has fields that do not exist: focal_loss_weight"):
+    with pytest.raises(ValueError, match="`config` has unknown fields: focal_loss_weight"):
         parse_recipe(recipe)
     register_loss("focal", cross_entropy_loss)
     assert parse_recipe(recipe).model.config == {"focal_loss_weight": 0.5}
@@ -335,9 +335,9 @@ def test_the_published_loss_is_dice_alone():
         (lambda: register_text_condition("none", one_text, label="x"), "There is a text condition 'none'"),
         (lambda: register_text_condition("a,b", one_text, label="x"), "cannot name a text condition"),
         (lambda: register_text_condition("no text branch", one_text, label="x"), "cannot name a text condition"),
-        (lambda: register_dataset("folder", list_folder), "There is a data set 'folder'"),
+        (lambda: register_dataset("folder", list_folder), "There is already a data set 'folder'"),
         (lambda: register_dataset("unknown", list_folder), "cannot name a data set"),
-        (lambda: register_dataset("mine"), "Give `list_examples`"),
+        (lambda: register_dataset("mine"), "Give either `list_examples`"),
         (lambda: register_loss("dice", soft_dice_loss), "There is a loss 'dice'"),
         (lambda: register_loss("alignment", soft_dice_loss), "cannot name a loss"),
     ],

@@ -1,4 +1,4 @@
-"""Figshare's records of brain tumours, read by `read_image` wherever data sets are."""
+"""Figshare's records of brain tumours, read by `read_image`."""
 
 import h5py
 import numpy as np
@@ -32,7 +32,7 @@ def test_another_matlab_file_is_refused_with_what_is_missing(tmp_path, read):
         read(tmp_path / "7.mat")
 
 
-def test_a_missing_record_is_said_to_be_missing(tmp_path):
+def test_a_missing_record_is_reported_as_missing(tmp_path):
     with pytest.raises(FileNotFoundError, match="a.mat"):
         read_image(tmp_path / "a.mat")
 
@@ -44,7 +44,7 @@ def test_a_record_has_neither_slices_nor_windows():
 
 @pytest.mark.parametrize("module", ["features", "collate", "brain"])
 def test_every_process_that_reads_data_sets_reads_records(module, fresh_interpreter):
-    """A data worker that is started afresh imports what the data set was made of, not what made it."""
+    """A spawned data worker imports the modules of the data set only, not those that built it."""
     code = f"import tevia_hf.data.{module}, tevia_hf.io as io; assert '.mat' in io.supported_suffixes()"
     assert fresh_interpreter.run(code).returncode == 0
 

@@ -1,4 +1,4 @@
-"""The choices of fine-tuning do in a run what they say: frozen, adapted, checkpointed, half precision, by depth."""
+"""The options of fine-tuning work in a run: frozen, adapted, checkpointed, half precision, by depth."""
 
 import copy
 import shutil
@@ -18,7 +18,7 @@ WINDOWS = {"embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 1, 1], "w
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def images():
     return load_segmentation_dataset("synthetic", split="train", size=32, count=8)
 
 
@@ -27,11 +27,11 @@ def build(**settings):
     return TeViAForSegmentation(tiny_config(**settings))
 
 
-def train(model, pictures, folder, **settings):
+def train(model, images, folder, **settings):
     usual = {"max_steps": 4, "per_device_train_batch_size": 4, "learning_rate": 1e-2, "use_cpu": True}
     quiet = {"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False, "logging_strategy": "no"}
     args = TeViATrainingArguments(output_dir=str(folder), prototype_warmup_epochs=0, **usual | quiet | settings)
-    trainer = build_trainer(model, tiny_processor(), args, pictures)
+    trainer = build_trainer(model, tiny_processor(), args, images)
     trainer.train()
     return trainer
 
@@ -40,32 +40,32 @@ def moved(model, before):
     return {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
 
 
-def test_a_frozen_backbone_is_the_same_after_a_run_statistics_and_all(pictures, tmp_path):
+def test_a_frozen_backbone_is_the_same_after_a_run_statistics_and_all(images, tmp_path):
     model = build(backbone_config=MobileNetV2Config(depth_multiplier=0.1), decoder_channels=[8] * 4)
     before = copy.deepcopy(model.state_dict())
-    train(model, pictures, tmp_path, freeze_backbone=True)
+    train(model, images, tmp_path, freeze_backbone=True)
     changed = moved(model, before)
     assert not any(name.startswith("model.backbone.") for name in changed)
     assert any(name.startswith("model.decoder.") for name in changed)
 
 
-def test_a_run_in_half_precision_learns_and_keeps_prototypes_whole(pictures, tmp_path):
+def test_a_run_in_half_precision_learns_and_keeps_prototypes_whole(images, tmp_path):
     model = build()
     before = copy.deepcopy(model.state_dict())
-    train(model, pictures, tmp_path, bf16=True)
+    train(model, images, tmp_path, bf16=True)
     assert all(value.isfinite().all() for value in model.state_dict().values())
     assert {p.dtype for p in model.prototype_memory.prototypes} == {torch.float32}
     assert {"decode_head.classifier.weight", "model.prototype_memory.prototype_0"} <= moved(model, before)
 
 
-def test_a_checkpointed_run_has_the_losses_of_a_plain_one(pictures, tmp_path):
+def test_a_checkpointed_run_has_the_losses_of_a_plain_one(images, tmp_path):
     settings = {"backbone_config": SwinConfig(**WINDOWS), "decoder_channels": [8] * 4}
     plain, saving = build(**settings), build(**settings)
     losses = []
     for model in (plain, saving):
         torch.manual_seed(0)  # of text dropout and drop path
         # A small rate, as AdamW makes much of gradients that are nearly zero.
-        run = train(model, pictures, tmp_path, activation_checkpointing=model is saving, learning_rate=1e-4)
+        run = train(model, images, tmp_path, activation_checkpointing=model is saving, learning_rate=1e-4)
         losses.append(run.state.log_history[-1]["train_loss"])
     assert saving.is_activation_checkpointing and not plain.is_activation_checkpointing
     assert losses[1] == pytest.approx(losses[0], rel=1e-6)
@@ -80,11 +80,11 @@ def test_a_backbone_without_checkpointing_is_named(caplog, monkeypatch):
     assert "`convnext` has no activation checkpointing" in caplog.text
 
 
-def test_sentences_of_a_learning_text_encoder_are_not_cached(pictures, tmp_path):
+def test_texts_of_a_learning_text_encoder_are_not_cached(images, tmp_path):
     model = with_lora(build(), {"r": 2})
-    collator = train(model, pictures, tmp_path).data_collator
+    collator = train(model, images, tmp_path).data_collator
     assert collator.text_features is None
-    assert train(build(), pictures, tmp_path).data_collator.text_features is not None
+    assert train(build(), images, tmp_path).data_collator.text_features is not None
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,9 @@
-"""Sentences from the masks of a data set, with what must be said of them."""
+"""Texts generated from the masks of a data set, with their description."""
 
 import numpy as np
 import pandas as pd
 import pytest
-from layouts import LAYOUTS, film, save, square
+from layouts import LAYOUTS, image_of, save, square
 from PIL import Image
 
 from tevia_hf import load_segmentation_dataset
@@ -19,7 +19,7 @@ def drawn_of(layout, root, **options):
     return generate_prompts(listing, choose_language(name, None, None, ""), **options)
 
 
-def test_every_example_gets_a_sentence_that_its_set_takes_back(tmp_path):
+def test_every_example_gets_a_text_that_can_replace_that_of_its_set(tmp_path):
     for layout in LAYOUTS:
         root = tmp_path / layout
         root.mkdir()
@@ -32,7 +32,7 @@ def test_every_example_gets_a_sentence_that_its_set_takes_back(tmp_path):
         assert len(texts) == len(drawn.rows) and all(texts)
 
 
-def test_sentences_name_what_the_layout_tells(tmp_path):
+def test_texts_name_the_class_of_the_layout(tmp_path):
     texts = dict(drawn_of("busi", tmp_path).rows)
     assert texts["benign (1)_mask.png"] == (
         "One medium rectangular-shaped benign tumor at the lower left in the breast ultrasound image."
@@ -41,32 +41,32 @@ def test_sentences_name_what_the_layout_tells(tmp_path):
     assert texts["benign (2).png"].startswith("Three medium")
 
 
-def test_the_table_has_the_published_columns_and_says_beside_it_what_it_carries(tmp_path):
+def test_the_table_has_the_published_columns_and_a_description_beside_it(tmp_path):
     drawn = drawn_of("qata", tmp_path)
     path = drawn.save(tmp_path / "new" / "prompts.csv")
     assert list(pd.read_csv(path).columns) == ["Image", "Description"]
     about = (tmp_path / "new" / "prompts.about.txt").read_text()
-    assert "carry part of the answer" in about and '"Left" is the left of the picture.' in about
-    with pytest.raises(ValueError, match="exists. Say --overwrite"):
+    assert "carry part of the answer" in about and '"Left" is the left of the image.' in about
+    with pytest.raises(ValueError, match="exists. Set --overwrite"):
         drawn.save(path)
     assert drawn.save(path, overwrite=True) == path
     with pytest.raises(ValueError, match="Name it 'p.csv'"):
         drawn.save(tmp_path / "p.xlsx")
 
 
-def test_patient_sides_are_said_and_written(tmp_path):
+def test_patient_sides_are_written_and_described(tmp_path):
     drawn = drawn_of("qata", tmp_path, patient_sides=True)
     assert drawn.sides == '"Left" is the left of the patient.'
     assert all(text.endswith("lower right lung.") for _, text in drawn.rows)
 
 
-def test_equal_masks_give_equal_sentences(tmp_path):
+def test_equal_masks_give_equal_texts(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     assert drawn_of("figshare", tmp_path / "a").rows == drawn_of("figshare", tmp_path / "b").rows
 
 
-def test_agreement_counts_the_fields_in_which_sentence_and_mask_agree(tmp_path):
+def test_agreement_counts_the_fields_in_which_text_and_mask_agree(tmp_path):
     names = ["a", "b", "c", "d"]
     texts = [
         "unilateral pulmonary infection, one infected area, lower left lung.",  # true
@@ -75,7 +75,7 @@ def test_agreement_counts_the_fields_in_which_sentence_and_mask_agree(tmp_path):
         "Something else.",
     ]
     for name in names:
-        save(tmp_path / "images" / f"{name}.png", film(name))
+        save(tmp_path / "images" / f"{name}.png", image_of(name))
         save(tmp_path / "masks" / f"{name}.png", square())
     pd.DataFrame({"Image": names, "Description": texts}).to_csv(tmp_path / "table.csv", index=False)
     agreement = generate_prompts(list_examples("folder", tmp_path), QATA).agreement
@@ -94,7 +94,7 @@ def test_a_mask_that_cannot_be_read_costs_its_own_row_only(tmp_path):
     assert "corrupt or cut short" in drawn.problems[0] and "has no mask" in drawn.problems[1]
 
 
-def test_a_mask_of_greys_is_a_problem_and_gets_no_sentence(tmp_path):
+def test_a_mask_of_greys_is_a_problem_and_gets_no_text(tmp_path):
     LAYOUTS["mosmed"][1](tmp_path)
     greys = np.arange(48 * 64, dtype=np.uint8).reshape(48, 64)
     path = tmp_path / "Val_Folder" / "labelcol" / "Morozov_study_0018_4.png"
@@ -106,7 +106,7 @@ def test_a_mask_of_greys_is_a_problem_and_gets_no_sentence(tmp_path):
     assert "these are greys" in problem
 
 
-def test_a_sentence_of_ones_own_form_is_drawn(tmp_path):
+def test_a_text_is_generated_from_a_user_template(tmp_path):
     LAYOUTS["lgg"][1](tmp_path)
     language = choose_language("brain", None, "{Count_word} {finding}{s} ({percent} %), {place}.", "Clear.")
     texts = {text for _, text in generate_prompts(list_examples("brain", tmp_path), language).rows}
@@ -114,7 +114,7 @@ def test_a_sentence_of_ones_own_form_is_drawn(tmp_path):
     assert {text for _, text in generate_prompts(list_examples("brain", tmp_path), language, finding="x").rows} == texts
 
 
-def test_a_sentence_that_cannot_be_read_back_is_a_problem(tmp_path):
+def test_a_text_that_cannot_be_read_back_is_a_problem(tmp_path):
     LAYOUTS["mosmed"][1](tmp_path)
     drawn = generate_prompts(list_examples("mosmed", tmp_path), BRAIN, finding="grade II/III")
     assert len(drawn.problems) == 5 and "cannot be read back" in drawn.problems[0]
@@ -137,7 +137,7 @@ def test_a_language_that_nothing_names_is_refused(dataset, language, message):
 @pytest.mark.parametrize("values", [(255, 255), (1, 1), (1, 2)])
 def test_masks_of_255_and_of_labels_are_lesions(values, tmp_path):
     for name, mask in zip("ab", (square(value=value) for value in values), strict=True):
-        save(tmp_path / "images" / f"{name}.png", film(name))
+        save(tmp_path / "images" / f"{name}.png", image_of(name))
         save(tmp_path / "masks" / f"{name}.png", mask)
     texts = [text for _, text in generate_prompts(list_examples("folder", tmp_path), QATA).rows]
     assert len(texts) == 2 and len(set(texts)) == 1 and np.char.find(texts, "lower left lung").min() > 0

@@ -21,7 +21,7 @@ def test_lossless_files_come_back_with_their_pixels_and_type(tmp_path, suffix, p
     np.testing.assert_array_equal(array, pixels)
 
 
-def test_a_plain_picture_has_no_spacing_and_no_place(tmp_path):
+def test_a_plain_image_has_no_spacing_and_no_place(tmp_path):
     Image.fromarray(RAMP).save(tmp_path / "a#4.png")
     image = read_image(tmp_path / "a#4.png")
     assert image.spacing_mm is None and image.source.affine is None
@@ -77,7 +77,7 @@ def test_an_unknown_suffix_is_refused_with_the_known_ones(tmp_path):
         read_image(tmp_path / "a.mha")
 
 
-def test_a_missing_file_is_said_to_be_missing(tmp_path):
+def test_a_missing_file_is_reported_as_missing(tmp_path):
     with pytest.raises(FileNotFoundError, match="none.png"):
         read_image(tmp_path / "none.png")
 

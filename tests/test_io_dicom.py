@@ -1,4 +1,4 @@
-"""DICOM files as a viewer shows them, worked out by hand."""
+"""DICOM files as a viewer displays them, with values computed by hand."""
 
 import sys
 
@@ -119,7 +119,7 @@ def test_tags_without_a_value_are_as_good_as_none(tmp_path):
     np.testing.assert_allclose(read_image(path).array, RAMP / 1100, rtol=1e-6)
 
 
-def test_a_flat_picture_becomes_zeros(tmp_path):
+def test_a_flat_image_becomes_zeros(tmp_path):
     assert read_image(write_dicom(tmp_path / "a.dcm", np.full((2, 2), 700, np.uint16))).array.tolist() == [[0, 0]] * 2
 
 
@@ -215,7 +215,7 @@ def region(x, y, unit=3):
     [
         ([region(0.02, 0.03)], (0.3, 0.2)),  # centimetres a pixel, x is the column
         ([region(0.02, 0.03), region(1, 1, unit=4)], (0.3, 0.2)),  # 4: seconds
-        ([region(0.02, 0.03), region(0.05, 0.05)], None),  # two scales in one picture
+        ([region(0.02, 0.03), region(0.05, 0.05)], None),  # two scales in one image
         ([region(1, 1, unit=4)], None),
     ],
 )
@@ -231,7 +231,7 @@ def test_colour_comes_as_8_bit_rgb(tmp_path):
     array = read_image(write_dicom(tmp_path / "a.dcm", COLOUR)).array
     assert array.dtype == np.uint8
     np.testing.assert_array_equal(array, COLOUR)
-    faint = COLOUR // 2  # of 16 bits the range of the type counts, not that of the picture
+    faint = COLOUR // 2  # of 16 bits the range of the type counts, not that of the image
     wide = read_image(write_dicom(tmp_path / "b.dcm", faint.astype(np.uint16) * 257)).array
     np.testing.assert_array_equal(wide, faint)
 
@@ -314,7 +314,7 @@ def test_a_truncated_medical_file_is_named_with_what_to_do(tmp_path, name):
 
 
 def damaged(path, name):
-    """A file in which the value of one tag is no value of its kind."""
+    """A file with a malformed value of one tag."""
     tags = {"NumberOfFrames": 1, "PixelSpacing": [2, 3], "RescaleSlope": 2, "WindowCenter": 4, "WindowWidth": 5}
     write_dicom(path, RAMP, **tags)
     content = bytearray(path.read_bytes())
@@ -351,7 +351,7 @@ def test_no_window_is_applied_to_values_whose_scale_is_not_known(tmp_path, slope
         read_image(f"{path}#@40,400")
 
 
-def test_a_dicom_file_without_a_picture_is_named(tmp_path):
+def test_a_dicom_file_without_an_image_is_named(tmp_path):
     path = write_dicom(tmp_path / "a.dcm", RAMP)
     dataset = pydicom.dcmread(path)
     del dataset.PixelData
@@ -455,5 +455,5 @@ def test_compressed_pixels_that_no_decoder_reads_are_not_called_corrupt_alone(tm
     )
     dataset["PixelData"].is_undefined_length = True
     dataset.save_as(path)
-    with pytest.raises(ValueError, match=r"JPEG Extended.*no installed decoder reads, or damaged.*python-gdcm"):
+    with pytest.raises(ValueError, match=r"JPEG Extended.*are damaged, or no installed decoder supports.*python-gdcm"):
         read_image(path)

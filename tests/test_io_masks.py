@@ -1,4 +1,4 @@
-"""Masks that lie where their image lies."""
+"""Masks at the position of their image."""
 
 import nibabel
 import numpy as np
@@ -22,10 +22,10 @@ def test_a_mask_lies_over_the_voxels_it_was_drawn_on(tmp_path, codes, plane):
     marked = np.zeros(stored.shape, np.uint8)
     marked[1, 0] = 1
     mask = nibabel.load(write_mask(tmp_path / "out" / "mask.nii.gz", marked, like=source))
-    there = np.argwhere(scan.get_fdata() == stored[1, 0])[0]
-    here = np.argwhere(mask.get_fdata() == 1)
-    assert len(here) == 1 and mask.get_data_dtype() == np.uint8
-    np.testing.assert_allclose(mask.affine @ [*here[0], 1], scan.affine @ [*there, 1])
+    scan_voxel = np.argwhere(scan.get_fdata() == stored[1, 0])[0]
+    mask_voxels = np.argwhere(mask.get_fdata() == 1)
+    assert len(mask_voxels) == 1 and mask.get_data_dtype() == np.uint8
+    np.testing.assert_allclose(mask.affine @ [*mask_voxels[0], 1], scan.affine @ [*scan_voxel, 1])
     np.testing.assert_array_equal(read_image(tmp_path / "out" / "mask.nii.gz", is_mask=True).array, marked)
 
 
@@ -65,7 +65,7 @@ def test_a_mask_of_an_oblique_scan_lies_over_it(tmp_path):
         ([-1, 0, 0, 0, 1, 0], [-(-10 - 3), -(-20 + 4), 30]),  # the other handedness
     ],
 )
-def test_a_mask_of_a_dicom_picture_lies_where_the_patient_does(tmp_path, orientation, world):
+def test_a_mask_of_a_dicom_image_lies_where_the_patient_does(tmp_path, orientation, world):
     tags = {"ImagePositionPatient": [-10, -20, 30], "ImageOrientationPatient": orientation}
     source = read_image(write_dicom(tmp_path / "a.dcm", RAMP, PixelSpacing=[2, 3], SliceThickness=5, **tags))
     marked = np.zeros(RAMP.shape, np.uint8)
@@ -92,7 +92,7 @@ def test_a_binary_nifti_mask_holds_0_and_1(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["mask.png", "mask.nii.gz"])
-def test_a_mask_of_another_shape_than_its_picture_is_refused(tmp_path, name):
+def test_a_mask_of_another_shape_than_its_image_is_refused(tmp_path, name):
     source = read_image(write_dicom(tmp_path / "a.dcm", RAMP))
     with pytest.raises(ValueError, match=rf"{name}.*\(4, 3\).*\(3, 4\)"):
         write_mask(tmp_path / name, np.zeros((4, 3), np.uint8), like=source)

@@ -1,4 +1,4 @@
-"""NIfTI volumes turned as a radiologist looks at them."""
+"""NIfTI volumes in radiological orientation."""
 
 import nibabel
 import numpy as np
@@ -11,7 +11,7 @@ from tevia_hf.io import read_image, write_mask
 @pytest.mark.parametrize("codes", CODES)
 @pytest.mark.parametrize(
     ("fragment", "voxel"),
-    # The voxel (x to the right, y to the front, z up) of a 3 x 4 x 5 volume that is at the picture's upper left.
+    # The voxel (x to the right, y to the front, z up) of a 3 x 4 x 5 volume that is at the image's upper left.
     [("axial:1", (2, 3, 1)), ("coronal:1", (2, 1, 4)), ("sagittal:1", (1, 3, 4)), ("1", (2, 3, 1))],
 )
 def test_the_patients_right_front_and_top_are_at_the_upper_left_whatever_the_storage(tmp_path, codes, fragment, voxel):
@@ -38,7 +38,7 @@ def test_columns_run_from_the_patients_right_to_the_left(tmp_path, plane, pixel)
 
 @pytest.mark.parametrize("codes", CODES)
 @pytest.mark.parametrize(("plane", "expected"), [("axial", (3, 2)), ("coronal", (4, 2)), ("sagittal", (4, 3))])
-def test_nifti_spacing_is_row_then_column_of_the_picture(tmp_path, codes, plane, expected):
+def test_nifti_spacing_is_row_then_column_of_the_image(tmp_path, codes, plane, expected):
     by_world = {"R": 2.0, "L": 2.0, "A": 3.0, "P": 3.0, "S": 4.0, "I": 4.0}
     affine = affine_of(codes, [by_world[letter] for letter in codes])
     path = write_nifti(tmp_path / "a.nii", np.zeros((3, 3, 3), np.int16), affine)
@@ -149,7 +149,7 @@ def test_a_nifti_mask_of_probabilities_is_refused(tmp_path):
         read_image(path, is_mask=True)
 
 
-def test_a_missing_medical_file_is_said_to_be_missing(tmp_path):
+def test_a_missing_medical_file_is_reported_as_missing(tmp_path):
     for name in ("a.nii.gz#4", "a.dcm"):
         with pytest.raises(FileNotFoundError, match=name.partition("#")[0]):
             read_image(tmp_path / name)

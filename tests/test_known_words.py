@@ -24,7 +24,7 @@ def dataset_of(*texts: str):
 
 def test_a_probability_of_paraphrases_without_a_text_to_paraphrase_is_warned_of():
     augmentation = TextAwareAugmentation(paraphrase_probability=0.5)
-    with pytest.warns(UserWarning, match="`paraphrase_probability` changes nothing"):
+    with pytest.warns(UserWarning, match="`paraphrase_probability` has no effect"):
         record_known_words(tiny_processor(), dataset_of("hello world"), augmentation)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -42,7 +42,7 @@ def test_the_words_of_a_language_of_ones_own_are_known():
 def test_texts_of_the_training_are_not_warned_of_when_they_are_encoded(tmp_path):
     processor, args = tiny_processor(), TeViATrainingArguments(output_dir=str(tmp_path))
     processor.record_words(["lung"])
-    cache = text_feature_cache(tiny_reader(), processor, args, is_varied=True)
+    cache = text_feature_cache(tiny_reader(), processor, args, has_new_texts=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         cache.fill(["hello world"])

@@ -1,4 +1,4 @@
-"""A card says what a person wrote and what a report measured, in a form that the Hub's own readers take."""
+"""A card shows details written by a person and scores of a report, in a form that the Hub accepts."""
 
 import ast
 import json
@@ -30,8 +30,8 @@ def report():
 def test_every_card_is_read_back_with_what_it_must_say(folder, tmp_path):
     card, details = card_of(folder, tmp_path), read_card_details(folder / "card.yaml")
     assert card.data.license == "apache-2.0" and card.data.library_name == "transformers"
-    for said in ("Not for clinical decisions", details.dataset.license, details.title, *details.limits):
-        assert said in card.text
+    for statement in ("Not for clinical decisions", details.dataset.license, details.title, *details.limits):
+        assert statement in card.text
     for encoder in details.encoders:
         assert encoder.license in card.text
     assert "dice_pooled" in card.text and "text sensitivity" in card.text.lower()
@@ -102,7 +102,7 @@ def test_figures_on_another_data_set_go_by_its_name(report, tmp_path):
 def test_the_side_that_left_means_is_the_recipes():
     details = read_card_details(TINY / "card.yaml")
     plain, swapped = (model_card(details, None, "a/b", recipe).text for recipe in ("", "patient_sides: true"))
-    assert '"Left" is the left of the picture.' in plain and '"Left" is the patient\'s left.' in swapped
+    assert '"Left" is the left of the image.' in plain and '"Left" is the patient\'s left.' in swapped
 
 
 def test_the_details_are_written_as_they_are_read(tmp_path):
@@ -113,19 +113,22 @@ def test_the_details_are_written_as_they_are_read(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("choice", "said"),
+    ("choice", "statement"),
     [
         ({"text_table": "mine.csv"}, "come from the table `mine.csv`"),
-        ({"group_split": "0.5,0.0,0.5", "split_seed": 3}, "divided anew, `group_split`\n0.5,0.0,0.5, `split_seed` 3"),
+        (
+            {"group_split": "0.5,0.0,0.5", "split_seed": 3},
+            "made by groups (patients, if they are known), `group_split`\n0.5,0.0,0.5, `split_seed` 3",
+        ),
         ({"max_samples": 6}, "`max_samples` 6"),
         ({"window": "-600,1500"}, "Loaded with `window` -600,1500."),
     ],
 )
-def test_what_changes_the_meaning_of_the_figures_stands_beside_them(choice, said, report, tmp_path):
+def test_settings_that_change_the_meaning_of_the_scores_are_on_the_card(choice, statement, report, tmp_path):
     plain = card_of(TINY, tmp_path, report).text
     report["settings"].update(choice)
     card = card_of(TINY, tmp_path, report)
-    assert said in card.text and said not in plain
+    assert statement in card.text and statement not in plain
     assert all(result.dataset_args == choice for result in card.data.eval_results)
 
 
@@ -152,13 +155,15 @@ def test_what_is_no_number_is_no_result(report, tmp_path):
 
 
 def test_scores_on_patients_of_the_training_are_marked(report, tmp_path):
-    assert "flatter the model" not in card_of(TINY, tmp_path, report).text
+    assert "too optimistic" not in card_of(TINY, tmp_path, report).text
     report["settings"]["groups_seen_in_training"] = 7
     assert "7 groups (patients)" in card_of(TINY, tmp_path, report).text
     report["settings"]["groups_seen_in_training"] = None
-    assert "is not known: no list" not in card_of(TINY, tmp_path, report).text  # made-up films have no patients
+    assert (
+        "It is not known whether patients" not in card_of(TINY, tmp_path, report).text
+    )  # synthetic images have no patients
     report["settings"]["dataset"] = "qata"
-    assert "is not known: no list" in card_of(TINY, tmp_path, report).text
+    assert "It is not known whether patients" in card_of(TINY, tmp_path, report).text
 
 
 def test_a_report_of_a_model_without_text_has_a_card_too(report, tmp_path):
@@ -184,13 +189,13 @@ def test_the_shipped_report_was_measured_on_the_shipped_weights(report):
     [
         ({"licence": "mit"}, "licence"),
         ({"license": ""}, "license"),
-        ({"license": "Apache 2.0"}, "write it as the Hub does|as the Hub does"),
+        ({"license": "Apache 2.0"}, "use the Hub's abbreviation"),
         ({"license": "other"}, "license_name"),
         ({"license_name": "mine"}, "license_name"),
-        ({"title": {"TeViA": "for x"}}, "`title` is .*in quotes, where it holds a colon"),
+        ({"title": {"TeViA": "for x"}}, "`title` is .*in quotes if it contains a colon"),
         ({"title": "  "}, "`title`"),
         ({"limits": "one"}, "expected a list"),
-        ({"limits": [{"Note": "224 px"}]}, "`limits` is .*in quotes, where they hold a colon"),
+        ({"limits": [{"Note": "224 px"}]}, "`limits` is .*in quotes if they contain a colon"),
         ({"tags": [1]}, "`tags`"),
         ({"limits": []}, "limits"),
         ({"dataset": "QaTa"}, "dataset must hold"),
@@ -236,12 +241,12 @@ def without(report, *keys):
 def test_a_report_that_lacks_a_part_is_none(keys, report, tmp_path):
     without(report, *keys)
     (tmp_path / "evaluation.json").write_text(json.dumps(report))
-    with pytest.raises(ValueError, match="no report of `tevia evaluate`"):
+    with pytest.raises(ValueError, match="not a report of `tevia evaluate`"):
         read_report(tmp_path)
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", "{", '{"scores": [1]}', json.dumps({"settings": {}, "scores": {}})])
 def test_what_evaluate_did_not_write_is_no_report(content, tmp_path):
     (tmp_path / "evaluation.json").write_text(content)
-    with pytest.raises(ValueError, match="no report of `tevia evaluate`"):
+    with pytest.raises(ValueError, match="not a report of `tevia evaluate`"):
         read_report(tmp_path)

@@ -1,4 +1,4 @@
-"""Each parameter is optimised once, at the rate of its part and, in the vision model, of its depth."""
+"""Each parameter is optimized once, at the rate of its part and, in the vision model, of its depth."""
 
 import pytest
 import torch
@@ -73,7 +73,7 @@ VIT = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "int
 
 
 def rates_of(tmp_path, model=None, backbone_config=None, **settings):
-    """Name of each optimised parameter -> rate."""
+    """Name of each optimized parameter -> rate."""
     model = model or TeViAForSegmentation(tiny_config(backbone_config=backbone_config, decoder_channels=[8, 8, 8, 8]))
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     groups = build_optimizer(model, training_arguments(tmp_path, **settings)).param_groups

@@ -1,11 +1,11 @@
-"""A template of one's own is a language like the built-in ones: its texts stay true, and are never emptied."""
+"""A user-defined template is a language like the built-in ones: its texts stay correct and are never empty."""
 
 import json
 
 import datasets
 import numpy as np
 import pytest
-from layouts import film, save
+from layouts import image_of, save
 from masks import blobs
 
 from tevia_hf import load_segmentation_dataset, register_dataset, write_prompts
@@ -103,7 +103,7 @@ def test_the_conditions_ask_the_language_or_are_refused():
     assert facts["underspecified"] == without_place
 
 
-def test_words_of_ones_own_are_paraphrased_and_read_back():
+def test_user_phrasings_are_paraphrased_and_read_back():
     record = {
         "template": TEMPLATES[0],
         "training": {"templates": ["{Count_word} {lesion} {place}"], "empty": ["Clear."]},
@@ -122,7 +122,7 @@ def test_words_of_ones_own_are_paraphrased_and_read_back():
     assert "clear" in language.paraphrase_words() and OWN.paraphrase_words() == set()
 
 
-def test_the_plural_of_ones_own_words_follows_the_count():
+def test_the_plural_of_user_phrasings_follows_the_count():
     language = ReportLanguage(TEMPLATES[0], training=Phrasing(["{Count_word} spot{s}, {place}"]))
     for number, plural in (("one", ""), ("two", "s")):
         text = language.write({"count_word": number, "s": plural, "size": "small", "place": "upper left"})
@@ -130,7 +130,7 @@ def test_the_plural_of_ones_own_words_follows_the_count():
         assert all(f" spot{plural}," in each for each in written)
 
 
-def test_a_text_that_denies_in_words_of_ones_own_is_contradicted_by_a_lesion():
+def test_a_denial_in_a_user_phrasing_is_contradicted_by_a_lesion():
     quiet = Phrasing(empty=["Even density."])
     language = ReportLanguage("Clear {size} mass at the {place}.", "The tissue is inconspicuous.", training=quiet)
     for text in (language.empty, *quiet.empty):
@@ -148,10 +148,12 @@ def test_what_is_written_anew_of_a_flipped_text_has_its_sides():
     )
     for text in (language.describe(blobs(0)), language.empty):
         flipped = flip_text(text)
-        made = [language.paraphrase(flipped, seed, table) for seed in range(9) for table in ("training", "evaluation")]
-        made += [language.underspecify(flipped, 0), *(language.deny(flipped, seed) for seed in range(9))]
-        assert all("right b" in each.lower() and "left b" not in each.lower() for each in made)
-        assert all(language.facts(each) is not None for each in made)
+        generated = [
+            language.paraphrase(flipped, seed, table) for seed in range(9) for table in ("training", "evaluation")
+        ]
+        generated += [language.underspecify(flipped, 0), *(language.deny(flipped, seed) for seed in range(9))]
+        assert all("right b" in each.lower() and "left b" not in each.lower() for each in generated)
+        assert all(language.facts(each) is not None for each in generated)
     assert language.contradict(flip_text(language.describe(blobs(0)))) == "The right breast is clear."
 
 
@@ -162,8 +164,8 @@ def test_what_is_written_anew_of_a_flipped_text_has_its_sides():
         ({"training": Phrasing(["{lungs} {lesion}"])}, r"`training` has the fields \['lungs'\]"),
         ({"training": Phrasing(["Single view. {count_word} {lesion}"])}, "`training`: what 'Single view.* read back"),
         ({"training": Phrasing(["There {is} {lesion}"])}, "`training`: what 'There .* cannot be read back"),
-        ({"training": Phrasing(["{size} left mass"])}, "`training`: .* does not tell whether the sides of"),
-        ({"empty": "Clear left breast."}, "`empty`: .* does not tell whether the sides of"),
+        ({"training": Phrasing(["{size} left mass"])}, "`training`: .* does not show whether the sides of"),
+        ({"empty": "Clear left breast."}, "`empty`: .* does not show whether the sides of"),
         ({"empty": " ."}, "`empty` is blank"),
         ({"irrelevant": "Done."}, r"`irrelevant` is 'Done.': give a sequence of texts, such as \['Done.'\]"),
         ({"less_specific": "{size} lesion"}, "`less_specific` is '{size} lesion'"),
@@ -171,7 +173,7 @@ def test_what_is_written_anew_of_a_flipped_text_has_its_sides():
         ({"evaluation": "{size} lesion"}, "`evaluation.templates` is '{size} lesion'"),
     ],
 )
-def test_words_that_would_be_lost_or_untrue_are_refused(fields, message):
+def test_phrasings_that_cannot_be_read_back_or_flipped_are_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         ReportLanguage(TEMPLATES[0], **fields)
 
@@ -182,7 +184,7 @@ def test_words_that_would_be_lost_or_untrue_are_refused(fields, message):
 @pytest.fixture
 def scans(tmp_path):
     for seed, split in enumerate(("train", "train", "val", "test")):
-        save(tmp_path / "scans" / "images" / f"{split}{seed}.png", film(split))
+        save(tmp_path / "scans" / "images" / f"{split}{seed}.png", image_of(split))
         save(tmp_path / "scans" / "masks" / f"{split}{seed}.png", blobs(seed) * np.uint8(255))
     rows = [f"{path.name},,{path.stem[:-1]}" for path in sorted((tmp_path / "scans" / "masks").iterdir())]
     (tmp_path / "scans" / "scans.csv").write_text("\n".join(["Image,Description,split", *rows]))

@@ -1,4 +1,4 @@
-"""Tables and folders that people make by hand: what they say holds, and what contradicts itself is a problem."""
+"""Tables and folders made by hand: their entries are used, and contradictions are problems."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
-from layouts import SENTENCE, busi, film, lgg, save, square, write_table
+from layouts import TEXT, busi, image_of, lgg, save, square, write_table
 from PIL import Image
 
 from tevia_hf.data.decoding import decode_labels
@@ -16,13 +16,13 @@ from tevia_hf.data.tables import read_table, texts_for
 
 
 def plain(root: Path, **columns) -> Path:
-    """`images/`, `masks/` and a table with these columns, for pictures a, b, c, ..."""
+    """`images/`, `masks/` and a table with these columns, for images a, b, c, ..."""
     count = len(next(iter(columns.values())))
     names = [f"{letter}.png" for letter in "abcdefgh"[:count]]
     for name in names:
-        save(root / "images" / name, film(name))
+        save(root / "images" / name, image_of(name))
         save(root / "masks" / name, square())
-    table = {"Image": names, "Description": [SENTENCE] * count, **columns}
+    table = {"Image": names, "Description": [TEXT] * count, **columns}
     pd.DataFrame(table).to_csv(root / "table.csv", index=False)
     return root
 
@@ -52,7 +52,7 @@ def test_splits_and_groups_are_read_whatever_their_capitals_and_blanks(tmp_path)
     assert [example.group for example in listing.examples] == ["ana", "ben"] and not listing.problems
 
 
-def test_the_pictures_of_a_group_stay_together(tmp_path):
+def test_the_images_of_a_group_stay_together(tmp_path):
     listing = list_examples("folder", plain(tmp_path, group=list("aabbccdd")), group_split=(0.5, 0.25, 0.25))
     of_group = {}
     for example in listing.examples:
@@ -60,7 +60,7 @@ def test_the_pictures_of_a_group_stay_together(tmp_path):
     assert len(of_group) == 4 and all(len(found) == 1 for found in of_group.values())
 
 
-def test_a_picture_without_a_group_is_its_own(tmp_path):
+def test_an_image_without_a_group_is_its_own_group(tmp_path):
     listing = list_examples("folder", plain(tmp_path, group=["ana", None]))
     assert [example.group for example in listing.examples] == ["ana", "b"]
 
@@ -81,40 +81,40 @@ def test_slices_of_one_volume_stay_together(tmp_path):
 def lvit(root, **tables):
     for title, table in tables.items():
         for name in table["Image"]:
-            save(root / f"{title}_Folder" / "img" / name, film(f"{title}{name}"))
+            save(root / f"{title}_Folder" / "img" / name, image_of(f"{title}{name}"))
             save(root / f"{title}_Folder" / "labelcol" / name, square())
         pd.DataFrame(table).to_csv(root / f"{title}_text.csv", index=False)
     return root
 
 
 def test_a_column_that_contradicts_the_folders_is_a_problem(tmp_path):
-    table = {"Image": ["a.png", "b.png"], "Description": [SENTENCE] * 2}
+    table = {"Image": ["a.png", "b.png"], "Description": [TEXT] * 2}
     listing = list_examples("folder", lvit(tmp_path, Train={**table, "split": ["train", "test"]}))
     assert set(splits(listing).values()) == {"train"}
-    assert "row 'b.png' says split 'test', but lies in the folder of 'train'" in problems(listing)[0]
+    assert "row 'b.png' has the split 'test', but is in the folder of 'train'" in problems(listing)[0]
 
 
 def test_an_example_of_two_splits_is_a_problem_of_both(tmp_path):
     for name in ("a.png", "b.png", "c.png"):
-        save(tmp_path / "Train" / "Images" / name, film(name))
+        save(tmp_path / "Train" / "Images" / name, image_of(name))
         save(tmp_path / "Train" / "GTs" / name, square())
     write_table(tmp_path / "prompt" / "train.csv", ["a.png", "b.png"])
     write_table(tmp_path / "prompt" / "val.csv", ["b.png", "c.png"])
     listing = list_examples("folder", tmp_path)
-    assert problems(listing) == ["'b' is in several splits: train, val. Leave its row in one"]
+    assert problems(listing) == ["'b' is in several splits: train, val. Keep its row in one"]
     for split in ("train", "val"):
         with pytest.raises(ValueError, match="several splits"):
             listing.dataset(split)
 
 
 def test_the_same_file_name_in_two_folders_of_splits_is_two_examples(tmp_path):
-    table = {"Image": ["1.png"], "Description": [SENTENCE]}
+    table = {"Image": ["1.png"], "Description": [TEXT]}
     listing = list_examples("folder", lvit(tmp_path, Train=table, Test=table))
     assert len(listing.examples) == 2 and not listing.problems
 
 
-def test_one_sentence_for_two_pictures_of_a_name_is_refused(tmp_path):
-    table = {"Image": ["1.png"], "Description": [SENTENCE]}
+def test_one_text_for_two_images_of_a_name_is_refused(tmp_path):
+    table = {"Image": ["1.png"], "Description": [TEXT]}
     lvit(tmp_path / "data", Train=table, Test=table)
     write_table(tmp_path / "own.csv", ["1.png"])
     with pytest.raises(ValueError, match="'1' is the name of 2 examples"):
@@ -123,7 +123,7 @@ def test_one_sentence_for_two_pictures_of_a_name_is_refused(tmp_path):
 
 @pytest.mark.parametrize("missing", ["img", "labelcol"])
 def test_a_split_without_its_images_or_masks_is_a_problem_of_that_split_alone(missing, tmp_path):
-    table = {"Image": ["1.png"], "Description": [SENTENCE]}
+    table = {"Image": ["1.png"], "Description": [TEXT]}
     lvit(tmp_path, Train=table)
     (tmp_path / "Test_Folder" / ({"img", "labelcol"} - {missing}).pop()).mkdir(parents=True)
     listing = list_examples("folder", tmp_path)

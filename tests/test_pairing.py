@@ -1,4 +1,4 @@
-"""Images and masks of two folders: which belong together, and which files are none."""
+"""Images and masks of two folders: which belong together, and which files are neither."""
 
 import unicodedata
 from collections import Counter
@@ -90,7 +90,7 @@ def test_slices_of_volumes_with_a_common_ending_are_found(tmp_path):
 def test_several_channels_an_image_are_refused_by_name(tmp_path):
     names = ["a_0000.png", "a_0001.png", "b_0000.png", "b_0001.png"]
     listing = folder_of(tmp_path, names, ["a.png", "b.png"], ["a,left,train"])
-    assert "there are several channels an image (a_0000, a_0001)" in faults(listing)[0]
+    assert "there are several channels per image (a_0000, a_0001)" in faults(listing)[0]
 
 
 def test_an_affix_in_doubt_is_refused(tmp_path):
@@ -103,7 +103,7 @@ def test_names_that_have_nothing_in_common_are_refused_with_one_of_each(tmp_path
     assert "no mask is named like an image: images are e.g. 'ana', masks 'cleo'" in faults(listing)[0]
 
 
-def test_words_that_all_images_and_all_masks_add_are_left_out_of_both(tmp_path):
+def test_affixes_of_all_images_and_all_masks_are_stripped_from_both(tmp_path):
     listing = folder_of(tmp_path, ["21_training.tif", "22_training.tif"], ["21_manual1.gif", "22_manual1.gif"])
     assert pairs(listing) == {f"2{n}": (f"2{n}_training.tif", f"2{n}_manual1.gif") for n in (1, 2)}
     assert len(listing.warnings) == 2
@@ -147,7 +147,7 @@ def test_clutter_is_left_out_and_counted(tmp_path):
     listing = list_examples("folder", tmp_path)
     assert list(pairs(listing)) == ["a"] and not faults(listing) and not listing.warnings
     assert [note.split("holds ")[1] for note in listing.notes] == [
-        "2 files of no data (.DS_Store, ._a.png), left out"
+        "2 files that are no data (.DS_Store, ._a.png), ignored"
     ] * 2
 
 
@@ -163,7 +163,7 @@ def test_other_files_are_counted_by_suffix(tmp_path):
     assert not faults(listing)
     assert [text.split(" holds ")[1] for text in listing.warnings] == [
         "1 folder (sub), not searched",
-        "2 files ending in .txt, no image by the suffix and left out",
+        "2 files ending in .txt, no image suffix: ignored",
     ]
 
 
@@ -171,7 +171,7 @@ def test_a_row_without_its_image_names_the_file_that_cannot_be_read(tmp_path):
     folder_of(tmp_path, ["a.png", "b.png"], ["a.png", "b.png"])
     (tmp_path / "masks" / "b.png").rename(tmp_path / "masks" / "b.xyz")
     (fault,) = faults(list_examples("folder", tmp_path))
-    assert "holds 1 file ending in .xyz ('b.xyz'), not readable as an image: convert to PNG (read are .png" in fault
+    assert "holds 1 file ending in .xyz ('b.xyz'), not readable as an image: convert to PNG (supported: .png" in fault
 
 
 def test_a_folder_without_readable_images_names_the_suffixes_that_are_there(tmp_path):

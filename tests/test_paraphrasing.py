@@ -21,8 +21,8 @@ from tevia_hf.prompts import (
     qata_text,
     stated_facts,
 )
-from tevia_hf.prompts.paraphrasing import corrected, lung_phrases, slips_of, with_slip
-from tevia_hf.prompts.report_language import known_slips
+from tevia_hf.prompts.paraphrasing import corrected, lung_phrases, typos_of, with_typo
+from tevia_hf.prompts.report_language import known_typos
 from tevia_hf.prompts.wordings import WORDINGS
 
 EMPTY = [language.empty for language in LANGUAGES.values()]
@@ -123,7 +123,7 @@ def test_sides_are_those_of_the_image_and_a_left_middle_lobe_is_not_invented():
         ("evaluation", "a pair of"),
     ],
 )
-def test_people_abbreviate_write_digits_and_whole_sentences(templates, form):
+def test_paraphrases_have_abbreviations_digits_and_whole_sentences(templates, form):
     alike = [qata_text([Area(side, regions) for side in ("left", "right")]) for regions in (("lower",), REGIONS)]
     texts = [*alike, qata_text([Area("left", ("upper",))])]
     assert any(form in paraphrased(text, seed, templates) for text in texts for seed in range(300))
@@ -199,20 +199,20 @@ def test_no_two_facts_are_written_alike():
 def test_the_words_of_paraphrases_are_known_beforehand(name):
     text = LANGUAGES[name].describe(blobs(1))
     known = language_of(text).paraphrase_words() | set(re.findall("[a-z]+", text.lower()))
-    written = corrected(" ".join(paraphrased(text, seed) for seed in range(100)).lower(), known_slips())
+    written = corrected(" ".join(paraphrased(text, seed) for seed in range(100)).lower(), known_typos())
     assert set(re.findall("[a-z]+", written)) <= known
     assert FREE_TEXT.paraphrase_words() == set()
 
 
-def test_slips_are_put_right_and_spare_words_with_facts():
-    slips = slips_of({"pneumonia", "opacity", "form", "infiltrate", "infiltrates"})
-    assert slips["penumonia"] == slips["pneuumonia"] == slips["pneumona"] == "pneumonia"
-    assert "infiltrate" not in slips and not any(word == "form" for word in slips.values())
-    written = {with_slip("Pneumonia of a form", slips, np.random.default_rng(seed)) for seed in range(50)}
-    assert len(written) > 5 and {corrected(each.lower(), slips) for each in written} == {"pneumonia of a form"}
-    assert with_slip("left lung", slips, np.random.default_rng(0)) == "left lung"
+def test_typos_are_corrected_and_spare_words_with_facts():
+    typos = typos_of({"pneumonia", "opacity", "form", "infiltrate", "infiltrates"})
+    assert typos["penumonia"] == typos["pneuumonia"] == typos["pneumona"] == "pneumonia"
+    assert "infiltrate" not in typos and not any(word == "form" for word in typos.values())
+    written = {with_typo("Pneumonia of a form", typos, np.random.default_rng(seed)) for seed in range(50)}
+    assert len(written) > 5 and {corrected(each.lower(), typos) for each in written} == {"pneumonia of a form"}
+    assert with_typo("left lung", typos, np.random.default_rng(0)) == "left lung"
 
 
-def test_no_slip_is_in_a_word_that_carries_a_fact():
+def test_no_typo_is_in_a_word_that_carries_a_fact():
     facts = {"left", "right", "upper", "middle", "lower", "bilateral", "unilateral", "solitary", "single", "thirteen"}
-    assert len(known_slips()) > 500 and not facts & set(known_slips().values())
+    assert len(known_typos()) > 500 and not facts & set(known_typos().values())

@@ -20,12 +20,12 @@ LOWER_RIGHT = Area("right", ("lower",))
 UPPER_LEFT = Area("left", ("upper",))
 
 
-def test_two_sides_give_a_bilateral_sentence_with_the_left_clause_first():
+def test_two_sides_give_a_bilateral_text_with_the_left_clause_first():
     expected = "Bilateral pulmonary infection, two infected areas, upper left lung and lower right lung."
     assert qata_text([LOWER_RIGHT, UPPER_LEFT]) == expected
 
 
-def test_one_side_gives_a_unilateral_sentence():
+def test_one_side_gives_a_unilateral_text():
     assert qata_text([LOWER_RIGHT]) == "Unilateral pulmonary infection, one infected area, lower right lung."
 
 
@@ -60,7 +60,7 @@ def test_what_the_language_cannot_state_is_refused(areas, count):
 
 @pytest.mark.parametrize("count", [None, 3])
 @pytest.mark.parametrize("regions", [("upper",), ("middle", "lower"), ("upper", "middle", "lower")])
-def test_a_flipped_sentence_is_the_sentence_of_the_mirrored_areas(regions, count):
+def test_a_flipped_text_is_the_text_of_the_mirrored_areas(regions, count):
     areas = [Area("left", regions), LOWER_RIGHT]
     mirrored = [Area("right", regions), Area("left", ("lower",))]
     count = count or len(regions) + 1
@@ -95,26 +95,26 @@ def follow(text: str, before: np.ndarray, after: np.ndarray) -> str:
     return language_of(text).follow(text, before, after)
 
 
-def mask_of(picture: str) -> np.ndarray:
+def mask_of(drawing: str) -> np.ndarray:
     """A mask drawn with # and other characters."""
-    return np.array([[character == "#" for character in line] for line in picture.split()])
+    return np.array([[character == "#" for character in line] for line in drawing.split()])
 
 
 @pytest.mark.parametrize("name", LANGUAGES)
 @pytest.mark.parametrize("seed", range(25))
 def test_a_described_mask_is_read_back_as_it_was_observed(name, seed):
     language, mask = LANGUAGES[name], blobs(seed)
-    sentence = language.describe(mask, finding="benign")
-    read = language.read(sentence)
+    described = language.describe(mask, finding="benign")
+    read = language.read(described)
     assert {**read, "finding": ""} == {**language.observe(mask), "finding": ""}
     assert read.get("finding", "benign") == "benign"
-    assert language.disagreements(sentence, language.observe(mask)) == {}
-    assert language_of(sentence) is language
+    assert language.disagreements(described, language.observe(mask)) == {}
+    assert language_of(described) is language
 
 
 @pytest.mark.parametrize("name", LANGUAGES)
 @pytest.mark.parametrize("seed", range(25))
-def test_the_flipped_sentence_describes_the_mirrored_mask(name, seed):
+def test_the_flipped_text_describes_the_mirrored_mask(name, seed):
     language, mask = LANGUAGES[name], blobs(seed)
     assert flip_text(language.describe(mask)) == language.describe(mask[:, ::-1])
     assert language.describe(mask, patient_sides=True) == language.describe(mask[:, ::-1])
@@ -122,7 +122,7 @@ def test_the_flipped_sentence_describes_the_mirrored_mask(name, seed):
         assert flip_text(language.describe(mask), "vertical") == language.describe(mask[::-1])
 
 
-def test_left_is_the_left_of_the_picture_unless_the_patients_is_asked_for():
+def test_left_is_the_left_of_the_image_unless_patient_sides_are_set():
     mask = np.zeros((40, 40), bool)
     mask[30:34, 5:9] = True
     assert QATA.describe(mask) == "Unilateral pulmonary infection, one infected area, lower left lung."
@@ -159,7 +159,7 @@ def test_a_lesion_across_the_midline_names_both_sides_and_a_sliver_does_not():
 
 
 @pytest.mark.parametrize(
-    ("picture", "shape"),
+    ("drawing", "shape"),
     [
         ("#......... ##........ ###....... ####...... #####..... ######.... #######... ########..", "triangular"),
         ("########## ########## ########## ##########", "rectangular"),
@@ -169,13 +169,13 @@ def test_a_lesion_across_the_midline_names_both_sides_and_a_sliver_does_not():
         ("#", "rectangular"),
     ],
 )
-def test_shapes_are_named_as_they_look(picture, shape):
-    mask = mask_of(" ".join(line.ljust(13, ".") for line in picture.split()))
+def test_shapes_are_named_as_they_look(drawing, shape):
+    mask = mask_of(" ".join(line.ljust(13, ".") for line in drawing.split()))
     assert BREAST.observe(mask)["shape"] == shape
     assert BREAST.observe(np.pad(mask, ((3, 40), (9, 2))).T)["shape"] == shape
 
 
-def test_sizes_are_shares_of_the_picture():
+def test_sizes_are_shares_of_the_image():
     mask = np.zeros((20, 20), bool)
     for pixels, size in ((7, "small"), (8, "medium"), (39, "medium"), (40, "large")):
         mask.flat[:pixels] = True
@@ -192,7 +192,7 @@ def test_every_place_that_holds_a_lesion_is_named_in_reading_order():
 
 
 @pytest.mark.parametrize(
-    ("covered", "said"),
+    ("covered", "stated"),
     [
         ((), "are evenly distributed"),
         (((0, 0),), "density in the upper left is high"),
@@ -201,12 +201,12 @@ def test_every_place_that_holds_a_lesion_is_named_in_reading_order():
         (((0, 1), (1, 0)), "are irregularly distributed"),
     ],
 )
-def test_nuclei_are_dense_where_they_cover_most(covered, said):
+def test_nuclei_are_dense_where_they_cover_most(covered, stated):
     mask = np.zeros((41, 41), bool)
     mask[::2] = True
     for row, column in covered:
         mask[21 * row : 21 * row + 20, 21 * column : 21 * column + 20] = True
-    assert NUCLEI.describe(mask) == f"The nuclei {said}."
+    assert NUCLEI.describe(mask) == f"The nuclei {stated}."
 
 
 def test_few_nuclei_are_sparse():
@@ -214,7 +214,7 @@ def test_few_nuclei_are_sparse():
 
 
 @pytest.mark.parametrize("language", LANGUAGES.values())
-def test_an_empty_mask_has_a_sentence_of_its_own_and_denies_all_others(language):
+def test_an_empty_mask_has_a_text_of_its_own_and_contradicts_all_others(language):
     empty = np.zeros((9, 9), np.uint8)
     assert language.describe(empty, "malignant") == language.empty
     assert language.read(language.empty) == {}
@@ -222,11 +222,11 @@ def test_an_empty_mask_has_a_sentence_of_its_own_and_denies_all_others(language)
     assert language.disagreements(language.empty, language.observe(blobs(0)))
 
 
-def test_published_sentences_are_read_in_any_case_and_spelling_of_the_whole_lung():
-    said = QATA.read(
+def test_published_texts_are_read_in_any_case_and_spelling_of_the_whole_lung():
+    stated = QATA.read(
         "bilateral pulmonary infection, six infected areas, upper middle lower left lung and all right lung."
     )
-    assert said == {
+    assert stated == {
         "laterality": "bilateral", "count_word": "six", "s": "s", "lungs": "all left lung and all right lung",
     }  # fmt: skip
     assert QATA.read("The nuclei are evenly distributed.") is None
@@ -238,8 +238,8 @@ def test_published_sentences_are_read_in_any_case_and_spelling_of_the_whole_lung
 def test_a_false_word_is_found_with_what_is_seen():
     mask = np.zeros((40, 40), bool)
     mask[30:34, 5:9] = True
-    sentence = "Unilateral pulmonary infection, two infected areas, lower right lung."
-    assert QATA.disagreements(sentence, QATA.observe(mask)) == {
+    described = "Unilateral pulmonary infection, two infected areas, lower right lung."
+    assert QATA.disagreements(described, QATA.observe(mask)) == {
         "count_word": ("two", "one"), "s": ("s", ""), "lungs": ("lower right lung", "lower left lung"),
     }  # fmt: skip
     assert QATA.disagreements("A film.", QATA.observe(mask)) is None
@@ -249,10 +249,10 @@ def test_a_template_of_ones_own_is_written_and_read_back():
     language = ReportLanguage(
         "{Count_word} {finding}{s}, {percent} % of the picture, {count} in all, again {count}.", "None."
     )
-    sentence = language.describe(mask_of("#.#.. ....."), finding="cyst")
-    assert sentence == "Two cysts, 20.0 % of the picture, 2 in all, again 2."
-    assert language.disagreements(sentence, language.observe(mask_of("#.#.. ....."))) == {}
-    assert language.disagreements(sentence, language.observe(mask_of("#.... .....")))["count"] == ("2", "1")
+    described = language.describe(mask_of("#.#.. ....."), finding="cyst")
+    assert described == "Two cysts, 20.0 % of the picture, 2 in all, again 2."
+    assert language.disagreements(described, language.observe(mask_of("#.#.. ....."))) == {}
+    assert language.disagreements(described, language.observe(mask_of("#.... .....")))["count"] == ("2", "1")
 
 
 @pytest.mark.parametrize("template", ["{colour}", "{}", "{0}", "{count"])
@@ -263,14 +263,14 @@ def test_a_template_with_a_field_that_does_not_exist_is_refused(template):
 
 def test_replaced_fields_leave_the_rest_as_it_was_written():
     text = "bilateral pulmonary infection,  two infected areas, all left lung and all right lung."
-    said = {"laterality": "unilateral", "count_word": "one", "s": "", "lungs": "all left lung"}
-    assert QATA.replace(text, said) == "unilateral pulmonary infection,  one infected area, all left lung."
+    stated = {"laterality": "unilateral", "count_word": "one", "s": "", "lungs": "all left lung"}
+    assert QATA.replace(text, stated) == "unilateral pulmonary infection,  one infected area, all left lung."
     assert QATA.replace(text.capitalize(), {"laterality": "unilateral"}).startswith("Unilateral")
 
 
 @pytest.mark.parametrize("seed", range(25))
 @pytest.mark.parametrize("name", LANGUAGES)
-def test_a_sentence_follows_its_mask_to_any_other(name, seed):
+def test_a_text_follows_its_mask_to_any_other(name, seed):
     language, before, after = LANGUAGES[name], blobs(seed), blobs(seed + 1000)
     followed = follow(language.describe(before, "benign"), before, after)
     assert followed == language.describe(after, "benign")
@@ -317,7 +317,7 @@ def test_a_person_who_reads_regions_otherwise_is_not_corrected_by_a_small_move()
         ("T2 film of 3 mm slices, 2.5 cm apart.", "T2 film of 3 mm slices, 2.5 cm apart."),
     ],
 )
-def test_free_text_loses_its_numbers_when_a_lesion_leaves_the_picture(text, left):
+def test_free_text_loses_its_numbers_when_a_lesion_leaves_the_image(text, left):
     assert follow(text, square_at(5, 5) | square_at(30, 30), square_at(5, 5)) == left
 
 
@@ -336,7 +336,7 @@ def test_free_text_loses_sizes_and_shares_that_a_zoom_changed(clause, after):
 
 
 @pytest.mark.parametrize("around", ["{}", " {}", "{}\n", "  {} "])
-def test_blanks_around_a_sentence_do_not_hide_its_form(around):
+def test_blanks_around_a_text_do_not_hide_its_form(around):
     text = around.format("unilateral pulmonary infection, one infected area, lower left lung.")
     followed = follow(text, square_at(30, 5), square_at(30, 30))
     assert followed == text.replace("left", "right")

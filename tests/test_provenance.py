@@ -204,7 +204,7 @@ PARTS = {
 def test_a_part_of_a_data_set_records_its_size(part, reader, images, tmp_path):
     report = evaluate_model(*reader, part(images), text_modes=())
     assert report.settings["max_samples"] == report.settings["images"] == 3
-    assert "Drawn from more images: `max_samples` 3." in bundled(report, tmp_path)
+    assert "Sampled from more images: `max_samples` 3." in bundled(report, tmp_path)
 
 
 def plain(images):
@@ -227,7 +227,7 @@ def test_a_data_set_of_another_origin_is_called_unknown_on_the_card(change, read
     report = evaluate_model(*reader, change(images), text_modes=())
     assert report.settings["dataset"] == "unknown" and report.settings["data_dir"] is None
     text = bundled(report, tmp_path)
-    assert "A data set handed over in Python" in text and "whose origin is not recorded" in text
+    assert "A data set passed in Python" in text and "whose origin is not recorded" in text
     assert "synthetic films of this package, split" not in text
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from layouts import LAYOUTS, SENTENCE, SIZE, busi, figshare, film, lgg, monuseg, mosmed, save, square, write_table
+from layouts import LAYOUTS, SIZE, TEXT, busi, figshare, image_of, lgg, monuseg, mosmed, save, square, write_table
 from tiny import tiny_processor
 
 from tevia_hf import load_segmentation_dataset
@@ -59,7 +59,7 @@ def test_masks_with_an_alpha_channel_are_joined_by_their_colours(tmp_path):
 
 
 def damaged_masks(root, pixels):
-    """What reading says of a benign image one of whose three masks is replaced."""
+    """The error of reading a benign image one of whose three masks is replaced."""
     busi(root)
     save(root / "Dataset_BUSI_with_GT" / "benign" / "benign (2)_mask_1.png", pixels)
     listing = list_examples("breast", root)
@@ -97,7 +97,7 @@ def test_records_are_shown_upright_with_all_their_values(tmp_path):
     examples = {example.id: example for example in list_examples("brain", tmp_path).examples}
     image = decode_image(examples["3"].row())
     assert image.dtype == np.int16
-    np.testing.assert_array_equal(image, film("3").astype(np.int16) * 20)
+    np.testing.assert_array_equal(image, image_of("3").astype(np.int16) * 20)
     np.testing.assert_array_equal(decode_labels(examples["3"].row(), 1), square(3) > 0)
     assert examples["3"].group == examples["4"].group == "102"
 
@@ -105,7 +105,7 @@ def test_records_are_shown_upright_with_all_their_values(tmp_path):
 def test_a_damaged_record_is_a_problem_of_its_own(tmp_path):
     figshare(tmp_path)
     (tmp_path / "brainTumorDataPublic_1-766" / "2.mat").write_bytes(b"cut short")
-    with pytest.raises(ValueError, match=r"(?s)1 problem:.*2\.mat: no brain tumour record.*Fetch it again"):
+    with pytest.raises(ValueError, match=r"(?s)1 problem:.*2\.mat: not a brain tumour record.*Fetch it again"):
         load_segmentation_dataset("brain", tmp_path)
 
 
@@ -136,7 +136,7 @@ def test_slices_stay_with_their_patient(tmp_path):
 def test_a_set_with_splits_is_divided_anew_on_request(tmp_path):
     mosmed(tmp_path)
     row = {"id": "Morozov_study_0017_22.png"}
-    save(tmp_path / "Test_Folder" / "img" / row["id"], film(row["id"]))
+    save(tmp_path / "Test_Folder" / "img" / row["id"], image_of(row["id"]))
     save(tmp_path / "Test_Folder" / "labelcol" / row["id"], square(channels=3))
     write_table(tmp_path / "Test_Folder" / "Test_text.xlsx", ["Jun_radiopaedia_case1_3.png", row["id"]])
     published = list_examples("mosmed", tmp_path).examples
@@ -149,7 +149,7 @@ def test_a_set_with_splits_is_divided_anew_on_request(tmp_path):
     assert sum(sizes) == 6 and min(sizes) > 0
 
 
-def test_sentences_of_a_table_take_the_place_of_the_sets_own(tmp_path):
+def test_texts_of_a_table_replace_those_of_the_set(tmp_path):
     lgg(tmp_path)
     ids = [example.id for example in list_examples("brain", tmp_path).examples]
     write_table(tmp_path / "mine.csv", [f"{name}_mask.tif" for name in ids], "MRI displaying no tumor.")
@@ -163,14 +163,14 @@ def test_sentences_of_a_table_take_the_place_of_the_sets_own(tmp_path):
         load_segmentation_dataset("brain", tmp_path, text_table=tmp_path / "mine.csv")
 
 
-def test_own_sentences_make_a_missing_table_no_matter(tmp_path):
+def test_given_texts_replace_a_missing_table(tmp_path):
     monuseg(tmp_path)
     (tmp_path / "Train_Folder" / "Train_text.xlsx").unlink()
-    with pytest.raises(ValueError, match="no table of sentences for the split 'train'"):
+    with pytest.raises(ValueError, match="no table of texts for the split 'train'"):
         load_segmentation_dataset("monuseg", tmp_path)
     names = [f"{example.id}.png" for example in list_examples("monuseg", tmp_path).examples]
     write_table(tmp_path / "mine.csv", names)
-    assert load_segmentation_dataset("monuseg", tmp_path, text_table=tmp_path / "mine.csv")["text"][:] == [SENTENCE]
+    assert load_segmentation_dataset("monuseg", tmp_path, text_table=tmp_path / "mine.csv")["text"][:] == [TEXT]
 
 
 def test_a_fault_in_one_split_leaves_the_others_usable(tmp_path):
@@ -203,9 +203,9 @@ def test_groups_are_never_divided_and_splits_have_about_their_share():
 
 def test_the_split_of_a_group_does_not_depend_on_the_order_of_examples():
     groups = [f"p{number % 30}" for number in range(200)]
-    there = dict(zip(groups, split_by_group(groups), strict=True))
-    back = dict(zip(groups[::-1], split_by_group(groups[::-1]), strict=True))
-    assert there == back
+    forward = dict(zip(groups, split_by_group(groups), strict=True))
+    backward = dict(zip(groups[::-1], split_by_group(groups[::-1]), strict=True))
+    assert forward == backward
 
 
 def test_a_share_of_nothing_leaves_a_split_out():

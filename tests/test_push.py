@@ -1,4 +1,4 @@
-"""What reaches the Hub, by a server on loopback that stands for it: a whole model, its card, and nothing private."""
+"""Uploads to a loopback server in place of the Hub: a complete model, its card, and nothing private."""
 
 import json
 from pathlib import Path
@@ -52,7 +52,7 @@ def server():
 
 @pytest.fixture(scope="module")
 def interpreter(server):
-    """With the server's address for the Hub's, which is read at import."""
+    """Sets the server's address in place of the Hub's, which is read at import."""
     environment = {"HF_ENDPOINT": server.url, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
     with Interpreter(READY, environment) as interpreter:
         yield interpreter
@@ -122,7 +122,7 @@ def encoder_folders(folder):
     return str(folder / "encoders" / "vision"), str(folder / "encoders" / "text")
 
 
-def test_what_an_earlier_push_left_does_not_stay_beside_other_weights(hub, python, saved, tmp_path):
+def test_files_of_an_earlier_push_do_not_stay_with_other_weights(hub, python, saved, tmp_path):
     tiny = ROOT / "hub_configs" / "tevia-tiny"
     assert python(PUSH, "push", tiny, "org/reader").returncode == 0
     assert {"evaluation.json", "recipe.yaml"} <= set(hub.files)
@@ -158,7 +158,7 @@ def test_a_private_push_to_a_public_repository_is_refused(hub, python, saved):
 
 
 @pytest.mark.parametrize(
-    ("token", "message"), [("hf_wrong", "hf auth login"), (None, "No token for the Hub: type `hf auth login`")]
+    ("token", "message"), [("hf_wrong", "hf auth login"), (None, "No token for the Hub: run `hf auth login`")]
 )
 def test_a_push_without_the_right_token_says_how_to_get_one_and_sends_nothing(token, message, hub, python, saved):
     result = python(PUSH, "push", saved, "org/reader", token=token)

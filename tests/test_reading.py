@@ -1,4 +1,4 @@
-"""What a file showed is kept until the file changes."""
+"""Results of reading a file are cached until the file changes."""
 
 import json
 import os
@@ -34,10 +34,10 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture
 def examples(tmp_path, cache):
     """Two examples, whose files were written a minute ago."""
-    made = rows(tmp_path, a=square(255), b=square(0))
+    examples = rows(tmp_path, a=square(255), b=square(0))
     for path in tmp_path.glob("*.png"):
         age(path)
-    return made
+    return examples
 
 
 @pytest.fixture
@@ -58,9 +58,9 @@ def age(path):
 
 
 def survey_of(examples, **settings):
-    made = Survey(tiny_processor().image_processor, **settings)
-    list(made.read(examples))
-    return made
+    survey = Survey(tiny_processor().image_processor, **settings)
+    list(survey.read(examples))
+    return survey
 
 
 def test_a_second_reading_gives_the_same_and_opens_no_file(examples, decoded):
@@ -81,16 +81,16 @@ def test_a_second_reading_gives_the_same_and_opens_no_file(examples, decoded):
 
 def test_what_an_image_processor_of_ones_own_makes_of_files_is_not_kept(examples, decoded):
     usual = tiny_processor().image_processor
-    made = Survey(type("Own", (type(usual),), {"__module__": "clinic"})(num_labels=1))
+    survey = Survey(type("Own", (type(usual),), {"__module__": "clinic"})(num_labels=1))
     for _ in range(2):
-        list(made.read(examples))
+        list(survey.read(examples))
     assert len(decoded) == 8
 
 
 @pytest.mark.parametrize(
     "settings", [{"white_is_lesion": True}, {"white_is_lesion": False}], ids=["declared", "ignored"]
 )
-def test_what_decides_the_result_beside_the_files_is_part_of_the_key(examples, decoded, settings):
+def test_inputs_of_the_result_other_than_files_are_part_of_the_key(examples, decoded, settings):
     shares = survey_of(examples).lesion_shares()
     decoded.clear()
     assert (survey_of(examples, **settings).lesion_shares() == shares) is settings["white_is_lesion"]
@@ -151,10 +151,10 @@ def test_files_of_a_reader_of_ones_own_and_pixels_in_memory_are_read_every_time(
 
 
 def test_masks_consulted_for_255_alone_are_kept_too_and_those_that_were_read_are_left_out(examples, decoded):
-    made = survey_of(examples[:1])
+    survey = survey_of(examples[:1])
     decoded.clear()
-    made.consult(examples)
-    assert decoded == ["b.png"] and made.white.without_labels == [str(examples[0]["mask"][0].path)]
+    survey.consult(examples)
+    assert decoded == ["b.png"] and survey.white.without_labels == [str(examples[0]["mask"][0].path)]
     survey_of(examples[:1]).consult(examples)
     assert decoded == ["b.png"]
 

@@ -1,4 +1,4 @@
-"""Data sets that a user made: of images, arrays, paths or undecoded files, map-style or streamed, by recipe or not."""
+"""Data sets of users: of images, arrays, paths or undecoded files, map-style or streamed, by recipe or not."""
 
 import datasets
 import numpy as np
@@ -29,13 +29,13 @@ def arrays(dtype=np.uint8):
     return images, masks
 
 
-def pictures():
+def pil_images():
     images, masks = arrays()
     return [Image.fromarray(image) for image in images], [Image.fromarray(mask) for mask in masks]
 
 
 def columns(kind, folder):
-    images, masks = arrays() if kind == "arrays" else pictures()
+    images, masks = arrays() if kind == "arrays" else pil_images()
     if kind in ("paths", "undecoded"):
         for index, (image, mask) in enumerate(zip(images, masks, strict=True)):
             image.save(folder / f"i{index}.png")
@@ -133,10 +133,10 @@ def test_text_may_be_missing_where_nothing_reads_it(tmp_path):
     [
         ("images", "image", r"no image: name them, e.g. by `dataset.rename_column\('images', 'image'\)`"),
         ("label", "mask", r"no mask: name them, e.g. by `dataset.rename_column\('label', 'mask'\)`"),
-        ("caption", "text", r"rename_column\('caption', 'text'\)`. A network that reads no text .* needs none"),
+        ("caption", "text", r"rename_column\('caption', 'text'\)`. A vision-only model .* needs none"),
     ],
 )
-def test_a_missing_column_is_told_with_the_call_that_names_it(make, own, name, message, tmp_path):
+def test_a_missing_column_is_reported_with_the_call_that_renames_one(make, own, name, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         ready_dataset(make("images", tmp_path).rename_column(name, own))
 
@@ -149,8 +149,8 @@ def test_a_missing_column_is_told_with_the_call_that_names_it(make, own, name, m
         (lambda d: d.with_transform(lambda rows: rows), "has a transform of its own"),
         (lambda d: d.remove_columns("image").add_column("image", [1, 2, 3, 4]), "'image' is of the kind .*int64"),
         (lambda d: d.remove_columns("image").add_column("image", [[[1, 2]]] * 4), "shape \\(1, 2\\) and type int64"),
-        (lambda d: d.take(0), "gives no example"),
-        (lambda d: d.to_iterable_dataset().take(0), "gives no example"),
+        (lambda d: d.take(0), "has no examples"),
+        (lambda d: d.to_iterable_dataset().take(0), "has no examples"),
     ],
     ids=["splits", "list", "transform", "numbers", "whole numbers", "empty", "empty stream"],
 )
@@ -179,7 +179,7 @@ def recipe(tmp_path):
     return write
 
 
-def test_a_recipe_trains_on_given_data_sets_and_says_so(recipe, tmp_path):
+def test_a_recipe_trains_on_given_data_sets_and_records_it(recipe, tmp_path):
     given = dataset_of("arrays", tmp_path)
     trainer = train_from_recipe(recipe(), train_dataset=given, eval_dataset=given.take(2))
     run = tmp_path / "run"
@@ -205,10 +205,10 @@ def test_a_recipe_trains_on_a_stream(recipe, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words", "give", "message"),
     [
-        ({"dataset": "qata", "data_dir": "x"}, [], "both", "the place of the recipe's dataset, data_dir: leave one"),
+        ({"dataset": "qata", "data_dir": "x"}, [], "both", "replaces the recipe's dataset, data_dir: leave one"),
         ({}, [], "train", "`train_dataset` but no `eval_dataset`: give one too, or train without validation by"),
         ({}, [], "eval", "an `eval_dataset` but no `train_dataset`"),
-        ({}, ["--max_train_samples", "2"], "stream", r"from a stream: .*dataset.take\(100\)"),
+        ({}, ["--max_train_samples", "2"], "stream", r"A stream cannot be sampled: .*dataset.take\(100\)"),
     ],
 )
 def test_a_recipe_and_given_data_sets_that_do_not_go_together_are_refused(
@@ -236,14 +236,14 @@ def test_build_trainer_takes_data_sets_of_ones_own(make, tmp_path):
 
 
 def test_missing_ids_and_groups_are_filled_without_taking_those_of_others():
-    images, masks = pictures()
+    images, masks = pil_images()
     content = {"image": images[:3], "mask": masks[:3], "text": TEXTS[:3], "id": ["2", None, None], "group": [None] * 3}
     ready = ready_dataset(Dataset.from_dict(content))
     assert list(ready["id"]) == ["2", "row-1", "row-2"] == list(ready["group"])
 
 
 def test_ids_given_twice_are_refused():
-    images, masks = pictures()
+    images, masks = pil_images()
     content = {"image": images[:2], "mask": masks[:2], "text": TEXTS[:2], "id": ["a", "a"]}
     with pytest.raises(ValueError, match="row 'a' appears 2 times"):
         ready_dataset(Dataset.from_dict(content))
@@ -287,15 +287,15 @@ def test_class_labels_become_their_names(stream, tmp_path):
 )
 def test_texts_that_are_none_are_refused_by_name(texts, kind, stream, tmp_path):
     dataset = with_text(texts, kind, tmp_path, stream)
-    with pytest.raises(ValueError, match="The column 'text' holds .*: give texts, or cast numbers of classes"):
+    with pytest.raises(ValueError, match="The column 'text' holds .*: give texts, or cast class numbers"):
         ready_dataset(dataset)
     assert texts_in(ready_dataset(dataset, uses_text=False)) == [None] * 4
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_several_texts_are_refused_unless_one_says_which(stream, tmp_path):
+def test_several_texts_are_refused_unless_the_choice_is_set(stream, tmp_path):
     dataset = with_text(SEVERAL, datasets.List(datasets.Value("string")), tmp_path, stream)
-    with pytest.raises(ValueError, match="'text' holds lists, several texts an image. .*`several_texts: draw`"):
+    with pytest.raises(ValueError, match="'text' holds lists, several texts per image. .*`several_texts: draw`"):
         ready_dataset(dataset)
     with pytest.raises(ValueError, match="`several_texts` is 'all': give 'first' or 'draw'"):
         ready_dataset(dataset, several_texts="all")
@@ -313,7 +313,7 @@ def test_the_line_that_takes_the_first_text_works(stream, tmp_path):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_one_of_several_texts_is_drawn_in_each_epoch(stream, tmp_path):
+def test_one_of_several_texts_is_sampled_in_each_epoch(stream, tmp_path):
     full = [["one", "two", "three"]] * 4
     dataset = with_text(full, datasets.List(datasets.Value("string")), tmp_path, stream)
     augmentation = TextAwareAugmentation(flip_probability=0, zoom_probability=0, seed=3)
@@ -325,19 +325,19 @@ def test_one_of_several_texts_is_drawn_in_each_epoch(stream, tmp_path):
     assert epochs[0] == epochs[-1] and len(set(epochs)) == 4 and {"one", "two", "three"} == {*sum(epochs, ())}
 
 
-def test_a_recipe_draws_of_several_texts_and_validates_on_the_first(recipe, tmp_path):
+def test_a_recipe_samples_of_several_texts_and_validates_on_the_first(recipe, tmp_path):
     given = with_text(SEVERAL[:2] * 2, datasets.List(datasets.Value("string")), tmp_path)
-    with pytest.raises(ValueError, match="several texts an image"):
+    with pytest.raises(ValueError, match="several texts per image"):
         train_from_recipe(recipe(), train_dataset=given, eval_dataset=given)
     trainer = train_from_recipe(recipe(several_texts="draw"), train_dataset=given, eval_dataset=given)
     assert {"left", "lesion"} <= set(trainer.processing_class.known_words)
     assert "all_texts" not in trainer.eval_dataset.column_names
 
 
-def test_a_trainer_without_an_augmentation_warns_that_no_text_is_drawn(tmp_path):
+def test_a_trainer_without_an_augmentation_warns_that_no_text_is_sampled(tmp_path):
     given = with_text(SEVERAL[:2] * 2, datasets.List(datasets.Value("string")), tmp_path)
     args = TeViATrainingArguments(
         output_dir=str(tmp_path), eval_strategy="no", load_best_model_at_end=False, use_cpu=True, disable_tqdm=True
     )
-    with pytest.warns(UserWarning, match="Without an augmentation none of `all_texts` is drawn"):
+    with pytest.warns(UserWarning, match="Without an augmentation `all_texts` are not sampled"):
         build_trainer(new_model(), tiny_processor(), args, ready_dataset(given, several_texts="draw"))

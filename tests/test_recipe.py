@@ -1,4 +1,4 @@
-"""Reading a recipe, claiming its folder, finding its checkpoint, and the samples it draws."""
+"""Reading a recipe, claiming its folder, finding its checkpoint, and sampling its data."""
 
 import pytest
 import yaml
@@ -59,7 +59,7 @@ def test_what_a_recipe_leaves_out_has_its_default(write):
     assert recipe.training.remove_unused_columns is False
 
 
-def test_words_of_the_command_line_go_over_the_file(write):
+def test_command_line_options_override_the_recipe(write):
     words = "--learning_rate 1e-3 --text_model other/text --resume --max_train_samples 5 --seed 4".split()
     recipe = parse_recipe(write(RECIPE), words)
     assert recipe.training.learning_rate == 1e-3 and recipe.training.resume and recipe.training.seed == 4
@@ -67,7 +67,7 @@ def test_words_of_the_command_line_go_over_the_file(write):
     assert recipe.data.max_train_samples == 5 and recipe.training.num_train_epochs == 7
 
 
-def test_words_on_the_config_go_over_its_single_fields(write):
+def test_options_for_the_config_override_its_single_fields(write):
     recipe = parse_recipe(write(RECIPE), ["--config", "{use_text: false}"])
     assert recipe.model.config == {"text_dropout": 0.2, "use_text": False}
     words = ["--config", "{}", "--vision_model", "", "--text_model", "", "--model_name_or_path", "a/b"]
@@ -80,10 +80,10 @@ def test_words_on_the_config_go_over_its_single_fields(write):
     [
         (["--config", "{decoder_chanels: [8, 8, 8, 8]}"], "did you mean decoder_channels"),
         (["--image_processor", "{sise: 64}"], "did you mean size"),
-        (["--config", "{1: 2, a: 3}"], "do not exist: 1, a"),
+        (["--config", "{1: 2, a: 3}"], "unknown fields: 1, a"),
     ],
 )
-def test_a_slip_in_a_mapping_is_told_with_what_was_meant(write, words, message):
+def test_a_typo_in_a_mapping_is_reported_with_the_closest_name(write, words, message):
     with pytest.raises(ValueError, match=message):
         parse_recipe(write(RECIPE), words)
 
@@ -98,12 +98,12 @@ def test_a_value_that_is_no_mapping_is_refused():
     ("content", "message"),
     [
         (RECIPE + "learning_rat: 1\n", r"learning_rat \(did you mean learning_rate\?\)"),
-        (RECIPE + "xyzzy: 1\n", r"fields that no recipe has: xyzzy\."),
+        (RECIPE + "xyzzy: 1\n", r"unknown fields: xyzzy\."),
         ("- vision_model\n", "holds no `name: value` lines"),
         ("", "holds no `name: value` lines"),
         (RECIPE.replace("output_dir: outputs/run\n", ""), "names no `output_dir`"),
         (RECIPE + "lora: some/folder\n", "`lora` is 'some/folder': give fields .* `--resume` it"),
-        (RECIPE + "lora: {r: 2}\nfreeze_backbone: true\n", "fixes the adapters of `lora` too"),
+        (RECIPE + "lora: {r: 2}\nfreeze_backbone: true\n", "would freeze the adapters of `lora` too"),
         (RECIPE.replace("text_model: some/text\n", ""), "names no model: give `vision_model` and `text_model`"),
         (RECIPE + "1: 2\n", r"does not read as text: \[1\]"),
         (RECIPE + "flip_probability: 1.5\n", "`flip_probability` is 1.5: give a number from 0 to 1"),
@@ -114,7 +114,7 @@ def test_a_value_that_is_no_mapping_is_refused():
     ],
     ids="misspelt unknown list empty no_output folder frozen_adapters no_model odd share nan none part hd95".split(),
 )
-def test_a_recipe_that_cannot_be_used_says_why(write, content, message):
+def test_an_invalid_recipe_is_reported_with_the_reason(write, content, message):
     with pytest.raises(ValueError, match=message):
         parse_recipe(write(content))
 
@@ -163,7 +163,7 @@ def test_a_missing_recipe_is_named(tmp_path):
 
 
 def test_a_model_has_weights_or_starts_without_not_both(write):
-    with pytest.raises(ValueError, match="starts without"):
+    with pytest.raises(ValueError, match="`model_name_or_path` loads weights"):
         parse_recipe(write("model_name_or_path: a/b\nconfig_name: a/b\noutput_dir: run\nuse_cpu: true\n"))
 
 
@@ -183,7 +183,7 @@ def test_a_saved_recipe_gives_the_same_run_again(write, tmp_path):
     assert ours == theirs and theirs["learning_rate"] == 1e-3 and theirs["save_strategy"] == "no"
 
 
-def test_a_saved_recipe_holds_what_was_said_and_no_defaults(write, tmp_path):
+def test_a_saved_recipe_holds_the_set_fields_and_no_defaults(write, tmp_path):
     parse_recipe(write(RECIPE), ["--seed", "4"]).save(tmp_path / "run")
     saved = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text(encoding="utf-8"))
     assert saved.keys() == {*yaml.safe_load(RECIPE), "seed"}
@@ -209,7 +209,7 @@ def test_a_new_or_empty_folder_is_free(tmp_path, name):
 
 
 def test_a_used_folder_is_refused_and_kept(used):
-    with pytest.raises(ValueError, match="run already holds files: name another folder, or give `--overwrite`"):
+    with pytest.raises(ValueError, match="run already holds files: name another folder, or set `--overwrite`"):
         claim_output_dir(used)
     assert list(used.iterdir())
 
@@ -262,7 +262,7 @@ def test_the_newest_complete_checkpoint_is_found(tmp_path):
     assert last_complete_checkpoint(tmp_path) == newest
 
 
-def test_nothing_to_resume_from_is_said(tmp_path):
+def test_a_missing_checkpoint_to_resume_from_is_reported(tmp_path):
     checkpoint(tmp_path, 3, None)
     with pytest.raises(ValueError, match="no complete checkpoint to resume from: leave `resume` out"):
         last_complete_checkpoint(tmp_path)
@@ -272,19 +272,19 @@ def test_nothing_to_resume_from_is_said(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def images():
     return synthetic_dataset(size=32, count=20)
 
 
-def test_a_sample_is_drawn_by_its_seed(pictures):
-    first, again, other = (sample(pictures, 6, seed)["id"] for seed in (1, 1, 2))
+def test_a_sample_is_chosen_by_its_seed(images):
+    first, again, other = (sample(images, 6, seed)["id"] for seed in (1, 1, 2))
     assert list(first) == list(again) != list(other)
-    assert len(set(first)) == 6 and set(first) <= set(pictures["id"])
+    assert len(set(first)) == 6 and set(first) <= set(images["id"])
 
 
 @pytest.mark.parametrize("limit", [None, 20, 99])
-def test_no_limit_or_a_large_one_keeps_every_example(pictures, limit):
-    assert list(sample(pictures, limit, 0)["id"]) == list(pictures["id"])
+def test_no_limit_or_a_large_one_keeps_every_example(images, limit):
+    assert list(sample(images, limit, 0)["id"]) == list(images["id"])
 
 
 def splits_of(recipe):
@@ -313,7 +313,7 @@ def test_training_and_validating_on_one_split_is_possible(write):
     assert len(train) == 5 and len(held_out) == 3
 
 
-def test_the_samples_are_drawn_by_their_own_seed_where_there_is_one(write):
+def test_samples_are_chosen_by_the_sample_seed_if_it_is_set(write):
     def ids(*options):
         return [
             dataset["id"] for dataset in splits_of(parse_recipe(write(RECIPE), ["--max_eval_samples", "3", *options]))
@@ -324,11 +324,11 @@ def test_the_samples_are_drawn_by_their_own_seed_where_there_is_one(write):
 
 
 def test_a_field_that_stands_twice_is_refused(write):
-    with pytest.raises(ValueError, match="`seed` stands twice"):
+    with pytest.raises(ValueError, match="`seed` appears twice"):
         parse_recipe(write(RECIPE + "seed: 1\nseed: 2\n"))
 
 
-def test_a_saved_recipe_says_nothing_of_an_earlier_run_and_no_token(write, tmp_path):
+def test_a_saved_recipe_has_no_options_of_an_earlier_run_and_no_token(write, tmp_path):
     parse_recipe(write(RECIPE), ["--overwrite", "--hub_token", "hf_secret"]).save(tmp_path / "out")
     saved = (tmp_path / "out" / "recipe.yaml").read_text()
     assert "overwrite" not in saved and "hf_secret" not in saved
@@ -337,8 +337,8 @@ def test_a_saved_recipe_says_nothing_of_an_earlier_run_and_no_token(write, tmp_p
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--model_name_or_path", "org/model"], "brings its own config"),
-        (["--config_name", "org/model"], "org/model brings its own config"),
+        (["--model_name_or_path", "org/model"], "has its own config"),
+        (["--config_name", "org/model"], "org/model has its own config"),
         (["--optim", "sgd"], "`optim` is .*sgd"),
         (["--dataloader_persistent_workers", "true", "--dataloader_num_workers", "1"], "repeat one epoch"),
     ],
@@ -358,7 +358,7 @@ def test_every_share_of_variation_reaches_the_augmentation():
     assert (augmentation.patient_sides, augmentation.seed) == (True, 7)
 
 
-def test_options_of_a_source_are_read_from_words_and_refused_where_they_mean_nothing():
+def test_options_of_a_source_are_parsed_from_text_and_refused_if_invalid():
     given = DataArguments(
         dataset="qata", group_split="0.7,0.1,0.2", window="-600,1500", text_table="p.csv", split_seed=3
     )

@@ -15,7 +15,7 @@ from tevia_hf.training.arguments import TeViATrainingArguments
 
 
 class Witness(TrainerCallback):
-    """The steps before which prototypes were active, and how many samples they were made of in the end."""
+    """The steps before which prototypes were active, and the number of collected samples at the end."""
 
     def __init__(self):
         self.active, self.counts = [], []
@@ -199,7 +199,7 @@ def test_a_new_callback_takes_over_from_that_of_a_run_that_broke(tmp_path):
 
 
 @pytest.mark.parametrize("second", [1, 5])
-def test_a_second_prototype_callback_does_nothing_and_says_so(second, tmp_path, caplog):
+def test_a_second_prototype_callback_does_nothing_and_warns(second, tmp_path, caplog):
     pairs = [MomentumPrototypeCallback(), MomentumPrototypeCallback(second)]
     models = new_model(), new_model()
     for model, callbacks in zip(models, (pairs[:1], pairs), strict=True):
@@ -264,14 +264,14 @@ def warnings_of(caplog) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", HIDDEN)
-def test_labels_that_the_model_never_saw_are_told_once_at_the_end(kind, tmp_path, caplog):
+def test_missing_labels_are_reported_once_at_the_end(kind, tmp_path, caplog):
     trained(labelled(), tmp_path, **HIDDEN[kind])
     (warning,) = warnings_of(caplog)
     assert warning.startswith("No prototype was collected") and "compute_loss" in warning
 
 
 @pytest.mark.parametrize("kind", HIDDEN)
-def test_active_prototypes_that_were_not_moved_are_told(kind, tmp_path, caplog):
+def test_active_prototypes_that_were_not_updated_are_reported(kind, tmp_path, caplog):
     model = new_model()
     model.prototype_memory.assign([torch.ones_like(p) for p in model.prototype_memory.prototypes])
     trained(labelled(), tmp_path, model=model, num_train_epochs=1, **HIDDEN[kind])
@@ -284,7 +284,7 @@ def test_a_loss_of_ones_own_that_leaves_the_labels_collects_prototypes(tmp_path,
     assert witness.counts == [COUNT] and not warnings_of(caplog)
 
 
-def test_training_on_healthy_images_alone_is_told_with_its_own_reason(tmp_path, caplog):
+def test_training_on_healthy_images_alone_is_reported_with_its_own_reason(tmp_path, caplog):
     dataset = labelled().map(lambda example: {"mask": example["mask"].point(lambda value: 0)})
     trained(dataset, tmp_path)
     (warning,) = warnings_of(caplog)
@@ -292,25 +292,25 @@ def test_training_on_healthy_images_alone_is_told_with_its_own_reason(tmp_path, 
 
 
 @pytest.mark.parametrize("max_steps", [2, STEPS + 1, 2 * STEPS])
-def test_a_stream_that_ends_before_prototypes_act_is_told(max_steps, tmp_path, caplog):
+def test_a_stream_that_ends_before_prototypes_are_active_is_reported(max_steps, tmp_path, caplog):
     trained(as_stream("datasets"), tmp_path, max_steps=max_steps)
     (warning,) = warnings_of(caplog)
-    assert f"(step {max_steps}), before prototypes act" in warning
+    assert f"(step {max_steps}), before prototypes become active" in warning
 
 
-def test_a_run_known_to_be_too_short_is_told_once(tmp_path, caplog):
+def test_a_run_known_to_be_too_short_is_reported_once(tmp_path, caplog):
     trained(labelled(), tmp_path, num_train_epochs=2)
     (warning,) = warnings_of(caplog)
-    assert "2 epochs end before prototypes act" in warning
+    assert "2 epochs end before prototypes become active" in warning
 
 
-def test_a_run_stopped_early_is_told(tmp_path, caplog):
+def test_a_run_stopped_early_is_reported(tmp_path, caplog):
     trained(labelled(), tmp_path, [StopsAt(STEPS + 1)])
     (warning,) = warnings_of(caplog)
     assert "Training ended in epoch 2" in warning
 
 
-def test_a_run_that_went_as_promised_says_nothing(tmp_path, caplog):
+def test_a_run_that_went_as_scheduled_gives_no_warning(tmp_path, caplog):
     trained(labelled(), tmp_path)
     trained(labelled(), tmp_path, model=new_model(use_text=False))
     assert not warnings_of(caplog)
@@ -336,11 +336,11 @@ def chosen_at(best, folder, scores=None, build=None, **settings):
 
 
 @pytest.mark.parametrize("best", [1, 2])
-def test_a_best_model_from_before_the_prototypes_act_is_told(best, tmp_path, caplog):
+def test_a_best_model_from_before_active_prototypes_is_reported(best, tmp_path, caplog):
     trainer = chosen_at(best, tmp_path)
     assert not trainer.model.prototype_memory.is_active
     (warning,) = warnings_of(caplog)
-    assert f"took the model of epoch {best} " in warning and "`eval_delay=3`" in warning
+    assert f"loaded the model of epoch {best} " in warning and "`eval_delay=3`" in warning
 
 
 def test_the_delay_that_the_warning_names_chooses_among_models_with_prototypes(tmp_path, caplog):

@@ -1,4 +1,4 @@
-"""Texts that state less, more than matters, or that nothing is there: what they state is still known."""
+"""Underspecified, overspecified and denying texts: the facts that they state are still known."""
 
 import pytest
 from masks import blobs
@@ -34,7 +34,7 @@ def test_either_the_location_or_the_count_is_left_out():
     assert QATA.underspecify(LUNGS.lower(), 0).islower()
 
 
-def test_without_its_count_a_text_says_nothing_of_the_number():
+def test_without_its_count_a_text_does_not_state_the_number():
     text = LANGUAGES["breast"].describe(blobs(1)).replace("One", "Two").replace("tumor ", "tumors ")
     written = {language_of(text).underspecify(text, seed) for seed in range(20)}
     assert any("tumor tissue at the" in each for each in written) and not any("lesion" in each for each in written)

@@ -1,4 +1,4 @@
-"""Reading a data set once: what all masks tell together, and what is left untouched where they disagree."""
+"""Reading a data set once: the meaning of 255 in all masks, and errors if they disagree."""
 
 import numpy as np
 import pytest

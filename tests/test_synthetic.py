@@ -12,7 +12,7 @@ NUMBERS = {"one": 1, "two": 2}
 
 
 def arrays(dataset, column):
-    return [np.asarray(picture) for picture in dataset[column]]
+    return [np.asarray(pixels) for pixels in dataset[column]]
 
 
 @pytest.fixture(scope="module")
@@ -32,16 +32,16 @@ def counterparts():
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """The lesions of all pictures, four after four, meant or not."""
+    """The lesions of all images, four per image, targets or not."""
     lesions = []
-    draw = synthetic._draw_lesion
-    monkeypatch.setattr(synthetic, "_draw_lesion", lambda *given: lesions.append(draw(*given)) or lesions[-1])
+    draw = synthetic._sample_lesion
+    monkeypatch.setattr(synthetic, "_sample_lesion", lambda *given: lesions.append(draw(*given)) or lesions[-1])
     synthetic_dataset(count=COUNT)
     return lesions
 
 
 def cells(mask):
-    """The cells that the mask's components lie in, read off their centres."""
+    """The cells of the mask's components, by their centres."""
     labelled, number = ndimage.label(mask)
     centres = np.array(ndimage.center_of_mass(mask, labelled, range(1, number + 1))) / mask.shape[0]
     rows = np.digitize(centres[:, 0], [0.365, 0.585])
@@ -56,14 +56,14 @@ def named_cells(text):
     return sorted((clause.split()[-2], region) for clause in clauses for region in clause.split()[:-2])
 
 
-def test_examples_have_the_common_columns_and_the_asked_size():
+def test_examples_have_the_common_columns_and_the_set_size():
     dataset = synthetic_dataset(count=2, size=96)
     assert dataset.features == FEATURES
     assert dataset[0]["image"].size == dataset[0]["mask"].size == (96, 96)
     assert dataset[0]["image"].mode == "L"
 
 
-def test_the_sentence_names_the_cells_and_the_number_of_the_masked_lesions(dataset, masks):
+def test_the_text_names_the_cells_and_the_number_of_the_masked_lesions(dataset, masks):
     for text, mask in zip(dataset["text"], masks, strict=True):
         assert cells(mask) == named_cells(text)
         assert ndimage.label(mask)[1] == NUMBERS[text.split(", ")[1].split()[0]]
@@ -73,7 +73,7 @@ def test_masks_hold_0_and_255_only(masks):
     assert {*np.unique(masks)} == {0, 255}
 
 
-def test_counterparts_are_the_same_pictures_with_as_many_other_lesions_meant(dataset, masks, counterparts):
+def test_counterparts_are_the_same_images_with_as_many_other_target_lesions(dataset, masks, counterparts):
     assert dataset["id"][:] == counterparts["id"][:]
     np.testing.assert_array_equal(arrays(dataset, "image"), arrays(counterparts, "image"))
     for mask, other, text in zip(masks, arrays(counterparts, "mask"), counterparts["text"], strict=True):
@@ -104,16 +104,16 @@ def test_lesions_are_at_least_five_pixels_across_at_64_pixels(masks):
 
 
 def test_marking_all_lesions_without_reading_is_wrong(masks, drawn):
-    pictures = [drawn[first : first + 4] for first in range(0, len(drawn), 4)]
+    groups = [drawn[first : first + 4] for first in range(0, len(drawn), 4)]
     everything = [
         np.max([synthetic._coverage(lesion, *synthetic._grid(64), 64) for lesion in lesions], axis=0) >= 0.5
-        for lesions in pictures
+        for lesions in groups
     ]
     assert all(ndimage.label(marked)[1] == 4 for marked in everything)
     assert 0.4 < segmentation_metrics(everything, [mask > 0 for mask in masks])["dice"] < 0.57
 
 
-def test_the_sentence_alone_does_not_give_the_mask(drawn):
+def test_the_text_alone_does_not_give_the_mask(drawn):
     for cell in {lesion.cell for lesion in drawn}:
         x, y = np.transpose([(lesion.x, lesion.y) for lesion in drawn if lesion.cell == cell])
         radius = np.mean([lesion.radius for lesion in drawn])
@@ -127,11 +127,11 @@ def test_equal_seeds_give_equal_examples_and_a_longer_set_begins_with_the_shorte
     assert again["text"][:] == dataset["text"][:5]
 
 
-def test_no_picture_is_in_two_splits_or_two_seeds():
+def test_no_image_is_in_two_splits_or_two_seeds():
     sets = [synthetic_dataset(split, count=20, seed=seed) for split in ("train", "val", "test") for seed in (0, 1)]
-    pictures = [picture.tobytes() for dataset in sets for picture in arrays(dataset, "image")]
-    assert len(set(pictures)) == len(pictures)
-    assert len({name for dataset in sets for name in dataset["id"]}) == len(pictures)
+    groups = [pixels.tobytes() for dataset in sets for pixels in arrays(dataset, "image")]
+    assert len(set(groups)) == len(groups)
+    assert len({name for dataset in sets for name in dataset["id"]}) == len(groups)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Tables of texts: cells stay what people wrote, and what slid or hides is refused with its line."""
+"""Tables of texts: cells are kept as written, and shifted or hidden cells are rejected with their line."""
 
 import datetime
 import unicodedata
@@ -62,9 +62,13 @@ def test_quotes_behind_a_blank_are_quotes(tmp_path):
 @pytest.mark.parametrize(
     ("text", "encoding", "message"),
     [
-        ("Image,Description\na,b\nb,größer\n", "cp1252", r"line 3 is no UTF-8 \(byte 0xf6\).*cp1252.*CSV UTF-8.*iconv"),
+        (
+            "Image,Description\na,b\nb,größer\n",
+            "cp1252",
+            r"line 3 is not UTF-8 \(byte 0xf6\).*cp1252.*CSV UTF-8.*iconv",
+        ),
         ("Image,Description\na,b\n", "utf-16-le", "looks like UTF-16.*CSV UTF-8"),
-        ("PK\x03\x04", "utf-8", "Excel workbook by its content: let its name end in .xlsx"),
+        ("PK\x03\x04", "utf-8", "Excel workbook by its content: rename it to end in .xlsx"),
         ('Image,Description\na,"b\nb,c\n', "utf-8", r"quotation marks do not match \(line 2"),
     ],
 )
@@ -116,7 +120,7 @@ def test_groups_are_of_one_unicode_form(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".xls", ".ods", ".tsv"])
 def test_other_kinds_of_table_are_refused_by_name(suffix, tmp_path):
-    with pytest.raises(ValueError, match=f"ending in '{suffix}' are not read. Save it as UTF-8 CSV or xlsx"):
+    with pytest.raises(ValueError, match=f"ending in '{suffix}' cannot be read. Save it as UTF-8 CSV or xlsx"):
         read_table(csv_of(tmp_path, HEADER, name=f"t{suffix}"))
 
 
@@ -142,7 +146,7 @@ def test_cells_of_excel_are_read_as_they_are_shown(tmp_path):
             None,
             "row 3: the cell Description is a date .*format the column as",
         ),
-        (["a", "#REF!", "p"], None, "row 3: the cell Description is an error of a formula"),
+        (["a", "#REF!", "p"], None, "row 3: the cell Description is a formula error"),
         (["a", "b", None], "C2:C3", "row 3: the cell group is merged with that of row 2: unmerge them and fill"),
         ([None, "b", "p"], None, "row 3 has no file name"),
     ],
@@ -169,12 +173,14 @@ def test_other_sheets_that_hold_data_are_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("column", "wanted"), [("patient", "group"), ("Patient_ID", "group"), ("case", "group"), ("fold", "split")]
+    ("column", "expected"), [("patient", "group"), ("Patient_ID", "group"), ("case", "group"), ("fold", "split")]
 )
-def test_a_column_that_looks_like_a_group_or_split_is_named(column, wanted, tmp_path):
+def test_a_column_that_looks_like_a_group_or_split_is_named(column, expected, tmp_path):
     table = read_table(csv_of(tmp_path, f"Image,Description,{column}\na,b,c\n"))
-    assert f"`{column}` looks like the {wanted} but is not read: rename it to `{wanted}`" in unread_columns(table)[0]
-    assert not unread_columns(table.rename(columns={column: wanted}), [wanted])
+    assert (
+        f"`{column}` looks like the {expected} but is not read: rename it to `{expected}`" in unread_columns(table)[0]
+    )
+    assert not unread_columns(table.rename(columns={column: expected}), [expected])
 
 
 def test_rows_may_be_named_by_masks_with_a_common_ending(tmp_path):

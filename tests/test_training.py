@@ -1,4 +1,4 @@
-"""From a recipe to a model: what is trained and saved, and that an interrupted run ends like an unbroken one."""
+"""From a recipe to a model: what is trained and saved, and that a resumed run ends like an uninterrupted one."""
 
 import os
 import shutil
@@ -61,7 +61,7 @@ def encoders(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
-    """`images/`, `masks/` and a table: five pictures to train on and two to validate."""
+    """`images/`, `masks/` and a table: five images to train on and two to validate."""
     folder = tmp_path_factory.mktemp("data")
     lines = ["Image,Description,split"]
     for part in ("images", "masks"):
@@ -78,7 +78,7 @@ def data_dir(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def values(encoders, data_dir):
-    """A recipe that draws flips, zooms and text dropout at every step."""
+    """A recipe with random flips, zooms and text dropout at every step."""
     return {
         **encoders,
         "config": {"head_channels": 8, "max_text_length": 24, "text_dropout": 0.4, "prototype_momentum": 0.8},
@@ -103,7 +103,7 @@ def values(encoders, data_dir):
 
 @pytest.fixture(scope="module")
 def train(values, tmp_path_factory) -> Callable[..., Trainer]:
-    """Trains by the recipe with some fields changed; in a folder of its own unless one is given."""
+    """Trains by the recipe with some fields changed, by default in a new folder."""
 
     def train(*words: str, **changes) -> Trainer:
         folder = tmp_path_factory.mktemp("recipe")
@@ -261,10 +261,10 @@ def test_a_trained_model_is_trained_further_with_its_prototypes(train, unbroken)
     assert torch.equal(before["model.prototype_memory.count"], after["model.prototype_memory.count"])
 
 
-# Pictures
+# Images
 
 
-def test_each_epoch_varies_the_training_pictures_anew_and_no_evaluation_picture(tmp_path, tiny_model):
+def test_each_epoch_varies_the_training_images_anew_and_no_evaluation_image(tmp_path, tiny_model):
     class Witness(TextAwareAugmentation):
         def __call__(self, example, *language):
             seen.append((self.epoch, example["id"]))
@@ -289,7 +289,7 @@ def test_each_epoch_varies_the_training_pictures_anew_and_no_evaluation_picture(
 
 @pytest.fixture
 def damaged_data(data_dir, tmp_path):
-    """The same data set with a training picture cut short and a validation mask of another size."""
+    """The same data set with a truncated training image and a validation mask of another size."""
     folder = tmp_path / "damaged"
     shutil.copytree(data_dir, folder)
     os.truncate(folder / "images" / "train3.png", 200)

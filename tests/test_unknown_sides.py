@@ -1,4 +1,4 @@
-"""Texts whose side a flip cannot rewrite are known as such, and texts of English reports are not taken for them."""
+"""Texts with a side that a flip cannot rewrite are detected, and texts of English reports are not."""
 
 import numpy as np
 import pytest
@@ -74,7 +74,7 @@ def test_a_height_is_unknown_to_the_vertical_flip_alone(text):
     assert may_hold_unknown_side(text, "vertical") and not may_hold_unknown_side(text)
 
 
-def test_a_text_without_words_is_understood():
+def test_a_text_without_words_has_no_unknown_side():
     assert not any(map(may_hold_unknown_side, (None, "", " ", "12", "?")))
 
 
@@ -82,11 +82,13 @@ def test_a_text_without_words_is_understood():
 def test_texts_of_the_languages_and_what_is_made_of_them_are_understood(axis):
     texts = {language.describe(blobs(seed), "benign") for language in LANGUAGES.values() for seed in range(12)}
     texts |= {language.empty for language in LANGUAGES.values()} | {row["text"] for row in synthetic_dataset(count=20)}
-    made = set()
+    generated = set()
     for text, language in ((text, language_of(text)) for text in texts):
-        made |= {language.underspecify(text, 0), language.overspecify(text, 0)}
-        made |= {language.paraphrase(text, seed, table) for seed in range(6) for table in ("training", "evaluation")}
-    assert [text for text in texts | made if may_hold_unknown_side(text, axis)] == []
+        generated |= {language.underspecify(text, 0), language.overspecify(text, 0)}
+        generated |= {
+            language.paraphrase(text, seed, table) for seed in range(6) for table in ("training", "evaluation")
+        }
+    assert [text for text in texts | generated if may_hold_unknown_side(text, axis)] == []
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Shows how long functions and files are: the lines of a function's body without its docstring, and of a file.
+"""Prints the lengths of functions and files: lines of a function's body without its docstring, and of a file.
 
 python tools/code_lengths.py            # src
 python tools/code_lengths.py tests
@@ -22,7 +22,7 @@ class Length(NamedTuple):
 
 
 def function_lengths(path: Path) -> Iterator[Length]:
-    """Of every function and method, those inside others included."""
+    """The length of every function and method, including nested ones."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             body = node.body[1:] if ast.get_docstring(node) is not None else node.body
@@ -35,11 +35,11 @@ def file_length(path: Path) -> Length:
 
 
 def summary(what: str, lengths: list[Length]) -> str:
-    """Count, median, 95th percentile and the longest, a line each."""
+    """Count, median and 95th percentile, then the longest, one per line."""
     lines = sorted(length.lines for length in lengths)
     p95 = lines[ceil(0.95 * len(lines)) - 1]
-    head = f"{len(lines)} {what}: median {median(lines):g}, p95 {p95}, longest {lines[-1]}"
-    return "\n".join([head, *(f"  {lines:4} {name}" for lines, name in sorted(lengths, reverse=True)[:SHOWN])])
+    totals = f"{len(lines)} {what}: median {median(lines):g}, p95 {p95}, longest {lines[-1]}"
+    return "\n".join([totals, *(f"  {lines:4} {name}" for lines, name in sorted(lengths, reverse=True)[:SHOWN])])
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Writes docs/encoders.md: what every family of encoders gives, found by building it on the meta device.
+"""Writes docs/encoders.md: properties of every encoder family, determined by building it on the meta device.
 
     python tools/encoders.py --pairs outputs/pairs
 
@@ -65,7 +65,7 @@ def vision_row(family: str, config: PreTrainedConfig) -> list[str]:
 def vision_remarks(config: PreTrainedConfig, model, layout: Layout) -> str:
     remarks = backbone_class_remarks(config) if layout.patch is None else []
     if layout.patch != layout.stride:
-        remarks.append(f"patches of {layout.patch}: pictures resized by {layout.patch}/{layout.stride}")
+        remarks.append(f"patches of {layout.patch}: images resized by {layout.patch}/{layout.stride}")
     if layout.unused:
         count = sum(dict(model.named_parameters())[name].numel() for name in layout.unused)
         remarks.append(f"{count:,} parameters reach no map and stay frozen")
@@ -73,10 +73,10 @@ def vision_remarks(config: PreTrainedConfig, model, layout: Layout) -> str:
 
 
 def backbone_class_remarks(config: PreTrainedConfig) -> list[str]:
-    """Where transformers' own backbone class of the family gives other maps than it says, or at other strides."""
+    """Remarks if transformers' backbone class of the family returns other channels than declared, or other strides."""
     if type(config) not in MODEL_FOR_BACKBONE_MAPPING or not hasattr(config, "stage_names"):
         return []
-    # As from a file: some of these classes cannot be built from their config's own defaults, which are tuples.
+    # Via JSON, as some of these classes cannot be built from the default values of their config, which are tuples.
     config = type(config).from_dict(json.loads(json.dumps(config.to_dict())))
     config.out_features = config.stage_names[-4:]
     with torch.device("meta"):
@@ -112,9 +112,9 @@ def text_remarks(family: str, config: PreTrainedConfig, model_class) -> str:
     if family == "qwen3":
         remarks.append("of the size of Qwen3-Embedding-0.6B")
     if config.is_encoder_decoder:
-        remarks.append("the encoder half")
-    if family != "cxr-bert" and not sees_what_follows(tiny_text_configs()[family]):
-        remarks.append("a token sees only those before it")
+        remarks.append("the encoder only")
+    if family != "cxr-bert" and not is_bidirectional(tiny_text_configs()[family]):
+        remarks.append("causal attention")
     if not model_class._supports_sdpa:
         remarks.append("eager attention only")
     return "; ".join(remarks)
@@ -126,7 +126,7 @@ def tiny_text_configs() -> dict[str, PreTrainedConfig]:
     return {config.model_type: config for config in configs}
 
 
-def sees_what_follows(config: PreTrainedConfig) -> bool:
+def is_bidirectional(config: PreTrainedConfig) -> bool:
     encoder = TeViATextEncoder(copy.deepcopy(config)).eval()
     first, other = encoder(torch.tensor([[2, 7, 8, 3], [2, 7, 9, 3]]))
     return not torch.equal(first[1], other[1])
@@ -137,15 +137,15 @@ def millions(model) -> str:
 
 
 def untested_families() -> list[str]:
-    """Families outside the contract test in which the dry run finds the maps all the same."""
-    found = []
+    """Families outside the contract test whose maps the dry run can determine."""
+    families = []
     for family, config_class in CONFIG_MAPPING.items():
         if family in VISION_FAMILIES or config_class not in MODEL_MAPPING:
             continue
-        with contextlib.suppress(Exception):  # no vision model, or one that the dry run refuses
+        with contextlib.suppress(Exception):  # no vision model, or one that the dry run rejects
             probe_layout(config_class())
-            found.append(family)
-    return found
+            families.append(family)
+    return families
 
 
 def pairs_section(folder: Path) -> str:
@@ -153,9 +153,9 @@ def pairs_section(folder: Path) -> str:
     parts = []
     for result in results:
         scores = result["scores"]
-        reads = scores["correct"]["dice"] - scores["shuffled"]["dice"]
+        sensitivity = scores["correct"]["dice"] - scores["shuffled"]["dice"]
         run = f"{result['epochs']} epochs, seed {result['seed']}, {result['seconds']} s on one core"
-        parts.append(f"**{result['pair']}** ({run}): correct minus shuffled {reads:.3f}\n\n{score_table(scores)}")
+        parts.append(f"**{result['pair']}** ({run}): correct minus shuffled {sensitivity:.3f}\n\n{score_table(scores)}")
     return "\n\n".join(parts)
 
 

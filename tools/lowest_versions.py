@@ -1,4 +1,4 @@
-"""Writes constraints-lowest.txt: the floor of every requirement in pyproject.toml.
+"""Writes constraints-lowest.txt: the lowest version of every requirement in pyproject.toml.
 
     python tools/lowest_versions.py
 
@@ -27,10 +27,10 @@ def lowest_versions() -> str:
 
 def pinned(requirement: str) -> str:
     """`"numpy>=2.0.0,<3"` -> `"numpy==2.0.0"`."""
-    found = re.match(r"([\w.-]+)>=([\w.]+)", requirement)
-    if found is None:
+    match = re.match(r"([\w.-]+)>=([\w.]+)", requirement)
+    if match is None:
         raise ValueError(f"pyproject.toml: '{requirement}' has no floor. Write it as name>=lowest,<next.")
-    return "==".join(found.groups())
+    return "==".join(match.groups())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Damages small sound files in many ways and counts what the readers make of them: a result, a refusal, or worse.
+"""Damages small valid files in many ways and counts the outcomes of reading them: results, errors, or worse.
 
 python tools/mutated_files.py --seconds 300 --output benchmarks/results/mutated_files.md --keep findings
 """
@@ -26,13 +26,13 @@ from tevia_hf.io import has_slices, read_image
 from tevia_hf.io.markdown import markdown_table
 from tevia_hf.training.arguments import parse_recipe
 
-LONGEST_S, MOST_BYTES = 10, 2**30
+MAX_SECONDS, MAX_BYTES = 10, 2**30
 RESULT, REFUSAL, CRASH, HANG, OVER = KINDS = "results refusals crashes hangs over".split()
 
 
 def read_as_image(path: Path) -> Any:
     address = f"{path}#middle" if has_slices(path) else path
-    with contextlib.suppress(ValueError):  # colours are no mask, and so on
+    with contextlib.suppress(ValueError):  # e.g. a colour image is no mask
         read_image(address, is_mask=True)
     return read_image(address)
 
@@ -41,12 +41,12 @@ READERS: dict[str, Callable[[Path], Any]] = {"csv": read_table, "xlsx": read_tab
 
 
 def serve(kind: str, connection: Any) -> None:
-    """Reads one path after another and answers with what came of it."""
+    """Reads the paths that it receives and sends the outcome of each."""
     warnings.simplefilter("ignore")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    at_first = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (held + 4 * MOST_BYTES,) * 2)
+    initial = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    allocated = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (allocated + 4 * MAX_BYTES,) * 2)
     while True:
         path, answer = connection.recv(), (RESULT, "")
         try:
@@ -56,9 +56,9 @@ def serve(kind: str, connection: Any) -> None:
             answer = (OVER if lacks_memory else REFUSAL, str(error))
         except MemoryError as error:
             answer = (OVER, str(error))
-        except BaseException as error:  # what is looked for
+        except BaseException as error:  # the kind of failure to be detected
             answer = (CRASH, f"{type(error).__name__}: {error}")
-        is_over = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - at_first) * 1024 > MOST_BYTES
+        is_over = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - initial) * 1024 > MAX_BYTES
         connection.send((OVER, answer[1]) if is_over else answer)
 
 
@@ -68,28 +68,28 @@ def run(kind: str, seconds: float, seed: int, keep: Path | None) -> Counter:
     folder = Path(tempfile.mkdtemp())
     while time.monotonic() < end:
         if child is None:
-            here, there = context.Pipe()
-            child = context.Process(target=serve, args=(kind, there), daemon=True)
+            connection, remote = context.Pipe()
+            child = context.Process(target=serve, args=(kind, remote), daemon=True)
             child.start()
-            there.close()
+            remote.close()
         name = rng.choice(list(samples))
         content = rng.choice((mutated, lambda *parts, name=name: repacked(parts[0], name, *parts[1:])))(
             rng, samples[name], samples[rng.choice(list(samples))]
         )
         path = folder / name
         path.write_bytes(content)
-        here.send(path)
+        connection.send(path)
         try:
-            found, reason = here.recv() if here.poll(LONGEST_S) else (HANG, "")
+            outcome, reason = connection.recv() if connection.poll(MAX_SECONDS) else (HANG, "")
         except (EOFError, ConnectionResetError):
-            found, reason = CRASH, "the process ended"
-        counts[found] += 1
-        if found not in (RESULT, REFUSAL):
+            outcome, reason = CRASH, "the process ended"
+        counts[outcome] += 1
+        if outcome not in (RESULT, REFUSAL):
             child.kill()
             child = None
-            sys.stderr.write(f"{kind} {found} {name} {counts.total()}: {reason[:300]}\n")
+            sys.stderr.write(f"{kind} {outcome} {name} {counts.total()}: {reason[:300]}\n")
             if keep:
-                (keep / f"{found}_{counts[found]}_{name}").write_bytes(content)
+                (keep / f"{outcome}_{counts[outcome]}_{name}").write_bytes(content)
     return counts
 
 
@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=300, help="for each reader")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--readers", nargs="+", choices=list(SAMPLES), default=list(SAMPLES))
-    parser.add_argument("--keep", type=Path, help="a folder for the files that did worse than a refusal")
+    parser.add_argument("--keep", type=Path, help="folder for the files that did not give a result or an error message")
     parser.add_argument("--output", type=Path, help="where to write the table")
     options = parser.parse_args()
     if options.keep:

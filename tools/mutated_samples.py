@@ -1,4 +1,4 @@
-"""The small sound files that `mutated_files.py` damages, made here: for each reader names and contents."""
+"""The small valid files that `mutated_files.py` damages: names and contents for each reader."""
 
 import gzip
 import io
@@ -64,11 +64,11 @@ def tiffs() -> dict[str, bytes]:
         "half.tif": (RAMP.astype(np.float16), {}),
         "tiled.tif": (np.tile(RAMP, (3, 2)), {"tile": (16, 16)}),
     }
-    found = {}
+    contents = {}
     for name, (pixels, options) in kinds.items():
         tifffile.imwrite(target := io.BytesIO(), pixels, **options)
-        found[name] = target.getvalue()
-    return found | {"lzw.tif": _saved(Image.fromarray(COLOURS), "TIFF", compression="tiff_lzw")}
+        contents[name] = target.getvalue()
+    return contents | {"lzw.tif": _saved(Image.fromarray(COLOURS), "TIFF", compression="tiff_lzw")}
 
 
 def dicoms() -> dict[str, bytes]:
@@ -95,9 +95,9 @@ def niftis() -> dict[str, bytes]:
     volume = np.stack([RAMP] * 3, -1)
     colours = COLOURS.view([("R", "u1"), ("G", "u1"), ("B", "u1")])
     kinds = {"a.nii": volume, "c.nii": volume.astype(np.complex64), "f.nii": volume / 7, "rgb.nii": colours}
-    found = {name: nibabel.Nifti1Image(values, np.diag([-1, 2, 3, 1])).to_bytes() for name, values in kinds.items()}
-    return found | {
-        "z.nii.gz": gzip.compress(found["a.nii"]),
+    contents = {name: nibabel.Nifti1Image(values, np.diag([-1, 2, 3, 1])).to_bytes() for name, values in kinds.items()}
+    return contents | {
+        "z.nii.gz": gzip.compress(contents["a.nii"]),
         "two.nii": nibabel.Nifti2Image(volume, np.eye(4)).to_bytes(),
     }
 

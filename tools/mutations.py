@@ -27,35 +27,35 @@ WORDS = (
 
 
 def mutated(rng: random.Random, content: bytes, other: bytes) -> bytes:
-    """The content, damaged in one of seven ways, its beginning, where headers are, more often than the rest."""
+    """The content, damaged in one of seven ways; the beginning, where headers are, more often than the rest."""
     data = bytearray(content)
-    place = rng.randrange(max(1, min(len(data), rng.choice((64, 400, len(data))))))
-    way = rng.randrange(7)
-    if way == 0:
+    offset = rng.randrange(max(1, min(len(data), rng.choice((64, 400, len(data))))))
+    kind = rng.randrange(7)
+    if kind == 0:
         for _ in range(rng.choice((1, 1, 2, 8))):
-            data[(place + rng.randrange(16)) % len(data)] ^= 1 << rng.randrange(8)
-    elif way == 1:
-        del data[rng.choice((place, rng.randrange(len(data)))) :]
-    elif way == 2:
-        data[place:place] = rng.randbytes(rng.choice((1, 2, 4, 100)))
-    elif way == 3:
-        data[place:place] = data[place : place + rng.choice((4, 16, 300))] * rng.choice((1, 2, 50))
-    elif way == 4:
-        data = bytearray(other[: rng.randrange(len(other))] + data[place:])
-    elif way == 5:
+            data[(offset + rng.randrange(16)) % len(data)] ^= 1 << rng.randrange(8)
+    elif kind == 1:
+        del data[rng.choice((offset, rng.randrange(len(data)))) :]
+    elif kind == 2:
+        data[offset:offset] = rng.randbytes(rng.choice((1, 2, 4, 100)))
+    elif kind == 3:
+        data[offset:offset] = data[offset : offset + rng.choice((4, 16, 300))] * rng.choice((1, 2, 50))
+    elif kind == 4:
+        data = bytearray(other[: rng.randrange(len(other))] + data[offset:])
+    elif kind == 5:
         size = rng.choice((1, 2, 4, 8))
         number = (rng.choice(EXTREMES) % 256**size).to_bytes(size, rng.choice(("little", "big")))
-        data[place : place + size] = rng.choice((number, struct.pack("<f", rng.choice((float("nan"), 1e38)))))
+        data[offset : offset + size] = rng.choice((number, struct.pack("<f", rng.choice((float("nan"), 1e38)))))
     else:
-        data[place : place + rng.choice((0, 1, 4))] = rng.choice(WORDS)
+        data[offset : offset + rng.choice((0, 1, 4))] = rng.choice(WORDS)
     return bytes(data)
 
 
 def repacked(rng: random.Random, name: str, content: bytes, other: bytes) -> bytes:
-    """Damaged inside of its packing, so that check sums do not give it away; other kinds as they are."""
+    """The content of a compressed file damaged and compressed again, with valid checksums; other files `mutated`."""
     if name.endswith(".gz"):
         return gzip.compress(mutated(rng, gzip.decompress(content), other), 1)
-    if name.endswith(".png"):  # the check sum after each part
+    if name.endswith(".png"):  # a checksum follows each chunk
         data, start = bytearray(mutated(rng, content, other)), 8
         while start + 12 <= len(data) and (end := start + 8 + int.from_bytes(data[start : start + 4])) + 4 <= len(data):
             data[end : end + 4] = zlib.crc32(data[start + 4 : end]).to_bytes(4)

@@ -1,10 +1,10 @@
-"""Keeps what a training or measurement found as rows of `benchmarks/results/`, from which `tools/results.py` writes.
+"""Saves results of trainings and measurements as rows in `benchmarks/results/`, the input of `tools/results.py`.
 
     python tools/result_rows.py ablation outputs/ablation qata --command "tevia ablate ..." --revision 1a2b3c4
     python tools/result_rows.py demo outputs/demo
     python tools/result_rows.py reference [--images FOLDER]
 
-A row is a JSON file: one a run and seed of an ablation, with both Dice definitions for each text condition, beside
+A row is a JSON file: one per run and seed of an ablation, with both Dice definitions for each text condition, beside
 `comparisons.json` with the differences between its runs.
 """
 
@@ -25,21 +25,21 @@ from tevia_hf import TeViAImageProcessor, TeViAPrototypeMemory, convert_lightnin
 from tevia_hf.experiments.grid import safe_name
 from tevia_hf.intervals import paired_difference
 from tevia_hf.prompts.paraphrasing import corrected
-from tevia_hf.prompts.report_language import known_slips
+from tevia_hf.prompts.report_language import known_typos
 from tevia_hf.prompts.wordings import WORDINGS
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from references.reference_case import MANIFEST, expected, reference_inputs, reference_state_dict  # noqa: E402  # needs the path above
-from results import ROWS, read_json  # noqa: E402  # beside this file, but a library before it
+from results import ROWS, read_json  # noqa: E402  # a module in this folder
 
-PATH_FIELDS = ("vision_model", "text_model", "data_dir", "output_dir", "text_table")  # of the machine that ran them
+PATH_FIELDS = ("vision_model", "text_model", "data_dir", "output_dir", "text_table")  # specific to the machine
 IMAGES = (
     ("qata", "qata/Train/Images/covid_0001.jpg", "qata/Train/GTs/mask_covid_0001.png"),
     ("busi", "busi/malignant/malignant (20).png", "busi/malignant/malignant (20)_mask.png"),
 )
 PARTS = (("convnext", "vision"), ("bert", "text"))
-# Kinds of evaluation wordings of QaTa's texts, by what is found in them; a text may be of several.
+# Kinds of evaluation wordings of QaTa's texts -> pattern; a text may be of several kinds.
 ASIDES = "|".join(re.escape(aside.removesuffix(".")) for aside in WORDINGS["evaluation"].asides)
 KINDS = {
     "sides abbreviated: lt., rt., bibasilar": r"\b[lr]t\.|bibasilar",
@@ -47,19 +47,19 @@ KINDS = {
     "regions as thirds: all over, lower third": r"all over|\bthirds?\b",
     "laterality left out": r"^(?!.*-sided)",
     "with an irrelevant remark": ASIDES,
-    "with a slip of the keyboard": None,  # found by the table of slips
+    "with a slip of the keyboard": None,  # detected by the table of typos
 }
 
 
 def keep_ablation(folder: Path, name: str, command: str, revision: str) -> None:
-    """A row a finished run and seed of an ablation, and the differences that its table holds."""
+    """Saves a row per finished run and seed of an ablation, and the differences in its table."""
     table = pd.read_csv(folder / "ablation.csv")
     names = {safe_name(run): run for run in table["run"]}
     for trained in sorted(folder.glob("*/seed-*/ablation.json")):
         run = trained.parent
         if (run / "evaluation" / "arguments.json").is_file():
-            of = names.get(run.parent.name, run.parent.name)
-            row = {"experiment": name, "run": of, "command": command, "revision": revision, **run_row(run)}
+            run_name = names.get(run.parent.name, run.parent.name)
+            row = {"experiment": name, "run": run_name, "command": command, "revision": revision, **run_row(run)}
             write_json(ROWS / name / f"{run.parent.name}-{run.name}.json", row)
     if "difference" in table:
         compared = table[["run", "against", "difference", "low", "high", "images", "groups", "seeds"]]
@@ -68,7 +68,7 @@ def keep_ablation(folder: Path, name: str, command: str, revision: str) -> None:
 
 
 def run_row(run: Path) -> dict[str, Any]:
-    """What a run was, what it took, and what it reached."""
+    """Recipe, cost and scores of a run."""
     recipe = yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8"))
     facts, report = read_json(run / "ablation.json"), read_json(run / "evaluation" / "evaluation.json")
     settings = report["settings"]
@@ -93,7 +93,7 @@ def run_row(run: Path) -> dict[str, Any]:
 
 
 def validation_dice(run: Path) -> list[float]:
-    """The Dice on the validation images after each epoch, of the weights that are evaluated."""
+    """The validation Dice of the evaluated weights after each epoch."""
     states = [run / "trainer_state.json", *run.glob("checkpoint-*/trainer_state.json")]
     logs = [read_json(path)["log_history"] for path in states if path.is_file()]
     log = max(logs, key=len, default=[])
@@ -101,26 +101,26 @@ def validation_dice(run: Path) -> list[float]:
 
 
 def by_wording(images: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Kind of evaluation wording -> Dice with it minus Dice with the images' own texts, on the images that have it."""
+    """Kind of evaluation wording -> Dice with it minus Dice with the own texts, on images with that kind."""
     own, other = (images[images["text_mode"] == mode].set_index("id") for mode in ("correct", "paraphrased"))
     other = other[other["text"] != own["text"].reindex(other.index)]
-    found: dict[str, dict[str, Any]] = {}
+    differences: dict[str, dict[str, Any]] = {}
     for kind, pattern in KINDS.items() if len(other) else ():
         has_kind = [is_of_kind(text.lower(), pattern) for text in other["text"]]
         if any(has_kind):
             ours, theirs = other[has_kind], own.loc[other.index[has_kind]]
             difference = paired_difference(list(ours["dice"]), list(theirs["dice"]), list(ours["group"]))
-            found[kind] = {
+            differences[kind] = {
                 "images": len(ours),
                 "difference": difference.difference,
                 "interval": difference.interval and list(difference.interval),
             }
-    return found
+    return differences
 
 
 def is_of_kind(text: str, pattern: str | None) -> bool:
-    meant = corrected(text, known_slips())
-    return meant != text if pattern is None else re.search(pattern, meant, re.IGNORECASE) is not None
+    intended = corrected(text, known_typos())
+    return intended != text if pattern is None else re.search(pattern, intended, re.IGNORECASE) is not None
 
 
 def keep_demo(folder: Path) -> None:
@@ -129,7 +129,7 @@ def keep_demo(folder: Path) -> None:
 
 
 def keep_reference(images: Path | None) -> None:
-    """Largest differences between the converted network and the authors' figures."""
+    """Saves the largest differences between the converted network and the authors' values."""
     weights = {f"model.{name}": torch.from_numpy(values) for name, values in reference_state_dict().items()}
     vision, text = ({"model_type": kind, **MANIFEST[f"{part}_config"]} for kind, part in PARTS)
     network = convert_lightning_checkpoint({"state_dict": weights}, vision, text)
@@ -161,7 +161,7 @@ def keep_reference(images: Path | None) -> None:
 
 
 def image_pairs(folder: Path | None) -> dict[str, list[tuple[torch.Tensor, torch.Tensor]]]:
-    """Our pixels and masks beside those of the authors' reader (stored in float16), of images that stay elsewhere."""
+    """Our pixels and masks paired with those of the authors' reader (float16), for images outside the repository."""
     if folder is None:
         return {}
     theirs = np.load(folder / "reference/pixels_expected.npz")
@@ -176,7 +176,7 @@ def image_pairs(folder: Path | None) -> dict[str, list[tuple[torch.Tensor, torch
 
 
 def rounded(value: Any) -> Any:
-    """The same, its numbers with five decimals."""
+    """The value with all numbers rounded to five decimals."""
     if isinstance(value, dict):
         return {key: rounded(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
@@ -195,7 +195,7 @@ def main() -> None:
     ablation = kinds.add_parser("ablation")
     ablation.add_argument("folder", type=Path)
     ablation.add_argument("name")
-    ablation.add_argument("--command", required=True, help="what was typed, folders as $VARIABLES")
+    ablation.add_argument("--command", required=True, help="the command of the run, with folders as $VARIABLES")
     ablation.add_argument("--revision", required=True, help="commit of the code that was run")
     kinds.add_parser("demo").add_argument("folder", type=Path)
     kinds.add_parser("reference").add_argument("--images", type=Path, help="folder with reference/ and data/")

@@ -1,8 +1,8 @@
-"""Writes docs/results.md, and the figures of the README and of a card, from the rows in `benchmarks/results/`.
+"""Writes docs/results.md, and the scores in the README and a model card, from the rows in `benchmarks/results/`.
 
     python tools/results.py
 
-Nothing is trained or measured: `tools/result_rows.py` keeps the rows.
+Nothing is trained or measured: `tools/result_rows.py` saves the rows.
 """
 
 import json
@@ -20,14 +20,14 @@ ROOT = Path(__file__).parents[1]
 ROWS = ROOT / "benchmarks" / "results"
 TEMPLATE = Path(__file__).parent / "results_template.md"
 RECOMMENDED, BASELINE, TEXT = "qata", "vision-only", "text"  # the experiment of the headline, and its two runs
-FULL = "qata_full"  # the recipe without shortening, with text
+FULL = "qata_full"  # the full recipe, with text
 OTHERS = ("paraphrased", "none", "shuffled")
 START, END = "results: written by tools/results.py", "end of results"
 DATA_SETS = {"qata": "QaTa-COV19", "monuseg": "MoNuSeg", "busi": "BUSI", "lgg": "LGG"}  # experiment -> name
 
 
 def page() -> str:
-    """docs/results.md."""
+    """The content of docs/results.md."""
     demo, reference = (read_json(ROWS / f"{name}.json") for name in ("demo", "reference"))
     differences = [(name, f"{value:.1e}") for name, value in reference["largest_difference"].items()]
     return TEMPLATE.read_text(encoding="utf-8").format(
@@ -48,41 +48,41 @@ def page() -> str:
 
 
 def rows_of(experiment: str, run: str | None = None) -> list[dict[str, Any]]:
-    """The rows of an experiment, or of one of its runs, a row a seed."""
+    """The rows of an experiment, or of one of its runs, one per seed."""
     paths = sorted((ROWS / experiment).glob("*-seed-*.json"))
     return [row for row in map(read_json, paths) if run in (None, row["run"])]
 
 
 def comparison(experiment: str, run: str) -> dict[str, Any] | None:
-    """The difference of a run to the one it is compared with, and its interval over seeds and patients."""
+    """The difference between a run and its reference run, with its interval over seeds and patients."""
     path = ROWS / experiment / "comparisons.json"
-    found = read_json(path) if path.is_file() else []
-    return next((row for row in found if row["run"] == run), None)
+    rows = read_json(path) if path.is_file() else []
+    return next((row for row in rows if row["run"] == run), None)
 
 
 def score(rows: Iterable[dict[str, Any]], condition: str, metric: str = "dice") -> float | None:
-    """Mean over the seeds; of a vision-only network with every condition the same. `None` where it was not measured."""
-    found = [row["scores"].get(condition, row["scores"].get(NO_TEXT_BRANCH, {})).get(metric) for row in rows]
-    return None if None in found else float(np.mean(found))
+    """Mean over the seeds, the same for all conditions of a vision-only model; `None` if it was not measured."""
+    values = [row["scores"].get(condition, row["scores"].get(NO_TEXT_BRANCH, {})).get(metric) for row in rows]
+    return None if None in values else float(np.mean(values))
 
 
 def runs_table(experiment: str) -> str:
-    """A line a run of an experiment, means over its seeds."""
+    """A table with a line per run of an experiment, means over its seeds."""
     rows = rows_of(experiment)
     header = ["run", "dice", "dice_pooled", *OTHERS, "difference [95 %]", "to", "seeds"]
     lines = []
     for run in dict.fromkeys(row["run"] for row in rows):
-        of_run = rows_of(experiment, run)
-        is_vision_only = NO_TEXT_BRANCH in of_run[0]["scores"]
-        others = ["-" if is_vision_only else number(score(of_run, name)) for name in OTHERS]
+        run_rows = rows_of(experiment, run)
+        is_vision_only = NO_TEXT_BRANCH in run_rows[0]["scores"]
+        others = ["-" if is_vision_only else number(score(run_rows, name)) for name in OTHERS]
         against = (comparison(experiment, run) or {"against": "-"})["against"]
-        own = [number(score(of_run, OWN, metric)) for metric in ("dice", "dice_pooled")]
-        lines.append([run, *own, *others, difference(experiment, run), against, len(of_run)])
+        own = [number(score(run_rows, OWN, metric)) for metric in ("dice", "dice_pooled")]
+        lines.append([run, *own, *others, difference(experiment, run), against, len(run_rows)])
     return markdown_table(header, lines)
 
 
 def data_sets_table() -> str:
-    """A line a data set: the text-guided model against its vision-only baseline, Dice per image and pooled."""
+    """A table with a line per data set: text-guided model and vision-only baseline, Dice per image and pooled."""
     header = ["data set", "images: training / evaluation", "patients: evaluation", "baseline: per image / pooled"]
     header += ["text: per image / pooled", "gain [95 %]", *OTHERS, "seeds: text / baseline"]
     lines = []
@@ -106,14 +106,14 @@ def kinds_table() -> str:
     """Dice with each kind of wording minus that with the images' own texts, of the recommended recipe."""
     lines = []
     for row in rows_of(FULL):
-        for kind, found in row["wordings"].items():
-            change = points(found["difference"], *(found["interval"] or (None, None)))
-            lines.append([kind, row["seed"], found["images"], change])
+        for kind, result in row["wordings"].items():
+            change = points(result["difference"], *(result["interval"] or (None, None)))
+            lines.append([kind, row["seed"], result["images"], change])
     return markdown_table(["wordings of the evaluation", "seed", "images", "points of Dice [95 %]"], lines)
 
 
 def falls() -> str:
-    """Validation Dice after each epoch of the recommended recipe, and the largest fall below the best so far."""
+    """Validation Dice after each epoch of the recommended recipe, and the largest drop below the best so far."""
     lines = []
     for row in rows_of(RECOMMENDED) + rows_of(FULL):
         values = row["validation_dice"]
@@ -123,26 +123,26 @@ def falls() -> str:
 
 
 def largest_fall(values: list[float]) -> float:
-    """How far a value ever lies below the best before it."""
+    """The largest difference between the running maximum and a value."""
     return float(np.max(np.maximum.accumulate(values) - values, initial=0.0))
 
 
 def list_of_rows() -> str:
-    """What repeats each experiment, at which revision, and what its runs took on what machine."""
+    """The command and revision of each experiment, and the cost of its runs."""
     lines = [f"- {path.stem}: `{read_json(path)['command']}`" for path in sorted(ROWS.glob("*.json"))]
     for folder in sorted(path for path in ROWS.iterdir() if path.is_dir()):
         first, *_ = rows = rows_of(folder.name)
         lines.append(f"- {folder.name} (revision {first['revision']}): `{first['command']}`")
-        lines += [f"  - {row['run']}, seed {row['seed']}: {took(row)}" for row in rows]
+        lines += [f"  - {row['run']}, seed {row['seed']}: {cost(row)}" for row in rows]
     return "\n".join(lines)
 
 
-def took(row: dict[str, Any]) -> str:
+def cost(row: dict[str, Any]) -> str:
     return f"{row['steps']} steps in {row['minutes']:.0f} minutes ({row['machine']})"
 
 
 def headline() -> str:
-    """The README's table: what a text is worth, on images that no choice was made on."""
+    """The README's table: the gain by texts, on images that were not used for any choice."""
     text, baseline = rows_of(RECOMMENDED, TEXT), rows_of(RECOMMENDED, BASELINE)
     named = {
         "vision-only baseline": (baseline, OWN),
@@ -157,17 +157,17 @@ def headline() -> str:
     ]
     table = markdown_table(["text", "Dice per image", "Dice pooled"], lines)
     gain = f"Gain of the text over the baseline: {difference(RECOMMENDED, TEXT)} points of Dice per image"
-    of = f"({text[0]['images']} images, {text[0]['groups']} patients)"
-    whole = [number(score(rows_of(FULL), OWN, metric)) for metric in ("dice", "dice_pooled")]
+    basis = f"({text[0]['images']} images, {text[0]['groups']} patients)"
+    full = [number(score(rows_of(FULL), OWN, metric)) for metric in ("dice", "dice_pooled")]
     in_full = (
-        f"Trained in full, on the same images (the baseline was not): {' / '.join(whole)} with each image's own text"
+        f"Trained in full, on the same images (the baseline was not): {' / '.join(full)} with each image's own text"
     )
     in_full += f", {number(score(rows_of(FULL), 'paraphrased'))} in other words"
-    return "\n".join([table, "", f"{gain} {of}.", f"{in_full} (Dice per image / pooled). {took(rows_of(FULL)[0])}."])
+    return "\n".join([table, "", f"{gain} {basis}.", f"{in_full} (Dice per image / pooled). {cost(rows_of(FULL)[0])}."])
 
 
 def card_limit() -> str:
-    """What the recipe's card says of other texts, as an entry of its YAML list."""
+    """The limit on other texts in the recipe's card, as an entry of its YAML list."""
     text = rows_of(FULL)
     own = score(text, OWN)
     costs = [f"{100 * (score(text, condition) - own):+.1f}" for condition in OTHERS]  # type: ignore[operator]  # measured
@@ -175,7 +175,7 @@ def card_limit() -> str:
         "  - >-\n"
         f"    Trained by this recipe, Dice per image was {number(own)} on {text[0]['images']} images that nothing was\n"
         f"    chosen on. In points against that: the same texts in other words {costs[0]}, no text {costs[1]},\n"
-        f"    another image's text {costs[2]}. Training: {took(text[0])}."
+        f"    another image's text {costs[2]}. Training: {cost(text[0])}."
     )
 
 
@@ -184,8 +184,8 @@ def read_json(path: Path) -> Any:
 
 
 def difference(experiment: str, run: str) -> str:
-    found = comparison(experiment, run)
-    return points(found["difference"], found["low"], found["high"]) if found else "-"
+    row = comparison(experiment, run)
+    return points(row["difference"], row["low"], row["high"]) if row else "-"
 
 
 def points(value: float, low: float | None = None, high: float | None = None) -> str:
@@ -199,19 +199,19 @@ def number(value: float | None) -> str:
 
 
 def between_marks(text: str, replacement: str) -> str:
-    """A text with another part between the lines that hold `START` and `END`."""
+    """The text with the part between the lines that contain `START` and `END` replaced."""
     lines = text.splitlines()
-    first, last = (next(index for index, words in enumerate(lines) if mark in words) for mark in (START, END))
+    first, last = (next(index for index, line in enumerate(lines) if mark in line) for mark in (START, END))
     return "\n".join([*lines[: first + 1], replacement, *lines[last:]]) + "\n"
 
 
 def content(name: str) -> str:
-    """What one of `PAGES` is to hold."""
+    """The new content of one of `PAGES`."""
     text = PAGES[name]()
     return text if name == "docs/results.md" else between_marks((ROOT / name).read_text(encoding="utf-8"), text)
 
 
-# The files that take figures from the rows: the first is theirs alone, in the others they stand between two marks.
+# Files with scores from the rows: the first is generated as a whole, in the others the part between two marks.
 PAGES = {"docs/results.md": page, "README.md": headline, "hub_configs/tevia-mobile-qata/card.yaml": card_limit}
 
 

@@ -1,8 +1,8 @@
-"""Reads the sample files that other libraries ship, and compares each with what a second reader makes of it.
+"""Reads the sample files of other libraries and compares each result with that of a second reader.
 
 The second readers are SimpleITK, tifffile, OpenCV and imagecodecs: see `second_readers.py`.
 
-pip install SimpleITK imagecodecs opencv-python-headless    # beside tevia_hf[medical]; needed here alone
+pip install SimpleITK imagecodecs opencv-python-headless    # in addition to tevia_hf[medical]; needed by this tool only
 python tools/sample_files.py pydicom=FOLDER pillow=FOLDER --output benchmarks/results/sample_files.md
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from second_readers import opinions  # beside this file
+from second_readers import second_results  # in this folder
 
 from tevia_hf.io import has_slices, is_image_file, read_image
 from tevia_hf.io.address import DICOM_SUFFIXES, suffix_of
@@ -32,9 +32,9 @@ Written by `tools/sample_files.py`. Read right: SimpleITK, tifffile, OpenCV, ima
 `tools/second_readers.py` shows the same but for its scale. Of a volume, or of frames, it is the middle one. A TIFF that
 this package leaves to tifffile may have been confirmed by tifffile alone."""
 RIGHT, REFUSED, WRONG = "read right", "refused by name", "wrong"
-# Reasons that say the bytes are at fault, which a reader that gets pixels out of them contradicts
-BLAMES_THE_FILE = re.compile("corrupt|is no DICOM|begins with")
-# What their names do not all tell; lenient readers show a part of them
+# Errors that blame the file; wrong if another reader can decode it
+BLAMES_THE_FILE = re.compile("corrupt|is no DICOM|is not (a )?DICOM|begins with")
+# Damaged files, which lenient readers decode in part
 DAMAGED = (
     *("chunk_no_fctl.png", "invalid_header_length.jp2", "truncated_end_chunk.png", "truncated_jpeg.jpg"),
     *("ultrahdr.jpg", "unknown_compression_method.png"),
@@ -47,7 +47,7 @@ class Outcome(NamedTuple):
 
 
 def difference(ours: np.ndarray, theirs: np.ndarray) -> str | None:
-    """What is not the same in two views of an image, whatever their scale; `None` where nothing is."""
+    """How two decodings of an image differ beyond their scale; `None` if they agree."""
     if ours.shape[:2] != theirs.shape[:2]:
         return f"shape {ours.shape[:2]}, not {theirs.shape[:2]}"
     visible = theirs[..., 3] > 0 if theirs.ndim == 3 and theirs.shape[2] == 4 else np.ones(theirs.shape[:2], bool)
@@ -57,37 +57,37 @@ def difference(ours: np.ndarray, theirs: np.ndarray) -> str | None:
     is_flat = [np.ptp(ours) <= step, theirs.std() <= 1e-5 * np.abs(theirs).max(initial=0)]
     if any(is_flat):
         return None if all(is_flat) else "nearly one value in one of the two alone"
-    alike = float(np.corrcoef(ours.ravel(), theirs.ravel())[0, 1])
-    return None if alike > 0.99 else f"correlation {alike:.3f}"
+    correlation = float(np.corrcoef(ours.ravel(), theirs.ravel())[0, 1])
+    return None if correlation > 0.99 else f"correlation {correlation:.3f}"
 
 
 def outcome(path: Path) -> Outcome:
-    """Read right where one of the second readers agrees; a refusal is wrong where it blames a file that they read."""
-    found = list(opinions(path)) if is_image_file(path) else []
-    shown = [opinion for opinion in found if not isinstance(opinion, str)]
+    """Right if one of the second readers agrees; an error is wrong if it blames a file that they can decode."""
+    results = list(second_results(path)) if is_image_file(path) else []
+    decoded = [result for result in results if not isinstance(result, str)]
     try:
-        ours = read_image(wide_open(path, shown)).array
+        ours = read_image(with_full_window(path, decoded)).array
     except ValueError as error:
-        is_false = BLAMES_THE_FILE.search(str(error)) and shown and path.name not in DAMAGED
+        is_false = BLAMES_THE_FILE.search(str(error)) and decoded and path.name not in DAMAGED
         reason = str(error).replace(str(path), "").removeprefix(": ").split(" Supported:")[0]
         return Outcome(WRONG if is_false or str(path) not in str(error) else REFUSED, " ".join(reason.split()))
-    except Exception as error:  # a crash is what is looked for
+    except Exception as error:  # the kind of failure to be detected
         return Outcome(WRONG, f"{type(error).__name__}: {error}")
-    faults = [opinion if isinstance(opinion, str) else difference(ours, opinion) for opinion in found]
+    faults = [result if isinstance(result, str) else difference(ours, result) for result in results]
     return Outcome(RIGHT) if None in faults else Outcome(WRONG, "; ".join(map(str, faults)))
 
 
-def wide_open(path: Path, shown: list[np.ndarray]) -> str:
-    """The file's middle slice or frame, DICOM through a window that holds all values, inverted ones too."""
+def with_full_window(path: Path, decoded: list[np.ndarray]) -> str:
+    """The address of the middle slice or frame, for DICOM with a window that covers all values, also inverted ones."""
     if not has_slices(path):
         return str(path)
-    ends = [abs(float(end)) for pixels in shown[:1] for end in (pixels.min(), pixels.max())]
+    ends = [abs(float(end)) for pixels in decoded[:1] for end in (pixels.min(), pixels.max())]
     is_wide = suffix_of(path) in DICOM_SUFFIXES and 0 < max(ends, default=0) < 1e30
     return f"{path}#middle@0,{64 * max(ends):.12f}" if is_wide else f"{path}#middle"
 
 
 def in_a_child(path: Path) -> Outcome:
-    """Of a file that may end or stop the process that reads it."""
+    """The outcome of a file, read in a child process, as it may crash or block."""
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=lambda: sender.send(outcome(path)))
@@ -102,26 +102,26 @@ def in_a_child(path: Path) -> Outcome:
 
 
 def files_of(folder: Path) -> list[Path]:
-    """What may be an image: all but code, text and other kinds that no image has."""
-    found = [path for path in sorted(folder.rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
-    return [path for path in found if not re.search(NO_IMAGES, path.name.lower())]
+    """All files that may be images, without code, text and similar suffixes."""
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
+    return [path for path in paths if not re.search(NO_IMAGES, path.name.lower())]
 
 
 def table(outcomes: dict[str, dict[str, Outcome]]) -> str:
-    """The counts of each source, then the files that were not read, those of one reason in one line."""
-    kinds = {source: Counter(one.kind for one in found.values()) for source, found in outcomes.items()}
+    """The counts of each source, then the files that were not read, grouped by reason."""
+    kinds = {source: Counter(one.kind for one in results.values()) for source, results in outcomes.items()}
     counts = [
         [source, count.total(), *(count[kind] for kind in (RIGHT, REFUSED, WRONG))] for source, count in kinds.items()
     ]
     lines = [markdown_table(["source", "files", "read right", "refused by name", "wrong"], counts)]
     for kind in (WRONG, REFUSED):
-        of_reason: dict[tuple[str, str], list[str]] = {}
-        for source, found in outcomes.items():
-            for name, one in found.items():
+        names_by_reason: dict[tuple[str, str], list[str]] = {}
+        for source, results in outcomes.items():
+            for name, one in results.items():
                 if one.kind == kind:
-                    of_reason.setdefault((source, one.reason.replace("|", "/")), []).append(name)
+                    names_by_reason.setdefault((source, one.reason.replace("|", "/")), []).append(name)
         rows = []
-        for (source, reason), names in of_reason.items():
+        for (source, reason), names in names_by_reason.items():
             more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
             rows.append([source, ", ".join(names[:SHOWN]) + more, reason])
         if rows:

@@ -1,4 +1,4 @@
-"""What readers other than ours make of an image file, as it is to be shown; used by `sample_files.py`."""
+"""Decoding of image files by other libraries, for comparison with ours; used by `sample_files.py`."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,7 +9,7 @@ from PIL import Image
 from tevia_hf.io.address import DICOM_SUFFIXES, suffix_of
 
 ORIENTATION = 0x0112
-# Damaged in a way that keeps the image whole, or stops a second reader: where the image is found undamaged
+# Files whose damage spares the image or stops a second reader -> an undamaged file with the same image
 SAME_IMAGE = {
     "mmap_error.bmp": "bmp/g/pal8.bmp",
     "hopper_rle8_row_overflow.bmp": "hopper_rle8.bmp",
@@ -28,7 +28,7 @@ TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def by_simpleitk(path: Path) -> np.ndarray:
-    """The middle frame of a DICOM file, rescaled, MONOCHROME1 inverted; the pixels of another."""
+    """The middle frame of a DICOM file, rescaled, MONOCHROME1 inverted; for other files the pixels."""
     import SimpleITK
 
     reader = SimpleITK.ImageFileReader()
@@ -40,7 +40,7 @@ def by_simpleitk(path: Path) -> np.ndarray:
 
 
 def by_hand(path: Path) -> np.ndarray:
-    """The stored numbers of the middle frame of a DICOM file that is uncompressed or packed as RLE."""
+    """The stored values of the middle frame of a DICOM file that is uncompressed or RLE-compressed."""
     import imagecodecs
     import pydicom
     from pydicom.encaps import generate_frames
@@ -57,8 +57,8 @@ def by_hand(path: Path) -> np.ndarray:
     return stored.reshape(count, *shape)[count // 2]
 
 
-def by_simpleitk_from_the_feet(path: Path) -> np.ndarray:
-    """The middle axial slice of a NIfTI file with the front up."""
+def axial_by_simpleitk(path: Path) -> np.ndarray:
+    """The middle axial slice of a NIfTI file, anterior up."""
     import SimpleITK
 
     volume = SimpleITK.ReadImage(str(path), imageIO="NiftiImageIO")
@@ -79,15 +79,15 @@ def by_tifffile(path: Path) -> np.ndarray:
             indices = pixels[..., 0] if pixels.ndim == 3 else pixels
             pixels = np.moveaxis(page.colormap[:, indices.astype(int)], 0, -1)
         elif form == PHOTOMETRIC.SEPARATED:
-            most = float(np.iinfo(pixels.dtype).max)
-            pixels = (most - pixels[..., :3]) * (most - pixels[..., 3:4])
+            maximum = float(np.iinfo(pixels.dtype).max)
+            pixels = (maximum - pixels[..., :3]) * (maximum - pixels[..., 3:4])
         elif form == PHOTOMETRIC.CIELAB:
             signed = pixels.astype(np.float32) * (100 / 255, 1, 1)
             signed[..., 1:] = pixels[..., 1:].view(np.int8)
             pixels = cv2.cvtColor(signed.astype(np.float32), cv2.COLOR_LAB2RGB)
         elif "PhotometricInterpretation" in page.tags and form == PHOTOMETRIC.MINISWHITE:
             pixels = -pixels.astype(float)
-        elif 1 in page.extrasamples:  # colours that are multiplied by their alpha
+        elif 1 in page.extrasamples:  # premultiplied colours
             pixels = pixels[..., :3] / np.maximum(pixels[..., 3:], 1)
         return turn(pixels)
 
@@ -108,19 +108,19 @@ def by_imagecodecs(path: Path) -> np.ndarray:
     return imagecodecs.imread(str(path))
 
 
-def opinions(path: Path) -> Iterator[np.ndarray | str]:
-    """The pixels that each second reader gives, or why it gives none."""
+def second_results(path: Path) -> Iterator[np.ndarray | str]:
+    """The pixels from each second reader, or its error message."""
     suffix = suffix_of(path)
     readers: tuple[Callable[[Path], np.ndarray], ...] = (by_opencv, by_imagecodecs)
     if suffix in DICOM_SUFFIXES:
         readers = (by_simpleitk, by_hand)
     elif suffix in (".nii", ".nii.gz"):
-        readers = (by_simpleitk_from_the_feet,)
+        readers = (axial_by_simpleitk,)
     elif suffix in (".tif", ".tiff"):
         readers = (by_tifffile, by_opencv)
     path = path.parent / SAME_IMAGE.get(path.name, path.name)
     for reader in readers:
         try:
             yield reader(path)
-        except Exception as error:  # readers raise nearly anything on damaged bytes
+        except Exception as error:  # readers raise almost any exception on damaged files
             yield f"{type(error).__name__}: {error}".splitlines()[0]

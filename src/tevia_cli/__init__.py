@@ -1,1 +1,1 @@
-"""The command `tevia`, beside the package, so that its help does not wait for what `import tevia_hf` loads."""
+"""The command `tevia`, outside the package so that its help does not wait for `import tevia_hf`."""

@@ -1,4 +1,4 @@
-"""Write the folder of a model as the Hub shows it, with its card, code, recipe and measured figures."""
+"""Write a model's bundle for the Hub, with card, code, recipe and measured scores."""
 
 import argparse
 from typing import Any
@@ -6,16 +6,18 @@ from typing import Any
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_card_options(parser)
-    parser.add_argument("--name", metavar="org/name", help="its name on the Hub, for the card (default: the folder's)")
+    parser.add_argument(
+        "--name", metavar="org/name", help="name on the Hub, for the card (default: that of the folder)"
+    )
     parser.add_argument("--output-dir", required=True, help="folder to write to")
-    parser.add_argument("--overwrite", action="store_true", help="delete what the folder holds")
+    parser.add_argument("--overwrite", action="store_true", help="delete an earlier output in the folder")
 
 
 def add_card_options(parser: argparse.ArgumentParser) -> None:
-    figures = "output folder of `tevia evaluate`, whose figures the card shows (default: the model's own)"
+    evaluation = "output folder of `tevia evaluate` with the scores for the card (default: the model folder)"
     parser.add_argument("model_dir", metavar="model", help="folder of a trained TeViA model")
     parser.add_argument("--card", help="YAML with licences, limits and use (default: card.yaml in the model's folder)")
-    parser.add_argument("--evaluation", help=figures)
+    parser.add_argument("--evaluation", help=evaluation)
 
 
 def run(output_dir: str, **options: Any) -> int:

@@ -1,4 +1,4 @@
-"""Examine a data set before training; exit code 1 where training or its scores would be wrong."""
+"""Check a data set before training; exit code 1 for faults that would make training or its scores wrong."""
 
 import argparse
 from typing import Any
@@ -12,12 +12,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", help=f"one of {', '.join(names_on_disk())}")
     parser.add_argument("data_dir", help="folder of the data set")
     add_data_options(parser)
-    add_number(parser, "num_labels", "check_count", "labels of the masks", default=1, example="2", most=255)
+    add_number(parser, "num_labels", "check_count", "number of labels of the masks", default=1, example="2", most=255)
     parser.add_argument("--tokenizer", help="name or folder of a text encoder, to count tokens (default: count words)")
-    add_number(parser, "max_text_length", "check_count", "tokens the model takes", default=64, example="64")
+    add_number(
+        parser,
+        "max_text_length",
+        "check_count",
+        "maximum text length of the model, in tokens",
+        default=64,
+        example="64",
+    )
     add_data_options(parser, "white_is_lesion", "cache")
     parser.add_argument("--output-dir", help="folder for check.json and overlays.jpg (default: print only)")
-    parser.add_argument("--overwrite", action="store_true", help="delete what the folder holds")
+    parser.add_argument("--overwrite", action="store_true", help="delete an earlier output in the folder")
 
 
 def run(output_dir: str | None, **options: Any) -> int:

@@ -7,11 +7,11 @@ from .options import add_number
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("a", help="per-image table of a run (evaluation.csv)")
-    parser.add_argument("b", help="that of the other run; may be the same file with another --other-text-mode")
+    parser.add_argument("b", help="that of the other run; may be the same file with --other-text-mode")
     parser.add_argument("--text-mode", default="correct", help="text condition in A (default: %(default)s)")
     parser.add_argument("--other-text-mode", help="text condition in B (default: that of A)")
     add_number(parser, "seed", "check_seed", default=0)
-    parser.add_argument("--output", help="CSV to write, too")
+    parser.add_argument("--output", help="also write the table to this CSV")
 
 
 def run(a: str, b: str, text_mode: str, other_text_mode: str | None, seed: int, output: str | None) -> int:

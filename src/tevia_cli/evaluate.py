@@ -1,4 +1,4 @@
-"""Measure a model with correct, shuffled, no and other text; writes a table, a figure and each image's scores."""
+"""Evaluate a model with correct, shuffled, no and other text; writes a table, a figure and per-image scores."""
 
 import argparse
 from typing import Any
@@ -6,9 +6,7 @@ from typing import Any
 from .options import add_data_options, add_number
 
 HELD_OUT = "leave out images and patients that the model was trained or validated on"
-TEXT_MODES = (
-    "text conditions, of {} ({} always; default: none, and paraphrased where the texts are of a known language)"
-)
+TEXT_MODES = "text conditions, of {} ({} always; default: none, and paraphrased if the texts are in a known language)"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,15 +19,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-dir", help="folder of the data set")
     parser.add_argument("--split", default="test", help="train, val or test (default: %(default)s)")
     add_data_options(parser)
-    add_number(parser, "max_samples", "check_count", "so many images, drawn by the seed")
+    add_number(parser, "max_samples", "check_count", "maximum number of images, sampled by the seed")
     parser.add_argument("--held-out", action="store_true", help=HELD_OUT)
     parser.add_argument("--text-modes", help=TEXT_MODES.format(", ".join(TEXT_CONDITIONS), ", ".join(always)))
     add_number(parser, "threshold", "check_share", "on the probability, from 0 to 1", default=0.5)
-    add_number(parser, "batch_size", "check_count", "images at once", default=16)
-    add_number(parser, "seed", "check_seed", "draws shuffles and intervals", default=0)
+    add_number(parser, "batch_size", "check_count", "images per batch", default=16)
+    add_number(parser, "seed", "check_seed", "seed of shuffled texts and intervals", default=0)
     add_data_options(parser, "white_is_lesion", "on_error", "cache")
     parser.add_argument("--output-dir", required=True, help="folder to write to")
-    parser.add_argument("--overwrite", action="store_true", help="delete what the folder holds")
+    parser.add_argument("--overwrite", action="store_true", help="delete an earlier output in the folder")
 
 
 def run(text_modes: str | None, output_dir: str, **options: Any) -> int:
@@ -38,5 +36,5 @@ def run(text_modes: str | None, output_dir: str, **options: Any) -> int:
     report = evaluate_dataset(
         output_dir=output_dir, text_modes=text_modes.split(",") if text_modes else None, **options
     )
-    print(f"\n{report.table()}\n\n{report.settings['images']} images; the figures are in {output_dir}.")
+    print(f"\n{report.table()}\n\n{report.settings['images']} images; the results are in {output_dir}.")
     return 0

@@ -1,6 +1,6 @@
-"""The command `tevia`: one file a subcommand, which imports `tevia_hf` when it runs.
+"""The command `tevia`: one file per subcommand, which imports `tevia_hf` when it runs.
 
-`add_arguments(parser)` declares its options by the names of a Python call's arguments, which `run` hands to that call.
+`add_arguments(parser)` declares the options by the argument names of a Python function, to which `run` passes them.
 """
 
 import argparse
@@ -13,24 +13,24 @@ from itertools import filterfalse, takewhile
 SUBCOMMANDS = "demo train evaluate ablate compare predict prompts check-data convert bundle push".split()
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Runs one subcommand; 0 where it did its work, 1 where it reports failures, 2 for input it cannot use."""
-    words = sys.argv[1:] if words is None else words
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one subcommand; returns 0 for success, 1 if it reports failures, 2 for invalid input."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        options = vars(parse(words))
+        options = vars(parse(arguments))
         run = options.pop("run")
         return run(**{name: value for name, value in options.items() if name not in ("subcommand", "debug")})
     except (ValueError, OSError) as error:
-        if "--debug" in takewhile(is_option, words):
+        if "--debug" in takewhile(is_option, arguments):
             raise
-        print(f"tevia {chosen_subcommand(words)}: {error}", file=sys.stderr)
+        print(f"tevia {chosen_subcommand(arguments)}: {error}", file=sys.stderr)
         return 2
 
 
-def parse(words: Sequence[str]) -> argparse.Namespace:
-    """The options; those that a subcommand does not know are its `overrides`, where it takes any."""
-    parser = build_parser(words)
-    args, unknown = parser.parse_known_args(words)
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The parsed options; unknown ones become `overrides` if the subcommand takes any."""
+    parser = build_parser(arguments)
+    args, unknown = parser.parse_known_args(arguments)
     if "overrides" in args:
         args.overrides = unknown
     elif unknown:
@@ -38,20 +38,20 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     return args
 
 
-def is_option(word: str) -> bool:
-    return word.startswith("-")
+def is_option(argument: str) -> bool:
+    return argument.startswith("-")
 
 
-def chosen_subcommand(words: Sequence[str]) -> str | None:
-    return next(filterfalse(is_option, words), None)
+def chosen_subcommand(arguments: Sequence[str]) -> str | None:
+    return next(filterfalse(is_option, arguments), None)
 
 
-def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
-    """The parser for these words: only the chosen subcommand gets its options, whose help may import `tevia_hf`."""
-    chosen = chosen_subcommand(words)
+def build_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser; only the chosen subcommand gets its options, as their help may import `tevia_hf`."""
+    chosen = chosen_subcommand(arguments)
     parser = argparse.ArgumentParser(prog="tevia", description="Text-guided segmentation of medical images.")
     parser.add_argument("--version", action="version", version=f"tevia_hf {version('tevia_hf')}")
-    parser.add_argument("--debug", action="store_true", help="show where in the code an error comes from")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     subparsers = parser.add_subparsers(dest="subcommand", required=True, metavar="SUBCOMMAND")
     for name in SUBCOMMANDS:
         module = import_module(f"{__package__}.{name.replace('-', '_')}")

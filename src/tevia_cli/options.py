@@ -1,6 +1,6 @@
-"""Options that several subcommands share: numbers, and how a data set is read (the fields of `tevia_hf.data.options`).
+"""Options shared by several subcommands: numbers, and data options (the fields of `tevia_hf.data.options`).
 
-An option has the name of its argument in Python, and what Python refuses is refused by argparse, with that name.
+An option has the name of its Python argument, and argparse rejects the values that Python rejects.
 """
 
 import argparse
@@ -12,10 +12,10 @@ from typing import Any, Literal, get_args, get_origin
 def add_number(
     parser: argparse.ArgumentParser, name: str, check: str, help: str = "", default: Any = None, **limits: Any
 ) -> None:
-    """Adds an option that is a number, by one of the checks in `tevia_hf.option_checks_tevia`, such as "check_share".
+    """Adds a numeric option with a check of `tevia_hf.option_checks_tevia`, such as "check_share".
 
     Args:
-        limits: more arguments of the check.
+        limits: further arguments of the check.
     """
 
     def read(text: str) -> Any:
@@ -28,23 +28,23 @@ def add_number(
 
 
 def add_data_options(parser: argparse.ArgumentParser, *names: str) -> None:
-    """Adds these options, `cache` also as `--no-cache`. Without names, all that every data set on disk has."""
+    """Adds the named data options, `cache` also as `--no-cache`; by default those of `SourceOptions`."""
     from tevia_hf.data.options import SOURCE_OPTIONS, ReadingOptions, SourceOptions
 
     for option in (*fields(SourceOptions), *fields(ReadingOptions)):
         if option.name in (names or SOURCE_OPTIONS):
-            how: dict[str, Any] = {"help": option.metadata["help"].replace("%", "%%"), "default": option.default}
+            settings: dict[str, Any] = {"help": option.metadata["help"].replace("%", "%%"), "default": option.default}
             if option.name in SourceOptions.readers:
-                how["type"] = checked(SourceOptions.readers[option.name])
+                settings["type"] = checked(SourceOptions.readers[option.name])
             elif option.type is bool:
-                how["action"] = argparse.BooleanOptionalAction
+                settings["action"] = argparse.BooleanOptionalAction
             elif option.type == bool | None:
-                how |= {"type": true_or_false, "metavar": "{true,false}"}
+                settings |= {"type": true_or_false, "metavar": "{true,false}"}
             elif get_origin(option.type) is Literal:
-                how["choices"] = get_args(option.type)
+                settings["choices"] = get_args(option.type)
             elif numbers := {int, float} & {option.type, *get_args(option.type)}:
-                how["type"] = numbers.pop()
-            parser.add_argument(option_of(option.name), **how)
+                settings["type"] = numbers.pop()
+            parser.add_argument(option_of(option.name), **settings)
 
 
 def option_of(name: str) -> str:
@@ -54,12 +54,12 @@ def option_of(name: str) -> str:
 def true_or_false(text: str) -> bool:
     """Raises `ArgumentTypeError` for other text than "true" and "false"."""
     if text.lower() not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"'{text}' is given: write true or false")
+        raise argparse.ArgumentTypeError(f"invalid value '{text}': write true or false")
     return text.lower() == "true"
 
 
 def checked(read: Callable[[str], Any]) -> Callable[[str], Any]:
-    """A `type=` that shows the words of the `ValueError` which `read` raises."""
+    """A `type=` for argparse that shows the message of a `ValueError` raised by `read`."""
 
     def read_option(text: str) -> Any:
         try:

@@ -1,4 +1,4 @@
-"""Write masks and overlay pictures for image files, with one sentence for all or a table of sentences."""
+"""Write masks and overlays for image files, with one text for all or a table of texts."""
 
 import argparse
 import sys
@@ -6,7 +6,7 @@ from typing import Any
 
 from .options import add_number, checked
 
-WINDOW = "centre and width that DICOM and NIfTI are seen through (write --window=-600,1500)"
+WINDOW = "window centre and width of DICOM and NIfTI images (write --window=-600,1500)"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,15 +15,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="name or folder of a TeViA model")
     parser.add_argument("images", nargs="+", help="image files or folders; slices as scan.nii.gz#40 or scan.dcm#3")
     texts = parser.add_mutually_exclusive_group()
-    texts.add_argument("--text", default="", help="the sentence for every image (default: none)")
+    texts.add_argument("--text", default="", help="the text for every image (default: none)")
     texts.add_argument("--text-table", help="CSV or xlsx with the columns Image, Description")
     parser.add_argument("--window", type=checked(parse_window), help=WINDOW)
     suffix = "of the masks (default: %(default)s)"
     parser.add_argument("--mask-suffix", default=".png", choices=MASK_SUFFIXES, help=suffix)
     add_number(parser, "threshold", "check_share", "on the probability, from 0 to 1", default=0.5)
-    add_number(parser, "batch_size", "check_count", "images at once", default=16)
+    add_number(parser, "batch_size", "check_count", "images per batch", default=16)
     parser.add_argument("--output-dir", required=True, help="folder to write to")
-    parser.add_argument("--overwrite", action="store_true", help="delete what the folder holds")
+    parser.add_argument("--overwrite", action="store_true", help="delete an earlier output in the folder")
 
 
 def run(output_dir: str, **options: Any) -> int:

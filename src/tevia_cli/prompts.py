@@ -1,13 +1,13 @@
-"""Write sentences drawn from the masks of a data set; they carry part of the answer, as the file beside them says."""
+"""Generate texts from the masks of a data set; they carry part of the answer, as the file beside them explains."""
 
 import argparse
 from typing import Any
 
 from .options import add_data_options, add_number
 
-TEMPLATE = "a sentence of your own, e.g. '{Count_word} {size} lesion{s} at the {place}.'"
-EMPTY = "sentence of an empty mask (default: %(default)s)"
-NUM_LABELS = "labels of the masks; with several, 255 is ignored everywhere"
+TEMPLATE = "your own template, e.g. '{Count_word} {size} lesion{s} at the {place}.'"
+EMPTY = "text of an empty mask (default: %(default)s)"
+NUM_LABELS = "number of labels of the masks; with several, 255 is ignored"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,8 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--language", help=f"one of {', '.join(LANGUAGES)} (default: that of the data set)")
     parser.add_argument("--template", help=TEMPLATE)
     parser.add_argument("--empty-template", default="No lesion.", help=EMPTY)
-    parser.add_argument("--finding", help="the class that {finding} stands for, where the data set does not tell")
-    parser.add_argument("--patient-sides", action="store_true", help="'left' is the patient's left, not the picture's")
+    parser.add_argument("--finding", help="value of {finding}, if the data set has no classes")
+    parser.add_argument(
+        "--patient-sides", action="store_true", help="'left' is the left of the patient, not of the image"
+    )
     add_number(parser, "num_labels", "check_count", NUM_LABELS, example="2", most=255)
     add_data_options(parser, "white_is_lesion", "cache")
     parser.add_argument("--overwrite", action="store_true", help="replace the table")
@@ -30,9 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(output: str, **options: Any) -> int:
     from tevia_hf.data.generated_prompts import write_prompts
 
-    drawn = write_prompts(output=output, **options)
-    print(f"\n{drawn.about()}\nThe texts are in {output}; pass it as `text_table`.")
-    for problem in drawn.problems[:10]:
+    generated = write_prompts(output=output, **options)
+    print(f"\n{generated.about()}\nThe texts are in {output}; set it as `text_table`.")
+    for problem in generated.problems[:10]:
         print(problem)
-    print(f"{len(drawn.problems)} problems." if drawn.problems else "Every sentence is true of its mask.")
-    return 1 if drawn.problems else 0
+    print(f"{len(generated.problems)} problems." if generated.problems else "Every text matches its mask.")
+    return 1 if generated.problems else 0

@@ -1,4 +1,4 @@
-"""Upload a model to the Hub with its card, code, recipe and measured figures; `hf auth login` first."""
+"""Upload a model to the Hub with card, code, recipe and measured scores; run `hf auth login` first."""
 
 import argparse
 from typing import Any
@@ -8,9 +8,11 @@ from .bundle import add_card_options
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_card_options(parser)
-    parser.add_argument("repo_id", metavar="org/name", help="the repository, made if it is missing")
-    parser.add_argument("--private", action="store_true", default=None, help="make it private if it is made now")
-    parser.add_argument("--message", default="Upload a TeViA model", help="of the commit (default: %(default)s)")
+    parser.add_argument("repo_id", metavar="org/name", help="the repository, created if it is missing")
+    parser.add_argument(
+        "--private", action="store_true", default=None, help="create a private repository; a public one is rejected"
+    )
+    parser.add_argument("--message", default="Upload a TeViA model", help="commit message (default: %(default)s)")
 
 
 def run(message: str, **options: Any) -> int:

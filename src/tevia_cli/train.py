@@ -1,4 +1,4 @@
-"""Train what a YAML recipe describes; `--name value` words go over its fields."""
+"""Train a model by a YAML recipe; options `--name value` override its fields."""
 
 import argparse
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "E.g. `tevia train recipe.yaml --learning_rate 1e-4 --resume`. "
         "Fields: those of transformers.TrainingArguments, and of ModelArguments, DataArguments and "
-        "TeViATrainingArguments in tevia_hf.training.arguments, each explained there."
+        "TeViATrainingArguments, documented in tevia_hf.training.arguments."
     )
 
 
@@ -22,15 +22,15 @@ def run(recipe: str, overrides: Sequence[str]) -> int:
     try:
         trainer = train_from_recipe(recipe, overrides)
     except TrainingDivergedError as error:
-        raise ValueError(str(error)) from error  # which `main` prints without a traceback
+        raise ValueError(str(error)) from error  # `main` prints it without a traceback
     best, key = trainer.state.best_metric, str(trainer.args.metric_for_best_model).removeprefix("eval_")
     label = METRICS[key].label if key in METRICS else key
     print(f"\nThe model is in {trainer.args.output_dir}" + (f"; best validation: {label} {best:.3f}." if best else "."))
     if best == 0 and trainer.args.greater_is_better:
         print(
-            f"{label} was 0 at every validation: the model marks nothing that is right yet. Train longer "
-            "(`num_train_epochs`), look at the masks with `tevia check-data`, and where most of them are empty "
-            "train on more images that show a lesion."
+            f"{label} was 0 at every validation: the model marks nothing correctly yet. Train longer "
+            "(`num_train_epochs`), check the masks with `tevia check-data`, and if most of them are empty, "
+            "train on more images with lesions."
         )
     trainer.end()
     return 0

@@ -1,4 +1,4 @@
-"""Small data sets and files as people have them, and what the package answers when it is given them."""
+"""Builders of small data sets and files, and the results or errors of reading them."""
 
 import logging
 import re
@@ -30,7 +30,7 @@ def noise(height: int = SIZE[0], width: int = SIZE[1], seed: int = 0, channels: 
 
 
 def lesion(height: int = SIZE[0], width: int = SIZE[1], value: int = 255) -> np.ndarray:
-    """A rectangle that no flip, turn or transposition leaves where it is."""
+    """A rectangle that every flip, rotation or transposition moves."""
     mask = np.zeros((height, width), np.uint8)
     mask[height // 8 : 3 * height // 8, width // 6 : width // 2] = value
     return mask
@@ -110,7 +110,7 @@ def pair(root: Path, mask: Any, image: Any = None, mask_suffix: str = ".png", im
 
 
 class Answer(NamedTuple):
-    """What a call gave, or the text of its refusal, and what it warned of by `warnings` or `logging`."""
+    """The result of a call or its error message, and its warnings by `warnings` or `logging`."""
 
     value: Any
     error: str | None
@@ -161,7 +161,7 @@ def examined(root: Path, num_labels: int = 1, **options: Any) -> DataReport:
 
 
 def refusal_or_report(root: Path, num_labels: int = 1, **options: Any) -> tuple[list[str], list[str]]:
-    """(faults, warnings) of check-data, where a refusal of the whole set is its one fault."""
+    """(faults, warnings) of check-data; an error for the whole set is its only fault."""
     given = answer(lambda: examined(root, num_labels, **options))
     if given.error is not None:
         return [given.error], []
@@ -169,7 +169,7 @@ def refusal_or_report(root: Path, num_labels: int = 1, **options: Any) -> tuple[
 
 
 def spoken_of(root: Path, num_labels: int = 1, **options: Any) -> list[str]:
-    """All that check-data says of a set, faults and warnings."""
+    """All faults and warnings of check-data for a set."""
     faults, warned = refusal_or_report(root, num_labels, **options)
     return [*faults, *warned]
 
@@ -179,7 +179,7 @@ def faults_of(root: Path, num_labels: int = 1, **options: Any) -> list[str]:
 
 
 def labels_of(root: Path, name: str = "a", num_labels: int = 1, split: str = "train") -> np.ndarray:
-    """The label map that the image processor makes of a mask as the data set hands it over."""
+    """The label map that the image processor returns for a mask of the data set."""
     rows = {row["id"]: row for row in load_segmentation_dataset("folder", root, split=split)}
     row = rows[name]
     processor = TeViAImageProcessor(num_labels=num_labels)
@@ -262,7 +262,7 @@ def bits_tiff(mask: np.ndarray, photometric: int) -> Callable[[Path], Path]:
 
 
 def turned(orientation: int, pixels: np.ndarray, **options: Any) -> Callable[[Path], None]:
-    """A function that writes the pixels with a note to turn them (EXIF)."""
+    """A function that writes the pixels with an EXIF orientation."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     return lambda path: Image.fromarray(pixels).save(path, exif=exif, **options)

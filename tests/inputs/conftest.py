@@ -16,7 +16,7 @@ def tiny_dir():
 
 @pytest.fixture(scope="session")
 def reader():
-    """A model whose masks depend on the text; tests leave it as it is."""
+    """A model whose masks depend on the text; tests do not change it."""
     return tiny_reader()
 
 

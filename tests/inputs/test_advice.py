@@ -1,4 +1,4 @@
-"""Whoever follows the advice of a refusal to the letter has a sound data set, and not another wrong one."""
+"""Following the advice of an error message literally gives a sound data set, not another wrong one."""
 
 import re
 

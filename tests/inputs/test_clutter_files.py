@@ -1,4 +1,4 @@
-"""Files that systems and programs leave in folders are no data: they are left out and counted."""
+"""Files left in folders by operating systems and programs are ignored and counted."""
 
 import pytest
 from builders import answer, data_set, examined, lesion, mentions, noise, put, refusal_or_report

@@ -1,4 +1,4 @@
-"""A sound file is read right, or refused by the name of what it holds; it is not called corrupt."""
+"""A valid file is read correctly, or the error names its kind; it is not called corrupt."""
 
 import nibabel
 import numpy as np
@@ -30,7 +30,7 @@ def ramp(dtype, low, high, size=(48, 64)):
 
 
 def is_right_or_named(path, truth, *names):
-    """Whether brighter is brighter, or the refusal says what the file holds."""
+    """Whether brighter is brighter, or the error names the content of the file."""
     given = answer(lambda: read_image(path).array)
     if given.error is not None:
         return given.names(*names) and not given.names("corrupt")
@@ -224,7 +224,7 @@ def test_probabilities_in_nifti_are_not_rounded_to_labels(tmp_path):
     assert answer(lambda: read_image(tmp_path / "m.nii.gz", is_mask=True)).error
 
 
-def test_the_processor_reads_medical_files_by_their_path_or_says_how(tmp_path):
+def test_the_processor_reads_medical_files_by_their_path_or_names_the_fix(tmp_path):
     dicom = write_dicom(tmp_path / "a.dcm", np.arange(64, dtype=np.uint16).reshape(8, 8))
     nifti = write_nifti(tmp_path / "a.nii.gz", np.arange(64, dtype=np.int16).reshape(8, 8, 1))
     for path in (dicom, nifti):

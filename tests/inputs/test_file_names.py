@@ -1,4 +1,4 @@
-"""Files are known by what they hold, and paired by the suffix that their names share."""
+"""Files are identified by content, and paired by names without a common suffix."""
 
 import json
 

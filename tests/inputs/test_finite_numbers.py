@@ -1,4 +1,4 @@
-"""Numbers that are none stop a training, and no mask is made of them."""
+"""NaN and infinite values stop a training and never become a mask."""
 
 import copy
 import json
@@ -32,7 +32,7 @@ FINITE = r"(?i)finite|\bnan\b|infinit"
 
 
 def broken(model, value=NAN, part="decode_head"):
-    """A copy of the model with one weight that is no number."""
+    """A copy of the model with one NaN weight."""
     model = copy.deepcopy(model)
     tensor = next(tensor for name, tensor in model.named_parameters() if part in name and tensor.ndim > 1)
     with torch.no_grad():
@@ -110,7 +110,7 @@ def test_no_pipeline_is_made_of_such_weights(broken_dir, image):
     assert given.error and re.search(FINITE, given.error)
 
 
-def test_training_goes_on_from_no_such_weights(broken_dir, tmp_path):
+def test_training_does_not_start_from_such_weights(broken_dir, tmp_path):
     fields = {"model_name_or_path": broken_dir, "output_dir": tmp_path / "out", "max_steps": 1}
     fields |= {"eval_strategy": "no", "load_best_model_at_end": False, "max_train_samples": 2, "use_cpu": True}
     with pytest.raises(ValueError, match=FINITE):
@@ -191,7 +191,7 @@ def recipe_of(folder, fields):
 
 
 def diverging_recipe(root, model_dir, **fields):
-    """A recipe that steps so far that no number survives it, of ten small images."""
+    """A recipe that diverges, of ten small images."""
     masks = {name: np.roll(lesion(32, 32), 2 * number, axis=1) for number, name in enumerate(IDS)}
     images = {name: noise(32, 32, seed=number) for number, name in enumerate(IDS)}
     data_set(root / "set", masks, images, split=["train"] * 8 + ["val"] * 2)
@@ -209,7 +209,7 @@ def is_finite(weights):
 
 @pytest.fixture(scope="module")
 def diverged(tmp_path_factory, reader_dir):
-    """The folder of a run whose numbers ran away, and the error it ended with."""
+    """The folder of a diverged run, and its error."""
     root = tmp_path_factory.mktemp("run")
     try:
         train_from_recipe(diverging_recipe(root, reader_dir, **SAVED))

@@ -1,4 +1,4 @@
-"""Image and mask are compared in space wherever both know where they lie."""
+"""Image and mask are compared in space if both files have a position."""
 
 import nibabel
 import numpy as np
@@ -88,7 +88,7 @@ def test_less_than_a_quarter_of_a_pixel_or_of_the_slice_step_is_none(tmp_path, s
     assert faults_of(scan(tmp_path, moved(SCANNER, shift))) == []
 
 
-def test_other_slices_than_the_image_s_are_a_fault_that_says_both_counts(tmp_path):
+def test_other_slices_than_the_image_s_are_a_fault_that_names_both_counts(tmp_path):
     faults = faults_of(scan(tmp_path, scaled(np.eye(4), 1, 1, 5), np.eye(4), (40, 32, 3)))
     assert any("3" in line and "5" in line for line in faults)
 
@@ -97,7 +97,7 @@ def test_another_number_of_slices_is_a_fault_even_where_the_named_slice_fits(tmp
     assert faults_of(scan(tmp_path, SCANNER, mask_shape=(40, 32, 4)))
 
 
-def test_the_fault_says_both_spacings(tmp_path):
+def test_the_fault_names_both_spacings(tmp_path):
     faults = faults_of(scan(tmp_path, scaled(SCANNER, 0.5, 0.75, 1)))
     assert any("0.5" in line and "1" in line for line in faults)
 

@@ -20,7 +20,7 @@ def texts_set(root, texts, splits=None):
 
 @pytest.fixture
 def spoken_of(tiny_dir):
-    """What check-data says of a set of these texts to the trained model, beside the rest."""
+    """The additional faults and warnings of check-data for a set of these texts and the trained model."""
 
     def spoken(root, texts, **options):
         given = answer(lambda: check_data("folder", texts_set(root, texts), tokenizer=tiny_dir, **options))

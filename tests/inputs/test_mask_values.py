@@ -1,4 +1,4 @@
-"""What a mask value means is decided once for a whole data set, and alike by everything that reads masks."""
+"""The meaning of a mask value is decided once per data set, equally for everything that reads masks."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ EMPTY = np.zeros((64, 64), np.uint8)
 
 
 def bordered(has_lesion: bool) -> np.ndarray:
-    """0/1 with a strip that nobody looked at, 255."""
+    """0/1 with an unannotated strip of 255."""
     mask = lesion(value=int(has_lesion))
     mask[:, 56:] = 255
     return mask
@@ -164,7 +164,7 @@ def test_a_report_records_what_white_means(tmp_path):
     assert found[False].images["true_pixels"].tolist()[:2] == [0, 0]
 
 
-def test_evaluation_reads_white_as_the_whole_set_says(tmp_path):
+def test_evaluation_reads_white_as_in_the_whole_set(tmp_path):
     data_set(tmp_path, {"a": bordered(True), "b": bordered(False)}, split=["test", "test"])
     dataset = load_segmentation_dataset("folder", tmp_path, split="test")
     given = answer(lambda: evaluate_model(tiny_reader(), tiny_processor(), dataset, []))

@@ -1,4 +1,4 @@
-"""Metrics score masks of labels, and refuse numbers that are none."""
+"""Metrics score label masks and reject invalid numbers."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""One bad file stops everything, or where that is wanted is left out and listed; nothing else is lost by it."""
+"""One bad file stops everything, or is skipped and listed if `on_error` is "skip"; nothing else is lost."""
 
 import numpy as np
 import pandas as pd
@@ -169,7 +169,7 @@ def trained(root, reader_dir, spoil, on_error):
     return root / "out"
 
 
-def test_a_training_that_skips_records_what_it_left_out_beside_the_model(tmp_path, reader_dir):
+def test_a_training_that_skips_examples_records_them_beside_the_model(tmp_path, reader_dir):
     out = trained(tmp_path, reader_dir, second_mask_of_another_size, "skip")
     skipped = pd.read_csv(out / "_skipped.csv")
     assert list(skipped.columns) == ["id", "part", "reason"]
@@ -184,7 +184,7 @@ def test_a_training_that_raises_names_the_file(tmp_path, reader_dir):
     assert not (tmp_path / "out" / "model.safetensors").exists()
 
 
-def test_a_recipe_raises_unless_it_says_otherwise():
+def test_a_recipe_raises_unless_on_error_is_set():
     fields = {"config_name": "x", "output_dir": "y"}
     assert parse_fields(fields).data.on_error == "raise"
     assert parse_fields(fields, ["--on_error", "skip"]).data.on_error == "skip"

@@ -1,4 +1,4 @@
-"""A data set that is readable but cannot be meant is named before it is trained on."""
+"""Implausible data sets give warnings before training."""
 
 import numpy as np
 import pytest
@@ -79,13 +79,13 @@ def test_images_of_one_colour_are_named(tmp_path):
 
 
 def beside_its_window(path, seed=0):
-    """A CT slice all of whose values lie beside its own window."""
+    """A CT slice all of whose values lie outside its window."""
     values = noise(16, 16, seed).astype(np.uint16) + 1500
     window = {"WindowCenter": "30", "WindowWidth": "100"}
     return write_dicom(path, values, RescaleSlope="1", RescaleIntercept="-1024", **window)
 
 
-def test_a_window_beside_all_values_is_named(tmp_path):
+def test_a_window_outside_all_values_is_named(tmp_path):
     root = folder(tmp_path)
     for number in range(3):
         beside_its_window(root / "images" / f"p{number}.dcm", number)
@@ -95,7 +95,7 @@ def test_a_window_beside_all_values_is_named(tmp_path):
     assert given.error or given.value.std() > 0 or mentions(warned_of(root), *FLAT, "window")
 
 
-def test_the_window_of_a_recipe_beside_all_values_is_named(tmp_path, capsys):
+def test_a_recipe_with_a_window_outside_all_values_is_named(tmp_path, capsys):
     root = folder(tmp_path)
     for number in range(3):
         values = noise(16, 16, number).astype(np.uint16)

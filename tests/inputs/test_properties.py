@@ -1,4 +1,4 @@
-"""What holds for any mask, any table and any number, however it was made."""
+"""Properties of any mask, any table and any number."""
 
 import csv
 import io

@@ -17,13 +17,13 @@ def flipped(text, augmentation=MIRROR):
     return not np.array_equal(result["labels"], labels), result["text"]
 
 
-def is_true_of_both(text, wanted, augmentation=MIRROR):
-    """Whether image and text were left as they were, or the text now holds what the mirror shows."""
+def is_true_of_both(text, expected, augmentation=MIRROR):
+    """Whether image and text are unchanged, or the text now describes the flipped image."""
     given = answer(lambda: flipped(text, augmentation))
     if given.error is not None:
         return True
     moved, words = given.value
-    return wanted.lower() in words.lower() if moved else words == text
+    return expected.lower() in words.lower() if moved else words == text
 
 
 OTHER_LANGUAGES = {
@@ -47,9 +47,9 @@ OTHER_LANGUAGES = {
 }
 
 
-@pytest.mark.parametrize(("text", "wanted"), OTHER_LANGUAGES.items(), ids=range(len(OTHER_LANGUAGES)))
-def test_a_side_in_another_language_is_rewritten_or_the_image_stays(text, wanted):
-    assert is_true_of_both(text, wanted)
+@pytest.mark.parametrize(("text", "expected"), OTHER_LANGUAGES.items(), ids=range(len(OTHER_LANGUAGES)))
+def test_a_side_in_another_language_is_rewritten_or_the_image_stays(text, expected):
+    assert is_true_of_both(text, expected)
 
 
 def test_a_side_written_in_decomposed_letters_is_rewritten_or_the_image_stays():
@@ -82,15 +82,15 @@ ENGLISH = {
 }
 
 
-@pytest.mark.parametrize(("text", "wanted"), ENGLISH.items(), ids=range(len(ENGLISH)))
-def test_any_wording_of_a_side_is_rewritten_or_the_image_stays(text, wanted):
-    assert is_true_of_both(text, wanted)
+@pytest.mark.parametrize(("text", "expected"), ENGLISH.items(), ids=range(len(ENGLISH)))
+def test_any_wording_of_a_side_is_rewritten_or_the_image_stays(text, expected):
+    assert is_true_of_both(text, expected)
 
 
 @pytest.mark.parametrize("hour", range(1, 13))
 def test_a_clock_position_is_mirrored_or_the_image_stays(hour):
-    wanted = 12 if hour == 12 else 12 - hour
-    assert is_true_of_both(f"A mass at {hour} o'clock.", f"at {wanted} o'clock")
+    expected = 12 if hour == 12 else 12 - hour
+    assert is_true_of_both(f"A mass at {hour} o'clock.", f"at {expected} o'clock")
 
 
 def test_a_text_of_which_one_side_alone_is_understood_is_not_flipped_by_halves():
@@ -108,10 +108,10 @@ KNOWN = {
 }
 
 
-@pytest.mark.parametrize(("text", "wanted"), KNOWN.items(), ids=range(len(KNOWN)))
-def test_texts_that_are_understood_are_still_flipped(text, wanted):
+@pytest.mark.parametrize(("text", "expected"), KNOWN.items(), ids=range(len(KNOWN)))
+def test_texts_that_are_understood_are_still_flipped(text, expected):
     moved, words = flipped(text)
-    assert moved and words == (wanted or words) and words != text
+    assert moved and words == (expected or words) and words != text
 
 
 @pytest.mark.parametrize("text", ["No lesion.", "", None, "One round mass, evenly dense.", "The nuclei lie evenly."])
@@ -120,7 +120,7 @@ def test_texts_without_a_side_are_still_flipped(text):
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted"),
+    ("text", "expected"),
     [
         ("Infiltrat im linken Oberlappen.", "unterlappen"),
         ("Opacité du lobe supérieur gauche.", "inférieur"),
@@ -132,11 +132,11 @@ def test_texts_without_a_side_are_still_flipped(text):
         ("Basal opacity.", "apical"),
     ],
 )
-def test_top_and_bottom_go_together_with_the_text_too(text, wanted):
-    assert is_true_of_both(text, wanted, UPSIDE_DOWN)
+def test_top_and_bottom_go_together_with_the_text_too(text, expected):
+    assert is_true_of_both(text, expected, UPSIDE_DOWN)
 
 
-def test_half_of_the_flips_leaves_what_cannot_be_rewritten_as_it_is():
+def test_augmentation_leaves_what_cannot_be_rewritten_unchanged():
     augmentation = TextAwareAugmentation(flip_probability=0.5, zoom_probability=0.0)
     for epoch in range(8):
         augmentation.set_epoch(epoch)

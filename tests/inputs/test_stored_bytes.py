@@ -1,4 +1,4 @@
-"""A mask is read as it is shown, whatever bytes its file holds, or it is refused by name."""
+"""A mask is read as displayed, whatever its stored bytes, or is rejected by name."""
 
 import numpy as np
 import pytest

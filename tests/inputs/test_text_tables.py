@@ -1,4 +1,4 @@
-"""Tables of texts are read as they are meant, or the error says what is wrong with which line."""
+"""Tables of texts are read as intended, or the error names the line and the fault."""
 
 import unicodedata
 

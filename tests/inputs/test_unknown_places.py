@@ -1,4 +1,4 @@
-"""Where a file does not say where it lies, nothing is made up; a bad optional tag costs the tag and not the image."""
+"""No position is assumed for files without one; a bad optional tag is ignored and does not cost the image."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Runs the tests that transformers puts its own classes to against ours; `make conformance`.
+"""Runs the tests that transformers has for its own classes on ours; `make conformance`.
 
 The tests come from the source distribution of the pinned transformers and stay in an ignored folder.
 """
@@ -18,13 +18,13 @@ PIP = [sys.executable, "-m", "pip", "--quiet"]
 
 
 def pinned(package: str) -> str:
-    """`package==version` as constraints.txt has it."""
+    """The line `package==version` of constraints.txt."""
     lines = CONSTRAINTS.read_text(encoding="utf-8").splitlines()
     return next(line.strip() for line in lines if line.startswith(f"{package}=="))
 
 
 def fetch_tests(folder: Path) -> None:
-    """The tests of transformers as the package `upstream` in `folder`, and the one package they need beside ours."""
+    """Downloads the tests of transformers as the package `upstream` to `folder`, with the package that they need."""
     shutil.rmtree(folder, ignore_errors=True)
     with tempfile.TemporaryDirectory() as temporary:
         requirement = pinned("transformers")

@@ -1,4 +1,4 @@
-"""The ending or beginning that all names of one kind add to those of another, such as "_segmentation" of masks."""
+"""Prefixes and suffixes that all image or mask names share, such as "_segmentation" of masks."""
 
 from collections.abc import Collection, Iterator
 from os.path import commonprefix
@@ -8,16 +8,16 @@ _SIDES = {"left", "right", "l", "r", "od", "os", "pre", "post"}
 
 
 class Affix(NamedTuple):
-    """What names begin or end in; as text, how people call it."""
+    """A prefix or suffix of file names; `str()` describes it for messages."""
 
     prefix: str = ""
     suffix: str = ""
 
     def strip(self, name: str) -> str:
-        """The name without it; one that does not have it, or is nothing else, stays."""
-        has_it = name.startswith(self.prefix) and name.endswith(self.suffix)
-        inside = name.removeprefix(self.prefix).removesuffix(self.suffix)
-        return inside if has_it and inside else name
+        """The name without the affix; unchanged where the name lacks the affix or consists of it alone."""
+        has_affix = name.startswith(self.prefix) and name.endswith(self.suffix)
+        stripped = name.removeprefix(self.prefix).removesuffix(self.suffix)
+        return stripped if has_affix and stripped else name
 
     @property
     def text(self) -> str:
@@ -27,29 +27,29 @@ class Affix(NamedTuple):
         return f"the beginning `{self.prefix}`" if self.prefix else f"the ending `{self.suffix}`"
 
 
-def find_affixes(names: Collection[str], wanted: Collection[str]) -> list[Affix]:
-    """What all names have in common and without which they are wanted ones; several where either would do.
+def find_affixes(names: Collection[str], targets: Collection[str]) -> list[Affix]:
+    """The affixes common to all names that turn them into targets; several where each of them would.
 
-    All names must then be wanted, or, where none is as it stands, half of them or of the wanted: a file without
-    a partner does not part the others.
+    All names must match a target after stripping. Where no name matches a target as it stands, half of the names or of
+    the targets suffice, so that a single file without a partner does not prevent the pairing.
     """
-    names, wanted = set(names), set(wanted)
-    if names <= wanted:
+    names, targets = set(names), set(targets)
+    if names <= targets:
         return []
-    enough = min(len(names), len(wanted)) / 2 if names.isdisjoint(wanted) else len(names)
-    fits = {affix: len({affix.strip(name) for name in names} & wanted) for affix in _candidates(names)}
-    best = max(fits.values(), default=0)
-    return [affix for affix, count in fits.items() if count == best] if best and best >= enough else []
+    required = min(len(names), len(targets)) / 2 if names.isdisjoint(targets) else len(names)
+    matches = {affix: len({affix.strip(name) for name in names} & targets) for affix in _candidates(names)}
+    best = max(matches.values(), default=0)
+    return [affix for affix, count in matches.items() if count == best] if best and best >= required else []
 
 
 def affixes_of_both(images: Collection[str], masks: Collection[str]) -> tuple[Affix, Affix] | None:
-    """The longest affixes, each with a letter, without which all images and all masks have the same names.
+    """The longest affixes of images and of masks whose removal gives both the same names; each contains a letter.
 
-    Two that name sides of a patient part what differs.
+    A pair of affixes that both name a side, such as "_left" and "_right", is rejected: these are different examples.
     """
     if min(len(images), len(masks)) < 2:
         return None
-    of_images, of_masks = (
+    image_names, mask_names = (
         {
             affix: set(map(affix.strip, names))
             for affix in sorted(_candidates(set(names)), key=lambda affix: -len(affix.text))
@@ -57,12 +57,12 @@ def affixes_of_both(images: Collection[str], masks: Collection[str]) -> tuple[Af
         }
         for names in (images, masks)
     )
-    pairs = ((a, b) for a in of_images for b in of_masks if of_images[a] == of_masks[b])
+    pairs = ((a, b) for a in image_names for b in mask_names if image_names[a] == mask_names[b])
     return next((pair for pair in pairs if not all(affix.text.strip("_-. ").lower() in _SIDES for affix in pair)), None)
 
 
 def _candidates(names: set[str]) -> Iterator[Affix]:
-    """Beginnings and endings common to all names, up to where letters, digits or marks change."""
+    """Prefixes and suffixes common to all names that end at a change between letters, digits and punctuation."""
     prefix, suffix = commonprefix(list(names)), commonprefix([name[::-1] for name in names])[::-1]
     shortest = min(map(len, names))
     for end in range(1, min(len(prefix), shortest - 1) + 1):
@@ -73,9 +73,9 @@ def _candidates(names: set[str]) -> Iterator[Affix]:
             yield Affix(suffix=suffix[-length:])
 
 
-def _is_boundary(name: str, place: int) -> bool:
-    """Whether the kind of letter changes there, or a mark follows."""
+def _is_boundary(name: str, index: int) -> bool:
+    """Whether the kind of character changes at this index, or punctuation follows."""
     before, after = (
-        (letter.isdigit(), letter.isupper(), letter.isalpha()) for letter in (name[place - 1], name[place])
+        (character.isdigit(), character.isupper(), character.isalpha()) for character in (name[index - 1], name[index])
     )
-    return before != after or not name[place].isalnum()
+    return before != after or not name[index].isalnum()

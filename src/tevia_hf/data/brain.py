@@ -15,12 +15,12 @@ FIGSHARE_CLASSES = {1: "meningioma", 2: "glioma", 3: "pituitary"}
 def list_brain(data_dir: str | Path) -> Listing:
     """The examples of `TCGA_*/` folders, of `.mat` records, or of a package (see `folder`).
 
-    LGG and figshare come without sentences and splits: make the former with `tevia prompts`, the latter are drawn by
+    LGG and figshare come without texts and splits: generate texts with `tevia prompts`; splits are made by
     `group_split`. `group` is the patient, `finding` the kind of tumour.
     """
     root = absolute(data_dir)
-    found = {*root.glob("TCGA_*"), *root.glob("*/TCGA_*")}
-    if patients := sorted(folder for folder in found if folder.is_dir() and not is_clutter(folder)):
+    folders = {*root.glob("TCGA_*"), *root.glob("*/TCGA_*")}
+    if patients := sorted(folder for folder in folders if folder.is_dir() and not is_clutter(folder)):
         return merge(str(root), [_list_patient(folder) for folder in patients])
     if records := sorted(
         (path for path in root.rglob(f"*{RECORD_SUFFIX}") if path.stem.isdigit() and not is_clutter(path)),
@@ -31,13 +31,13 @@ def list_brain(data_dir: str | Path) -> Listing:
 
 
 def patient(example_id: str) -> str:
-    """The patient of an LGG slice: "TCGA_CS_4943" of "TCGA_CS_4943_20000902_7"; the name itself where it tells none."""
+    """The patient of an LGG slice: "TCGA_CS_4943" of "TCGA_CS_4943_20000902_7"; the name itself if it has none."""
     match = re.match(r"TCGA_[^_]+_[^_]+", example_id)
     return match[0] if match else example_id
 
 
 def finding(example_id: str) -> str | None:
-    """The kind of tumour that a file's name holds, or None."""
+    """The kind of tumour in a file name, or None."""
     match = re.search("|".join(FIGSHARE_CLASSES.values()), example_id, re.IGNORECASE)
     return match[0].lower() if match else None
 

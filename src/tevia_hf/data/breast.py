@@ -11,14 +11,14 @@ CLASSES = ("benign", "malignant", "normal")
 
 
 def list_breast(data_dir: str | Path) -> Listing:
-    """The examples of `{benign,malignant,normal}/` (also inside a folder of the data set's own), or of a package.
+    """The examples of `{benign,malignant,normal}/` (in `data_dir` or in one of its folders), or of a package.
 
-    BUSI comes without sentences and splits: make the former with `tevia prompts`, the latter are drawn by
-    `group_split`. `finding` is the class, None for normal. `group` is the image, as patients are not known.
+    BUSI comes without texts and splits: generate texts with `tevia prompts`; splits are made by `group_split`.
+    `finding` is the class, None for normal. `group` is the image, as patients are not known.
     """
     root = absolute(data_dir)
-    found = [folder for name in CLASSES for folder in sorted({*root.glob(name), *root.glob(f"*/{name}")})]
-    folders = [folder for folder in found if not is_clutter(folder)]
+    candidates = [folder for name in CLASSES for folder in sorted({*root.glob(name), *root.glob(f"*/{name}")})]
+    folders = [folder for folder in candidates if not is_clutter(folder)]
     if not folders:
         return list_folder(root, finding_of=finding, needs_texts=False)
     if len(roots := sorted({str(folder.parent) for folder in folders})) > 1:
@@ -30,6 +30,6 @@ def list_breast(data_dir: str | Path) -> Listing:
 
 
 def finding(example_id: str) -> str | None:
-    """The class that a file's name begins in; None for a normal one, or where it tells none."""
+    """The class that a file name begins with; None for a normal image or a name without class."""
     match = re.match("benign|malignant", example_id, re.IGNORECASE)
     return match[0].lower() if match else None

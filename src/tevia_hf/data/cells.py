@@ -1,4 +1,4 @@
-"""The cells of a CSV file or an Excel sheet as people see them: text, row by row, with the row's own number."""
+"""The cells of a CSV file or an Excel sheet as displayed: text, row by row, with row numbers."""
 
 import codecs
 import csv
@@ -12,20 +12,20 @@ from typing import Any, NamedTuple
 from tevia_hf.extras import needed_for
 
 DELIMITERS = (",", ";", "\t")
-_MOST_CELLS = 1_000_000
+_MAX_CELLS = 1_000_000
 
 
 class Cells(NamedTuple):
-    """What a table file holds."""
+    """The content of a table file."""
 
-    rows: list[tuple[int, list[str]]]  # number and cells of each that holds anything, the header first
-    unit: str  # what the numbers count, "line" of a text file or "row" of a sheet
-    faults: dict[tuple[int, int], str]  # what is wrong with the cell of a row's number and a column, counted from 0
-    notes: list[str]  # what one should know
+    rows: list[tuple[int, list[str]]]  # number and cells of each row that is not empty, the header first
+    unit: str  # what the numbers count: "line" of a text file or "row" of a sheet
+    faults: dict[tuple[int, int], str]  # (row number, column counted from 0) -> what is wrong with that cell
+    notes: list[str]  # warnings about the file
 
 
 def read_csv_cells(path: Path, columns: Collection[str]) -> Cells:
-    """The cells of a CSV file; its delimiter is the one by which the header holds most of these columns.
+    """The cells of a CSV file; the delimiter is the one that gives the header most of these columns.
 
     Raises `ValueError` for an encoding other than UTF-8 and UTF-16, and for quotes that are not closed.
     """
@@ -45,7 +45,7 @@ def decode_text(path: Path) -> str:
     """The text of a UTF-8 or UTF-16 file. Raises `ValueError` for another encoding, with how to save it."""
     content = path.read_bytes()
     if content.startswith(b"PK\x03\x04"):
-        raise ValueError(f"{path}: is an Excel workbook by its content: let its name end in .xlsx.")
+        raise ValueError(f"{path}: is an Excel workbook by its content: rename it to end in .xlsx.")
     is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     advice = 'Save it as "CSV UTF-8 (comma delimited)" in Excel'
     try:
@@ -53,28 +53,28 @@ def decode_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ValueError(
-            f"{path}: line {line} is no {'UTF-16' if is_utf16 else 'UTF-8'} (byte {content[error.start]:#04x}); "
+            f"{path}: line {line} is not {'UTF-16' if is_utf16 else 'UTF-8'} (byte {content[error.start]:#04x}); "
             f"Excel's plain CSV is often Windows-1252 (cp1252). {advice}, or by "
             f"`iconv -f cp1252 -t utf-8 {path.name} > new.csv`."
         ) from error
     if "\0" in text:
-        raise ValueError(f"{path}: looks like UTF-16 or UTF-32 without its mark. {advice}.")
+        raise ValueError(f"{path}: looks like UTF-16 or UTF-32 without a byte order mark. {advice}.")
     return text
 
 
 def find_delimiter(text: str, columns: Collection[str]) -> str:
-    """Comma, semicolon or tab: the one whose header holds most of the columns, then most cells at all."""
-    wanted = {column.lower() for column in columns}
+    """Comma, semicolon or tab: the one that gives the header most of the columns, then most cells."""
+    names = {column.lower() for column in columns}
 
-    def cells(delimiter: str) -> tuple[int, int]:
+    def matching_cells(delimiter: str) -> tuple[int, int]:
         _, header = next(_rows(text, delimiter), (0, []))
-        return len(wanted & {cell.lower() for cell in header}), len(header)
+        return len(names & {cell.lower() for cell in header}), len(header)
 
-    return max(DELIMITERS, key=cells)
+    return max(DELIMITERS, key=matching_cells)
 
 
 def _rows(text: str, delimiter: str, strict: bool = False) -> Iterator[tuple[int, list[str]]]:
-    """First line and cells of each row, quoted line breaks kept, without rows that are empty."""
+    """Line number and cells of each row that is not empty; quoted line breaks are kept."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=strict)
     start = 1
     while True:
@@ -100,7 +100,7 @@ def read_excel_cells(path: Path) -> Cells:
     if _is_huge(sheet):
         raise ValueError(
             f"{path}: its first sheet claims {sheet.max_row:,} rows and {sheet.max_column:,} columns. "
-            "Delete what stands far below or beside the table, or save it as UTF-8 CSV."
+            "Delete the cells far below or beside the table, or save it as UTF-8 CSV."
         )
     rows = [(number, list(map(_shown, cells))) for number, cells in enumerate(sheet.iter_rows(), 1)]
     more = [repr(one.title) for one in others if _is_huge(one) or any(map(any, one.iter_rows(values_only=True)))]
@@ -112,7 +112,7 @@ def read_excel_cells(path: Path) -> Cells:
 
 
 def _is_huge(sheet: Any) -> bool:
-    return sheet.max_row * sheet.max_column > _MOST_CELLS  # each an object of openpyxl, the empty ones too
+    return sheet.max_row * sheet.max_column > _MAX_CELLS  # openpyxl makes an object of each, even if empty
 
 
 def _shown(cell: Any) -> str:
@@ -127,14 +127,14 @@ def _shown(cell: Any) -> str:
 
 
 def _cell_faults(sheet: Any) -> dict[tuple[int, int], str]:
-    """Cells that do not show what they hold: dates, errors of formulas, and all but the first of merged ones."""
+    """Cells whose display differs from their value: dates, formula errors, and all but the first of merged cells."""
     faults = {}
     for cell in (cell for row in sheet.iter_rows() for cell in row):
         place = (cell.row, cell.column - 1)
         if isinstance(cell.value, (datetime.date, datetime.time, datetime.timedelta)):
             faults[place] = f"is a date ({_shown(cell)}): format the column as text and write the cell again"
         elif cell.data_type == "e":
-            faults[place] = f"is an error of a formula ({cell.value}): write what it should hold"
+            faults[place] = f"is a formula error ({cell.value}): write the intended value"
     for area in sheet.merged_cells.ranges:
         first, *others = area.cells
         for row, column in others:

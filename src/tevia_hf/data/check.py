@@ -1,4 +1,4 @@
-"""A data set examined before training: what it holds, what is wrong with it, and what it looks like."""
+"""Check of a data set before training: statistics of its splits, faults, warnings and a contact sheet."""
 
 import json
 import re
@@ -26,8 +26,8 @@ _BLOCK = 1024
 _SHOWN = 10
 
 
-class Look(NamedTuple):
-    """What one readable example shows; `lesion` is its share of the image."""
+class ReadableExample(NamedTuple):
+    """The findings of one readable example; `lesion` is its share of the image."""
 
     example: Example
     findings: Findings
@@ -36,32 +36,32 @@ class Look(NamedTuple):
 
 @dataclass
 class DataReport:
-    """What was found; faults would make training or its scores wrong, warnings are what one should know."""
+    """Result of a data check; faults would make training or its scores wrong, warnings should be reviewed."""
 
     source: str
-    splits: dict[str, dict[str, Any]] = field(default_factory=dict)  # what each holds, by name
-    texts: dict[str, Any] = field(default_factory=dict)  # distinct, longest, truncated ones of the whole set
+    splits: dict[str, dict[str, Any]] = field(default_factory=dict)  # statistics of each split
+    texts: dict[str, Any] = field(default_factory=dict)  # number of distinct and truncated texts, maximum length
     faults: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    sheet: Image.Image | None = None  # overlays of some examples, None where nothing could be read
-    white_is_lesion: bool | None = None  # what 255 means in the masks; None where they disagree
+    sheet: Image.Image | None = None  # overlays of some examples; None if no example could be read
+    white_is_lesion: bool | None = None  # what 255 means in the masks; None if they disagree
 
     @property
     def is_sound(self) -> bool:
         return not self.faults
 
     def text(self) -> str:
-        """The report for a terminal: a table of the splits, sentences, faults and warnings."""
+        """The report for a terminal: a table of the splits, texts, faults and warnings."""
         names = list(next(iter(self.splits.values()), {}))
-        lines = [markdown_table(["split", *names], ([split, *held.values()] for split, held in self.splits.items()))]
+        lines = [markdown_table(["split", *names], ([split, *facts.values()] for split, facts in self.splits.items()))]
         lines += ["", "Texts: " + ", ".join(f"{value} {name}" for name, value in self.texts.items()) + "."]
-        for title, found in (("fault", self.faults), ("warning", self.warnings)):
-            lines += ["", f"{len(found)} {title}{'' if len(found) == 1 else 's'}" + (":" if found else ".")]
-            lines += [f"- {line}" for line in found]
+        for title, messages in (("fault", self.faults), ("warning", self.warnings)):
+            lines += ["", f"{len(messages)} {title}{'' if len(messages) == 1 else 's'}" + (":" if messages else ".")]
+            lines += [f"- {message}" for message in messages]
         return "\n".join(lines)
 
     def save(self, folder: str | Path) -> None:
-        """Writes `check.json`, and `overlays.jpg` where there is a sheet."""
+        """Writes `check.json`, and `overlays.jpg` if there is a contact sheet."""
         folder = Path(folder)
         content = {name: value for name, value in asdict(self).items() if name != "sheet"}
         write_whole(folder / "check.json", json.dumps(content, indent=2) + "\n")
@@ -69,9 +69,9 @@ class DataReport:
             self.sheet.save(folder / "overlays.jpg", quality=90)
 
 
-def count_words(sentence: str) -> int:
-    """Words and punctuation marks: the least number of tokens that a usual tokenizer makes of a sentence."""
-    return len(re.findall(r"\w+|[^\w\s]", sentence))
+def count_words(text: str) -> int:
+    """Number of words and punctuation marks: a lower bound on the tokens of a usual tokenizer."""
+    return len(re.findall(r"\w+|[^\w\s]", text))
 
 
 def check_dataset(
@@ -83,19 +83,19 @@ def check_dataset(
     white_is_lesion: bool | None = None,
     cache: bool = True,
 ) -> DataReport:
-    """Reads every image, mask and sentence as training will, and says what it found.
+    """Reads every image, mask and text as training does, and reports faults and warnings.
 
     Args:
-        processor: a `TeViAProcessor`, or anything with its `image_processor`; it decides which masks are refused.
-        count_tokens: of a sentence; by default words and punctuation marks.
-        max_text_length: tokens beyond which a sentence is cut; None counts no cut ones.
-        seed: draws the examples of the sheet.
-        white_is_lesion, cache: as of `ReadingOptions`.
+        processor: a `TeViAProcessor`, or any object with an `image_processor`; it decides which masks are rejected.
+        count_tokens: returns the number of tokens of a text; by default words and punctuation marks.
+        max_text_length: number of tokens beyond which a text is truncated; None does not count truncated texts.
+        seed: selects the examples of the contact sheet.
+        white_is_lesion, cache: see `ReadingOptions`.
 
-    Faults are: what the listing could not pair; files that cannot be read; masks that do not lie over their image, or
-    of values that are no labels; masks that disagree about what 255 means; groups on two sides of a split; equal
-    images, whose two names a split by name cannot keep together; a set of which some sentences are missing; a training
-    split without any lesion. Warnings name what looks as no data set should.
+    Faults are: files that cannot be paired or read; masks that do not lie on their image's grid, or whose values are
+    no labels; masks that disagree about the meaning of 255; groups in more than one split; identical images under
+    several names, which a split by name may separate; missing texts where other examples have one; a training split
+    without any lesion. Warnings describe what is unusual but not certainly wrong.
     """
     report = DataReport(listing.source, faults=[problem.text for problem in listing.problems])
     report.warnings += [*listing.warnings, *listing.notes]
@@ -104,40 +104,42 @@ def check_dataset(
     for split in listing.splits:
         report.faults += row_problems([example.row() for example in listing.of_split(split)])
     if unknown := [split for split in listing.splits if split not in SPLITS]:
-        report.faults.append(f"splits are named {unknown}: use {', '.join(SPLITS)}")
+        report.faults.append(f"unknown splits {unknown}: use {', '.join(SPLITS)}")
     survey = Survey(processor.image_processor, white_is_lesion, cache)
-    whole = [example for example in listing.examples if example.image is not None and example.masks]
-    read = [(whole[position], findings) for position, findings in survey.read([example.row() for example in whole])]
-    looks = [Look(*pair, share) for pair, share in zip(read, survey.lesion_shares(), strict=True)]
+    complete = [example for example in listing.examples if example.image is not None and example.masks]
+    pairs = [
+        (complete[position], findings) for position, findings in survey.read([example.row() for example in complete])
+    ]
+    readable = [ReadableExample(*pair, share) for pair, share in zip(pairs, survey.lesion_shares(), strict=True)]
     report.faults += [fault.reason for fault in survey.faults]
     try:
         report.white_is_lesion = survey.white_is_lesion()
     except ValueError as error:
         report.faults.append(str(error))
     report.warnings += survey.warnings()
-    looks_of = {split: [look for look in looks if look.example.split == split] for split in listing.splits}
-    report.splits = {split: _split_facts(listing.of_split(split), looks_of[split]) for split in listing.splits}
-    if (train := looks_of.get("train")) and not any(look.lesion for look in train):
-        report.faults.append("no mask of the split 'train' holds a lesion: nothing can be learned from it")
+    readable_in = {split: [one for one in readable if one.example.split == split] for split in listing.splits}
+    report.splits = {split: _split_facts(listing.of_split(split), readable_in[split]) for split in listing.splits}
+    if (train := readable_in.get("train")) and not any(one.lesion for one in train):
+        report.faults.append("no mask of the split 'train' contains a lesion: nothing can be learned from it")
     _check_groups(listing.examples, report)
-    _check_duplicates(looks, report)
+    _check_duplicates(readable, report)
     _check_texts(listing.examples, count_tokens, max_text_length, report)
-    report.sheet = _sheet(looks, survey, report.white_is_lesion, seed) if looks else None
+    report.sheet = _sheet(readable, survey, report.white_is_lesion, seed) if readable else None
     return report
 
 
-def _split_facts(examples: Sequence[Example], looks: Sequence[Look]) -> dict[str, Any]:
-    sizes = Counter("{1}x{0}".format(*look.findings.size) for look in looks).most_common()
-    held = {value for look in looks for values in look.findings.values for value in values[:_SHOWN]}
-    values = sorted({f"{value:g}" for value in held}, key=float)
-    shares = [look.lesion for look in looks if look.lesion]
+def _split_facts(examples: Sequence[Example], readable: Sequence[ReadableExample]) -> dict[str, Any]:
+    sizes = Counter("{1}x{0}".format(*one.findings.size) for one in readable).most_common()
+    shown = {value for one in readable for values in one.findings.values for value in values[:_SHOWN]}
+    values = sorted({f"{value:g}" for value in shown}, key=float)
+    shares = [one.lesion for one in readable if one.lesion]
     return {
         "examples": len(examples),
-        "readable": len(looks),
+        "readable": len(readable),
         "groups": len({example.group for example in examples}),
         "sizes": ", ".join(f"{size} ({count})" for size, count in sizes[:3]) + (", ..." if len(sizes) > 3 else ""),
         "mask values": ", ".join(values),
-        "empty masks": len(looks) - len(shares),
+        "empty masks": len(readable) - len(shares),
         "median lesion": f"{100 * np.median(shares):.1f} %" if shares else "-",
         "with sentence": sum(bool(example.text) for example in examples),
     }
@@ -151,22 +153,22 @@ def _check_groups(examples: Sequence[Example], report: DataReport) -> None:
         count = sum(len(splits_of[example.group]) > 1 for example in examples)
         report.faults.append(
             f"{len(shared)} groups (patients, studies) with {count} examples lie in more than one split: "
-            f"{some_of(shared, _SHOWN)}. Scores would be those of known patients; divide anew with --group-split"
+            f"{some_of(shared, _SHOWN)}. Scores would be those of known patients; split again with --group-split"
         )
 
 
-def _check_duplicates(looks: Sequence[Look], report: DataReport) -> None:
-    thumbnails = np.frombuffer(bytes.fromhex("".join(look.findings.thumbnail for look in looks)), np.float32)
-    alike: dict[tuple[str, str], list[tuple[Look, Look]]] = defaultdict(list)
+def _check_duplicates(readable: Sequence[ReadableExample], report: DataReport) -> None:
+    thumbnails = np.frombuffer(bytes.fromhex("".join(one.findings.thumbnail for one in readable)), np.float32)
+    alike: dict[tuple[str, str], list[tuple[ReadableExample, ReadableExample]]] = defaultdict(list)
     for first, second in near_duplicates(thumbnails.reshape(-1, THUMBNAIL**2)):
-        a, b = looks[first], looks[second]
+        a, b = readable[first], readable[second]
         place = "in different splits" if a.example.split != b.example.split else "in one split"
         if a.findings.fingerprint == b.findings.fingerprint:
             alike["equal", place].append((a, b))
-        elif a.example.group != b.example.group:  # slices of one patient are alike by nature
+        elif a.example.group != b.example.group:  # slices of one patient are naturally similar
             alike["nearly equal", place].append((a, b))
     for (kind, place), pairs in sorted(alike.items()):
-        names = [" and ".join(f"'{look.example.id}' ({look.example.split})" for look in pair) for pair in pairs]
+        names = [" and ".join(f"'{one.example.id}' ({one.example.split})" for one in pair) for pair in pairs]
         faults = report.faults if kind == "equal" else report.warnings
         faults.append(f"{len(pairs)} pairs of {kind} images {place}: {some_of(names, _SHOWN)}")
 
@@ -183,34 +185,34 @@ def _check_texts(
     examples: Sequence[Example], count_tokens: Callable[[str], int], max_text_length: int | None, report: DataReport
 ) -> None:
     texts = [example.text for example in examples if example.text and example.text.strip()]
-    silent = [example.id for example in examples if not (example.text or "").strip()]
+    without_text = [example.id for example in examples if not (example.text or "").strip()]
     lengths = {text: count_tokens(text) for text in set(texts)}
     unit = "words and marks" if count_tokens is count_words else "tokens"
     report.texts = {"distinct": len(lengths), f"{unit} in the longest": max(lengths.values(), default=0)}
     if max_text_length is not None:
-        report.texts["truncated"] = cut = sum(lengths[text] > max_text_length for text in texts)
-        if cut:
-            report.warnings.append(f"{cut} sentences are longer than {max_text_length} {unit}: raise max_text_length")
+        report.texts["truncated"] = truncated = sum(lengths[text] > max_text_length for text in texts)
+        if truncated:
+            report.warnings.append(f"{truncated} texts are longer than {max_text_length} {unit}: raise max_text_length")
     if not texts:
-        hint = "make some with `tevia prompts`, or train with use_text: false"
-        report.warnings.append(f"no example has a sentence: {hint}")
-    elif silent:
-        names = some_of(silent, _SHOWN)
-        report.faults.append(f"{len(silent)} of {len(examples)} examples have no sentence: {names}. Write them")
+        hint = "generate texts with `tevia prompts`, or train with use_text: false"
+        report.warnings.append(f"no example has a text: {hint}")
+    elif without_text:
+        names = some_of(without_text, _SHOWN)
+        report.faults.append(f"{len(without_text)} of {len(examples)} examples have no text: {names}. Add the texts")
 
 
-def _sheet(looks: Sequence[Look], survey: Survey, white_is_lesion: bool | None, seed: int) -> Image.Image:
-    """Examples drawn by the seed, those with a lesion first, each mask over its image."""
+def _sheet(readable: Sequence[ReadableExample], survey: Survey, white_is_lesion: bool | None, seed: int) -> Image.Image:
+    """A contact sheet of examples chosen by the seed, those with a lesion first: each mask over its image."""
 
-    def drawn(look: Look) -> Image.Image:
-        examined = examine(look.example.row(), survey.image_processor)
+    def overlay_of(one: ReadableExample) -> Image.Image:
+        examined = examine(one.example.row(), survey.image_processor)
         labels = examined.labels(survey.image_processor.num_labels, white_is_lesion)
         return overlay(examined.image.array, labels, longest_side=SHEET_PIXELS)
 
-    order = [looks[index] for index in np.random.default_rng(seed).permutation(len(looks))]
-    chosen = sorted(order, key=lambda look: not look.lesion)[: SHEET_ROWS * SHEET_COLUMNS]
-    overlays = [image for _, image in on_all_cores(drawn, chosen)]
-    captions = [f"{look.example.id} ({look.example.split}): {look.example.text or 'no sentence'}" for look in chosen]
+    order = [readable[index] for index in np.random.default_rng(seed).permutation(len(readable))]
+    chosen = sorted(order, key=lambda one: not one.lesion)[: SHEET_ROWS * SHEET_COLUMNS]
+    overlays = [image for _, image in on_all_cores(overlay_of, chosen)]
+    captions = [f"{one.example.id} ({one.example.split}): {one.example.text or 'no text'}" for one in chosen]
     rows = [slice(start, start + SHEET_COLUMNS) for start in range(0, len(chosen), SHEET_COLUMNS)]
-    title = "Images, masks and sentences"
+    title = "Images, masks and texts"
     return contact_sheet([overlays[row] for row in rows], [captions[row] for row in rows], title)

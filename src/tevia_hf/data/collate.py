@@ -1,4 +1,4 @@
-"""A list of examples to the model's inputs."""
+"""Collator: a list of examples to a batch of model inputs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -7,28 +7,29 @@ import torch
 
 from tevia_hf.data.decoding import AS_DECODED, decode_image, decode_labels
 
-IDS = "ids"  # no input of the model: `training.divergence` takes it out again
+IDS = "ids"  # not a model input: `training.divergence` removes it
 TextFeatures = Callable[[list[str]], tuple[torch.Tensor, torch.Tensor]]
 
 
 class SegmentationCollator:
     """Model inputs for a batch of examples, for `Trainer(data_collator=...)`.
 
-    Gives `pixel_values (batch, 3, height, width)`, `input_ids` and `attention_mask (batch, tokens)` and `labels (batch,
-    height, width)`. Examples without the key "text" give inputs without texts; without "mask" (as stored) and "labels"
-    (a label map) they give none.
-    Trainer needs `remove_unused_columns=False`. With `undecoded(dataset)` a damaged file is reported by id and path.
+    Returns `pixel_values (batch, 3, height, width)`, `input_ids` and `attention_mask (batch, tokens)` and `labels
+    (batch, height, width)`. The text inputs are left out if examples lack the key "text", and `labels` if they lack
+    both "mask" (as stored) and "labels" (a label map).
+    `Trainer` needs `remove_unused_columns=False`. With `undecoded(dataset)`, errors name the id and path of a damaged
+    file.
 
     Args:
         processor: Called as `processor(images=..., text=..., segmentation_maps=..., **AS_DECODED, return_tensors=...)`;
-            its maps are labels of `processor.image_processor.num_labels`.
-        text_features: The sentences' `(features (batch, tokens, dim), attention_mask (batch, tokens))`; its result
-            goes out as `text_features` and `attention_mask` in place of `input_ids`. No sentence is "" there.
-        white_is_lesion: What 255 means in the masks of the set; by default each mask alone tells.
-        with_ids: Adds `ids`, a list of strings, for a model from whose inputs a `DivergenceCallback` takes them out.
+            the segmentation maps hold labels below `processor.image_processor.num_labels`, or 255 for ignored pixels.
+        text_features: Maps texts ("" for a missing one) to `(features (batch, tokens, dim), attention_mask (batch,
+            tokens))`, which are returned as `text_features` and `attention_mask` in place of `input_ids`.
+        white_is_lesion: What 255 means in the masks of the set; by default inferred from each mask alone.
+        with_ids: Adds `ids`, a list of strings, which a `DivergenceCallback` removes from the model inputs.
 
-    Raises `ValueError` for an image or mask that cannot be decoded (with its id and file), or that the processor
-    refuses (with the ids of the batch).
+    Raises `ValueError` for an image or mask that cannot be decoded (with its id and file) or that the processor
+    rejects (with the ids of the batch).
     """
 
     def __init__(
@@ -74,5 +75,5 @@ class SegmentationCollator:
 
 
 def _column(prepared: Sequence[Mapping[str, Any]], name: str) -> list[Any] | None:
-    """The batch's entries of one key; None where not every example has it."""
+    """The entries of one key; None unless every example has it."""
     return [example[name] for example in prepared] if all(name in example for example in prepared) else None

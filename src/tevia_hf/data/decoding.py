@@ -1,4 +1,4 @@
-"""The entries of image and mask columns to arrays; masks become label maps here, before anything else sees them."""
+"""Decoding of image and mask columns to arrays; this is where masks become label maps."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,14 +11,14 @@ from tevia_hf.data.example import ImageRef, parse_files
 from tevia_hf.io import MedicalImage, load_image
 from tevia_hf.labels_tevia import IGNORE_INDEX, WhiteReading, is_lesion, single_channel, to_labels, values_of
 
-# What the image processor must know of decoded examples: 255 is ignored in a label map, and channels come last.
+# Arguments of the image processor for decoded examples: 255 in a label map is ignored, and channels come last.
 AS_DECODED: dict[str, Any] = {"white_is_lesion": False, "input_data_format": "channels_last"}
 
 
 def decode_image(example: Mapping[str, Any]) -> np.ndarray:
-    """The pixels of an example's "image", which `load_image` takes, (height, width[, channels]).
+    """The pixels of an example's "image" (any input of `load_image`), (height, width[, channels]).
 
-    Raises ValueError naming the example's id and the file.
+    Raises `ValueError` that names the example's id and the file.
     """
     with named(example, "image"):
         return decode(example["image"])
@@ -27,15 +27,15 @@ def decode_image(example: Mapping[str, Any]) -> np.ndarray:
 def decode_labels(
     example: Mapping[str, Any], num_labels: int | None, white_is_lesion: bool | None = None
 ) -> np.ndarray:
-    """An example's "labels", or else the labels of its "mask": uint8 (height, width), 255 where they are ignored.
+    """An example's "labels", or else the labels of its "mask": uint8 (height, width), 255 = ignored.
 
-    The mask is what `decode_image` takes, or a tuple of files, whose lesions are joined.
+    The mask is any input of `load_image`, or a tuple of files, whose lesions are joined.
 
     Args:
-        num_labels: of the model; None reads whatever labels there are.
-        white_is_lesion: what 255 means in the example's data set; by default this mask alone tells.
+        num_labels: of the model; None accepts all labels.
+        white_is_lesion: what 255 means in the example's data set; by default inferred from this mask alone.
 
-    Raises ValueError naming the example's id, the file and what to do where values are no labels.
+    Raises `ValueError` that names the example's id, the file and the fix if values are no labels.
     """
     if example.get("labels") is not None:
         return example["labels"]
@@ -46,14 +46,14 @@ def decode_labels(
 def decode_example(
     example: Mapping[str, Any], num_labels: int | None, white_is_lesion: bool | None = None
 ) -> dict[str, Any]:
-    """The example with its "image" as an array and "labels" in the place of its "mask"."""
+    """The example with its "image" as an array and "labels" in place of its "mask"."""
     rest = {name: value for name, value in example.items() if name != "mask"}
     labels = decode_labels(example, num_labels, white_is_lesion)
     return {**rest, "image": decode_image(example), "labels": labels}
 
 
 def load_masks(example: Mapping[str, Any]) -> list[MedicalImage]:
-    """Each file of an example's mask, (height, width) of values as stored. Raises ValueError as `load_image`."""
+    """Each file of an example's mask, (height, width), values as stored. Raises the errors of `load_image`."""
     loaded = [load_image(mask, is_mask=True) for mask in files_of(example["mask"]) or (example["mask"],)]
     channels = [np.moveaxis(np.atleast_3d(mask.array), -1, 0) for mask in loaded]
     return [
@@ -63,7 +63,7 @@ def load_masks(example: Mapping[str, Any]) -> list[MedicalImage]:
 
 
 def decode(value: Any, is_mask: bool = False) -> np.ndarray:
-    """The pixels of one entry of a column, as they are stored. Raises ValueError for a file that cannot be read."""
+    """The pixels of one entry of a column. Raises the errors of `load_image`."""
     return load_image(value, is_mask).array
 
 
@@ -72,7 +72,7 @@ def name_of(mask: MedicalImage) -> str:
 
 
 def labels_of(masks: Sequence[MedicalImage], num_labels: int | None, white_is_lesion: bool | None = None) -> np.ndarray:
-    """The label map of one image, of all its masks; without `white_is_lesion` they tell together what 255 means."""
+    """The joint label map of all masks of one image; without `white_is_lesion`, they define what 255 means."""
     if white_is_lesion is None:
         reading = WhiteReading(num_labels)
         for mask in masks:
@@ -82,24 +82,23 @@ def labels_of(masks: Sequence[MedicalImage], num_labels: int | None, white_is_le
 
 
 def join_labels(maps: Sequence[np.ndarray]) -> np.ndarray:
-    """One label map of several of one image: what is lesion in any of them, and ignored where one says so and no other
-    marks a lesion.
+    """The label maps of one image as one: lesion if any map has a lesion, else ignored if any map ignores the pixel.
 
-    Raises ValueError where their sizes differ, or two lesions of different labels overlap.
+    Raises `ValueError` if their sizes differ, or if lesions of different labels overlap.
     """
     if len({labels.shape for labels in maps}) > 1:
         sizes = ", ".join(" x ".join(map(str, labels.shape)) for labels in maps)
-        raise ValueError(f"its masks are {sizes} pixels, and cannot be joined. Bring them to the size of the image.")
+        raise ValueError(f"its masks are {sizes} pixels, and cannot be joined. Resize them to the image.")
     joined = maps[0]
     for labels in maps[1:]:
         if (is_lesion(joined) & is_lesion(labels) & (joined != labels)).any():
-            raise ValueError("its masks mark the same pixels by different labels. Save one mask of label numbers.")
+            raise ValueError("its masks mark the same pixels with different labels. Save one mask of label numbers.")
         joined = np.where(is_lesion(labels) | ((labels == IGNORE_INDEX) & (joined == 0)), labels, joined)
     return joined
 
 
 def files_of(value: Any) -> tuple[ImageRef, ...]:
-    """The files of a column's entry; none of one that is held in memory."""
+    """The files of a column entry; empty for an entry in memory."""
     if isinstance(value, Mapping):
         value = value["path"] if value["bytes"] is None else None
     if isinstance(value, (str, Path)):

@@ -1,4 +1,4 @@
-"""The one set of columns every data source yields, and the checks an example passes on its way in."""
+"""The columns that every data source has, and the checks of its rows."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,10 +18,10 @@ SPLITS = ("train", "val", "test")
 
 
 class ImageFile(datasets.Image):
-    """`datasets.Image` whose files `read_image` reads.
+    """`datasets.Image` whose files are read by `read_image`.
 
-    What `map` makes of a value is a plain one, which holds the pixels: `save_to_disk` and `push_to_hub` need that of
-    slices, and of several masks of one image (`dataset.map(lambda row: {"mask": row["mask"]})`).
+    `map` turns its values into plain images that hold the pixels. `save_to_disk` and `push_to_hub` need this for slices
+    and for several masks of one image (`dataset.map(lambda row: {"mask": row["mask"]})`).
     """
 
     is_mask = False
@@ -29,14 +29,14 @@ class ImageFile(datasets.Image):
     def decode_example(self, value: dict, token_per_repo_id: dict | None = None) -> Image.Image:
         if isinstance(value, dict) and value["bytes"] is None and value["path"]:
             files = parse_files(value["path"])
-            several = len(files) > 1  # masks of one image, which are shown as the labels they have together
+            several = len(files) > 1  # masks of one image, returned as their joint labels
             pixels = labels_of(load_masks({"mask": files}), None) if several else decode(files[0], self.is_mask)
             return Image.fromarray(pixels)
         return super().decode_example(value, token_per_repo_id)
 
 
 class MaskFile(ImageFile):
-    """As `ImageFile`, for masks: one as stored, several joined to their labels."""
+    """`ImageFile` for masks: a single mask as stored, several as their joint labels."""
 
     is_mask = True
 
@@ -47,7 +47,7 @@ FEATURES = Features(
         "mask": MaskFile(),
         "text": Value("string"),
         "id": Value("string"),
-        "group": Value("string"),  # examples of one group, such as a patient, belong into one split
+        "group": Value("string"),  # examples of one group, such as a patient, belong in one split
         "spacing_mm": List(Value("float32"), length=2),
     }
 )
@@ -63,16 +63,16 @@ def dataset_from_rows(
     """A `datasets.Dataset` with the columns of `FEATURES`.
 
     Args:
-        rows: One mapping for each example with `image` and `mask` (a path, an `ImageRef`, for a mask several, or a PIL
-            image; None where it is missing) and `id`; `text`, `group` and `spacing_mm` (row, column) may be left out.
-            Files stay paths: none is opened.
-        source, problems: What the rows come from, and what else is wrong with them, for the error.
-        may_lack_files: Keep rows without image or mask, for reading to skip them.
+        rows: One mapping per example with `image` and `mask` (a path, an `ImageRef`, for a mask also a tuple of them,
+            or a PIL image; None if it is missing) and `id`; `text`, `group` and `spacing_mm` (row, column) are
+            optional. No file is opened.
+        source, problems: Name of the source and its other problems, for the error message.
+        may_lack_files: Keep rows without image or mask, so that reading can skip them.
 
-    Raises one `ValueError` for all that is wrong: no rows, rows without image or mask, equal ids, other problems.
+    Raises one `ValueError` for all problems: no rows, rows without image or mask, equal ids, and `problems`.
     """
-    found = [*problems, *(repeated_ids([row["id"] for row in rows]) if may_lack_files else row_problems(rows))]
-    raise_problems(source, found, "Add what is missing, and take out rows and files that have no partner.")
+    all_problems = [*problems, *(repeated_ids([row["id"] for row in rows]) if may_lack_files else row_problems(rows))]
+    raise_problems(source, all_problems, "Add missing files and rows, and remove those without a counterpart.")
     if not rows:
         raise ValueError(f"{source} has no rows. Check that it is the right one, and that it has at least one example.")
     columns = {name: [row.get(name) for row in rows] for name in FEATURES}
@@ -82,7 +82,7 @@ def dataset_from_rows(
 
 
 def row_problems(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Rows without image or mask, and rows of one id."""
+    """Messages for rows without image or mask, and for ids that appear several times."""
     problems = [f"row '{row['id']}' has no {part}" for row in rows for part in ("image", "mask") if row[part] is None]
     return problems + repeated_ids([row["id"] for row in rows])
 
@@ -93,9 +93,9 @@ def repeated_ids(ids: Iterable[str]) -> list[str]:
 
 
 def undecoded(dataset: datasets.Dataset) -> datasets.Dataset:
-    """The same data set, its images and masks left as path or bytes for `decoding`, whose errors name the file.
+    """The data set with images and masks as path or bytes, decoded later by `decoding`, whose errors name the file.
 
-    A stream without known columns stays as it is.
+    A streamed data set is returned unchanged.
     """
     if isinstance(dataset, datasets.IterableDataset):
         return dataset
@@ -103,13 +103,13 @@ def undecoded(dataset: datasets.Dataset) -> datasets.Dataset:
 
 
 def check_choice(what: str, value: str, choices: Iterable[str]) -> None:
-    """Raises ValueError with the choices where `value` is none of them."""
+    """Raises `ValueError` that lists the choices unless `value` is one of them."""
     if value not in choices:
         raise ValueError(f"{what} is '{value}'. Choose one of: {', '.join(choices)}.")
 
 
 def raise_problems(source: str, problems: Sequence[str], advice: str, shown: int = _SHOWN) -> None:
-    """Raises one ValueError that counts the problems, lists the first and ends in advice; none without problems."""
+    """Raises one `ValueError` with the number of problems, the first ones and advice; does nothing without problems."""
     if not problems:
         return
     more = [f"... and {len(problems) - shown} more"] if len(problems) > shown else []

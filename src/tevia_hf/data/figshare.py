@@ -31,7 +31,7 @@ def read_record(address: ImageRef, is_mask: bool = False, most_pixels: int | Non
 
 
 def read_kind_and_patient(path: str | Path) -> tuple[int, str]:
-    """The kind of tumour (1 meningioma, 2 glioma, 3 pituitary) and the patient of a record.
+    """The tumour class (1 meningioma, 2 glioma, 3 pituitary) and the patient of a record.
 
     Raises `ValueError` for a file that is damaged or of another kind.
     """
@@ -50,7 +50,7 @@ def _record(path: Path) -> Iterator[Any]:
             yield file["cjdata"]
     except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
         raise ValueError(
-            f"{path}: no brain tumour record ({error}). Fetch it again; MATLAB 7.3 files with `cjdata` are expected."
+            f"{path}: not a brain tumour record ({error}). Fetch it again; expected is a MATLAB 7.3 file with `cjdata`."
         ) from error
 
 

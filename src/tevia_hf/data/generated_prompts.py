@@ -1,4 +1,4 @@
-"""Sentences drawn from the masks of a data set, and how far its own sentences agree with its masks."""
+"""Texts generated from the masks of a data set, and the agreement of its own texts with its masks."""
 
 import json
 import re
@@ -22,24 +22,24 @@ from tevia_hf.labels_tevia import is_lesion
 from tevia_hf.prompts import LANGUAGES, REGIONS, ReportLanguage, as_record
 from tevia_hf.prompts.templates import FINDING
 
-Claims = tuple[dict[str, str] | None, dict[str, str]]  # what a sentence says, and what is seen
+Claims = tuple[dict[str, str] | None, dict[str, str]]  # fields stated by a text, and fields measured on its mask
 
-CARRIES_THE_ANSWER = (
-    "These sentences were drawn from the true masks, so they carry part of the answer: a model that is given them "
-    "knows what nobody knows before the image was read. Scores with them must stand beside scores of the same model "
-    "with another image's sentence and with none (`tevia evaluate`)."
+LEAKAGE_WARNING = (
+    "These texts were generated from the reference masks, so they carry part of the answer: a model that reads them "
+    "has information that does not exist before the image has been read. Report scores with them beside scores of the "
+    "same model with another image's text and without text (`tevia evaluate`)."
 )
 
 
 @dataclass
 class GeneratedPrompts:
-    """What was drawn.
+    """Generated texts and what to know about them.
 
     Args:
-        rows: (file name of the mask, sentence), as in the published tables.
-        sides: whose left is meant.
-        agreement: how the set's own sentences agree with its masks, by name; empty where it has none.
-        problems: masks that could not be read, and sentences that are not true of their mask.
+        rows: (file name of the mask, text), as in the published tables.
+        sides: whether "left" is the left of the image or of the patient.
+        agreement: agreement of the set's own texts with its masks, by name; empty if it has no texts.
+        problems: masks that could not be read, and texts that do not match their mask.
         language: of the texts.
     """
 
@@ -50,26 +50,26 @@ class GeneratedPrompts:
     language: ReportLanguage
 
     def about(self) -> str:
-        """What readers of the table must know."""
-        lines = [f"{len(self.rows)} sentences, {len({text for _, text in self.rows})} distinct.", self.sides]
-        lines.append(CARRIES_THE_ANSWER)
+        """Number of texts, meaning of "left", leakage warning and agreement, one per line."""
+        lines = [f"{len(self.rows)} texts, {len({text for _, text in self.rows})} distinct.", self.sides]
+        lines.append(LEAKAGE_WARNING)
         if self.agreement:
             shares = ", ".join(f"{name} {value:.4f}" for name, value in self.agreement.items())
-            lines.append(f"Agreement of the data set's own sentences with its masks: {shares}.")
+            lines.append(f"Agreement of the data set's own texts with its masks: {shares}.")
         return "\n".join(lines)
 
     def save(self, path: str | Path, overwrite: bool = False) -> Path:
-        """Writes the table (`Image`, `Description`), and what must be known of it as `NAME.about.txt` beside it.
+        """Writes the table (`Image`, `Description`) and, beside it, its description as `NAME.about.txt`.
 
-        The language is kept as `NAME.language.json`, for whoever reads the table as `text_table`.
+        The language is written to `NAME.language.json`, which is read when the table is used as `text_table`.
 
-        Raises `ValueError` where the table exists and is not to be replaced.
+        Raises `ValueError` if the table exists and `overwrite` is not set.
         """
         path = Path(path)
         if path.suffix != ".csv":
-            raise ValueError(f"{path}: sentences are written as CSV. Name it '{path.stem}.csv'.")
+            raise ValueError(f"{path}: texts are written as CSV. Name it '{path.stem}.csv'.")
         if path.exists() and not overwrite:
-            raise ValueError(f"{path} exists. Say --overwrite to replace it, or name another file.")
+            raise ValueError(f"{path} exists. Set --overwrite to replace it, or name another file.")
         path.parent.mkdir(parents=True, exist_ok=True)
         pd.DataFrame(self.rows, columns=list(COLUMNS)).to_csv(path, index=False)
         path.with_suffix(".about.txt").write_text(self.about() + "\n", encoding="utf-8")
@@ -78,9 +78,9 @@ class GeneratedPrompts:
 
 
 def choose_language(dataset: str, name: str | None, template: str | None, empty_template: str) -> ReportLanguage:
-    """The language of one's own template, of this name, or of the data set.
+    """The language of the given template, else of the given name, else of the data set.
 
-    Raises `ValueError` for an unknown name, or where nothing says which language is meant.
+    Raises `ValueError` for an unknown name, or if neither is given and the data set has no language.
     """
     check_choice("dataset", dataset, names_on_disk())
     if template is not None:
@@ -103,39 +103,39 @@ def generate_prompts(
     white_is_lesion: bool | None = None,
     cache: bool = True,
 ) -> GeneratedPrompts:
-    """A sentence for each mask, each read back and compared with its mask.
+    """A text for each mask, read back and compared with its mask.
 
     Args:
-        listing: as `list_examples` gives it.
-        finding: the class, where the data set does not tell.
-        patient_sides: "left" is the patient's left, who faces the viewer.
-        num_labels: of the masks; None takes any labels.
-        white_is_lesion: what 255 means in the masks; by default all of them tell.
-        cache: for that, read masks that were read before only where they have changed.
+        listing: as returned by `list_examples`.
+        finding: the class, for examples whose class the data set does not give.
+        patient_sides: "left" is the patient's left (the patient faces the viewer).
+        num_labels: of the masks; None accepts all labels.
+        white_is_lesion: what 255 means in the masks; by default inferred from all of them.
+        cache: while inferring it, reuse earlier results for unchanged files.
     """
-    whose = "the patient" if patient_sides else "the picture"
-    drawn = GeneratedPrompts([], f'"Left" is the left of {whose}.', {}, [], language)
+    owner = "the patient" if patient_sides else "the image"
+    generated = GeneratedPrompts([], f'"Left" is the left of {owner}.', {}, [], language)
     compared: list[Claims] = []
-    whole = [example for example in listing.examples if example.masks]
-    white = white_is_lesion_in((example.row() for example in whole), num_labels, white_is_lesion, "skip", cache)
-    for example in tqdm(whole, desc="Reading masks"):
+    examples = [example for example in listing.examples if example.masks]
+    white = white_is_lesion_in((example.row() for example in examples), num_labels, white_is_lesion, "skip", cache)
+    for example in tqdm(examples, desc="Reading masks"):
         try:
             mask = is_lesion(decode_labels(example.row(), num_labels, white))
         except ValueError as error:
-            drawn.problems.append(str(error))
+            generated.problems.append(str(error))
             continue
-        seen = language.observe(mask, patient_sides)
-        text = language.write(seen | {FINDING: example.finding or finding or ""})
-        if (errors := language.disagreements(text, seen)) != {}:
-            fault = "cannot be read back" if errors is None else f"is not true of its mask: {errors}"
-            drawn.problems.append(f"'{example.id}': '{text}' {fault}")
-        drawn.rows.append((_mask_name(example), text))
+        observed = language.observe(mask, patient_sides)
+        text = language.write(observed | {FINDING: example.finding or finding or ""})
+        if (errors := language.disagreements(text, observed)) != {}:
+            fault = "cannot be read back" if errors is None else f"does not match its mask: {errors}"
+            generated.problems.append(f"'{example.id}': '{text}' {fault}")
+        generated.rows.append((_mask_name(example), text))
         if example.text:
-            compared.append((language.read(example.text), seen))
-    drawn.problems += [f"row '{example.id}' has no mask" for example in listing.examples if not example.masks]
-    drawn.problems += [problem.text for problem in listing.problems if not problem.concerns_texts]
-    drawn.agreement = _agreement(compared)
-    return drawn
+            compared.append((language.read(example.text), observed))
+    generated.problems += [f"row '{example.id}' has no mask" for example in listing.examples if not example.masks]
+    generated.problems += [problem.text for problem in listing.problems if not problem.concerns_texts]
+    generated.agreement = _agreement(compared)
+    return generated
 
 
 def write_prompts(
@@ -153,37 +153,39 @@ def write_prompts(
     cache: bool = True,
     overwrite: bool = False,
 ) -> GeneratedPrompts:
-    """The texts of `tevia prompts`: drawn from the masks of a data set by name, and written to a table.
+    """Generates texts from the masks of a data set and writes them to a table, as `tevia prompts` does.
 
     Args:
-        dataset, data_dir: as `list_examples` takes them.
-        output: the CSV to write; `overwrite` replaces it.
-        language, template, empty_template: as of `choose_language`.
-        finding, patient_sides, num_labels, white_is_lesion, cache: as of `generate_prompts`.
+        dataset, data_dir: see `list_examples`.
+        output: the CSV to write; `overwrite` replaces an existing one.
+        language, template, empty_template: see `choose_language`.
+        finding, patient_sides, num_labels, white_is_lesion, cache: see `generate_prompts`.
     """
     chosen = choose_language(dataset, language, template, empty_template)
     listing = list_examples(dataset, data_dir)
-    drawn = generate_prompts(listing, chosen, finding, patient_sides, num_labels, white_is_lesion, cache)
-    drawn.save(output, overwrite=overwrite)
-    return drawn
+    generated = generate_prompts(listing, chosen, finding, patient_sides, num_labels, white_is_lesion, cache)
+    generated.save(output, overwrite=overwrite)
+    return generated
 
 
 def _agreement(compared: Sequence[Claims]) -> dict[str, float]:
-    """Share of sentences that agree with their mask, by field; a sentence of no known form agrees in none.
+    """Share of texts that agree with their mask, by field; a text of unknown form agrees in no field.
 
-    Of lungs also the share that names the same `sides`, and the mean overlap (common / all) of the regions named.
+    For lungs also the share that names the same `sides`, and the mean overlap (intersection over union) of the regions.
     """
     if not compared:
         return {}
-    names = sorted({name for _, seen in compared for name in seen} - {"s"})
+    names = sorted({name for _, observed in compared for name in observed} - {"s"})
     shares = {"in the language": np.mean([stated is not None for stated, _ in compared])}
     for name in names:
-        shares[name] = np.mean([stated is not None and stated.get(name) == seen.get(name) for stated, seen in compared])
+        shares[name] = np.mean(
+            [stated is not None and stated.get(name) == observed.get(name) for stated, observed in compared]
+        )
     if "lungs" in names:
-        pairs = [(named_regions(stated), named_regions(seen)) for stated, seen in compared]
-        shares["sides"] = np.mean([sides(stated) == sides(seen) != set() for stated, seen in pairs])
+        pairs = [(named_regions(stated), named_regions(observed)) for stated, observed in compared]
+        shares["sides"] = np.mean([sides(stated) == sides(observed) != set() for stated, observed in pairs])
         shares["overlap of regions"] = np.mean(
-            [len(stated & seen) / len(stated | seen or {""}) for stated, seen in pairs]
+            [len(stated & observed) / len(stated | observed or {""}) for stated, observed in pairs]
         )
     return {name: float(share) for name, share in shares.items()}
 
@@ -193,13 +195,13 @@ def sides(regions: set[str]) -> set[str]:
 
 
 def named_regions(claims: dict[str, str] | None) -> set[str]:
-    """Such as {"upper left", "lower right"}."""
+    """The lung regions in claims, such as {"upper left", "lower right"}."""
     clauses = re.findall(r"([a-z ]+?) (left|right) lung", (claims or {}).get("lungs", "").replace(" and ", ", "))
-    named = [(REGIONS if "all" in words else words.split(), side) for words, side in clauses]
-    return {f"{region} {side}" for regions, side in named for region in regions}
+    areas = [(REGIONS if "all" in names else names.split(), side) for names, side in clauses]
+    return {f"{region} {side}" for regions, side in areas for region in regions}
 
 
 def _mask_name(example: Example) -> str:
-    """The mask's file name, as in the published tables; the example's id where that would not lead back to it."""
+    """The mask's file name, as in the published tables; named by the example's id if the file name has another id."""
     name = example.masks[0].name if len(example.masks) == 1 else ""
     return name if name and example_id(name) == example.id else f"{example.id}.png"

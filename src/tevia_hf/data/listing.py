@@ -1,4 +1,4 @@
-"""What a source finds on disk: the examples of all splits, and what is wrong with them."""
+"""The result of listing a data set on disk: the examples of all splits, problems and warnings."""
 
 import warnings
 from collections.abc import Iterable, Sequence
@@ -12,16 +12,16 @@ from tevia_hf.data.example import Example
 from tevia_hf.data.features import SPLITS, check_choice, dataset_from_rows
 from tevia_hf.prompts import ReportLanguage
 
-OnError = Literal["raise", "skip"]  # what becomes of an example whose files cannot be used
+OnError = Literal["raise", "skip"]  # handling of examples whose files cannot be used
 
 
 class Problem(NamedTuple):
     """Something wrong with files or tables.
 
     Args:
-        splits: that it spoils.
-        concerns_texts: whether only texts are missing.
-        can_be_skipped: whether it concerns single files, which may be left out.
+        splits: affected splits.
+        concerns_texts: whether it concerns texts only.
+        can_be_skipped: whether it concerns single files, which can be skipped.
     """
 
     text: str
@@ -35,12 +35,12 @@ class Listing:
     """Examples found on disk, before any image is opened.
 
     Args:
-        source: what they come from, for errors.
+        source: name of the source, for error messages.
         examples: of all splits.
-        problems: what cannot be used.
-        warnings: what one should know before training; `dataset` warns of it.
-        notes: what the data check alone tells, such as left-over files of the system.
-        language: of its texts, where a file beside their table names it.
+        problems: files and rows that cannot be used.
+        warnings: issued by `dataset`.
+        notes: shown by the data check only, such as files left by the operating system.
+        language: of the texts, if a file beside their table names it.
     """
 
     source: str
@@ -52,9 +52,9 @@ class Listing:
 
     @property
     def splits(self) -> list[str]:
-        """The splits that hold examples, the known ones first."""
-        there = {example.split for example in self.examples if example.split is not None}
-        return [split for split in SPLITS if split in there] + sorted(there - set(SPLITS))
+        """The splits that have examples, the standard ones first."""
+        present = {example.split for example in self.examples if example.split is not None}
+        return [split for split in SPLITS if split in present] + sorted(present - set(SPLITS))
 
     def of_split(self, split: str) -> list[Example]:
         return [example for example in self.examples if example.split == split]
@@ -62,31 +62,33 @@ class Listing:
     def dataset(self, split: str, on_error: OnError = "raise") -> datasets.Dataset:
         """The examples of one split.
 
-        Raises `ValueError` with all that is wrong with it, or where it has none. With "skip", rows without image or
-        mask stay, for reading to skip them, and files without a row are warned of.
+        With "skip", rows without image or mask are kept, so that reading can skip them, and files without a row give
+        warnings.
+
+        Raises `ValueError` that lists all problems of the split, or if it has no examples.
         """
         check_choice("on_error", on_error, get_args(OnError))
-        found = [problem for problem in self.problems if split in problem.splits]
-        skipped = [problem.text for problem in found if problem.can_be_skipped and on_error == "skip"]
-        problems = [problem.text for problem in found if problem.text not in skipped]
+        affecting = [problem for problem in self.problems if split in problem.splits]
+        skipped = [problem.text for problem in affecting if problem.can_be_skipped and on_error == "skip"]
+        problems = [problem.text for problem in affecting if problem.text not in skipped]
         rows = [example.row() for example in self.of_split(split)]
         if not rows and not problems:
             raise ValueError(
                 f"{self.source}: no examples of the split '{split}', there are: {', '.join(self.splits) or 'none'}. "
-                "Name one of these, or divide the set anew by `group_split`."
+                "Name one of these, or split the set by `group_split`."
             )
         for text in [*self.warnings, *skipped]:
             warnings.warn(f"{self.source}: {text}.", stacklevel=2)
         return dataset_from_rows(rows, self.source, problems, may_lack_files=on_error == "skip")
 
-    def with_texts(self, sentences: Sequence[str | None], language: ReportLanguage | None = None) -> "Listing":
-        """The same examples with these texts, one each; the set's own no longer matter, nor do their faults."""
-        examples = [replace(example, text=text) for example, text in zip(self.examples, sentences, strict=True)]
+    def with_texts(self, texts: Sequence[str | None], language: ReportLanguage | None = None) -> "Listing":
+        """The same examples with these texts, one each; problems of the set's own texts are dropped."""
+        examples = [replace(example, text=text) for example, text in zip(self.examples, texts, strict=True)]
         problems = [problem for problem in self.problems if not problem.concerns_texts]
         return replace(self, examples=examples, problems=problems, language=language)
 
     def with_window(self, window: tuple[float, float]) -> "Listing":
-        """The same examples, DICOM and NIfTI images seen through a window (centre, width) unless they name one."""
+        """The same examples with DICOM and NIfTI images windowed (centre, width), unless they have a window."""
         return replace(self, examples=[example.with_window(window) for example in self.examples])
 
 
@@ -103,7 +105,7 @@ def merge(source: str, listings: Iterable[Listing]) -> Listing:
 
 
 def absolute(data_dir: str | Path) -> Path:
-    """The folder. Raises `ValueError` where there is none."""
+    """The absolute path of a folder. Raises `ValueError` if it does not exist."""
     root = Path(data_dir).absolute()
     if not root.is_dir():
         raise ValueError(f"{root}: no such folder. Give the folder that holds the data set as data_dir.")

@@ -1,4 +1,4 @@
-"""Sets in the folders of LViT, with sentences that say where the lesions lie: MosMedData+ and MoNuSeg."""
+"""Data sets in the folder layout of LViT, whose texts give the place of the lesions: MosMedData+ and MoNuSeg."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ from tevia_hf.data.listing import Listing
 def list_mosmed(data_dir: str | Path) -> Listing:
     """Chest CT slices with masks of infected lung, from the folders of LViT or TeViA (see `folder`).
 
-    `group` is the CT study. The usual test split has slices of studies that are in train too: ask for a `group_split`.
+    `group` is the CT study. The published test split shares studies with the train split: set a `group_split`.
     """
     return list_folder(data_dir, group_of=study)
 
@@ -26,6 +26,6 @@ def list_monuseg(data_dir: str | Path) -> Listing:
 
 
 def patient(example_id: str) -> str:
-    """The patient of a TCGA slide: "TCGA-18-5592" of "TCGA-18-5592-01Z-00-DX1"; another name stands for itself."""
+    """The patient of a TCGA slide: "TCGA-18-5592" of "TCGA-18-5592-01Z-00-DX1"; other names are returned unchanged."""
     match = re.match(r"TCGA-\w{2}-\w{4}", example_id)
     return match[0] if match else example_id

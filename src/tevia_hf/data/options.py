@@ -1,7 +1,7 @@
-"""How a data set is read beside its name, folder and split: the one place where such an option is written.
+"""Options of a data set beyond its name, folder and split, each declared once.
 
-From these fields come those of a recipe and of a grid's `evaluation`, the options of the subcommands, what
-`list_examples` takes, what a report records and what a card names.
+The fields of recipes and of a grid's `evaluation`, the options of the subcommands, the arguments of `list_examples` and
+the settings in reports and model cards are derived from these dataclasses.
 """
 
 from collections.abc import Callable
@@ -20,20 +20,20 @@ from tevia_hf.option_checks_tevia import check_seed, number_from
 
 @dataclass
 class SourceOptions:
-    """Which examples and texts a data set on disk has; each option as text, as in YAML, or as its value."""
+    """Selection of examples and texts of a data set on disk; each option may be text, as in YAML, or a value."""
 
     text_table: str | None = field(
-        default=None, metadata={"help": "Table (Image, Description) to read in place of the set's own texts."}
+        default=None, metadata={"help": "Table (Image, Description) whose texts replace those of the data set."}
     )
     group_split: str | None = field(
-        default=None, metadata={"help": "Divide anew by patient or study: shares of train, val, test, as 0.7,0.1,0.2."}
+        default=None, metadata={"help": "Split by patient or study: shares of train, val, test, such as 0.7,0.1,0.2."}
     )
-    split_seed: int = field(default=0, metadata={"help": "Seed of the groups of each split."})
+    split_seed: int = field(default=0, metadata={"help": "Seed of the split by groups."})
     window: str | None = field(
         default=None,
-        metadata={"help": "Centre and width that DICOM and NIfTI are seen through (write --window=-600,1500)."},
+        metadata={"help": "Window centre and width of DICOM and NIfTI images (write --window=-600,1500)."},
     )
-    # Options whose text stands for something else, or whose values are checked.
+    # Options that are parsed or checked.
     readers: ClassVar[dict[str, Callable[[Any], Any]]] = {
         "group_split": lambda value: parse_fractions(str(as_text(value))),
         "split_seed": lambda value: check_seed("split_seed", number_from(value) if isinstance(value, str) else value),
@@ -44,12 +44,12 @@ class SourceOptions:
         self.source_options()
 
     def source_options(self) -> dict[str, Any]:
-        """The values of the options that are set, as `load_segmentation_dataset` takes them."""
+        """The parsed values of the options that are set, as arguments of `load_segmentation_dataset`."""
         given = {name: getattr(self, name) for name in SOURCE_OPTIONS if getattr(self, name) not in (None, "", [])}
         return {name: self.readers.get(name, lambda value: value)(value) for name, value in given.items()}
 
     def applied_to(self, listing: Listing) -> Listing:
-        """The examples of a source as these options ask for them."""
+        """The listing with replaced texts, new splits and windows, as these options require."""
         values = self.source_options()
         if "text_table" in values:
             names = [example.id for example in listing.examples]
@@ -62,22 +62,22 @@ class SourceOptions:
 
 @dataclass
 class ReadingOptions:
-    """What is made of the files of a data set, of any source."""
+    """How the files of any data set are read."""
 
     white_is_lesion: bool | None = field(
         default=None,
-        metadata={"help": "255 marks the lesion (true) or is ignored (false); default: all masks tell."},
+        metadata={"help": "255 marks the lesion (true) or is ignored (false); default: inferred from all masks."},
     )
     on_error: OnError = field(
-        default="raise", metadata={"help": "'skip' leaves out examples that cannot be read, and lists them."}
+        default="raise", metadata={"help": "'skip' skips examples that cannot be read, and lists them; 'raise' stops."}
     )
     cache: bool = field(
-        default=True, metadata={"help": "Read files that were read before only where they have changed."}
+        default=True, metadata={"help": "Cache the checks of files, so that unchanged files are not read again."}
     )
 
     def __post_init__(self) -> None:
         check_choice("on_error", self.on_error, get_args(OnError))
-        WhiteReading(declared=self.white_is_lesion)  # refuses what is neither true nor false
+        WhiteReading(declared=self.white_is_lesion)  # rejects values other than true and false
 
 
 SOURCE_OPTIONS = tuple(option.name for option in fields(SourceOptions))

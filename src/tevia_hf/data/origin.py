@@ -1,4 +1,4 @@
-"""Where a `datasets.Dataset` comes from, kept with it, so that a report on it can say so."""
+"""The origin of a `datasets.Dataset`, recorded in its info so that reports can name it."""
 
 import json
 from collections import Counter
@@ -25,45 +25,46 @@ def with_origin(
     options: Mapping[str, Any],
     own: Mapping[str, Any],
 ) -> datasets.Dataset:
-    """The data set with a record of how it was loaded, which `select`, `shuffle` and `save_to_disk` keep.
+    """The data set with a record of how it was loaded; `select`, `shuffle` and `save_to_disk` keep it.
 
-    `options` are those of `SourceOptions`, `own` the source's.
+    `options` are those of `SourceOptions`, `own` those of the source.
     """
-    shown, of_source = (
+    source_settings, source_options = (
         {key: as_text(value) for key, value in given.items() if value is not None} for given in (options, own)
     )
-    if "group_split" not in shown and not shown.get("split_seed"):
-        shown.pop("split_seed", None)  # the default of a published split
-    origin = {"data_dir": data_dir and str(data_dir), "split": split, **shown}
-    origin |= {"options": of_source} if of_source else {}
+    if "group_split" not in source_settings and not source_settings.get("split_seed"):
+        source_settings.pop("split_seed", None)  # the default of a published split
+    origin = {"data_dir": data_dir and str(data_dir), "split": split, **source_settings}
+    origin |= {"options": source_options} if source_options else {}
     dataset.info.dataset_name = name
     return _noted(dataset, origin=origin, examples=checksums(dataset))
 
 
 def with_choice(dataset: datasets.Dataset, **choice: Any) -> datasets.Dataset:
-    """A part of a data set, with a record of how it was chosen."""
+    """A subset of a data set with a record of how it was chosen."""
     if (record := recorded(dataset)) is not None:
         _noted(dataset, origin=record["origin"] | choice, examples=checksums(dataset))
     return dataset
 
 
 def with_language(dataset: T, language: ReportLanguage) -> T:
-    """The data set with a record of the language of its texts, kept likewise: augmentation and evaluation ask it."""
+    """The data set with a record of the language of its texts, which augmentation and evaluation use."""
     return _noted(dataset, language=as_record(language))
 
 
 def language_in(dataset: AnyDataset) -> ReportLanguage | None:
-    """The language that a data set names, if any."""
+    """The language recorded with a data set, or None."""
     language = _notes(dataset).get("language")
     return None if language is None else from_record(language)
 
 
 def origin_of(dataset: datasets.Dataset) -> dict[str, Any]:
-    """The settings of a report that tell which examples it was measured on.
+    """The report settings that identify the evaluated examples.
 
-    `dataset`, `data_dir` and `split` as given to `load_segmentation_dataset`, its options, what `with_choice` recorded,
-    and `max_samples` where only so many of the examples are left. A data set that was not loaded so, or that holds an
-    id or a text which was not loaded, is "unknown"; `builder` is then its own name, if it has one.
+    These are `dataset`, `data_dir` and `split` as given to `load_segmentation_dataset`, its options, the choices
+    recorded by `with_choice`, and `max_samples` if only a part of the examples is left. The data set is "unknown" if it
+    was not loaded by that function or contains an id or text that was not loaded; `builder` is then its own name, if it
+    has one.
     """
     record = recorded(dataset)
     if record is None or Counter(checksums(dataset)) - Counter(record["examples"]):
@@ -74,12 +75,12 @@ def origin_of(dataset: datasets.Dataset) -> dict[str, Any]:
 
 
 def checksums(dataset: datasets.Dataset) -> list[int]:
-    """A number for each example, of its id and text."""
+    """A checksum of the id and text of each example."""
     return [crc32(f"{name}\n{text}".encode()) for name, text in zip(dataset["id"], dataset["text"], strict=True)]
 
 
 def recorded(dataset: datasets.Dataset) -> dict[str, Any] | None:
-    """What `with_origin` wrote, `None` where it did not, or where data sets of several origins were joined."""
+    """The record written by `with_origin`; `None` without one, or if data sets of several origins were joined."""
     record = _notes(dataset)
     return record if {"origin", "examples"} <= set(record) else None
 
@@ -98,7 +99,7 @@ def _noted(dataset: T, **notes: Any) -> T:
 
 
 def as_text(value: Any) -> Any:
-    """An option as a report shows it: (0.7, 0.1, 0.2) as "0.7,0.1,0.2", a path as text."""
+    """The text form of an option in a report: (0.7, 0.1, 0.2) as "0.7,0.1,0.2", a path as text."""
     if isinstance(value, (tuple, list)):
         return ",".join(map(str, value))
     return str(value) if isinstance(value, Path) else value

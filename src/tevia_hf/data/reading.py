@@ -1,4 +1,4 @@
-"""Files read on all cores, and each once: what it showed is kept until it changes."""
+"""Parallel reading of files, and a cache of results until a file changes."""
 
 import json
 import math
@@ -22,41 +22,42 @@ from tevia_hf.io.readers import is_read_here
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-FORMAT = [3, __version__]  # count on where reading the same file gives something else
-MOST_THREADS = 8  # beyond which disks and memory are what is waited for
-CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds, and of how many
-SETTLED = 2  # seconds, in which a file may change again without another time of change
+FORMAT = [3, __version__]  # increment when reading the same file gives another result
+MAX_THREADS = 8  # with more, disk and memory are the bottleneck
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: quota and period in microseconds
+SETTLED = 2  # seconds after a write in which a file can change again with the same modification time
 
 
 def on_all_cores(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:
-    """Each item with what the function gives of it, in order; only few are held at once.
+    """Pairs of item and result of the function, in order; few results are in memory at a time.
 
-    By threads: decoders leave Python's lock, and readers and transforms of one's own need not be pickled.
+    Runs in threads: decoders release the GIL, and user-defined readers and transforms need not be picklable.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with suppress(OSError, ValueError):  # no container, or one without a quota
         quota, period = CPU_QUOTA.read_text().split()
         cores = min(cores, math.ceil(int(quota) / int(period)))
-    threads = max(1, min(MOST_THREADS, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
-    waiting: deque[tuple[Item, Future[Result]]] = deque()
+    threads = max(1, min(MAX_THREADS, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+    pending: deque[tuple[Item, Future[Result]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for item in items:
-            waiting.append((item, pool.submit(function, item)))
-            if len(waiting) > 2 * threads:
-                item, future = waiting.popleft()
+            pending.append((item, pool.submit(function, item)))
+            if len(pending) > 2 * threads:
+                item, future = pending.popleft()
                 yield item, future.result()
-        for item, future in waiting:
+        for item, future in pending:
             yield item, future.result()
 
 
 def remembered(what: Sequence[Any], files: Sequence[ImageRef], read: Callable[[], Any], cache: bool = True) -> Any:
-    """What `read` gives, as JSON holds it; of files that have not changed since it did, without reading.
+    """The JSON result of `read`, from the cache if the files have not changed.
 
-    Kept in the folder `tevia_hf` of the cache of `datasets` (`HF_DATASETS_CACHE`), unless `datasets.disable_caching()`
-    was called. Files that have just been written, and those of readers of one's own, are read every time.
+    The cache is the folder `tevia_hf` in the cache of `datasets` (`HF_DATASETS_CACHE`), unless
+    `datasets.disable_caching()` was called. Files written within the last seconds, and files of user-defined readers,
+    are read every time.
 
-    `what` decides the result beside the files, which count by path, size and time of change; there are none where the
-    pixels are held in memory.
+    `what` holds all other inputs of the result. Files are identified by path, size and modification time; without
+    files (pixels in memory) nothing is cached.
     """
     if not (cache and files and datasets.is_caching_enabled() and all(map(is_read_here, files))):
         return read()
@@ -69,8 +70,8 @@ def remembered(what: Sequence[Any], files: Sequence[ImageRef], read: Callable[[]
     key += [[state.st_size, state.st_mtime_ns] for state in states]
     with suppress(OSError, ValueError, TypeError):  # missing, damaged, or not of this package
         digest, content = entry.read_text(encoding="utf-8").split("\n", 1)
-        held, result = json.loads(content)
-        if held == key and digest == sha1(content.encode()).hexdigest():
+        stored_key, result = json.loads(content)
+        if stored_key == key and digest == sha1(content.encode()).hexdigest():
             return result
     result = read()
     if max(state.st_mtime for state in states) < time.time() - SETTLED:

@@ -1,4 +1,4 @@
-"""Data sets that a user made, with the columns that every data source has."""
+"""Preparation of a user's data set: the columns that every data source has."""
 
 import difflib
 from collections.abc import Iterator, Mapping
@@ -15,49 +15,51 @@ from tevia_hf.data.features import FEATURES, ImageFile, MaskFile, raise_problems
 
 AnyDataset: TypeAlias = datasets.Dataset | datasets.IterableDataset
 PARTS = {"image": ImageFile(), "mask": MaskFile()}
-NO_EXAMPLE = "The data set gives no example: check where it is read from."
+NO_EXAMPLE = "The data set has no examples: check its source."
 TEXTS = ("string", "large_string", "binary", "large_binary")
 NAMES = ("text", "id", "group")
 SEVERAL_TEXTS = ("first", "draw")
 ALL_TEXTS = "all_texts"  # the column beside `text`, which holds the first
 SEVERAL = (
-    "The column 'text' holds lists, several texts an image. Take the first of each by "
-    "`dataset = dataset.map(lambda row: {'text': (row['text'] or [None])[0]})`, or have one drawn in each epoch of "
-    "training (and the first taken in validation) by `several_texts: draw` in the recipe, in Python by "
+    "The column 'text' holds lists, several texts per image. Take the first of each by "
+    "`dataset = dataset.map(lambda row: {'text': (row['text'] or [None])[0]})`, or sample one in each epoch of "
+    "training (validation uses the first) by `several_texts: draw` in the recipe, in Python by "
     "`dataset = ready_dataset(dataset, several_texts='draw')`."
 )
 
 
 def ready_dataset(dataset: AnyDataset, uses_text: bool = True, several_texts: str | None = None) -> AnyDataset:
-    """A user's data set with the columns image, mask, text, id and group; of a `ClassLabel` the names are taken.
+    """A user's data set with the columns image, mask, text, id and group; `ClassLabel` columns become class names.
 
     Args:
         dataset: a `datasets.Dataset` or `datasets.IterableDataset` with `image` and `mask` (PIL images, arrays, paths,
-            or undecoded), `text`, and, where known, `id`, `group` and `spacing_mm`. An `id` that is missing is the
-            example's number, counted from 0 (of a stream in each data worker), a missing `group` its `id`.
-        uses_text: without it, `text` may be missing.
-        several_texts: of a `text` that is a list of texts; without it, lists are refused. "first" takes the first;
-            "draw" does too, but keeps all as `all_texts`, of which `TextAwareAugmentation` draws one in each epoch. An
-            empty list is no text.
+            or undecoded), `text`, and optionally `id`, `group` and `spacing_mm`. A missing `id` becomes the example's
+            number, counted from 0 (for a stream in each data worker), a missing `group` its `id`.
+        uses_text: if false, `text` may be missing.
+        several_texts: what to do with a list of texts per image; by default lists are rejected. "first" takes the first
+            text; "draw" does too, but keeps all as `all_texts`, from which `TextAwareAugmentation` samples one in each
+            epoch. An empty list is no text.
 
-    Raises `ValueError` for another kind of data set, columns that are missing, pixels of a kind that no image has,
-    texts of another kind, and a transform of the user's own, which the training's would replace.
+    Raises `ValueError` for another type of data set, missing columns, pixels or texts of another type, and a transform
+    set by the user, which the transform of the training would replace.
     """
     if several_texts not in (None, *SEVERAL_TEXTS):
         raise ValueError(f"`several_texts` is {several_texts!r}: give 'first' or 'draw', or leave it out.")
     if isinstance(dataset, Mapping) and not isinstance(dataset, AnyDataset):
-        raise ValueError(f"This holds the splits {sorted(dataset)}: give one of them, such as dataset['train'].")
+        raise ValueError(
+            f"This is a mapping of the splits {sorted(dataset)}: give one of them, such as dataset['train']."
+        )
     if not isinstance(dataset, AnyDataset):
         raise ValueError(
             f"A `{type(dataset).__name__}` is no `datasets.Dataset`: make one, e.g. by "
-            "`datasets.Dataset.from_list` or, of a torch data set, `datasets.Dataset.from_generator`."
+            "`datasets.Dataset.from_list` or, from a torch data set, `datasets.Dataset.from_generator`."
         )
     if isinstance(dataset, datasets.IterableDataset):
         return ready_stream(dataset, uses_text, several_texts)
     if dataset.format["type"] == "custom":
         raise ValueError(
             "The data set has a transform of its own, which the training's would replace: apply it by `map`, or train "
-            "by a plain `transformers.Trainer`."
+            "with a dtype `transformers.Trainer`."
         )
     if not len(dataset):
         raise ValueError(NO_EXAMPLE)
@@ -70,13 +72,13 @@ def ready_dataset(dataset: AnyDataset, uses_text: bool = True, several_texts: st
 
 
 def check_columns(names: list[str], uses_text: bool) -> None:
-    """Raises `ValueError` where a column is missing, with the call that gives one of the data set's own its name."""
+    """Raises `ValueError` if a column is missing, with the call that renames a likely column."""
     missing = [name for name in ("image", "mask", *(["text"] if uses_text else [])) if name not in names]
     if not missing:
         return
     others = [name for name in names if name not in FEATURES]
     own = (difflib.get_close_matches(missing[0], others, n=1, cutoff=0.4) or others or ["its name"])[0]
-    without = " A network that reads no text (`use_text: false` under `config`) needs none." * ("text" in missing)
+    without = " A vision-only model (`use_text: false` under `config`) needs none." * ("text" in missing)
     raise ValueError(
         f"The data set has the columns {names}, but no {' and no '.join(missing)}: name them, e.g. by "
         f"`dataset.rename_column('{own}', '{missing[0]}')`.{without}"
@@ -84,7 +86,7 @@ def check_columns(names: list[str], uses_text: bool) -> None:
 
 
 def as_files(dataset: datasets.Dataset, part: str, feature: datasets.Image) -> datasets.Dataset:
-    """The data set with a column of files in place of arrays or paths."""
+    """The data set with the column as image files in place of arrays or paths."""
     kind = dataset.features[part]
     if isinstance(kind, type(feature)):
         return dataset
@@ -101,13 +103,13 @@ def as_files(dataset: datasets.Dataset, part: str, feature: datasets.Image) -> d
 
 
 def holds_files(feature: Any) -> bool:
-    """Whether a column holds images, decoded or not, paths or the bytes of files, rather than arrays."""
+    """Whether a column holds images (decoded or not), paths or file contents, rather than arrays."""
     is_undecoded = isinstance(feature, dict) and {"bytes", "path"} <= feature.keys()
     return isinstance(feature, datasets.Image) or is_undecoded or getattr(feature, "dtype", None) in TEXTS
 
 
 def pixel_type(feature: Any, part: str) -> np.dtype:
-    """The number type of a column of arrays. Raises `ValueError` where it holds something else."""
+    """The dtype of a column of arrays. Raises `ValueError` for a column of anything else."""
     inner = feature
     while hasattr(inner, "feature"):
         inner = inner.feature
@@ -117,12 +119,12 @@ def pixel_type(feature: Any, part: str) -> np.dtype:
 
 
 def encoded(pixels: np.ndarray, part: str) -> bytes:
-    """A file with exactly these pixels. Raises `ValueError` for shapes and number types that no file holds."""
-    plain = {"b": np.uint8, "f": np.float32}.get(pixels.dtype.kind, pixels.dtype)
+    """The content of a TIFF file with exactly these pixels. Raises `ValueError` for an unsupported shape or dtype."""
+    dtype = {"b": np.uint8, "f": np.float32}.get(pixels.dtype.kind, pixels.dtype)
     if part == "mask" and pixels.dtype.kind in "iu" and set(np.unique(pixels)) <= set(range(256)):
-        plain = np.uint8
+        dtype = np.uint8
     try:
-        image = Image.fromarray(pixels.astype(plain))
+        image = Image.fromarray(pixels.astype(dtype))
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"An array of the column '{part}' has shape {pixels.shape} and type {pixels.dtype}: give (height, width) "
@@ -134,23 +136,23 @@ def encoded(pixels: np.ndarray, part: str) -> bytes:
 
 
 def with_names(dataset: datasets.Dataset, uses_text: bool, several_texts: str | None) -> datasets.Dataset:
-    """The data set with text, id and group for every example, as `plain_names` gives them."""
+    """The data set with text, id and group for every example, as returned by `plain_names`."""
     present = [name for name in NAMES if name in dataset.column_names]
     for name in present:
         kind = dataset.features[name]
         if getattr(kind, "dtype", None) in (*TEXTS, "null") or not (name == "text" or isinstance(kind, ClassLabel)):
             dataset = dataset.cast_column(name, Value("string"))
-    kinds, held = {name: dataset.features[name] for name in present}, dataset.select_columns(present)[:]
-    rows = [{name: held[name][index] for name in present} for index in range(len(dataset))]
+    kinds, values = {name: dataset.features[name] for name in present}, dataset.select_columns(present)[:]
+    rows = [{name: values[name][index] for name in present} for index in range(len(dataset))]
     several_texts = None if kinds.get("text") == Value("string") else several_texts
     rows = [plain_names(row, kinds, uses_text, several_texts) for row in rows]
     numbers = list(map(str, range(len(rows))))
-    start = "row-" if {row["id"] for row in rows} & set(numbers) else ""  # so that no other row is called so
-    rows = [numbered(row, start + number) for row, number in zip(rows, numbers, strict=True)]
-    raise_problems("The data set", repeated_ids(row["id"] for row in rows), "Give every example an id of its own.")
+    prefix = "row-" if {row["id"] for row in rows} & set(numbers) else ""  # avoids ids that are already used
+    rows = [numbered(row, prefix + number) for row, number in zip(rows, numbers, strict=True)]
+    raise_problems("The data set", repeated_ids(row["id"] for row in rows), "Give every example a unique id.")
     for name in rows[0]:
         column, kind = [row[name] for row in rows], List(Value("string")) if name == ALL_TEXTS else Value("string")
-        if name not in present or column != held[name] or kinds[name] != kind:
+        if name not in present or column != values[name] or kinds[name] != kind:
             dataset = dataset.remove_columns([name] if name in dataset.column_names else [])
             dataset = dataset.add_column(name, column, feature=kind)
     return dataset
@@ -159,9 +161,9 @@ def with_names(dataset: datasets.Dataset, uses_text: bool, several_texts: str | 
 def plain_names(
     row: Mapping[str, Any], kinds: Mapping[str, Any], uses_text: bool, several_texts: str | None
 ) -> dict[str, Any]:
-    """Text, id and group of a row or None, names in place of class numbers, one text of several.
+    """Text, id and group of a row, or None: class names in place of class numbers, one of several texts.
 
-    Raises `ValueError` for a text of another kind, and for several where nothing says which.
+    Raises `ValueError` for a text of another type, and for several texts if `several_texts` is not set.
     """
     names = {name: row.get(name) for name in NAMES}
     for name, value in names.items():
@@ -176,7 +178,7 @@ def plain_names(
     if not all(isinstance(one, str | None) for one in texts):
         raise ValueError(
             f"The column 'text' holds {text!r} of the kind {kinds.get('text', type(text).__name__)}: give texts, or "
-            "cast numbers of classes to their names by `dataset.cast_column('text', datasets.ClassLabel(names=[...]))`."
+            "cast class numbers to their names by `dataset.cast_column('text', datasets.ClassLabel(names=[...]))`."
         )
     if texts is text:
         if several_texts is None:
@@ -189,7 +191,7 @@ def plain_names(
 
 
 def numbered(names: dict[str, Any], number: str) -> dict[str, Any]:
-    """The names of a row with its number in place of a missing id, and that in place of a missing group."""
+    """The names of a row; a missing id becomes the number, a missing group the id."""
     identity = number if names["id"] is None else names["id"]
     return names | {"id": identity, "group": identity if names["group"] is None else names["group"]}
 
@@ -197,13 +199,13 @@ def numbered(names: dict[str, Any], number: str) -> dict[str, Any]:
 def ready_stream(
     dataset: datasets.IterableDataset, uses_text: bool, several_texts: str | None = None
 ) -> datasets.IterableDataset:
-    """As `ready_dataset`, example by example as they come."""
+    """`ready_dataset` for a stream, example by example."""
     first = next(iter(dataset), None)
     if first is None:
         raise ValueError(NO_EXAMPLE)
     check_columns(list(first), uses_text)
     features = dataset.features or {}
-    plain_names(first, features, uses_text, several_texts)  # refuses now what it would refuse in training
+    plain_names(first, features, uses_text, several_texts)  # fails before training starts
     types = {}
     for part in PARTS:
         if isinstance(features.get(part), datasets.Image):
@@ -218,12 +220,12 @@ def ready_stream(
     return dataset.map(name, with_indices=True)
 
 
-def with_drawn_text(example: Mapping[str, Any], seed: int, epoch: int) -> dict[str, Any]:
-    """The example with one of its `all_texts`, drawn by seed, epoch and id; without these as it is."""
+def with_sampled_text(example: Mapping[str, Any], seed: int, epoch: int) -> dict[str, Any]:
+    """The example with one of its `all_texts`, sampled by seed, epoch and id; unchanged if it has none."""
     if not (texts := example.get(ALL_TEXTS)):
         return dict(example)
-    draws = np.random.default_rng([seed, epoch, crc32(str(example.get("id")).encode())])
-    return {**example, "text": texts[draws.integers(len(texts))]}
+    rng = np.random.default_rng([seed, epoch, crc32(str(example.get("id")).encode())])
+    return {**example, "text": texts[rng.integers(len(texts))]}
 
 
 def texts_of(dataset: datasets.Dataset) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Data sets by name: `SOURCES` declares each once, `register_dataset` adds one's own."""
+"""Data sets by name: `SOURCES` declares each once, `register_dataset` adds user-defined ones."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -20,14 +20,14 @@ from tevia_hf.prompts import BRAIN, BREAST, NUCLEI, QATA, ReportLanguage
 
 
 class Source(NamedTuple):
-    """How a data set is had: listed from a folder, or made in memory.
+    """How a data set is loaded: listed from a folder, or made in memory.
 
-    Options that `load_segmentation_dataset` does not know are handed on to either function.
+    Options that `load_segmentation_dataset` does not know are passed on to the function.
     """
 
-    list_examples: Callable[..., Listing] | None = None  # `(data_dir)`, of all splits
-    language: ReportLanguage | None = None  # of its texts: augmentation, text conditions, prompts and agreement ask it
-    make: Callable[..., datasets.Dataset] | None = None  # `(split)`, with the columns of `FEATURES`
+    list_examples: Callable[..., Listing] | None = None  # `(data_dir)` -> examples of all splits
+    language: ReportLanguage | None = None  # of its texts; used by augmentation, text conditions, prompts, agreement
+    make: Callable[..., datasets.Dataset] | None = None  # `(split)` -> data set with the columns of `FEATURES`
 
 
 SOURCES: dict[str, Source] = {
@@ -49,44 +49,46 @@ def register_dataset(
     make: Callable[..., datasets.Dataset] | None = None,
     exist_ok: bool = False,
 ) -> None:
-    """Adds a data set: recipes, `load_segmentation_dataset` and the subcommands of `tevia` then take its name.
+    """Adds a data set, whose name recipes, `load_segmentation_dataset` and the subcommands of `tevia` then accept.
 
     Args:
-        list_examples, language, make: as of `Source`; one of the two functions.
-        exist_ok: replace a data set of this name.
+        list_examples, language, make: see `Source`; give exactly one of the two functions.
+        exist_ok: replace an existing data set of this name.
 
-    Raises `ValueError` for a name that is taken or says something else, and for both functions or none.
+    Raises `ValueError` for a blank, reserved or existing name, and unless exactly one function is given.
     """
     if name == UNKNOWN or not name.strip():
         raise ValueError(f"'{name}' cannot name a data set: give a word such as 'clinic'.")
     if name in SOURCES and not exist_ok:
-        raise ValueError(f"There is a data set '{name}': choose another name, or pass exist_ok=True to replace it.")
+        raise ValueError(
+            f"There is already a data set '{name}': choose another name, or pass exist_ok=True to replace it."
+        )
     if (list_examples is None) == (make is None):
-        raise ValueError(f"Give `list_examples` for '{name}' to be read from a folder, or `make`, one of the two.")
+        raise ValueError(f"Give either `list_examples`, to read '{name}' from a folder, or `make`.")
     SOURCES[name] = Source(list_examples, language, make)
 
 
 def names_on_disk() -> list[str]:
-    """Data sets that are read from a folder, so that their files can be checked."""
+    """Names of the data sets that are read from a folder."""
     return [name for name, source in SOURCES.items() if source.list_examples is not None]
 
 
 def load_segmentation_dataset(
     name: str, data_dir: str | Path | None = None, split: str = "train", on_error: OnError = "raise", **options: Any
 ) -> datasets.Dataset:
-    """A data set with the columns image, mask, text, id, group and spacing_mm; a report on it says which it is.
+    """A data set with the columns image, mask, text, id, group and spacing_mm, and a record of its origin.
 
     Args:
         name: A name of `SOURCES`: "synthetic" (made in memory), "qata", "mosmed", "monuseg", "breast", "brain",
             "folder", or a registered one.
-        data_dir: The data set's folder; "synthetic" has none.
+        data_dir: The data set's folder; not for "synthetic".
         split: "train", "val" or "test".
-        on_error: "skip" keeps rows whose image or mask is missing, for reading to skip them, and warns of files without
-            a row.
+        on_error: "skip" keeps rows whose image or mask is missing, so that reading can skip them, and warns about files
+            without a row.
         options: For data sets on disk those of `list_examples`; for "synthetic" `size`, `count`, `seed`, `counterpart`.
 
-    Raises `ValueError` for an unknown name or split, a data_dir or option that is missing or not wanted; and as the
-    source does.
+    Raises `ValueError` for an unknown name or split, a missing or unexpected data_dir or option, and the errors of the
+    source.
     """
     check_choice("name", name, SOURCES)
     check_choice("split", split, SPLITS)
@@ -99,8 +101,8 @@ def load_segmentation_dataset(
     else:
         if data_dir is not None:
             raise ValueError(f"data_dir is '{data_dir}', but '{name}' is made in memory. Leave data_dir out.")
-        if foreign := ", ".join(option for option, value in values.items() if value != defaults.get(option)):
-            raise ValueError(f"The data set '{name}' takes no {foreign}: leave {foreign} out.")
+        if unsupported := ", ".join(option for option, value in values.items() if value != defaults.get(option)):
+            raise ValueError(f"The data set '{name}' takes no {unsupported}: leave {unsupported} out.")
         dataset = make(split, **own)
         if missing := set(FEATURES) - set(dataset.column_names):
             raise ValueError(f"'{name}' was made without the columns {', '.join(sorted(missing))}: add them.")
@@ -109,15 +111,15 @@ def load_segmentation_dataset(
 
 
 def list_examples(name: str, data_dir: str | Path | None, **options: Any) -> Listing:
-    """The examples of all splits of a data set on disk, and what is wrong with them; no image is opened.
+    """The examples of all splits of a data set on disk, and their problems; no image is opened.
 
     Args:
         options: Those of `SourceOptions`: `text_table`, a table with the columns `Image` and `Description` whose texts
-            take the place of the set's own; `group_split` and `split_seed`, to divide it anew, no group on two sides
-            (by default the splits are the published ones, and 0.7, 0.1, 0.2 for a set that has none); `window`,
-            (centre, width) that DICOM and NIfTI files are seen through, in place of their own. And the source's own.
+            replace those of the data set; `group_split` and `split_seed`, to split it so that no group is in two splits
+            (by default the published splits, or 0.7, 0.1, 0.2 for a set without splits); `window`, (centre, width) of
+            DICOM and NIfTI files, in place of their own. Options of the source are accepted too.
 
-    Raises `ValueError` for an unknown name and no data_dir, and as the source does.
+    Raises `ValueError` for an unknown name or a missing data_dir, and the errors of the source.
     """
     check_choice("name", name, names_on_disk())
     if data_dir is None:
@@ -127,12 +129,12 @@ def list_examples(name: str, data_dir: str | Path | None, **options: Any) -> Lis
 
 
 def rows_of_all_splits(name: str, data_dir: str | Path | None, **options: Any) -> Iterator[dict[str, Any]]:
-    """The rows of every split of a set on disk, whose files are not opened; none of a set that is made in memory."""
+    """The rows of all splits of a data set on disk, without opening files; none for a set made in memory."""
     if SOURCES[name].list_examples is not None:
         yield from (example.row() for example in list_examples(name, data_dir, **options).examples if example.masks)
 
 
 def split_options(options: Mapping[str, Any]) -> tuple[SourceOptions, dict[str, Any]]:
-    """Those that every data set on disk has, and a source's own."""
+    """Options common to all data sets on disk, and options of the source."""
     own = {name: value for name, value in options.items() if name not in SOURCE_OPTIONS}
     return SourceOptions(**{name: value for name, value in options.items() if name not in own}), own

@@ -1,4 +1,4 @@
-"""Splits in which no patient, study or subject is on two sides."""
+"""Splits in which each patient, study or subject is in one split only."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,27 +15,27 @@ from tevia_hf.data.origin import with_choice
 from tevia_hf.option_checks_tevia import check_count
 
 DEFAULT_FRACTIONS = (0.7, 0.1, 0.2)
-SPLITS_FILE = "_splits.csv"  # beside a trained model; the leading _ keeps it out of the Trainer's uploads
+SPLITS_FILE = "_splits.csv"  # beside a trained model; the Trainer does not upload files with a leading _
 
 
 def split_by_group(groups: Sequence[str], fractions: Sequence[float] = DEFAULT_FRACTIONS, seed: int = 0) -> list[str]:
-    """The split of each example, "train", "val" or "test"; examples of one group share theirs.
+    """The split of each example, "train", "val" or "test"; examples of one group are in the same split.
 
-    Groups are taken in an order drawn by `seed` and go, one after another, to the split that lacks most examples.
+    Groups are shuffled by `seed` and assigned one after another to the split with the largest relative deficit.
 
-    `fractions` are the wanted shares of examples in train, val and test, which add up to 1; 0 leaves a split out.
+    `fractions` are the target shares of examples in train, val and test, which must sum to 1; 0 omits a split.
 
-    Raises `ValueError` for fractions that are no such shares, and fewer groups than splits.
+    Raises `ValueError` for invalid fractions, and for fewer groups than splits.
     """
     check_fractions(fractions)
     sizes = Counter(groups)
-    wanted = {split: share * len(groups) for split, share in zip(SPLITS, fractions, strict=True) if share > 0}
-    if len(sizes) < len(wanted):
-        raise ValueError(f"{len(sizes)} groups cannot fill the splits {list(wanted)}: give a share of 0 to some.")
+    targets = {split: share * len(groups) for split, share in zip(SPLITS, fractions, strict=True) if share > 0}
+    if len(sizes) < len(targets):
+        raise ValueError(f"{len(sizes)} groups cannot fill the splits {list(targets)}: give a share of 0 to some.")
     order = np.random.default_rng(seed).permutation(sorted(sizes)).tolist()
-    missing, chosen = dict(wanted), {}
+    missing, chosen = dict(targets), {}
     for group in order:
-        chosen[group] = max(missing, key=lambda split: missing[split] / wanted[split])
+        chosen[group] = max(missing, key=lambda split: missing[split] / targets[split])
         missing[chosen[group]] -= sizes[group]
     return [chosen[group] for group in groups]
 
@@ -61,7 +61,7 @@ def parse_fractions(text: str) -> tuple[float, ...]:
 
 
 def resplit(listing: Listing, fractions: Sequence[float], seed: int) -> Listing:
-    """The same examples in splits by group, whatever splits they came in."""
+    """The same examples in new splits by group."""
     splits = split_by_group([example.group for example in listing.examples], fractions, seed)
     examples = [replace(example, split=split) for example, split in zip(listing.examples, splits, strict=True)]
     problems = [problem._replace(splits=SPLITS) for problem in listing.problems]
@@ -69,7 +69,7 @@ def resplit(listing: Listing, fractions: Sequence[float], seed: int) -> Listing:
 
 
 def sample(dataset: Dataset, max_samples: int | None, seed: int) -> Dataset:
-    """`max_samples` examples drawn without replacement; all of them where no limit is set."""
+    """`max_samples` examples sampled without replacement; all of them if no limit is set."""
     if max_samples is not None:
         check_count("max_samples", max_samples)
     if max_samples is None or max_samples >= len(dataset):
@@ -79,43 +79,43 @@ def sample(dataset: Dataset, max_samples: int | None, seed: int) -> Dataset:
 
 
 def split_table(**datasets: Dataset) -> pd.DataFrame:
-    """Which example and group was in which part of a run: `id, group, part`."""
+    """The part of a run that each example belongs to, as a table `id, group, part`."""
     columns = ({"id": part["id"][:], "group": part["group"][:], "part": name} for name, part in datasets.items())
     return pd.concat(map(pd.DataFrame, columns), ignore_index=True)
 
 
 def groups_seen_in_training(model_dir: str | Path, dataset: Dataset) -> list[str] | None:
-    """The groups of a data set that a model was trained on; `None` where its folder does not say (`_splits.csv`)."""
+    """The groups of a data set that a model was trained on; `None` if its folder has no `_splits.csv`."""
     if (table := read_splits(model_dir)) is None:
         return None
     return sorted(set(table.loc[table["part"] == "train", "group"]) & set(dataset["group"]))
 
 
 def held_out(dataset: Dataset, model_dir: str | Path) -> Dataset:
-    """The examples that had no part in a training: of ids and groups that its `_splits.csv` does not name.
+    """The examples that were not used in a training: their ids and groups are not in its `_splits.csv`.
 
-    Examples without a known group are distinguished by their id alone. What a model had learnt before this training is
-    not in that file.
+    Examples without a known group are compared by id alone. Data of earlier trainings of the model is not in that
+    file.
 
-    Raises `ValueError` where the folder has no such file, or no example is left.
+    Raises `ValueError` if the folder has no such file, or if no example is left.
     """
     if (table := read_splits(model_dir)) is None:
         raise ValueError(
-            f"{model_dir} has no {SPLITS_FILE}, so that nothing tells which examples the model was trained and chosen "
-            "on: give the folder that `tevia train` wrote, or leave `held_out` out."
+            f"{model_dir} has no {SPLITS_FILE}, so the examples that the model was trained and selected on are "
+            "unknown: give the folder that `tevia train` wrote, or leave `held_out` out."
         )
     ids, groups = set(table["id"]), set(table["group"]) - {""}
     pairs = enumerate(zip(dataset["id"], dataset["group"], strict=True))
     left = [index for index, (name, group) in pairs if name not in ids and group not in groups]
     if not left:
         raise ValueError(
-            f"All {len(dataset)} examples, or others of their groups, had a part in the training of {model_dir}: "
+            f"All {len(dataset)} examples, or others of their groups, were used in the training of {model_dir}: "
             "evaluate on another split, or train and validate on fewer samples."
         )
     return with_choice(dataset.select(left), held_out=True, left_out=len(dataset) - len(left))
 
 
 def read_splits(model_dir: str | Path) -> pd.DataFrame | None:
-    """The `split_table` beside a trained model; `None` without one."""
+    """The `split_table` saved beside a trained model; `None` without one."""
     path = Path(model_dir) / SPLITS_FILE
     return pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else None

@@ -1,4 +1,4 @@
-"""A data set read once as training will read it: what is wrong with it, and what its masks mean together."""
+"""One pass over a data set before training: unusable examples, warnings, and the meaning of 255 in its masks."""
 
 import hashlib
 import warnings
@@ -21,8 +21,8 @@ from tevia_hf.io.grid import grid_fault, turn_note
 from tevia_hf.labels_tevia import WhiteReading, is_foreign, is_lesion, refusal, values_of
 from tevia_hf.metrics import Spacing
 
-THUMBNAIL = 32  # pixels a side
-MOST_COVERED = 0.5  # share of the image that few lesions have
+THUMBNAIL = 32  # pixels per side
+LARGE_LESION = 0.5  # share of the image above which the median lesion is suspicious
 
 
 class Examined(NamedTuple):
@@ -35,7 +35,7 @@ class Examined(NamedTuple):
     note: str | None
 
     def labels(self, num_labels: int | None, white_is_lesion: bool | None = None) -> np.ndarray:
-        """The label map (height, width), 255 where it is ignored; by default its masks tell what 255 means."""
+        """The label map (height, width), 255 = ignored; by default the meaning of 255 is inferred from its masks."""
         with named({"id": self.id}, "mask"):
             return labels_of(self.masks, num_labels, white_is_lesion)
 
@@ -49,24 +49,24 @@ class Fault(NamedTuple):
 
 
 class Findings(NamedTuple):
-    """What an example shows, without its pixels; `lesion` and `corners` with 255 read as ignored and as the lesion."""
+    """Properties of an example without its pixels; `lesion` and `corners` for 255 as ignored and as lesion."""
 
     size: tuple[int, int]  # (height, width) of the image
-    values: list[list[float]]  # the distinct ones of each mask
+    values: list[list[float]]  # the distinct values of each mask
     lesion: tuple[float, float]  # share of the image
-    corners: tuple[bool, bool]  # whether all four are lesion
+    corners: tuple[bool, bool]  # whether all four corners are lesion
     is_flat: bool  # whether all pixels of the image are equal
-    spacing_mm: Spacing | None  # (row, column), where the image's file names it
+    spacing_mm: Spacing | None  # (row, column), if the image file has it
     note: str | None
     fingerprint: str
-    thumbnail: str  # its bytes in hexadecimal
+    thumbnail: str  # bytes in hexadecimal
 
 
 def examine(example: Mapping[str, Any], image_processor: Any) -> Examined:
-    """An example's image and masks, read and compared as training needs them.
+    """Reads an example's image and masks, and checks that they fit together.
 
-    Raises `ValueError` that names the example, and says what to do, for what cannot be read, a mask that does not lie
-    over its image, and values that are no labels of `image_processor.num_labels`.
+    Raises `ValueError` with the example's id and the fix for a file that cannot be read, a mask on another grid than
+    its image, and values that are no labels of `image_processor.num_labels`.
     """
     with named(example, "image"):
         image = load_image(example["image"])
@@ -86,17 +86,17 @@ def examine(example: Mapping[str, Any], image_processor: Any) -> Examined:
 def reference_labels(
     example: Mapping[str, Any], image_processor: Any, white_is_lesion: bool | None = None
 ) -> np.ndarray:
-    """An example's true labels (height, width) at the image's own size; errors as of `examine`."""
+    """An example's reference labels (height, width) at the original image size. Raises the errors of `examine`."""
     return examine(example, image_processor).labels(image_processor.num_labels, white_is_lesion)
 
 
 def findings_of(examined: Examined, num_labels: int, declared: bool | None) -> Findings:
-    """What an examined example shows; `declared` is what the user set 255 to mean."""
-    own = WhiteReading(num_labels)
+    """The findings of an examined example; `declared` is the meaning of 255 set by the user."""
+    own_reading = WhiteReading(num_labels)
     for mask, values in zip(examined.masks, examined.values, strict=True):
-        own.add(name_of(mask), values)
+        own_reading.add(name_of(mask), values)
     maps = [is_lesion(examined.labels(num_labels, declared or False))]
-    if own.is_open and own.without_white is None:
+    if own_reading.is_open and own_reading.without_white is None:
         maps.append(is_lesion(examined.labels(num_labels, True)))
     shares = [float(lesion.mean()) for lesion in maps]
     corners = [bool(lesion[[0, 0, -1, -1], [0, -1, 0, -1]].all()) for lesion in maps]
@@ -115,7 +115,7 @@ def findings_of(examined: Examined, num_labels: int, declared: bool | None) -> F
 
 
 def fingerprint(pixels: np.ndarray) -> str:
-    """Equal for images with equal pixels."""
+    """A hash of pixels, shape and dtype."""
     return hashlib.sha1(f"{pixels.shape}{pixels.dtype}".encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()
 
 
@@ -129,10 +129,10 @@ def thumbnail(pixels: np.ndarray) -> np.ndarray:
 
 
 class Survey:
-    """Collects what reading example after example tells of a whole set.
+    """Collects findings and faults of a whole data set, example by example.
 
-    The image processor of the model decides what can be read; with `cache`, files that were read before are read only
-    where they have changed.
+    The image processor of the model decides which examples are usable; with `cache`, unchanged files are not read
+    again.
     """
 
     def __init__(self, image_processor: Any, white_is_lesion: bool | None = None, cache: bool = True) -> None:
@@ -140,19 +140,19 @@ class Survey:
         self.white = WhiteReading(image_processor.num_labels, white_is_lesion)
         self.cache = cache
         self.findings: list[tuple[str, Findings]] = []  # with the example's id
-        self.spacings: list[Spacing | None] = []  # of the same examples: their own, or else their image's
+        self.spacings: list[Spacing | None] = []  # of the same examples, from the column or else the image file
         self.faults: list[Fault] = []
-        self.has_stream = False  # a part that is not read beforehand
+        self.has_stream = False  # whether a part of the data is a stream, which cannot be read beforehand
         self._masks_read: set[tuple[ImageRef, ...]] = set()
 
     def read_all(self, examples: Iterable[Mapping[str, Any]], on_error: OnError = "raise", part: str = "") -> list[int]:
-        """The positions of the examples that can be used; their pixels are not held.
+        """The positions of the usable examples; pixels are not kept in memory.
 
         Args:
-            on_error: "skip" takes note of what cannot be used; "raise" names all of it in one `ValueError`.
-            part: of the run, such as "train", for the list of what was skipped.
+            on_error: "skip" records unusable examples; "raise" raises one `ValueError` that names all of them.
+            part: of the run, such as "train", for the list of skipped examples.
 
-        Raises `ValueError` too where no example can be used.
+        Also raises `ValueError` if no example is usable.
         """
         check_choice("on_error", on_error, get_args(OnError))
         known = len(self.faults)
@@ -164,7 +164,7 @@ class Survey:
         return positions
 
     def read(self, examples: Iterable[Mapping[str, Any]], part: str = "") -> Iterator[tuple[int, Findings]]:
-        """Position and findings of each example that can be used; note is taken of all of them."""
+        """Position and findings of each usable example; faults of the others are recorded."""
         total = len(examples) if isinstance(examples, Sized) else None
         results = on_all_cores(self._result, examples)
         for position, (example, result) in enumerate(tqdm(results, "Reading images and masks", total)):
@@ -175,37 +175,37 @@ class Survey:
             spacing = example.get("spacing_mm") or result.spacing_mm
             self.spacings.append(spacing and (float(spacing[0]), float(spacing[1])))
             self._masks_read |= {files for files in [files_of(example["mask"])] if files}
-            _take_note(self.white, example, result.values)
+            _add_values(self.white, example, result.values)
             yield position, result
 
     def _result(self, example: Mapping[str, Any]) -> Findings | str:
-        """What an example shows, or the reason why it cannot be used."""
+        """The findings of an example, or the reason why it is unusable."""
         processor, declared = self.image_processor, self.white.declared
         reader = f"{type(processor).__module__}.{type(processor).__qualname__}"
         try:
-            found = remembered(
+            findings = remembered(
                 ["findings", reader, processor.num_labels, declared],
                 _files_of(example, "image", "mask"),
                 lambda: findings_of(examine(example, processor), processor.num_labels, declared),
-                self.cache and reader.startswith("tevia_hf."),  # of others nobody knows when they change
+                self.cache and reader.startswith("tevia_hf."),  # user-defined code may change unnoticed
             )
         except (ValueError, OSError) as error:
             return str(error)
-        return Findings(*found)
+        return Findings(*findings)
 
     def consult(self, examples: Iterable[Mapping[str, Any]]) -> None:
-        """Lets the masks of further examples of the set tell what 255 means, where those that were read do not."""
+        """Reads masks of further examples until the meaning of 255 is known, if the examples read leave it open."""
         if not self.white.is_open:
             return
         others = (example for example in examples if _files_of(example, "mask") not in self._masks_read)
         for example, values in on_all_cores(partial(_values_in, cache=self.cache), others):
             if not self.white.is_open:
                 return
-            if not isinstance(values, Exception):  # what is not used may be damaged
-                _take_note(self.white, example, values)
+            if not isinstance(values, Exception):  # examples that are not used may be damaged
+                _add_values(self.white, example, values)
 
     def white_is_lesion(self) -> bool | None:
-        """What 255 means in the set; where a part of it is a stream, or nothing was read, what was declared.
+        """Whether 255 is the lesion in this set; the declared value if nothing was read or a part is a stream.
 
         Raises `ValueError` that names two masks which disagree.
         """
@@ -213,37 +213,37 @@ class Survey:
         return self.white.white_is_lesion() if is_known else self.white.declared
 
     def skipped(self) -> list[dict[str, str]]:
-        """What cannot be used, as a report lists it."""
+        """The unusable examples, as listed in a report."""
         return [{"id": fault.id, "reason": fault.reason} for fault in self.faults]
 
     def _reading(self) -> int:
-        """Which of the two readings of 255 holds: as ignored where the masks disagree about it."""
+        """Index of the meaning of 255 in `Findings.lesion`: ignored (0) if the masks disagree."""
         with suppress(ValueError):
             return int(bool(self.white_is_lesion()))
         return 0
 
     def lesion_shares(self) -> list[float]:
-        """The lesion's share of each image; with 255 read as ignored where the masks disagree about it."""
+        """The share of each image that is lesion; 255 is ignored if the masks disagree about it."""
         reading = self._reading()
         return [findings.lesion[reading] for _, findings in self.findings]
 
     def warnings(self) -> list[str]:
-        """What looks as no data set should, though nothing proves it wrong."""
-        reading, exchanged = self._reading(), "look whether lesion and background are exchanged"
+        """Warnings about unusual findings, which need not be errors."""
+        reading, advice = self._reading(), "check whether lesion and background are swapped"
         shares = [share for share in self.lesion_shares() if share]
         in_corners = [name for name, findings in self.findings if findings.corners[reading]]
         flat = [name for name, findings in self.findings if findings.is_flat]
         notes = [f"'{name}': {findings.note}" for name, findings in self.findings if findings.note]
         warned = [warning] if (warning := self.white.warning()) else []
-        if shares and np.median(shares) > MOST_COVERED:
-            warned.append(f"half of the masks mark {100 * np.median(shares):.0f} % of the image and more: {exchanged}")
+        if shares and np.median(shares) > LARGE_LESION:
+            warned.append(f"half of the masks mark {100 * np.median(shares):.0f} % of the image or more: {advice}")
         if len(in_corners) > len(shares) / 2:
             count = f"{len(in_corners)} of {len(shares)} masks"
-            warned.append(f"{count} mark all four corners of the image ({some_of(in_corners)}): {exchanged}")
+            warned.append(f"{count} mark all four corners of the image ({some_of(in_corners)}): {advice}")
         if flat:
-            warned.append(f"{len(flat)} images hold one value only ({some_of(flat)}): look at their files and windows")
+            warned.append(f"{len(flat)} images hold one value only ({some_of(flat)}): check their files and windows")
         if notes:
-            warned.append(f"{len(notes)} examples are turned by EXIF on one side: {some_of(notes)}")
+            warned.append(f"{len(notes)} examples have an EXIF rotation of image or mask alone: {some_of(notes)}")
         return warned
 
 
@@ -254,10 +254,10 @@ def white_is_lesion_in(
     on_error: OnError = "raise",
     cache: bool = True,
 ) -> bool:
-    """Whether 255 is the lesion in a set, by all its masks; the images are not read. `cache` is as of `Survey`.
+    """Whether 255 is the lesion in a set, inferred from all its masks; images are not read. For `cache` see `Survey`.
 
-    Warns where another mask decides that 255 is ignored in masks without a label.
-    Raises `ValueError` that names two masks which disagree, and unless these are skipped, masks that cannot be read.
+    Warns if 255 is ignored in a mask without any label because of another mask.
+    Raises `ValueError` that names two masks which disagree and, unless `on_error` is "skip", masks that cannot be read.
     """
     reading = WhiteReading(num_labels, declared)
     if declared is not None or num_labels not in (None, 1):
@@ -265,7 +265,7 @@ def white_is_lesion_in(
     masked = (row for row in examples if row.get("labels") is None and row.get("mask") is not None)
     for example, values in on_all_cores(partial(_values_in, cache=cache), masked):
         if not isinstance(values, Exception):
-            _take_note(reading, example, values)
+            _add_values(reading, example, values)
         elif on_error == "raise":
             raise values
     if warning := reading.warning():
@@ -274,7 +274,7 @@ def white_is_lesion_in(
 
 
 def _values_in(example: Mapping[str, Any], cache: bool) -> list[list[float]] | ValueError:
-    """The distinct values of each of an example's masks; the error where they cannot be read."""
+    """The distinct values of each of an example's masks, or the error if they cannot be read."""
     try:
         with named(example, "mask"):
             return remembered(
@@ -287,17 +287,17 @@ def _values_in(example: Mapping[str, Any], cache: bool) -> list[list[float]] | V
         return error
 
 
-def _take_note(reading: WhiteReading, example: Mapping[str, Any], values: Iterable[list[float]]) -> None:
-    """Adds an example's masks to a reading, by their files where they have some."""
+def _add_values(reading: WhiteReading, example: Mapping[str, Any], values: Iterable[list[float]]) -> None:
+    """Adds the values of an example's masks to a reading, named by file if they have one."""
     names = map(str, (file.path for file in files_of(example.get("mask"))))
-    for held in values:
-        reading.add(next(names, f"the mask of '{example.get('id')}'"), np.asarray(held))
+    for mask_values in values:
+        reading.add(next(names, f"the mask of '{example.get('id')}'"), np.asarray(mask_values))
 
 
 def _files_of(example: Mapping[str, Any], *parts: str) -> tuple[ImageRef, ...]:
-    """The files of an example; none where one of these parts is held in memory, or spelled as no file is."""
+    """The files of an example; empty if one of these parts is in memory or its address is invalid."""
     try:
         files = [files_of(example.get(part)) for part in parts]
-    except ValueError:  # reading it says so, with the example's name
+    except ValueError:  # reading raises it again with the example's id
         return ()
     return tuple(chain(*files)) if all(files) else ()

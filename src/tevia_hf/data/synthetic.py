@@ -1,8 +1,8 @@
-"""Chest-film-like pictures in which only the sentence says which lesions are meant.
+"""Synthetic chest X-rays in which only the text identifies the target lesions.
 
-Every picture holds four lesions of the same look in four of six cells, (left, right) x (upper, middle, lower). One or
-two of them are meant. The sentence names their cells, the mask holds them alone: a model that does not read can at best
-mark all four (per-image Dice about 0.53), and one that reads without looking misses where in its cell a lesion lies.
+Every image has four lesions of the same appearance in four of six cells, (left, right) x (upper, middle, lower). One or
+two of them are targets: the text names their cells, and the mask contains them alone. A model that ignores the text can
+at best segment all four (per-image Dice about 0.53); one that ignores the image misses the position within the cell.
 """
 
 from types import SimpleNamespace
@@ -17,14 +17,14 @@ from tevia_hf.labels_tevia import WHITE
 from tevia_hf.prompts import REGIONS, SIDES, Area, Side, qata_text
 
 DEFAULT_COUNTS = {"train": 800, "val": 100, "test": 200}
-LESIONS_PER_PICTURE = 4
+LESIONS_PER_IMAGE = 4
 MINIMUM_SIZE = 32
 _CELLS = tuple((side, row) for side in SIDES for row in range(len(REGIONS)))
 _LESION_RADIUS = (0.045, 0.056)
-_GAP = 0.015  # kept free on both sides of the line between two thirds
+_GAP = 0.015  # margin on both sides of the line between two thirds
 
 
-# What is drawn of one chest; lengths are fractions of the picture's side.
+# Ranges of the sampled anatomy; lengths are fractions of the image side.
 _ANATOMY = {
     "midline": (0.47, 0.53),
     "top": (0.07, 0.11),
@@ -47,13 +47,13 @@ class _Lesion(NamedTuple):
 def synthetic_dataset(
     split: str = "train", size: int = 64, count: int | None = None, seed: int = 0, counterpart: bool = False
 ) -> datasets.Dataset:
-    """`count` pictures of `size` x `size` pixels (8-bit grey) with masks (0/255) and sentences, held in memory.
+    """`count` images of `size` x `size` pixels (8-bit grey) with masks (0/255) and texts, held in memory.
 
     Args:
-        split: "train", "val" or "test"; equal seeds give different pictures in different splits.
-        count: Number of pictures; default 800, 100 and 200. A longer set begins with the pictures of a shorter one.
-        counterpart: The same pictures and ids, but as many *other* lesions are meant: with these sentences and masks
-            one sees whether a model follows the sentence.
+        split: "train", "val" or "test"; the same seed gives different images in different splits.
+        count: Number of images; default 800, 100 and 200. A larger set begins with the images of a smaller one.
+        counterpart: The same images and ids, with the same number of *other* lesions as targets: texts and masks show
+            whether a model follows the text.
 
     Raises `ValueError` for an unknown split, a size below 32 and a count below 1.
     """
@@ -70,23 +70,23 @@ def synthetic_dataset(
 
 def _example(rng: np.random.Generator, size: int, counterpart: bool) -> dict:
     anatomy = SimpleNamespace(**{name: rng.uniform(*ends) for name, ends in _ANATOMY.items()})
-    cells = [_CELLS[index] for index in rng.choice(len(_CELLS), LESIONS_PER_PICTURE, replace=False)]
-    lesions = [_draw_lesion(rng, anatomy, cell) for cell in cells]
-    number = int(rng.integers(1, LESIONS_PER_PICTURE // 2 + 1))
-    meant = lesions[-number:] if counterpart else lesions[:number]
+    cells = [_CELLS[index] for index in rng.choice(len(_CELLS), LESIONS_PER_IMAGE, replace=False)]
+    lesions = [_sample_lesion(rng, anatomy, cell) for cell in cells]
+    number = int(rng.integers(1, LESIONS_PER_IMAGE // 2 + 1))
+    targets = lesions[-number:] if counterpart else lesions[:number]
     x, y = _grid(size)
-    cells = [lesion.cell for lesion in meant]
-    mask = np.max([_coverage(lesion, x, y, size) for lesion in meant], axis=0) >= 0.5
+    cells = [lesion.cell for lesion in targets]
+    mask = np.max([_coverage(lesion, x, y, size) for lesion in targets], axis=0) >= 0.5
     areas = [Area(side, tuple(REGIONS[row] for lung, row in cells if lung == side)) for side in SIDES]
     return {
-        "image": Image.fromarray(_film(rng, anatomy, lesions, x, y, size)),
+        "image": Image.fromarray(_radiograph(rng, anatomy, lesions, x, y, size)),
         "mask": Image.fromarray(mask.astype(np.uint8) * WHITE),
         "text": qata_text([area for area in areas if area.regions], count=number),
     }
 
 
-def _draw_lesion(rng: np.random.Generator, anatomy: SimpleNamespace, cell: tuple[Side, int]) -> _Lesion:
-    """A lesion wholly inside its third of its lung."""
+def _sample_lesion(rng: np.random.Generator, anatomy: SimpleNamespace, cell: tuple[Side, int]) -> _Lesion:
+    """A random lesion entirely inside its third of its lung."""
     side, row = cell
     radius = rng.uniform(*_LESION_RADIUS)
     first, last = anatomy.top + 0.04, anatomy.bottom - 0.06
@@ -107,7 +107,7 @@ def _grid(size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _step(distance: np.ndarray, softness: float) -> np.ndarray:
-    """0 well below zero, 1 well above, a linear ramp of width 2 x `softness` between."""
+    """0 below -`softness`, 1 above `softness`, and a linear ramp between."""
     return np.clip(0.5 + 0.5 * distance / softness, 0.0, 1.0)
 
 
@@ -116,36 +116,36 @@ def _bump(distance: np.ndarray, width: float) -> np.ndarray:
 
 
 def _widening(depth: np.ndarray) -> np.ndarray:
-    """Width of a lung at relative `depth` below its top: a round apex, then nearly straight."""
+    """Relative width of a lung at `depth` below its top: a round apex, then nearly straight."""
     return np.sqrt(1.0 - np.clip(1.0 - depth, 0.0, 1.0) ** 4)
 
 
 def _coverage(lesion: _Lesion, x: np.ndarray, y: np.ndarray, size: int) -> np.ndarray:
-    """Share of each pixel a lesion covers: a slightly oval disc with a rim one pixel wide."""
+    """Share of each pixel that a lesion covers: a slightly oval disc with a border one pixel wide."""
     dx, dy = x - lesion.x, y - lesion.y
     along = dx * np.cos(lesion.angle) + dy * np.sin(lesion.angle)
     across = dy * np.cos(lesion.angle) - dx * np.sin(lesion.angle)
     return _step(lesion.radius - np.hypot(along, across * 1.12), 0.5 / size)
 
 
-def _film(
+def _radiograph(
     rng: np.random.Generator, anatomy: SimpleNamespace, lesions: list[_Lesion], x: np.ndarray, y: np.ndarray, size: int
 ) -> np.ndarray:
-    """The picture, (size, size) uint8."""
+    """The image, (size, size) uint8."""
     lateral = np.abs(x - anatomy.midline)
     body = _step(y - 0.01 - 1.6 * np.clip(lateral - 0.24, 0.0, None) ** 2, 0.015) * _step(0.475 - lateral, 0.012)
     lungs = _lungs(anatomy, x, y, lateral)
-    film = body * (0.52 + 0.16 * y - 0.25 * np.clip(lateral - 0.34, 0.0, None))
-    film = film + _mediastinum(anatomy, x, y, lateral)
-    film = film * (1.0 - lungs) + lungs * _aerated(anatomy, x, y, lateral)
-    film = film + body * _bones(anatomy, y, lateral) * (0.45 + 0.55 * lungs)
+    intensity = body * (0.52 + 0.16 * y - 0.25 * np.clip(lateral - 0.34, 0.0, None))
+    intensity = intensity + _mediastinum(anatomy, x, y, lateral)
+    intensity = intensity * (1.0 - lungs) + lungs * _aerated(anatomy, x, y, lateral)
+    intensity = intensity + body * _bones(anatomy, y, lateral) * (0.45 + 0.55 * lungs)
     opacity = np.max([_coverage(lesion, x, y, size) for lesion in lesions], axis=0)
-    film = film + opacity * (0.36 + 0.10 * lungs) * (1.0 - film)
-    return _expose(rng, film, size)
+    intensity = intensity + opacity * (0.36 + 0.10 * lungs) * (1.0 - intensity)
+    return _expose(rng, intensity, size)
 
 
 def _lungs(anatomy: SimpleNamespace, x: np.ndarray, y: np.ndarray, lateral: np.ndarray) -> np.ndarray:
-    """Share of air in each pixel: two lungs above a domed diaphragm, a heart cut out of the one on the right."""
+    """Share of air in each pixel: two lungs above a domed diaphragm, a heart cut out of the right one."""
     depth = (y - anatomy.top) / (anatomy.bottom - anatomy.top)
     outer = anatomy.inner + anatomy.width * _widening(depth)
     diaphragm = anatomy.bottom - 0.05 + 0.9 * np.clip(lateral - anatomy.inner - 0.10, 0.0, None) ** 2
@@ -165,30 +165,30 @@ def _aerated(anatomy: SimpleNamespace, x: np.ndarray, y: np.ndarray, lateral: np
 
 
 def _mediastinum(anatomy: SimpleNamespace, x: np.ndarray, y: np.ndarray, lateral: np.ndarray) -> np.ndarray:
-    """Spine with its vertebrae, heart and the dark windpipe, added to soft tissue."""
+    """Spine with vertebrae, heart and dark trachea; brightness added to soft tissue."""
     vertebrae = 0.75 + 0.25 * np.cos(2.0 * np.pi * y / 0.062)
     spine = 0.14 * _bump(lateral, 0.045) * vertebrae
     heart = 0.10 * _bump(np.hypot((x - anatomy.midline - 0.04) / 1.1, y - anatomy.bottom + 0.18), 0.14)
-    windpipe = 0.20 * _bump(lateral, 0.018) * _step(0.34 - y, 0.05)
-    return spine + heart - windpipe
+    trachea = 0.20 * _bump(lateral, 0.018) * _step(0.34 - y, 0.05)
+    return spine + heart - trachea
 
 
 def _bones(anatomy: SimpleNamespace, y: np.ndarray, lateral: np.ndarray) -> np.ndarray:
-    """Ribs and collar bones, brightness to add."""
+    """Ribs and clavicles; brightness to add."""
     offset = lateral - 0.17
     back = np.cos(2.0 * np.pi * ((y - 1.6 * offset**2 + 0.10 * offset) / anatomy.rib_spacing + anatomy.rib_phase))
     front = np.cos(2.0 * np.pi * ((y - 0.75 * lateral) / (1.5 * anatomy.rib_spacing) - anatomy.rib_phase))
     cage = _step(lateral - 0.05, 0.03) * _step(0.43 - lateral, 0.02) * _step(y - anatomy.top, 0.03)
     ribs = cage * (0.11 * _step(back - 0.35, 0.35) + 0.035 * _step(front - 0.5, 0.3))
-    collar = _bump(y - anatomy.top - 0.075 + 0.16 * lateral - 0.25 * offset**2, 0.014)
-    return ribs * _step(anatomy.bottom - 0.02 - y, 0.05) + 0.17 * collar * _step(lateral - 0.04, 0.02)
+    clavicle = _bump(y - anatomy.top - 0.075 + 0.16 * lateral - 0.25 * offset**2, 0.014)
+    return ribs * _step(anatomy.bottom - 0.02 - y, 0.05) + 0.17 * clavicle * _step(lateral - 0.04, 0.02)
 
 
-def _expose(rng: np.random.Generator, film: np.ndarray, size: int) -> np.ndarray:
-    """Uneven exposure, grain and an exposure of its own for every film, as 8 bit."""
-    uneven = Image.fromarray(rng.normal(0.0, 0.025, (5, 5)).astype(np.float32)).resize(
+def _expose(rng: np.random.Generator, intensity: np.ndarray, size: int) -> np.ndarray:
+    """Adds shading, noise and a random overall exposure; returns 8 bit."""
+    shading = Image.fromarray(rng.normal(0.0, 0.025, (5, 5)).astype(np.float32)).resize(
         (size, size), Image.Resampling.BICUBIC
     )
-    film = film + np.asarray(uneven) + rng.normal(0.0, 0.018, film.shape)
-    film = rng.uniform(0.93, 1.07) * film + rng.uniform(-0.02, 0.04)
-    return np.round(float(WHITE) * np.clip(film, 0.0, 1.0)).astype(np.uint8)
+    intensity = intensity + np.asarray(shading) + rng.normal(0.0, 0.018, intensity.shape)
+    intensity = rng.uniform(0.93, 1.07) * intensity + rng.uniform(-0.02, 0.04)
+    return np.round(float(WHITE) * np.clip(intensity, 0.0, 1.0)).astype(np.uint8)

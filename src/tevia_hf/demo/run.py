@@ -1,4 +1,4 @@
-"""The whole way in a few minutes and without downloads: train on `synthetic`, measure, save, reload, look."""
+"""A complete example in minutes, without downloads: train on `synthetic`, save, reload, evaluate, visualize."""
 
 import json
 import time
@@ -39,7 +39,7 @@ WORDS = (
 
 @dataclass
 class DemoResult:
-    """Scores by row of the table, the saved model's folder, the image to look at, seconds of training."""
+    """Scores by row of the table, folder of the saved model, path of the overlays, seconds of training."""
 
     scores: dict[str, dict[str, float]]
     model_dir: Path
@@ -53,10 +53,10 @@ class DemoResult:
 def run_demo(
     output_dir: str | Path, num_train_epochs: float = NUM_TRAIN_EPOCHS, seed: int = 0, overwrite: bool = False
 ) -> DemoResult:
-    """Trains a vision-only baseline and a text-guided model on images in which only the text tells which lesions count.
+    """Trains a vision-only baseline and a text-guided model on images in which only the text identifies the targets.
 
-    Writes the text-guided model to `output_dir/model`, reloads it from there for every figure, draws
-    `output_dir/overlays.png` and writes `output_dir/scores.json`; `overwrite` deletes an earlier output there.
+    Writes the text-guided model to `output_dir/model`, reloads it for the evaluation, and writes
+    `output_dir/overlays.png` and `output_dir/scores.json`; `overwrite` deletes an earlier output there.
     """
     output_dir = Path(output_dir)
     claim_output_dir(output_dir, overwrite=overwrite)
@@ -78,7 +78,7 @@ def run_demo(
 
 
 def train_model(output_dir: Path, use_text: bool, num_train_epochs: float, seed: int) -> None:
-    """Trains a model and saves it with its processor; the two differ in `use_text` alone."""
+    """Trains a model and saves it with its processor; the two models differ only in `use_text`."""
     set_seed(seed)
     folder = output_dir / ("model" if use_text else "vision-only")
     args = TeViATrainingArguments(
@@ -107,7 +107,7 @@ def train_model(output_dir: Path, use_text: bool, num_train_epochs: float, seed:
 
 
 def demo_config(use_text: bool) -> TeViAConfig:
-    """A small ConvNeXt beside a two-layer BERT, both random; the BERT stays so."""
+    """A small ConvNeXt and a frozen two-layer BERT, both with random weights."""
     sizes: Any = {"hidden_size": 64, "intermediate_size": 64, "max_position_embeddings": 64}
     return TeViAConfig(
         backbone_config=ConvNextConfig(depths=[1, 1, 1, 1], hidden_sizes=[24, 48, 80, 80], drop_path_rate=0.0),
@@ -119,7 +119,7 @@ def demo_config(use_text: bool) -> TeViAConfig:
 
 
 def demo_processor() -> TeViAProcessor:
-    """A processor whose tokenizer knows the words of QaTa's language."""
+    """A processor whose vocabulary is that of QaTa's language."""
     vocabulary = {word: index for index, word in enumerate(WORDS)}
     tokenizer = BertTokenizer(vocab=vocabulary, do_lower_case=True, model_max_length=32)
     return TeViAProcessor(TeViAImageProcessor(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE}), tokenizer)
@@ -128,26 +128,26 @@ def demo_processor() -> TeViAProcessor:
 def measure(
     models: dict[str, TeViAForSegmentation], processor: TeViAProcessor, seed: int
 ) -> dict[str, dict[str, float]]:
-    """The table: the vision-only baseline, and the model with its text, with the text of other lesions, with none."""
+    """Scores of the vision-only baseline, and of the model with its text, another text and no text."""
     options: Any = {"split": "test", "size": IMAGE_SIZE, "seed": seed}
-    meant, others = (load_segmentation_dataset("synthetic", counterpart=other, **options) for other in (False, True))
-    of_meant = references(processor, meant)
-    texts = (meant["text"], others["text"], [""] * len(meant))
-    correct, wrong, none = masks_of_texts(models["text"], processor, meant, *texts)
+    targets, others = (load_segmentation_dataset("synthetic", counterpart=other, **options) for other in (False, True))
+    target_masks = references(processor, targets)
+    texts = (targets["text"], others["text"], [""] * len(targets))
+    correct, wrong, none = masks_of_texts(models["text"], processor, targets, *texts)
     rows = {
-        "vision-only baseline": (predict_masks(models["vision"], processor, undecoded(meant)), of_meant),
-        "with its text": (correct, of_meant),
-        "with the text of other lesions": (wrong, of_meant),
+        "vision-only baseline": (predict_masks(models["vision"], processor, undecoded(targets)), target_masks),
+        "with its text": (correct, target_masks),
+        "with the text of other lesions": (wrong, target_masks),
         "the same masks against those other lesions": (wrong, references(processor, others)),
-        "without a text": (none, of_meant),
+        "without a text": (none, target_masks),
     }
-    return {name: segmentation_metrics(masks, targets) for name, (masks, targets) in rows.items()}
+    return {name: segmentation_metrics(masks, reference) for name, (masks, reference) in rows.items()}
 
 
 def masks_of_texts(
     model: TeViAForSegmentation, processor: TeViAProcessor, dataset: Dataset, *texts: Sequence[str]
 ) -> list[tuple[np.ndarray, ...]]:
-    """For each of several lists of texts, one text an image, the masks of all images."""
+    """The masks of all images for each of several lists of texts, with one text per image."""
     requests = zip(undecoded(dataset), zip(*texts, strict=True), strict=True)
     answers = masks_of_each(Predictor(model, processor), requests, len(dataset))
     return list(zip(*(masks for _, masks in answers), strict=True))
@@ -158,15 +158,16 @@ def references(processor: TeViAProcessor, dataset: Dataset) -> list[np.ndarray]:
 
 
 def draw_sheet(models: dict[str, TeViAForSegmentation], processor: TeViAProcessor, seed: int) -> Image.Image:
-    """A row a test image: the image, then what is marked without text, with its text, with another one."""
+    """One row per test image: the image and the masks without text, with its text and with another text."""
     options: Any = {"split": "test", "size": SHEET_SIZE, "count": SHEET_ROWS, "seed": seed}
-    meant, others = (load_segmentation_dataset("synthetic", counterpart=other, **options) for other in (False, True))
-    images = [decode_image(example) for example in undecoded(meant)]
-    of_meant, of_others = masks_of_texts(models["text"], processor, meant, meant["text"], others["text"])
+    targets, others = (load_segmentation_dataset("synthetic", counterpart=other, **options) for other in (False, True))
+    images = [decode_image(example) for example in undecoded(targets)]
+    masks_of_own, masks_of_other = masks_of_texts(models["text"], processor, targets, targets["text"], others["text"])
+    baseline = predict_masks(models["vision"], processor, undecoded(targets))
     columns = [
-        (predict_masks(models["vision"], processor, undecoded(meant)), meant, ["vision-only baseline"] * len(meant)),
-        (of_meant, meant, meant["text"]),
-        (of_others, others, others["text"]),
+        (baseline, targets, ["vision-only baseline"] * len(targets)),
+        (masks_of_own, targets, targets["text"]),
+        (masks_of_other, others, others["text"]),
     ]
     rows, captions = [[Image.fromarray(image)] for image in images], [["the image"] for _ in images]
     for masks, dataset, headings in columns:
@@ -175,5 +176,5 @@ def draw_sheet(models: dict[str, TeViAForSegmentation], processor: TeViAProcesso
             rows[index].append(overlay(image, mask, truth))
             captions[index].append(headings[index])
     return contact_sheet(
-        rows, captions, title="The text says which lesions are meant. Orange: the mask; green boundary: the reference"
+        rows, captions, title="The text identifies the target lesions. Orange: mask; green boundary: reference"
     )

@@ -1,4 +1,4 @@
-"""The authors' Lightning checkpoints as `TeViAForSegmentation`."""
+"""Conversion of the authors' Lightning checkpoints to `TeViAForSegmentation`."""
 
 import re
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from ..io.output_dir import claim_output_dir
 from ..text_encoder_tevia import load_text_config
 from ..vision_layout_tevia import load_vision_config
 
-# Authors' name -> ours, by prefix; the first match counts. None: the tensor has no part in the mask.
+# Authors' prefix -> ours; the first match is used. None: the tensor does not affect the mask.
 KEY_MAP: tuple[tuple[str, str | None], ...] = (
     (r"encoder\.project_head\.", None),  # contrastive pre-training
     (r"text_encoder\.project_head\.", None),
-    (r"conv[123]\.", None),  # made for an auxiliary loss that is never computed
+    (r"conv[123]\.", None),  # for an auxiliary loss that is never computed
     (r"text_encoder\.model\.(bert\.)?pooler\.", None),
     (r"text_encoder\.model\.(bert\.)?embeddings\.position_ids$", None),
     (r"text_encoder\.model\.cls(_projection_head)?\.", None),  # CXR-BERT's masked-language and projection heads
@@ -48,13 +48,15 @@ BLOCK_KEY_MAP: tuple[tuple[str, str], ...] = (
     ("decoder.conv_block.norm1.", "upsampling.norm1."),
     ("decoder.conv_block.norm2.", "upsampling.norm2."),
 )
-# Ours alone: the published code has no null text and does not save its prototypes.
+# In our model only: the published code has no null text and does not save its prototypes.
 FRESH_KEYS = re.compile(r"model\.(null_text$|prototype_memory\.)")
 
 
 @dataclass
 class ConversionReport:
-    """What became of each tensor: `converted` names, `dropped` authors' names, `fresh` names that only ours has."""
+    """Result for each tensor: our names of `converted` ones, the authors' names of `dropped` ones, and `fresh` names
+    that only our model has.
+    """
 
     converted: list[str]
     dropped: list[str]
@@ -62,8 +64,8 @@ class ConversionReport:
 
     def __str__(self) -> str:
         dropped, fresh = ("".join(f"\n  - {name}" for name in names) for names in (self.dropped, self.fresh))
-        head = f"{len(self.converted)} tensors converted, {len(self.dropped)} without counterpart dropped:"
-        return f"{head}{dropped}\n{len(self.fresh)} only in the new model, at their initial value:{fresh}"
+        summary = f"{len(self.converted)} tensors converted, {len(self.dropped)} without counterpart dropped:"
+        return f"{summary}{dropped}\n{len(self.fresh)} only in the new model, at their initial value:{fresh}"
 
 
 def convert_lightning_checkpoint(
@@ -72,14 +74,14 @@ def convert_lightning_checkpoint(
     text_config: PreTrainedConfig | dict,
     **config_kwargs,
 ) -> TeViAForSegmentation:
-    """The authors' network with a checkpoint's weights; `model.conversion_report` says what had no counterpart.
+    """The authors' network with a checkpoint's weights; `model.conversion_report` lists tensors without counterpart.
 
     Args:
-        checkpoint: a `.ckpt` file (read with `weights_only=True`) or what it holds.
-        backbone_config, text_config: configs of the two encoders; text as plain BERT, also for CXR-BERT.
+        checkpoint: a `.ckpt` file (read with `weights_only=True`) or its content.
+        backbone_config, text_config: configs of the two encoders; for CXR-BERT a plain BERT config.
         config_kwargs: changes to `TeViAConfig.published`.
 
-    Raises `ValueError` where the file is no such checkpoint, or its tensors do not fit the configs.
+    Raises `ValueError` if the file is not such a checkpoint, or its tensors do not fit the configs.
     """
     state_dict = read_lightning_state_dict(checkpoint)
     config = TeViAConfig.published(backbone_config=backbone_config, text_config=text_config, **config_kwargs)
@@ -95,18 +97,18 @@ def convert_lightning_checkpoint(
 def convert_checkpoint_file(
     checkpoint: str | Path, vision: str | Path, text: str | Path, output_dir: str | Path, overwrite: bool = False
 ) -> TeViAForSegmentation:
-    """The converted model, written with its processor to `output_dir` for `from_pretrained`.
+    """Converts a checkpoint and writes model and processor to `output_dir` for `from_pretrained`.
 
     Args:
-        checkpoint: a Lightning `.ckpt` file; nothing in it is run.
-        vision, text: names or folders with the ConvNeXt's config and the text encoder's config and tokenizer.
+        checkpoint: a Lightning `.ckpt` file; no code in it is executed.
+        vision, text: names or folders with the config of the ConvNeXt, and config and tokenizer of the text encoder.
         overwrite: delete an earlier output in the folder.
 
-    Raises `ValueError` for another checkpoint or encoders that it does not fit, and for a folder that holds files.
+    Raises `ValueError` for another checkpoint, for encoders that do not fit, and for a folder that holds files.
     """
     vision_config, text_config = load_vision_config(str(vision)), load_text_config(str(text))
     model = convert_lightning_checkpoint(checkpoint, vision_config, text_config)
-    # The authors' pixels and tokens: bicubic without antialias, z-score, x and y swapped.
+    # The authors' preprocessing: bicubic without antialias, z-score, x and y swapped.
     processor = TeViAProcessor.from_encoders(
         vision, text, max_text_length=24, size={"height": 224, "width": 224}, do_antialias=False,
         normalization="zscore", swap_axes=True,
@@ -118,7 +120,7 @@ def convert_checkpoint_file(
 
 
 def read_lightning_state_dict(checkpoint: str | Path | dict[str, Any]) -> dict[str, torch.Tensor]:
-    """The tensors behind `model.` in a Lightning checkpoint, without that prefix."""
+    """The tensors of a Lightning checkpoint without the prefix `model.`."""
     if not isinstance(checkpoint, dict):
         checkpoint = load_checkpoint_file(Path(checkpoint))
     tensors = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, dict) else {}
@@ -134,7 +136,7 @@ def read_lightning_state_dict(checkpoint: str | Path | dict[str, Any]) -> dict[s
 
 
 def load_checkpoint_file(path: Path) -> dict[str, Any]:
-    """The file's content without running any code in it."""
+    """The content of a checkpoint file, read without executing code in it."""
     if not path.is_file():
         raise FileNotFoundError(f"No checkpoint at {path}: give the path of the `.ckpt` file.")
     try:
@@ -142,13 +144,13 @@ def load_checkpoint_file(path: Path) -> dict[str, Any]:
     except Exception as error:
         raise ValueError(
             f"{path} cannot be read as plain tensors ({type(error).__name__}): it is damaged, no PyTorch checkpoint, "
-            "or pickles other objects, which are never run. Where you trust it, load it once yourself and save "
+            "or pickles other objects, which are never executed. If you trust it, load it yourself and save "
             "`{'state_dict': checkpoint['state_dict']}`."
         ) from error
 
 
 def rename_keys(state_dict: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The same tensors under our names, and the names of those dropped; `ValueError` for a name the table lacks."""
+    """The tensors by our names, and the names of dropped ones. Raises `ValueError` for an unknown name."""
     converted, dropped, unknown = {}, [], []
     for name, tensor in state_dict.items():
         pattern, prefix = next(((p, new) for p, new in KEY_MAP if re.match(p, name)), (None, ""))
@@ -166,7 +168,7 @@ def rename_keys(state_dict: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 
 def check_against(model: TeViAForSegmentation, converted: dict[str, torch.Tensor]) -> list[str]:
-    """Names only our model has; `ValueError` unless every other tensor is there in its shape."""
+    """Names that only our model has. Raises `ValueError` unless all other tensors exist with the right shape."""
     own = model.state_dict()
     fresh = sorted(filter(FRESH_KEYS.match, own))
     missing = sorted(own.keys() - converted.keys() - set(fresh))

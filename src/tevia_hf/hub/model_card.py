@@ -1,4 +1,4 @@
-"""The card of a model: what a person says of it (`card.yaml`), and figures from an evaluation report alone."""
+"""Model cards: details written by a person (`card.yaml`), and scores taken from an evaluation report only."""
 
 import dataclasses
 import json
@@ -20,27 +20,27 @@ from ..io.yaml_file import read_yaml
 from ..metrics import METRICS, PRIMARY, primary_name, units_text
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
-TASK = "image-segmentation"  # the nearest that the Hub has a filter for
-# Other examples of a split.
+TASK = "image-segmentation"  # the closest task of the Hub
+# Settings that select other examples of a split.
 CHOICES = (*SOURCE_OPTIONS, "max_samples", "held_out", "options")
-EXPLAINED = ("text_table", "group_split", "split_seed")  # by a text of their own in the template
-SETTINGS = {"dataset", "split", "images", "threshold", "hd95_unit"}  # of every report
+EXPLAINED = ("text_table", "group_split", "split_seed")  # described separately in the template
+SETTINGS = {"dataset", "split", "images", "threshold", "hd95_unit"}  # required in a report
 
 
 @dataclass
 class DataDetails:
-    """What the model learnt from. Figures on a data set of another `source` go by that one's name."""
+    """The training data. Scores on a data set with another `source` are shown under the name of that source."""
 
-    name: str  # for people, in words; so is `license`
+    name: str  # human-readable, like `license`
     license: str
-    url: str | None = None  # where it lies
-    id: str | None = None  # its name on the Hub
-    source: str | None = None  # as `load_segmentation_dataset` knows it; of one's own (`folder`) the folder's name
+    url: str | None = None
+    id: str | None = None  # id on the Hub
+    source: str | None = None  # name for `load_segmentation_dataset`, or the folder name for `folder`
 
 
 @dataclass
 class EncoderDetails:
-    """A half of the model: its name (on the Hub, if it has one), its role and its licence."""
+    """An encoder of the model: its name (on the Hub, if it has one), role and licence."""
 
     name: str
     role: str
@@ -49,12 +49,12 @@ class EncoderDetails:
 
 @dataclass
 class CardDetails:
-    """What only a person can say of a model; the fields of `card.yaml`.
+    """Details of a model that must be written by a person; the fields of `card.yaml`.
 
     Args:
-        license: of the weights, as the Hub abbreviates it, such as "apache-2.0"; with "other" a `license_name`, and a
-            `license_link` where the Hub shall show one.
-        example: a sentence as the model knows them.
+        license: of the weights, as abbreviated on the Hub, such as "apache-2.0"; "other" needs a `license_name` and
+            optionally a `license_link`.
+        example: an example of a text for the model.
     """
 
     title: str
@@ -71,11 +71,9 @@ class CardDetails:
 
     def __post_init__(self):
         if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", self.license):
-            raise ValueError(
-                f"`license` is {self.license!r}: abbreviate it as the Hub does, e.g. apache-2.0, or other."
-            )
+            raise ValueError(f"`license` is {self.license!r}: use the Hub's abbreviation, e.g. apache-2.0, or other.")
         if (self.license == "other") != bool(self.license_name):
-            raise ValueError("`license_name` goes with `license: other`, and that with a `license_name`.")
+            raise ValueError("`license_name` requires `license: other`, and the reverse: set both or neither.")
 
     def yaml(self) -> str:
         """The content of a `card.yaml` with these details."""
@@ -84,11 +82,11 @@ class CardDetails:
 
 
 def read_card_details(path: str | Path) -> CardDetails:
-    """A `card.yaml`; `ValueError` where it is missing or has other fields than `CardDetails`."""
+    """The details in a `card.yaml`. Raises `ValueError` if it is missing or has other fields than `CardDetails`."""
     path = Path(path)
     if not path.is_file():
         raise ValueError(
-            f"No {path}: a card says what nobody can compute, such as licences and limits. Write one with the fields "
+            f"No {path}: it holds details that cannot be computed, such as licences. Write one with the fields "
             f"{', '.join(part.name for part in dataclasses.fields(CardDetails))}; docs/own_data.md shows one."
         )
     values = checked(CardDetails, read_yaml(path), str(path))
@@ -101,31 +99,31 @@ def read_card_details(path: str | Path) -> CardDetails:
 
 
 def checked(kind: type, values: Any, where: str) -> dict[str, Any]:
-    """The values, if they are the fields of a dataclass and of their types; dataclasses in it are not entered."""
+    """The values, checked against the fields and types of a dataclass; nested dataclasses are not checked."""
     fields = {part.name: part for part in dataclasses.fields(kind)}
     if not isinstance(values, Mapping):
         raise ValueError(f"{where} must hold `name: value` lines with {', '.join(fields)}.")
-    needed = {name for name, part in fields.items() if part.default is part.default_factory is dataclasses.MISSING}
-    missing, unknown = sorted(needed - set(values)), sorted(map(str, set(values) - set(fields)))
+    required = {name for name, part in fields.items() if part.default is part.default_factory is dataclasses.MISSING}
+    missing, unknown = sorted(required - set(values)), sorted(map(str, set(values) - set(fields)))
     if missing or unknown:
-        raise ValueError(f"{where} lacks {missing or 'nothing'}; not known are {unknown or 'none'}: mend these fields.")
+        raise ValueError(f"{where} lacks {missing or 'nothing'}; unknown are {unknown or 'none'}: fix these fields.")
     for name, value in values.items():
-        if wanted := fault_of(value, fields[name].type, name in needed):
-            raise ValueError(f"{where}: `{name}` is {value!r}, expected {wanted}.")
+        if expected := expected_type(value, fields[name].type, name in required):
+            raise ValueError(f"{where}: `{name}` is {value!r}, expected {expected}.")
     return dict(values)
 
 
-def fault_of(value: Any, kind: Any, is_needed: bool) -> str | None:
-    """What a value should have been; `None` where it is that."""
-    is_list = isinstance(value, list) and bool(value or not is_needed)
+def expected_type(value: Any, kind: Any, is_required: bool) -> str | None:
+    """The expected type of a value, described for a message; `None` if the value is valid."""
+    is_list = isinstance(value, list) and bool(value or not is_required)
     if kind in (str, str | None):
-        is_right = is_text(value) or (value is None and kind is not str)
-        wanted = "a text (in quotes, where it holds a colon)"
+        is_valid = is_text(value) or (value is None and kind is not str)
+        expected = "a text (in quotes if it contains a colon)"
     elif kind == list[str]:
-        is_right, wanted = is_list and all(map(is_text, value)), "a list of texts (in quotes, where they hold a colon)"
+        is_valid, expected = is_list and all(map(is_text, value)), "a list of texts (in quotes if they contain a colon)"
     else:
-        is_right, wanted = is_list or get_origin(kind) is not list, "a list"
-    return None if is_right else wanted
+        is_valid, expected = is_list or get_origin(kind) is not list, "a list"
+    return None if is_valid else expected
 
 
 def is_text(value: Any) -> bool:
@@ -133,26 +131,26 @@ def is_text(value: Any) -> bool:
 
 
 def read_report(path: str | Path) -> dict[str, Any]:
-    """An `evaluation.json`, or that of a folder; `ValueError` where `tevia evaluate` did not write it."""
+    """The content of an `evaluation.json`, given its path or folder. Raises `ValueError` for an invalid report."""
     path = Path(path)
     path = path / "evaluation.json" if path.is_dir() else path
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
         rows, known = report["scores"], set(report["settings"])
-        has_one_shape = len({tuple(row) for row in rows.values()}) == 1  # the same metrics in each
-        if has_one_shape and set(report["intervals"]) == set(rows) and known >= SETTINGS:
+        has_same_metrics = len({tuple(row) for row in rows.values()}) == 1
+        if has_same_metrics and set(report["intervals"]) == set(rows) and known >= SETTINGS:
             return report
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
-    raise ValueError(f"{path} is no report of `tevia evaluate`: run that, and give its output folder.")
+    raise ValueError(f"{path} is not a report of `tevia evaluate`: run it, and give its output folder.")
 
 
 def model_card(
     details: CardDetails, report: Mapping[str, Any] | None, name: str, recipe: str = "", uses_text: bool = True
 ) -> ModelCard:
-    """The card of a model, called "org/name" or as its folder, for people and for the Hub's own readers.
+    """The model card with its metadata for the Hub; `name` is "org/name" or the folder's name.
 
-    It shows the report, as of `read_report`, and the YAML that the model was trained by, where there are any.
+    It shows the report of `read_report` and the YAML of the training recipe, if given.
     """
     based_on = [encoder.name for encoder in details.encoders if "/" in encoder.name]
     data = ModelCardData(
@@ -183,13 +181,13 @@ def model_card(
 
 
 def source_of(settings: Mapping[str, Any]) -> str:
-    """The data set of a report by its registered name, one's own by its folder's."""
+    """The registered name of a report's data set, or the folder name for `folder`."""
     folder = Path(settings.get("data_dir") or "").name
     return folder if settings["dataset"] == "folder" and folder else settings["dataset"]
 
 
 def metrics_of(report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """What must be known of each metric that the card shows: as the report says, else as `METRICS` does."""
+    """The description of each metric on the card, from the report or else from `METRICS`."""
     known = {key: metric.about(report["settings"]["hd95_unit"]) for key, metric in METRICS.items()}
     known |= report.get("metrics", {})
     measured = next(iter(report["scores"].values()))
@@ -197,13 +195,13 @@ def metrics_of(report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def given_texts(report: Mapping[str, Any]) -> dict[str, str]:
-    """What the model was given with each text condition, likewise; a condition nobody describes goes by its name."""
+    """The label of each text condition, from the report or else from `TEXT_CONDITIONS`; its name if it has none."""
     known = {name: condition.label for name, condition in TEXT_CONDITIONS.items()} | report.get("text_conditions", {})
     return {name: known.get(name, name) for name in report["scores"]}
 
 
 def eval_results(details: CardDetails, report: Mapping[str, Any]) -> list[EvalResult]:
-    """All figures with the images' own texts, and the primary one with each other condition; those that are numbers."""
+    """All finite scores with the images' own texts, and the primary metric with each other text condition."""
     first, settings = next(iter(report["scores"])), report["settings"]
     metrics, texts = metrics_of(report), given_texts(report)
     choice = {name: settings[name] for name in CHOICES if settings.get(name) is not None}
@@ -229,7 +227,7 @@ def eval_results(details: CardDetails, report: Mapping[str, Any]) -> list[EvalRe
 
 
 def shown(details: CardDetails, report: Mapping[str, Any]) -> dict[str, Any]:
-    """The report, with its figures as the card prints them."""
+    """The report with its scores formatted for the card."""
     metrics, texts, settings = metrics_of(report), given_texts(report), report["settings"]
     denying = report.get("denying_conditions", ())
     rows = []
@@ -238,12 +236,12 @@ def shown(details: CardDetails, report: Mapping[str, Any]) -> dict[str, Any]:
         rows.append([texts[mode], *(["-"] * len(figures) if mode in denying else figures)])
     options = {name: settings[name] for name in SOURCE_OPTIONS if name in settings and name not in EXPLAINED}
     absent = {mode: (report.get("against_text", {}).get(mode) or {}).get("absence") for mode in denying}
-    marked = "{images_marked:.3f} of the images, {marked_pixels:.4f} of their pixels"
+    marked_shares = "{images_marked:.3f} of the images, {marked_pixels:.4f} of their pixels"
     return {
         **report,
         "data": data_name(details, settings),
         "loaded_with": options | (settings.get("options") or {}),
-        "denied": {cell(texts[mode]): marked.format(**seen) if seen else "-" for mode, seen in absent.items()},
+        "denied": {cell(texts[mode]): marked_shares.format(**row) if row else "-" for mode, row in absent.items()},
         "table": markdown_table(["the model is given", *metrics, f"95 % of {PRIMARY}"], rows),
         "units": units_text(metrics),
         "primary_name": primary_name(),
@@ -251,16 +249,16 @@ def shown(details: CardDetails, report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def data_name(details: CardDetails, settings: Mapping[str, Any]) -> str:
-    """The data set of the figures, for people."""
+    """The human-readable name of the evaluated data set."""
     source = source_of(settings)
     if source == UNKNOWN:
         builder = f" (`{settings['builder']}`)" if settings.get("builder") else ""
-        return f"A data set handed over in Python{builder}, whose origin is not recorded"
+        return f"A data set passed in Python{builder}, whose origin is not recorded"
     return details.dataset.name if details.dataset.source == source else f"Data set `{source}`"
 
 
 def figure(value: Any) -> str:
-    """A score, or an interval of two; "-" for what is no number."""
+    """A score, or an interval of two, as text; "-" for values that are not finite."""
     ends = value if isinstance(value, (list, tuple)) else [value]
     return " to ".join(f"{end:.3f}" for end in ends) if ends and all(map(is_number, ends)) else "-"
 

@@ -1,6 +1,6 @@
-"""Which image is meant: a file, the slice of a volume and the window it is seen through.
+"""Image addresses: a file, optionally with the slice of a volume and an intensity window.
 
-People write it as a path, `scan.nii.gz#coronal:40@-600,1500`; `parse_address` makes an `ImageRef` of that, once.
+Users write them as paths, `scan.nii.gz#coronal:40@-600,1500`; `parse_address` parses these to an `ImageRef`.
 """
 
 import math
@@ -31,12 +31,12 @@ _FRAGMENT = re.compile(
 
 @dataclass(frozen=True)
 class ImageRef:
-    """An image on disk; as text, and as a path, it is spelled as people write it."""
+    """An image on disk; `str()` and `os.fspath()` return its address."""
 
     path: Path
-    plane: Plane = "axial"  # of a volume, which way it is cut
-    number: int | str | None = None  # of the slice or frame, from 0, or "middle"; None where the file holds one
-    window: Window | None = None  # (centre, width), in the file's own units
+    plane: Plane = "axial"  # orientation of the slices of a volume
+    number: int | str | None = None  # of the slice or frame, from 0, or "middle"; None for a file with a single one
+    window: Window | None = None  # (centre, width) in the file's units
 
     def __str__(self) -> str:
         return f"{self.path}{'#' if self.fragment else ''}{self.fragment}"
@@ -45,7 +45,7 @@ class ImageRef:
 
     @property
     def fragment(self) -> str:
-        """What the spelling has behind "#": plane, number and window; "" for none."""
+        """The part of the address after "#": plane, number and window; "" for none."""
         plane = "" if self.plane == "axial" else f"{self.plane}:"
         number = "" if self.number is None else self.number
         window = ",".join(repr(float(end)).removesuffix(".0") for end in self.window or ())  # repr, as :g would round
@@ -53,24 +53,24 @@ class ImageRef:
 
     @property
     def name(self) -> str:
-        """The file's name with what follows it in the spelling."""
+        """The file name with the fragment."""
         return str(replace(self, path=Path(self.path.name)))
 
 
 def supported_suffixes() -> tuple[str, ...]:
-    """What the names of image files may end in, in lower case."""
+    """The suffixes of image files, in lower case."""
     return tuple(_known_suffixes)
 
 
 def add_suffixes(suffixes: Iterable[str]) -> None:
-    """Makes these known as suffixes of image files that hold one image each."""
+    """Registers suffixes of image files that hold one image each."""
     _known_suffixes.extend(suffix for suffix in suffixes if suffix not in _known_suffixes)
 
 
 def parse_address(address: str | Path | ImageRef) -> ImageRef:
-    """The image meant by a path that may end in `#[plane:][number][@centre,width]` after a DICOM or NIfTI suffix.
+    """Parses a path that may end in `#[plane:][number][@centre,width]` after a DICOM or NIfTI suffix.
 
-    Raises `ValueError` for a fragment of another form.
+    Raises `ValueError` for an invalid fragment.
     """
     if isinstance(address, ImageRef):
         return address
@@ -80,14 +80,14 @@ def parse_address(address: str | Path | ImageRef) -> ImageRef:
     if match is None:  # "IM000001#3", where the file "IM000001" is DICOM
         match = re.fullmatch(r"(?P<path>[^#]+)#(?P<fragment>[^/\\\\]*)", str(address), re.DOTALL)
         match = match if match and not Path(address).exists() and is_dicom(Path(match["path"])) else None
-    holds_one = tuple(suffix for suffix in _known_suffixes if suffix not in _SLICED_SUFFIXES)
-    if match is None or str(address).lower().endswith(holds_one):
+    unsliced = tuple(suffix for suffix in _known_suffixes if suffix not in _SLICED_SUFFIXES)
+    if match is None or str(address).lower().endswith(unsliced):
         return ImageRef(Path(address))
     parts = _FRAGMENT.fullmatch(match["fragment"])
     if parts is None or not match["fragment"] or float(parts["width"] or 1) == 0:
         raise ValueError(
             f"{address}: '#{match['fragment']}' names no slice. Write e.g. #40, #coronal:40, #middle or #40@-600,1500 "
-            "(slice 40 through the window of centre -600 and width 1500)."
+            "(slice 40 with the window of centre -600 and width 1500)."
         )
     number, plane = parts["number"], cast(Plane, parts["plane"] or "axial")
     window = (float(parts["centre"]), float(parts["width"])) if parts["width"] else None
@@ -95,7 +95,7 @@ def parse_address(address: str | Path | ImageRef) -> ImageRef:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file begins as DICOM files do, whatever its name."""
+    """Whether a file has a DICOM preamble, whatever its name."""
     try:
         with path.open("rb") as file:
             return file.read(132)[128:] == b"DICM"
@@ -113,7 +113,7 @@ def parse_window(text: str) -> Window:
 
 
 def check_window(window: Window, text: str | None = None) -> Window:
-    """The window; `ValueError` unless its centre is a number and its width one above 0. `text` is how it was given."""
+    """The window. Raises `ValueError`, citing `text`, unless the centre is finite and the width finite and above 0."""
     centre, width = window
     if not (math.isfinite(centre) and 0 < width < math.inf):
         shown = f"{centre:g},{width:g}" if text is None else text
@@ -124,15 +124,15 @@ def check_window(window: Window, text: str | None = None) -> Window:
 
 
 def with_window(address: str | Path | ImageRef, window: Window) -> ImageRef:
-    """The image seen through a window (centre, width), unless it names one or its file knows none."""
+    """The image with a window (centre, width), unless it has one or its format supports none."""
     image = parse_address(address)
     return replace(image, window=window) if has_slices(image) and image.window is None else image
 
 
 def suffix_of(address: str | Path | ImageRef) -> str:
-    """The file's suffix in lower case, ".nii.gz" as one, the fragment left out; "" where it is not supported.
+    """The file suffix in lower case (".nii.gz" as one), without the fragment; "" if it is not supported.
 
-    A DICOM file under any other name, as archives export them, has ".dcm".
+    A DICOM file without a known suffix, as archives export them, has ".dcm".
     """
     path = parse_address(address).path
     return _known_suffix(path.name) or (".dcm" if is_dicom(path) else "")
@@ -147,17 +147,17 @@ def is_image_file(address: str | Path | ImageRef) -> bool:
 
 
 def has_slices(address: str | Path | ImageRef) -> bool:
-    """Whether its file is of a kind that may hold several slices or frames."""
+    """Whether its file format may hold several slices or frames."""
     return suffix_of(address) in _SLICED_SUFFIXES
 
 
 def is_medical(address: str | Path | ImageRef) -> bool:
-    """Whether it takes more than Pillow to read the file."""
+    """Whether the file format is neither a plain one nor unknown."""
     return suffix_of(address) not in ("", *PLAIN_SUFFIXES)
 
 
 def stem(address: str | Path | ImageRef) -> str:
-    """The file's name without its suffix, with the slice: "scan_40" of "scan.nii.gz#40"."""
+    """The file name without suffix, with the slice: "scan_40" of "scan.nii.gz#40"."""
     image = parse_address(address)
     name = image.path.name[: len(image.path.name) - len(_known_suffix(image.path.name))]
     plane = "" if image.plane == "axial" else f"_{image.plane}"
@@ -165,8 +165,8 @@ def stem(address: str | Path | ImageRef) -> str:
 
 
 def is_clutter(path: str | Path) -> bool:
-    """Whether a path is no data, but left behind by systems and office programs: hidden (".DS_Store", "._a.png"), a
-    lock file ("~$t.xlsx", ".~lock.t.csv#"), "Thumbs.db", "desktop.ini", or inside "__MACOSX".
+    """Whether a path was left by an operating system or office program: a hidden file (".DS_Store", "._a.png"), a lock
+    file ("~$t.xlsx", ".~lock.t.csv#"), "Thumbs.db", "desktop.ini", or a path inside "__MACOSX".
     """
     path = Path(path)
     return path.name.startswith((".", "~$")) or path.name.lower() in _LEFT_BY_SYSTEMS or "__MACOSX" in path.parts

@@ -5,11 +5,11 @@ from typing import Any
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
-    """A header, its rule, and a line a row, of cells as by `cell`."""
+    """A Markdown table of a header and rows, escaped by `cell`."""
     lines = [list(header), ["---"] * len(header), *map(list, rows)]
     return "\n".join("| " + " | ".join(map(cell, line)) + " |" for line in lines)
 
 
 def cell(content: Any) -> str:
-    """For a row of a table or list: on one line, the table's own sign `|` escaped."""
+    """The content on one line with `|` escaped, for a row of a table or list."""
     return " ".join(str(content).split()).replace("|", "\\|")

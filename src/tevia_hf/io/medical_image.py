@@ -1,4 +1,4 @@
-"""What a reader gives: pixels, their size, and where they lie."""
+"""The result of a reader: pixels, their size and their position."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,20 +9,20 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """Where a picture lies in the patient, so that a mask of it can be put there too."""
+    """The position of an image in the patient, so that its mask can be written to the same position."""
 
     path: Path
-    affine: np.ndarray | None = None  # (4, 4), (column, row, 0) to mm in RAS+; None where the file does not tell
+    affine: np.ndarray | None = None  # (4, 4), (column, row, 0) to mm in RAS+; None if the file has none
     frame: int = 0  # number of the slice or frame in the file
-    count: int = 1  # slices or frames of the file
-    orientation: int = 1  # EXIF's number of how the stored pixels were turned to those of the image; 1 for not at all
-    is_placed: bool = True  # whether the affine tells where the image lies in the patient, or in its file alone
+    count: int = 1  # number of slices or frames in the file
+    orientation: int = 1  # EXIF orientation applied to the stored pixels; 1 for none
+    is_placed: bool = True  # whether the affine gives the position in the patient, not only in the file
 
 
 class MedicalImage(NamedTuple):
-    """Pixels `array` (height, width[, channels]), their (row, column) size `spacing_mm`, and where they come from.
+    """Pixels `array` (height, width[, channels]), their (row, column) size `spacing_mm`, and the source geometry.
 
-    Spacing is None where the file does not tell, as PNG, JPEG and TIFF do not; they have no affine either.
+    Spacing is None if the file has none, such as PNG, JPEG and TIFF, which have no affine either.
     """
 
     array: np.ndarray

@@ -1,4 +1,4 @@
-"""Output folders: made, refused, replaced; and what an interrupted run left in one."""
+"""Creation and replacement of output folders, and atomic writing of files."""
 
 import os
 import shutil
@@ -12,13 +12,13 @@ MARKER = ".tevia-output"
 def claim_output_dir(
     folder: str | Path, resume: bool = False, overwrite: bool = False, inputs: Iterable[str | os.PathLike | None] = ()
 ) -> None:
-    """Makes the folder, marked as an output of this package, without ever losing anything else.
+    """Creates the folder and marks it as an output of this package, without deleting any other data.
 
-    With `resume` its content is gone on with, with `overwrite` deleted, if an earlier output; `inputs` are paths or
-    names that the work reads, and that must not lie in the folder.
+    With `resume` its content is kept; with `overwrite` an earlier output is deleted. `inputs` are paths or names that
+    the command reads, which must not lie in the folder.
 
-    Raises `ValueError` where the folder holds files and neither is said, or both are; where `overwrite` is said of a
-    folder that is no output of this package, or that holds an input.
+    Raises `ValueError` if the folder holds files and neither option is set, if both are set, or if `overwrite` is set
+    for a folder that is no output of this package or that contains an input.
     """
     folder = Path(folder)
     check_output_dir(folder, resume, overwrite, inputs)
@@ -31,7 +31,7 @@ def claim_output_dir(
 def check_output_dir(
     folder: str | Path, resume: bool = False, overwrite: bool = False, inputs: Iterable[str | os.PathLike | None] = ()
 ) -> None:
-    """Raises as `claim_output_dir` and changes nothing, for work that must not delete before it has succeeded."""
+    """Raises the errors of `claim_output_dir` but changes nothing, for commands that delete only after success."""
     folder = Path(folder)
     if resume and overwrite:
         raise ValueError("Give either `resume` or `overwrite`, not both.")
@@ -39,19 +39,19 @@ def check_output_dir(
         return
     if not (resume or overwrite):
         raise ValueError(
-            f"{folder} already holds files: name another folder, or give `--overwrite` or, of a run, `--resume`."
+            f"{folder} already holds files: name another folder, or set `--overwrite` or, for a run, `--resume`."
         )
     if not overwrite:
         return
     if not (folder / MARKER).exists():
-        raise ValueError(f"{folder} is no output of tevia, so `overwrite` leaves it: empty it yourself.")
+        raise ValueError(f"{folder} is no output of tevia, so `overwrite` does not delete it: empty it yourself.")
     for path in (path for path in inputs if path):
         if folder.resolve() in (Path(path).resolve(), *Path(path).resolve().parents):
-            raise ValueError(f"`overwrite` would delete {path}, which is read here: name another folder than {folder}.")
+            raise ValueError(f"`overwrite` would delete the input {path}: name another folder than {folder}.")
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Writes a file that others see whole or not at all."""
+    """Writes a file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{uuid4().hex}")
     part.write_bytes(content.encode() if isinstance(content, str) else content)

@@ -1,4 +1,4 @@
-"""Stored values to what is seen."""
+"""Conversion of stored values to image intensities and labels."""
 
 from pathlib import Path
 
@@ -6,27 +6,27 @@ import numpy as np
 
 from tevia_hf.io.address import ImageRef, Window
 
-MOST_PIXELS = 178_956_970  # of one image or slice: where Pillow suspects an attack
-ROUNDING = 1e-4  # of labels that a header scales, such as 1 by 255 * 0.003921569
-MOST_FULL_SLICES = 64  # of that size in a volume, which a packed file is unpacked for
+MAX_PIXELS = 178_956_970  # of one image or slice; Pillow's limit against decompression bombs
+ROUNDING = 1e-4  # error of labels that a header scales, such as 1 by 255 * 0.003921569
+MAX_FULL_SLICES = 64  # of that size in a volume, as a compressed file must be unpacked
 
 
-def to_unit(values: np.ndarray, window: Window | None, counted: np.ndarray | None = None) -> np.ndarray:
-    """Values as float32 from 0 to 1: between the ends of the window (centre, width), beyond which they are 0 and 1.
+def to_unit(values: np.ndarray, window: Window | None, valid: np.ndarray | None = None) -> np.ndarray:
+    """Values scaled to float32 from 0 to 1 and clipped at the ends of the window (centre, width).
 
-    Without one, between the least and the greatest of those that are `counted`.
+    Without a window, the range is that of the `valid` values.
     """
     if window is None:
-        chosen = values if counted is None or not counted.any() else values[counted]
-        low, high = float(chosen.min()), float(chosen.max())
+        selected = values if valid is None or not valid.any() else values[valid]
+        low, high = float(selected.min()), float(selected.max())
     else:
         low, high = window[0] - window[1] / 2, window[0] + window[1] / 2
     scaled = (values.astype(np.float64) - low) / ((high - low) or 1.0)
     return scaled.clip(0, 1).astype(np.float32)
 
 
-def turned_as_shown(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Stored pixels (height, width[, channels]) turned and mirrored by EXIF's number, as viewers do."""
+def apply_orientation_tag(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Stored pixels (height, width[, channels]) rotated and mirrored by the EXIF orientation, as viewers do."""
     turned = np.swapaxes(pixels, 0, 1) if orientation in (5, 6, 7, 8) else pixels
     if orientation in (3, 4, 7, 8):
         turned = turned[::-1]
@@ -34,14 +34,14 @@ def turned_as_shown(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def to_whole_numbers(values: np.ndarray, path: Path) -> np.ndarray:
-    """(height, width) of a stored mask as integers; of three channels that are equal, one.
+    """A stored mask as integers (height, width); three equal channels are reduced to one.
 
-    A header's scale may leave labels beside whole numbers by its rounding.
+    Rounding errors of labels that a header scales are removed.
 
-    Raises `ValueError` where the values are no whole numbers.
+    Raises `ValueError` if the values are no whole numbers.
     """
     if np.iscomplexobj(values):
-        raise ValueError(f"{path}: a mask holds whole numbers, this one complex ones. Save the labels.")
+        raise ValueError(f"{path}: a mask must hold whole numbers, this one holds complex numbers. Save the labels.")
     if values.ndim == 3 and (values == values[..., :1]).all():
         values = values[..., 0]
     if values.ndim == 3:
@@ -49,19 +49,19 @@ def to_whole_numbers(values: np.ndarray, path: Path) -> np.ndarray:
     check_finite(values, path)
     labels = np.round(values).astype(np.int32)
     if np.abs(labels - values).max(initial=0) > ROUNDING:
-        raise ValueError(f"{path}: a mask holds whole numbers, this one does not. Save the labels, not probabilities.")
+        raise ValueError(f"{path}: a mask must hold whole numbers, this one does not. Save labels, not probabilities.")
     fits = labels.size and labels.min() >= 0 and labels.max() <= np.iinfo(np.uint8).max
     return labels.astype(np.uint8) if fits else labels
 
 
 def check_finite(values: np.ndarray, path: Path) -> None:
-    """Raises `ValueError` for values that are no numbers, which no window can show."""
+    """Raises `ValueError` for values that are NaN or infinite, which no window can display."""
     if bad := int((~np.isfinite(values)).sum()):
         raise ValueError(f"{path}: {bad} pixels are NaN or infinite. Replace them, e.g. by the value of air.")
 
 
 def choose_number(address: ImageRef, count: int, what: str) -> int:
-    """The number of the slice or frame. Raises `ValueError` with how many there are."""
+    """The number of the slice or frame. Raises `ValueError` with the valid range if it is missing or invalid."""
     number = address.number
     if number == "middle":
         return count // 2
@@ -71,16 +71,16 @@ def choose_number(address: ImageRef, count: int, what: str) -> int:
         plane = "" if address.plane == "axial" else f"{address.plane}:"
         raise ValueError(
             f"{address.path}: holds {count} {what}, 0 to {count - 1}; "
-            f"{'none is named' if number is None else f'not {number}'}. "
-            f"Name one, e.g. {address.path.name}#{plane}{count // 2}."
+            f"{'none is selected' if number is None else f'not {number}'}. "
+            f"Select one, e.g. {address.path.name}#{plane}{count // 2}."
         )
     return number
 
 
 def check_size(height: int, width: int, path: Path, most_pixels: int | None) -> None:
-    """Raises `ValueError` before an absurdly large picture fills the memory."""
-    most_pixels = most_pixels or MOST_PIXELS
+    """Raises `ValueError` for an image so large that it may fill the memory."""
+    most_pixels = most_pixels or MAX_PIXELS
     if height * width > most_pixels:
         raise ValueError(
-            f"{path}: claims {height} x {width} pixels, more than {most_pixels:,}. Shrink it or cut it up first."
+            f"{path}: claims {height} x {width} pixels, more than {most_pixels:,}. Shrink it or split it first."
         )

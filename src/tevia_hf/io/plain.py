@@ -1,4 +1,4 @@
-"""PNG, JPEG, TIFF and the other formats of everyday programs to arrays."""
+"""Reading of PNG, JPEG, TIFF and other common formats."""
 
 import math
 from pathlib import Path
@@ -11,25 +11,25 @@ from tevia_hf.extras import needed_for
 from tevia_hf.io.address import ImageRef, is_dicom
 from tevia_hf.io.dicom import read_dicom
 from tevia_hf.io.medical_image import Geometry, MedicalImage
-from tevia_hf.io.pixels import MOST_PIXELS, check_size, turned_as_shown
+from tevia_hf.io.pixels import MAX_PIXELS, apply_orientation_tag, check_size
 from tevia_hf.labels_tevia import WHITE
 
 _TIFF_SUFFIXES = (".tif", ".tiff")
-_CHANNELS_ADVICE = "1, 3 or 4 are expected. Save the channel that is meant as a file of its own."
-_MULTIPLIED = 1  # of ExtraSamples: colours are stored multiplied by their alpha
-_NOT_IN_PILLOW = ("webp",)  # compressions that its wheels cannot unpack
+_CHANNELS_ADVICE = "1, 3 or 4 are expected. Save the intended channel as a file of its own."
+_PREMULTIPLIED = 1  # value of ExtraSamples: colours are stored multiplied by their alpha
+_NOT_IN_PILLOW = ("webp",)  # TIFF compressions that the wheels of Pillow cannot decode
 
 
 def read_plain(address: ImageRef, is_mask: bool = False, most_pixels: int | None = None) -> MedicalImage:
-    """One image of 8 or 16 bits or floats, turned as its file notes; kinds of TIFF that Pillow lacks by tifffile.
+    """One image of 8 or 16 bits or floats, rotated by its EXIF orientation; tifffile reads TIFFs that Pillow cannot.
 
-    Raises `ValueError` for a file that is damaged, too large, of several pages, or of a kind that cannot be read right.
+    Raises `ValueError` for a file that is damaged, too large, has several pages, or cannot be read correctly.
     """
     path = address.path
     try:
         image = Image.open(path, formats=PIL_FORMATS)
     except Image.DecompressionBombError as error:
-        raise ValueError(f"{path}: claims more than {MOST_PIXELS:,} pixels. Shrink it or cut it up first.") from error
+        raise ValueError(f"{path}: claims more than {MAX_PIXELS:,} pixels. Shrink it or split it first.") from error
     except DAMAGE:
         if is_dicom(path):
             return read_dicom(address, is_mask, most_pixels)
@@ -71,33 +71,33 @@ def _read_tiff(path: Path, is_mask: bool, most_pixels: int | None) -> MedicalIma
             raise ValueError(f"{path}: {MASK_OF_WHITE_ZEROS}.")
         try:
             pixels = page.asarray()
-        except ValueError as error:  # a compression of imagecodecs, or damage
+        except ValueError as error:  # a compression that needs imagecodecs, or damage
             raise ValueError(
-                f"{kind} cannot be unpacked ({error}). pip install imagecodecs, or save it without compression; fetch "
+                f"{kind} cannot be decoded ({error}). pip install imagecodecs, or save it without compression; fetch "
                 "a damaged file again."
             ) from error
         orientation = page.tags.valueof("Orientation", default=1)
-        pixels = turned_as_shown(np.moveaxis(pixels, 0, -1) if page.axes.startswith("S") else pixels, orientation)
-        if _MULTIPLIED in page.extrasamples and pixels.ndim == 3 and pixels.dtype.kind == "u":
-            pixels = _divided_by_alpha(pixels)
-    pixels = _shown(pixels, form == PHOTOMETRIC.MINISWHITE, is_mask, kind)
+        pixels = apply_orientation_tag(np.moveaxis(pixels, 0, -1) if page.axes.startswith("S") else pixels, orientation)
+        if _PREMULTIPLIED in page.extrasamples and pixels.ndim == 3 and pixels.dtype.kind == "u":
+            pixels = _unmultiplied(pixels)
+    pixels = _supported(pixels, form == PHOTOMETRIC.MINISWHITE, is_mask, kind)
     return MedicalImage(pixels, source=Geometry(path, orientation=orientation))
 
 
-def _divided_by_alpha(pixels: np.ndarray) -> np.ndarray:
-    """Colours as they were before each was multiplied by its alpha, the last channel."""
-    most, alpha = np.iinfo(pixels.dtype).max, pixels[..., -1:].astype(np.float64)
-    colours = np.round(pixels[..., :-1] * (most / np.maximum(alpha, 1))).clip(0, most)
+def _unmultiplied(pixels: np.ndarray) -> np.ndarray:
+    """Colours divided by their alpha, the last channel."""
+    maximum, alpha = np.iinfo(pixels.dtype).max, pixels[..., -1:].astype(np.float64)
+    colours = np.round(pixels[..., :-1] * (maximum / np.maximum(alpha, 1))).clip(0, maximum)
     return np.concatenate([colours.astype(pixels.dtype), pixels[..., -1:]], axis=-1)
 
 
-def _shown(pixels: np.ndarray, shows_zero_as_white: bool, is_mask: bool, kind: str) -> np.ndarray:
-    """Numbers of any type as those that the package works with: magnitudes, float32, colours of 8 bits."""
+def _supported(pixels: np.ndarray, shows_zero_as_white: bool, is_mask: bool, kind: str) -> np.ndarray:
+    """Pixels of any number type in a supported one: magnitudes, float32, colours of 8 bits."""
     if pixels.ndim == 3 and pixels.shape[-1] not in CHANNELS:
         raise ValueError(f"{kind}: {_CHANNELS_ADVICE}")
     if np.iscomplexobj(pixels):
         if is_mask:
-            raise ValueError(f"{kind} is no mask. Save the labels as whole numbers.")
+            raise ValueError(f"{kind} is not a mask. Save the labels as whole numbers.")
         pixels = np.abs(pixels)
     if pixels.dtype.kind == "f":
         pixels = pixels.astype(np.float32) if pixels.dtype.itemsize < 4 else pixels

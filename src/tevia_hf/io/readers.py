@@ -1,4 +1,4 @@
-"""The one decoder: image files to arrays, by suffix, and DICOM also by content."""
+"""Reading of image files to arrays, by suffix, and DICOM also by content."""
 
 from collections.abc import Callable, Iterable, Mapping
 from io import BytesIO
@@ -28,22 +28,21 @@ Reader = Callable[[ImageRef, bool, int | None], MedicalImage]
 
 
 def read_image(path: str | Path | ImageRef, is_mask: bool = False, most_pixels: int | None = None) -> MedicalImage:
-    """The pixels of an image file, (height, width) or (height, width, channels), with their size in mm if it is known.
+    """The pixels of an image file, (height, width) or (height, width, channels), with their size in mm if known.
 
-    Everyday formats (PNG, JPEG, TIFF, BMP, GIF, JPEG 2000, WebP, PGM) keep the file's own 8- or 16-bit type; a 1-bit
-    file gives booleans, CMYK and palette files RGB. A rotation noted in the file is carried out. DICOM and NIfTI give
-    float32 from 0 to 1, the ends of the window (see `read_dicom`, `read_nifti`). Further formats are those of
-    `register_reader`.
+    Common formats (PNG, JPEG, TIFF, BMP, GIF, JPEG 2000, WebP, PGM) keep the file's 8- or 16-bit type; a 1-bit file
+    gives booleans, CMYK and palette files RGB. The EXIF orientation is applied. DICOM and NIfTI give float32 from 0 to
+    1, the ends of the window (see `read_dicom`, `read_nifti`). `register_reader` adds further formats.
 
     Args:
-        path: The file. A slice, and a window, may follow it: "scan.nii.gz#40", "ct.dcm#@40,400" (see `parse_address`).
-        is_mask: Give the values as stored, unwindowed: label numbers, the indices of a palette (two colours as 0 and
-            255), with an alpha channel where there is one.
-        most_pixels: Refuse a larger picture or slice by what its file's head says, before it is read. By default
-            Pillow's own limit holds.
+        path: The file, optionally with a slice and a window: "scan.nii.gz#40", "ct.dcm#@40,400" (see `parse_address`).
+        is_mask: Return the values as stored, without a window: label numbers, palette indices (two colours as 0 and
+            255), with an alpha channel if the file has one.
+        most_pixels: Reject an image or slice that is larger according to its file header, before it is read. Defaults
+            to Pillow's limit.
 
-    Raises `FileNotFoundError`, and `ValueError` for a suffix that is not supported and a file that is corrupt, cut
-    short, too large, or of several pages or slices of which none is named.
+    Raises `FileNotFoundError`, and `ValueError` for an unsupported suffix and for a file that is corrupt, truncated,
+    too large, or has several pages or slices of which none is selected.
     """
     address = parse_address(path)
     reader = _READERS.get(suffix_of(address))
@@ -56,24 +55,24 @@ def read_image(path: str | Path | ImageRef, is_mask: bool = False, most_pixels: 
         raise FileNotFoundError(f"{address.path}: no such file. Check the path.")
     try:
         return reader(address, is_mask, most_pixels)
-    except Exception as error:  # decoders raise nearly anything on damaged bytes
+    except Exception as error:  # decoders raise almost any exception on damaged files
         if isinstance(error, ValueError) and str(error).startswith(str(address.path)):
             raise
         raise ValueError(f"{address.path}: {unreadable(error)}") from error
 
 
 def load_image(value: Any, is_mask: bool = False) -> MedicalImage:
-    """An image with what its file tells of its place: read by its path, or held in memory as people hand it over.
+    """An image with its geometry, from a file or from memory.
 
-    Taken are a path, an `ImageRef`, a PIL image, an array, a tensor and an entry of an undecoded column, `{"path",
-    "bytes"}`. Raises `ValueError` or `OSError` for one that is missing or cannot be read.
+    Accepts a path, an `ImageRef`, a PIL image, an array, a tensor and an entry of an undecoded column, `{"path",
+    "bytes"}`. Raises `ValueError` or `OSError` for an image that is missing or cannot be read.
     """
     if isinstance(value, Mapping):
         content, value = value["bytes"], value["path"]
         if content is not None:
             try:
                 image = Image.open(BytesIO(content))
-            except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
+            except Exception as error:  # Pillow's decoders raise almost any exception on damaged files
                 reason = f"embedded image is corrupt or cut short ({error}). Build the data set again."
                 raise ValueError(reason) from error
             return _from_pil(image, "the embedded image", is_mask)
@@ -84,8 +83,8 @@ def load_image(value: Any, is_mask: bool = False) -> MedicalImage:
     if isinstance(value, Image.Image):
         return _from_pil(value, "the mask" if is_mask else "the image", is_mask)
     pixels = np.asarray(value)
-    comes_first = pixels.ndim == 3 and pixels.shape[0] in CHANNELS and pixels.shape[-1] not in CHANNELS
-    return MedicalImage(np.moveaxis(pixels, 0, -1) if comes_first else pixels)
+    is_channels_first = pixels.ndim == 3 and pixels.shape[0] in CHANNELS and pixels.shape[-1] not in CHANNELS
+    return MedicalImage(np.moveaxis(pixels, 0, -1) if is_channels_first else pixels)
 
 
 def _from_pil(image: Image.Image, name: str, is_mask: bool) -> MedicalImage:
@@ -94,10 +93,10 @@ def _from_pil(image: Image.Image, name: str, is_mask: bool) -> MedicalImage:
 
 
 def register_reader(suffixes: Iterable[str], reader: Reader) -> None:
-    """Makes `read_image` read files of another format, known by their suffixes, such as `[".mat"]`.
+    """Makes `read_image` read files of another format, identified by suffixes such as `[".mat"]`.
 
-    The reader is called with an `ImageRef`, `is_mask` and `most_pixels`, as `read_image` has them, by several threads.
-    Its `ValueError` should begin with the path and say what to do.
+    The reader is called with an `ImageRef`, `is_mask` and `most_pixels` (see `read_image`), from several threads. Its
+    `ValueError` should begin with the path and name the fix.
 
     Raises `ValueError` for a suffix that this package reads itself, or that is not in lower case with a dot.
     """
@@ -110,7 +109,7 @@ def register_reader(suffixes: Iterable[str], reader: Reader) -> None:
 
 
 def is_read_here(file: ImageRef) -> bool:
-    """Whether this package itself reads a file, by a reader that changes with its version alone."""
+    """Whether a file is read by a reader of this package, which changes only with the package version."""
     return _READERS.get(suffix_of(file), read_plain).__module__.startswith("tevia_hf.")
 
 

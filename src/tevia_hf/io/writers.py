@@ -1,4 +1,4 @@
-"""Masks to files: images, and volumes that lie where the image lies."""
+"""Writing of masks as images, or as volumes at the position of the image."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,14 +12,14 @@ from tevia_hf.labels_tevia import WHITE, highest_label, to_labels
 
 
 def write_mask(path: str | Path, mask: np.ndarray, num_labels: int = 1, like: MedicalImage | None = None) -> Path:
-    """Writes a mask and gives its path; missing folders are made.
+    """Writes a mask and returns its path; missing folders are created.
 
-    - `.png`: 8-bit grey. With one label 0 and 255, to be seen in any viewer, else the labels as they are.
-    - `.nii`, `.nii.gz`: labels, one slice, which lies over the image in a viewer.
+    - `.png`: 8-bit grey. One label is written as 0 and 255, visible in any viewer; several labels are written as such.
+    - `.nii`, `.nii.gz`: labels, one slice, at the position of the image.
 
     Args:
         mask: (height, width), boolean or integer: 0/1 or 0/255, or with several labels 0 to num_labels - 1 and 255.
-        like: The image as `read_image` gave it, for spacing and place.
+        like: The image as returned by `read_image`, for spacing and position.
 
     Raises `ValueError` for another suffix, another shape than the image's, and values that are no labels.
     """
@@ -54,7 +54,7 @@ def _write_nifti(path: Path, labels: np.ndarray, num_labels: int, like: MedicalI
 
 
 def _affine(like: MedicalImage | None) -> np.ndarray:
-    """From (column, row, 0) to RAS+ mm; of a picture without a place one that shows it upright in a viewer."""
+    """The affine from (column, row, 0) to RAS+ mm; for an image without position, one that viewers display upright."""
     if like is not None and like.source is not None and like.source.affine is not None:
         return like.source.affine
     row, column = like.spacing_mm if like is not None and like.spacing_mm is not None else (1.0, 1.0)

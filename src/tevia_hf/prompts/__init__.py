@@ -1,7 +1,7 @@
-"""Texts about masks: written from them, checked against them, and kept true when an image is changed.
+"""Texts about masks: generated from masks, checked against them, and updated when an image is augmented.
 
 "Left" is the left of the *image*, as in QaTa's own annotations, not the patient's, unless `patient_sides` is set.
-A text written from a mask carries part of the answer: a score with it needs one without it beside it.
+A text generated from a mask carries part of the answer: report scores with it beside scores without it.
 """
 
 from tevia_hf.prompts.languages import BRAIN as BRAIN

@@ -1,4 +1,4 @@
-"""What is refused of a language of one's own, so that no text of it is ever untrue or lost."""
+"""Validation of user-defined languages: all of their texts must be readable and follow a flip."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ def texts_of(name: str, given: Any) -> tuple[str, ...]:
 
 
 def phrasing_of(name: str, given: Any) -> Phrasing:
-    """Given as such, or as in JSON: a list of both parts, or a mapping."""
+    """A `Phrasing` from one, or from JSON: a list of both parts, or a mapping."""
     texts_or_parts = (given,) if isinstance(given, str) else given
     parts = Phrasing(**given) if isinstance(given, Mapping) else Phrasing(*texts_or_parts)
     return Phrasing(*(texts_of(f"{name}.{part}", texts) for part, texts in parts._asdict().items()))
@@ -33,13 +33,13 @@ def check_fields(language: "ReportLanguage") -> None:
     used = {"less_specific": fields_of(language.less_specific)}
     for name, table in WORDINGS.items():
         used[name] = fields_of(getattr(language, name).templates) - {*table.free_words}
-    for name, found in used.items():
-        if unknown := found - fields_of([language.template]) - {FINDING}:
+    for name, names in used.items():
+        if unknown := names - fields_of([language.template]) - {FINDING}:
             raise ValueError(f"`{name}` has the fields {sorted(unknown)}, which '{language.template}' lacks.")
 
 
 def check_sides(language: "ReportLanguage") -> None:
-    """Raises `ValueError` for sides in words that a flip turns, where its text would not tell that it was flipped."""
+    """Raises `ValueError` for a text with sides that a flip swaps, if the text it replaces has no such sides."""
     template, empty = language.template, language.empty
     parts = [(name, template, getattr(language, name).templates) for name in WORDINGS]
     parts += [(f"{name}.empty", empty, getattr(language, name).empty) for name in WORDINGS]
@@ -47,11 +47,11 @@ def check_sides(language: "ReportLanguage") -> None:
     parts += [("empty", template, (empty, *language.evaluation.empty))]
     for name, text, others in parts:
         if wrong := [other for other in others if not sides_in(other) <= sides_in(text)]:
-            raise ValueError(f"`{name}`: '{text}' does not tell whether the sides of '{wrong[0]}' were flipped.")
+            raise ValueError(f"`{name}`: '{text}' does not show whether the sides of '{wrong[0]}' were flipped.")
 
 
 def check_phrasings(language: "ReportLanguage") -> None:
-    """Raises `ValueError` for words whose facts cannot be read back once they are written."""
+    """Raises `ValueError` for a phrasing whose facts cannot be read back from the generated text."""
     facts = language.observe(TWO_LESIONS) | {FINDING: "benign"}
     for name, table in WORDINGS.items():
         templates, empty = getattr(language, name)

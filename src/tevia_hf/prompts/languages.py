@@ -7,7 +7,7 @@ from tevia_hf.prompts.report_language import LANGUAGES, ReportLanguage
 from tevia_hf.prompts.wordings import Phrasing
 from tevia_hf.prompts.words import number_word
 
-MOST_AREAS = 12
+MAX_AREAS = 12
 
 QATA = ReportLanguage(
     "{Laterality} pulmonary infection, {count_word} infected area{s}, {lungs}.",
@@ -142,14 +142,13 @@ LANGUAGES.update({language.name: language for language in (QATA, BREAST, NUCLEI,
 
 
 def qata_text(areas: Sequence[Area], count: int | None = None) -> str:
-    """A sentence such as "Bilateral pulmonary infection, two infected areas, upper left lung and lower right lung."
+    """A text such as "Bilateral pulmonary infection, two infected areas, upper left lung and lower right lung."
 
     Args:
         areas: One `Area`, or one for each side, in any order; the left clause is written first.
-        count: Number of lesions the sentence states, 1 to 12. Default: one per named region.
+        count: Number of lesions that the text states, 1 to 12. Default: one per named region.
 
-    Raises:
-        ValueError: Unknown side or region, no area, two areas on one side, or a count out of range.
+    Raises `ValueError` for an unknown side or region, no area, two areas on one side, or a count out of range.
     """
     sides = [area.side for area in areas]
     if not areas or len(set(sides)) != len(sides) or not set(sides) <= set(SIDES):
@@ -158,7 +157,7 @@ def qata_text(areas: Sequence[Area], count: int | None = None) -> str:
         if not regions or not set(regions) <= set(REGIONS) or len(set(regions)) != len(regions):
             raise ValueError(f"regions are {regions}: name each of {REGIONS} at most once, and at least one of them.")
     count = sum(len(area.regions) for area in areas) if count is None else count
-    if not 1 <= count <= MOST_AREAS:
-        raise ValueError(f"count is {count}, the language has words for 1 to {MOST_AREAS}: pass a count in that range.")
+    if not 1 <= count <= MAX_AREAS:
+        raise ValueError(f"count is {count}, the language has words for 1 to {MAX_AREAS}: pass a count in that range.")
     counted = {"count_word": number_word(count), "s": "s" if count > 1 else ""}
     return QATA.write({"laterality": laterality_of(areas), "lungs": lung_clauses(areas), **counted})

@@ -1,4 +1,4 @@
-"""What can be said of the lesions of a mask, measured on its pixels."""
+"""Measurements of the lesions of a mask."""
 
 from functools import cached_property
 
@@ -12,12 +12,12 @@ with needed_for("Describing a mask"):
 
 from tevia_hf.labels_tevia import is_lesion
 
-SMALLEST_LESION = 1e-4  # of the picture; smaller ones are slips of the pen, as in BUSI's "malignant (19)"
-TOUCHING = np.ones((3, 3), bool)  # pixels that meet at a corner belong to one lesion
+SMALLEST_LESION = 1e-4  # of the image; smaller ones are annotation artefacts, as in BUSI's "malignant (19)"
+TOUCHING = np.ones((3, 3), bool)  # 8-connectivity
 
 
 class Lesions:
-    """The lesions of a mask (height, width): labels above 0, but not 255, of which touching pixels make one lesion."""
+    """The connected lesions of a mask (height, width): pixels with labels above 0 other than 255."""
 
     def __init__(self, mask: np.ndarray) -> None:
         labels = np.asarray(mask)
@@ -27,7 +27,7 @@ class Lesions:
 
     @cached_property
     def components(self) -> np.ndarray:
-        """Number of the lesion of each pixel, 0 for none and for specks, unless there is nothing but specks."""
+        """Number of the lesion of each pixel; 0 for background and for artefacts, unless there are only artefacts."""
         numbers, count = ndimage.label(self.mask, TOUCHING)
         areas = np.bincount(numbers.ravel(), minlength=count + 1)[1:]
         kept = areas >= min(SMALLEST_LESION * self.mask.size, areas.max(initial=0))
@@ -43,19 +43,21 @@ class Lesions:
         return len(self.areas)
 
     def centres(self) -> list[tuple[float, float]]:
-        """(row, column) of each lesion's centre, shares of height and width."""
-        found = ndimage.center_of_mass(self.mask, self.components, range(1, self.count + 1))
+        """(row, column) of each lesion's centre, as shares of height and width."""
+        centres = ndimage.center_of_mass(self.mask, self.components, range(1, self.count + 1))
         height, width = self.mask.shape
-        return [((row + 0.5) / height, (column + 0.5) / width) for row, column in found]
+        return [((row + 0.5) / height, (column + 0.5) / width) for row, column in centres]
 
     def largest_shape(self) -> tuple[float, float, float]:
-        """Of the largest lesion elongation, length over width along its own axes, and two shares of 1: how much of the
-        box along these axes it fills (a triangle 1/2, an ellipse 0.79, a rectangle all), and how much of its hull.
+        """Elongation, extent and solidity of the largest lesion.
+
+        Elongation is length over width along its principal axes, extent its share of the box along these axes (triangle
+        1/2, ellipse 0.79, rectangle 1), and solidity its share of the convex hull.
         """
         pixels = np.argwhere(self.components == int(self.areas.argmax()) + 1)
         starts = np.flatnonzero(np.diff(pixels[:, 0], prepend=-1))
         last = np.append(starts[1:], len(pixels)) - 1
-        ends = pixels[np.append(starts, last)]  # of each row; the hull and the extent need no pixel between them
+        ends = pixels[np.append(starts, last)]  # of each row; pixels between them do not change hull and extent
         corners = np.concatenate([ends + (down, across) for down in (0, 1) for across in (0, 1)])
         spread = np.cov(pixels.T) if len(pixels) > 1 else np.eye(2)
         width, length = np.sort(np.ptp(corners @ np.linalg.eigh(spread)[1], axis=0))

@@ -1,4 +1,4 @@
-"""Where infection lies in the lungs, in the words of QaTa-COV19."""
+"""Location of infection in the lungs, in the wording of QaTa-COV19."""
 
 import re
 from collections.abc import Sequence
@@ -15,15 +15,15 @@ SIDES: tuple[Side, ...] = ("left", "right")
 REGIONS: tuple[Region, ...] = ("upper", "middle", "lower")
 REGION_LIST = "(?:all|upper|middle|lower)(?: (?:upper|middle|lower))*"
 _CLAUSE = re.compile(f"({REGION_LIST}) (left|right) lung")
-# Rows where a lung's upper third ends and its lower third begins, shares of the height. The lungs' own outlines are not
-# known; these two agree best with QaTa's published sentences (`benchmarks/prompt_agreement.py`).
+# Rows where a lung's upper third ends and its lower third begins, as shares of the height. The boundaries of the lungs
+# are unknown; these values agree best with QaTa's published texts (`benchmarks/prompt_agreement.py`).
 UPPER_ENDS, LOWER_BEGINS = 0.268, 0.375
-SMALLEST_SHARE_OF_REGION = 0.02  # of the infected pixels of its side, for a region to be named
-SMALLEST_SHARE_OF_SIDE = 0.2  # of a lesion's pixels, for its side to be named
+SMALLEST_SHARE_OF_REGION = 0.02  # of the infected pixels of a side, from which a region is named
+SMALLEST_SHARE_OF_SIDE = 0.2  # of a lesion's pixels, from which its side is named
 
 
 class Area(NamedTuple):
-    """The part of one lung that a sentence speaks of: a side of the picture and one to three regions."""
+    """The part of one lung that a text names: a side of the image and one to three regions."""
 
     side: Side
     regions: tuple[Region, ...]
@@ -34,7 +34,7 @@ def laterality_of(areas: Sequence[Area]) -> str:
 
 
 def lung_clauses(areas: Sequence[Area]) -> str:
-    """Such as "upper left lung and all right lung"."""
+    """The areas as text, such as "upper left lung and all right lung"."""
     clauses = []
     for side, regions in sorted(areas, key=lambda area: SIDES.index(area.side)):
         ordered = [region for region in REGIONS if region in regions]
@@ -43,21 +43,19 @@ def lung_clauses(areas: Sequence[Area]) -> str:
 
 
 def lung_areas_in(clauses: str) -> list[Area]:
-    """The areas of words as of `lung_clauses`."""
-    found = [_CLAUSE.fullmatch(clause) for clause in clauses.split(" and ")]
-    named = [(match[2], REGIONS if match[1] == "all" else match[1].split()) for match in found if match]
-    return [Area(side, tuple(region for region in REGIONS if region in words)) for side, words in named]  # type: ignore[arg-type]  # a side
+    """The areas of a text written by `lung_clauses`."""
+    matches = [_CLAUSE.fullmatch(clause) for clause in clauses.split(" and ")]
+    areas = [(match[2], REGIONS if match[1] == "all" else match[1].split()) for match in matches if match]
+    return [Area(side, tuple(region for region in REGIONS if region in names)) for side, names in areas]  # type: ignore[arg-type]  # a side
 
 
 def lung_areas(lesions: Lesions) -> list[Area]:
-    """The sides and regions that the lesions lie in. One lesion over the midline may name both sides."""
+    """The sides and regions that contain the lesions. A lesion across the midline may be in both sides."""
     width = lesions.mask.shape[1]
     halves = dict(zip(SIDES, (slice(0, width // 2), slice(width - width // 2, width)), strict=True))
     parts = {side: lesions.components[:, half].ravel() for side, half in halves.items()}
-    within = {
-        side: np.bincount(part, minlength=lesions.count + 1)[1:] for side, part in parts.items()
-    }  # of each lesion
-    named = [side for side in SIDES if (within[side] >= SMALLEST_SHARE_OF_SIDE * lesions.areas).any()]
+    pixels = {side: np.bincount(part, minlength=lesions.count + 1)[1:] for side, part in parts.items()}  # per lesion
+    named = [side for side in SIDES if (pixels[side] >= SMALLEST_SHARE_OF_SIDE * lesions.areas).any()]
     return [Area(side, _regions(lesions.mask[:, halves[side]])) for side in named or SIDES]
 
 

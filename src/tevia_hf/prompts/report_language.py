@@ -1,7 +1,7 @@
-"""The languages of texts about masks: what a text states, and how it is rewritten truthfully.
+"""Languages of texts about masks: the facts that a text states, and rewriting that preserves or changes them.
 
-`FREE_TEXT` knows least, a `ReportLanguage` more; both have the same methods. A data set names its language; where a
-text is not in that one, `language_of` finds it among `LANGUAGES`.
+`FREE_TEXT` handles any English text, a `ReportLanguage` texts of a template; both have the same methods. A data set
+declares its language; for other texts, `language_of` looks for a language among `LANGUAGES`.
 """
 
 import re
@@ -20,7 +20,7 @@ from tevia_hf.prompts.paraphrasing import (
     is_consistent,
     pick,
     read,
-    slips_in,
+    typos_in,
     words_written,
     write,
 )
@@ -39,7 +39,7 @@ from tevia_hf.prompts.templates import FINDING, Template, facts_in, fields_of, w
 from tevia_hf.prompts.unknown_sides import is_moved, may_hold_unknown_side
 from tevia_hf.prompts.wordings import WORDINGS, Phrasing
 
-Seed = int | np.random.Generator  # the same number gives the same text; a generator has the choices taken from it
+Seed = int | np.random.Generator  # an integer makes the result reproducible; a generator is advanced
 
 OF_ANY_IMAGE = ("The examination is complete.", "Image contrast is good.", "The request was read.")
 NO_LESION = ("There is no lesion in this image.", "No lesion is seen.", "Nothing abnormal is shown.")
@@ -58,49 +58,49 @@ _LESION = re.compile(
 
 
 class FreeText:
-    """Texts of no known form, and what can be done with any English text."""
+    """Operations on any English text, of no known form."""
 
     irrelevant: Sequence[str] = OF_ANY_IMAGE
 
     def denials(self, text: str) -> Sequence[str]:
-        """Texts, of the kind of this one, that say that nothing is there."""
+        """Texts in the style of this one that deny any lesion."""
         return NO_LESION
 
     def facts(self, text: str) -> dict[str, str] | None:
-        """What a text is known to state, by the fields of `FIELDS`: nothing where it denies a lesion, `None` unknown.
+        """The facts that a text states, by the fields of `FIELDS`: empty if it denies a lesion, `None` if unknown.
 
-        Free text is known to deny a lesion only in the words of `deny`: a negation in it may concern anything.
+        Free text denies a lesion only in the wording of `deny`: other negations may concern anything.
         """
         return {} if self._core(text).lower().removesuffix(".") in (text.lower()[:-1] for text in NO_LESION) else None
 
     def can_follow(self, text: str, before: np.ndarray, after: np.ndarray) -> bool:
-        """Whether `follow` keeps a text true; one of an unknown side only where number, size and place stay."""
+        """Whether `follow` keeps a text true; with an unknown side only if number, size and place are unchanged."""
         return not (any(may_hold_unknown_side(text, axis) for axis in AXES) and is_moved(before, after))
 
     def follow(self, text: str, before: np.ndarray, after: np.ndarray, patient_sides: bool = False) -> str:
-        """The text after its image was changed by more than a flip, such as a zoom or a rotation.
+        """The text updated after a zoom or rotation of its image.
 
-        Claims that the two masks (height, width) do not differ in stay as they are. Others are written anew from the
-        mask; of free text, the clauses that make them are dropped.
+        Claims about properties that are equal in the two masks (height, width) are kept. Others are rewritten from the
+        new mask; in free text, their clauses are dropped.
         """
         return drop_claims(text, outdated_words(Lesions(before), Lesions(after)))
 
     def flip(self, text: str, axis: Axis, before: np.ndarray, after: np.ndarray, patient_sides: bool = False) -> str:
-        """The flipped text, in which what was measured on the mask before is what is measured after.
+        """The flipped text, in which values measured on the old mask are replaced by those of the new mask.
 
-        `flip_text` alone swaps words, but the thirds of a lung are not where their mirror images are.
+        `flip_text` alone swaps words, but the thirds of a lung are not symmetric.
         """
         return flip_text(text, axis)
 
     def underspecify(self, text: str, seed: Seed) -> str:
-        """The text without its location or without its count, which of them by the seed.
+        """The text without its location or without its count, chosen by the seed.
 
-        Of free text, the clauses that state one of them are left out; a text that has neither, or nothing else, stays.
+        In free text, the clauses that state it are removed; a text with neither, or nothing else, is unchanged.
         """
         return drop_claims(text, pick((COUNT_WORDS, PLACE_WORDS), np.random.default_rng(seed))) or text
 
     def overspecify(self, text: str, seed: Seed) -> str:
-        """The text followed by two findings that say nothing of its lesion; a text "" stays."""
+        """The text followed by two findings that are irrelevant to its lesion; "" is unchanged."""
         if not text.strip():
             return text
         order = np.random.default_rng(seed).permutation(len(self.irrelevant))
@@ -108,14 +108,14 @@ class FreeText:
         return f"{text.rstrip().removesuffix('.')}. {_in_case_of(text, added)}"
 
     def deny(self, text: str, seed: Seed) -> str:
-        """A text, of the kind of this one, that says that nothing is there, its wording by the seed; "" stays."""
+        """A text in the style of this one that denies any lesion, its wording chosen by the seed; "" is unchanged."""
         return _in_case_of(text, pick(self.denials(text), np.random.default_rng(seed))) if text.strip() else text
 
     def contradict(self, text: str) -> str:
-        """A text that says the opposite about whether there is a lesion at all.
+        """A text that states the opposite about the presence of a lesion.
 
-        A text that denies a lesion becomes one that claims it, any other the first of `denials`. Free text denies it
-        where it begins in a negation ("No", "Normal", "Clear", ...) and names no lesion that is not denied.
+        A text that denies a lesion becomes one that claims it, any other the first of `denials`. Free text denies a
+        lesion if it begins with a negation ("No", "Normal", "Clear", ...) and names no lesion that is not denied.
         """
         if (facts := self.facts(text)) is None:
             facts = stated_facts(text)
@@ -125,22 +125,22 @@ class FreeText:
         return self.denials(text)[0]
 
     def paraphrase(self, text: str, seed: Seed, table: str = "training") -> str:
-        """A text that states the same facts in other words; one that is not in the language comes back as it is.
+        """A text that states the same facts in other words; a text in another language is unchanged.
 
-        Clauses that follow from others may be missing ("bilateral" from the sides), and a text that says nothing of
-        the image may be added; case, full stop and the spelling of words that carry no fact vary. "Left" stays "left".
+        Clauses that follow from others may be omitted ("bilateral" from the sides), and a remark without information
+        may be added; case, full stop and the spelling of words that carry no fact vary. "Left" stays "left".
 
         Args:
-            table: of `WORDINGS`, "training" or "evaluation", which have no text in common but for its facts.
+            table: of `WORDINGS`, "training" or "evaluation", which share no wording except for the facts.
         """
         return text
 
     def paraphrase_words(self, table: str = "training") -> set[str]:
-        """The words, in lower case, that paraphrases are made of."""
+        """The words of all paraphrases, in lower case."""
         return set()
 
     def _core(self, text: str) -> str:
-        """The text without what `overspecify` adds."""
+        """The text without the findings that `overspecify` adds."""
         return self._additions.sub("", " ".join(text.split()))
 
     @cached_property
@@ -150,18 +150,18 @@ class FreeText:
 
 @dataclass(frozen=True)
 class ReportLanguage(Template, FreeText):
-    """Texts of one template, with all that is known of how they are written.
+    """Texts of one template, with their variants and paraphrases.
 
     Args:
-        template, empty: as of `Template`.
-        name: by which `LANGUAGES` has it.
+        template, empty: see `Template`.
+        name: key in `LANGUAGES`.
         less_specific: templates without the location, or without the count; by default the template without its
-            location. Without any, nothing is underspecified.
-        irrelevant: findings that are usual in such a report and say nothing of the lesion.
-        training, evaluation: other words, of the tables of `WORDINGS`; without them nothing is paraphrased.
+            location. Without any, texts cannot be underspecified.
+        irrelevant: findings that are common in such a report and irrelevant to the lesion.
+        training, evaluation: phrasings for the two tables of `WORDINGS`; without them texts are not paraphrased.
 
-    Raises `ValueError` for a field that does not exist or that the template lacks, for words that cannot be read back
-    once they are written, and for left, right, upper or lower in words whose text would not tell how it was flipped.
+    Raises `ValueError` for a field that does not exist or that the template lacks, for phrasings that cannot be read
+    back, and for left, right, upper or lower in variants of a text without sides, which would not follow a flip.
     """
 
     name: str = ""
@@ -173,27 +173,27 @@ class ReportLanguage(Template, FreeText):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not fields_of([self.template]) - {FINDING}:
-            raise ValueError(f"'{self.template}' holds nothing that a mask shows: add a field such as {{size}}.")
+            raise ValueError(f"'{self.template}' has no field that is measured on a mask: add one such as {{size}}.")
         for name in ("less_specific", "irrelevant"):
             object.__setattr__(self, name, texts_of(name, getattr(self, name)))
         for name in WORDINGS:
             object.__setattr__(self, name, phrasing_of(name, getattr(self, name)))
         check_fields(self)
         check_sides(self)
-        if LANGUAGES:  # the built-in ones are read back by tests: their patterns take most of a second
+        if LANGUAGES:  # the built-in ones are checked by tests, as compiling their patterns takes most of a second
             check_phrasings(self)
 
     def denials(self, text: str) -> Sequence[str]:
         denials, axes = (self.empty, *(self.evaluation.empty or NO_LESION)), self.axes_of(text)
-        if axes is None:  # nothing tells how the text was flipped
+        if axes is None:  # it is unknown how the text was flipped
             return [denial for denial in denials if not sides_in(denial)] or NO_LESION
         return [flip_on(denial, axes) for denial in denials]
 
     def facts(self, text: str) -> dict[str, str] | None:
-        """Of a text of the language, a paraphrase, or one that another method made of them."""
+        """The facts of a text of the language, of a paraphrase, or of a text that another method derived from them."""
         core = self._core(text)
         plain = core.lower().removesuffix(".")
-        for wording in (plain, corrected(plain, known_slips())):
+        for wording in (plain, corrected(plain, known_typos())):
             for name, table in WORDINGS.items():
                 if (facts := read(wording, getattr(self, name), table)) is not None:
                     return facts_in(facts)
@@ -208,20 +208,20 @@ class ReportLanguage(Template, FreeText):
     def follow(self, text: str, before: np.ndarray, after: np.ndarray, patient_sides: bool = False) -> str:
         if (stated := self.read(text)) is None:
             return super().follow(text, before, after, patient_sides)
-        seen, now = (self.observe(mask, patient_sides) for mask in (before, after))
-        if not stated or (seen and not now):
+        old, new = (self.observe(mask, patient_sides) for mask in (before, after))
+        if not stated or (old and not new):
             return self.denials(text)[0] if stated else text
-        changed = {name: value for name, value in now.items() if seen.get(name) != value}
-        if not changed.keys() & {"count", "count_word"}:  # else words by another rule than ours stay
-            changed = {name: value for name, value in changed.items() if stated.get(name) == seen.get(name)}
+        changed = {name: value for name, value in new.items() if old.get(name) != value}
+        if not changed.keys() & {"count", "count_word"}:  # values that were not measured by our rules are kept
+            changed = {name: value for name, value in changed.items() if stated.get(name) == old.get(name)}
         return self.replace(text, changed)
 
     def flip(self, text: str, axis: Axis, before: np.ndarray, after: np.ndarray, patient_sides: bool = False) -> str:
         flipped, stated = flip_text(text, axis), self.read(text)
         if not (stated and self.read(flipped)):
             return flipped
-        seen, now = (self.observe(mask, patient_sides) for mask in (before, after))
-        return self.replace(flipped, {name: value for name, value in now.items() if stated[name] == seen.get(name)})
+        old, new = (self.observe(mask, patient_sides) for mask in (before, after))
+        return self.replace(flipped, {name: value for name, value in new.items() if stated[name] == old.get(name)})
 
     def underspecify(self, text: str, seed: Seed) -> str:
         if (values := self.read(text)) is None:
@@ -234,11 +234,11 @@ class ReportLanguage(Template, FreeText):
     def paraphrase(self, text: str, seed: Seed, table: str = "training") -> str:
         values, axes = self.read(text), self.axes_of(text) or ()
         facts = facts_in(values or {})
-        own = Phrasing(*([flip_on(words, axes) for words in part] for part in getattr(self, table)))
-        if values is None or not (own.templates if facts else own.empty) or not is_consistent(facts):
+        phrasing = Phrasing(*([flip_on(phrase, axes) for phrase in part] for part in getattr(self, table)))
+        if values is None or not (phrasing.templates if facts else phrasing.empty) or not is_consistent(facts):
             return text
         stated = {**facts, "s": values["s"]} if facts and "s" in values else facts
-        return write(own, stated, WORDINGS[table], known_slips(), np.random.default_rng(seed))
+        return write(phrasing, stated, WORDINGS[table], known_typos(), np.random.default_rng(seed))
 
     def paraphrase_words(self, table: str = "training") -> set[str]:
         phrasing = getattr(self, table)
@@ -254,33 +254,33 @@ LANGUAGES: dict[str, ReportLanguage] = {}  # filled by `languages`
 
 
 def language_of(text: str, own: ReportLanguage | None = None) -> FreeText:
-    """The language that a text is in: its data set's own, else one of `LANGUAGES`, else `FREE_TEXT`.
+    """The language of a text: its data set's own, else one of `LANGUAGES`, else `FREE_TEXT`.
 
-    What its data set's own language states in other words is in it as well.
+    Paraphrases in the data set's own language count as that language.
     """
-    otherwise = own if own and own.facts(text) is not None else FREE_TEXT
-    return next((language for language in _known(own) if language.read(text) is not None), otherwise)
+    fallback = own if own and own.facts(text) is not None else FREE_TEXT
+    return next((language for language in _known(own) if language.read(text) is not None), fallback)
 
 
 def stated_facts(text: str, own: ReportLanguage | None = None) -> dict[str, str] | None:
-    """The facts of a text of the data set's own language or of `LANGUAGES`; `None` where they are not known."""
+    """The facts of a text in the data set's own language or one of `LANGUAGES`; `None` if they are unknown."""
     readings = (language.facts(text) for language in (*_known(own), FREE_TEXT))
     return next((facts for facts in readings if facts is not None), None)
 
 
 def denies_lesion(text: str, own: ReportLanguage | None = None) -> bool:
-    """Whether a text is known to say that nothing is there; never of free text, whatever that says."""
+    """Whether a text is known to deny any lesion; false for other free text."""
     return stated_facts(text, own) == {}
 
 
 def as_record(language: ReportLanguage) -> str | dict[str, Any]:
-    """The name of a language of `LANGUAGES`, or what another sets, for JSON."""
+    """A language for JSON: its name if `LANGUAGES` has it, else the fields that differ from the defaults."""
     given = {part.name: own for part in fields(language) if (own := getattr(language, part.name)) != part.default}
     return language.name if LANGUAGES.get(language.name) == language else given
 
 
 def from_record(record: str | dict[str, Any]) -> ReportLanguage:
-    """Raises `ValueError` for a name that `LANGUAGES` lacks, and for fields that no language has."""
+    """The language of an `as_record` value. Raises `ValueError` for an unknown name or unknown fields."""
     try:
         return LANGUAGES[record] if isinstance(record, str) else ReportLanguage(**record)
     except (KeyError, TypeError) as error:
@@ -289,9 +289,9 @@ def from_record(record: str | dict[str, Any]) -> ReportLanguage:
 
 
 @cache
-def known_slips() -> dict[str, str]:
-    """The slips of all long words of `LANGUAGES` and tables that carry no fact."""
-    return slips_in({name: [getattr(language, name) for language in LANGUAGES.values()] for name in WORDINGS})
+def known_typos() -> dict[str, str]:
+    """Typos of all long words in `LANGUAGES` and tables that carry no fact -> the correct word."""
+    return typos_in({name: [getattr(language, name) for language in LANGUAGES.values()] for name in WORDINGS})
 
 
 def _known(own: ReportLanguage | None) -> Iterator[ReportLanguage]:

@@ -1,4 +1,4 @@
-"""Texts with places for what a mask shows: written from it, read back, and compared with it."""
+"""Text templates with fields measured on a mask: generated from it, parsed, and compared with it."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,11 +14,11 @@ from tevia_hf.prompts.rewriting import Axis, flip_on, flips_of
 from tevia_hf.prompts.words import like, number_word
 
 FINDING = "finding"
-_AGAIN = "__"  # in the name of the group of a field that a template repeats
+_REPEATED = "__"  # in the group name of a field that a template repeats
 LOCATION = ("laterality", "lungs", "place", "density")
 _WITHIN, _PART = r"(?:at|in|on|of|over|near|within)\s+", "region|part|area|zone|quadrant|side|third|field"
 _PLACE = rf"(?:(?:the|an?)\s+)?\{{(?:{'|'.join(LOCATION)})\}}(?:\s+(?:{_PART})s?\b)?"
-# The word before a phrase stays, so it must not want one ("located", "is"); what follows must not want the place.
+# The word before a phrase is kept, so it must not require one ("located", "is"); nor must the following words.
 _COMPLETE = r"(\{\w+\}|\b(?!(?:\w+(?:ed|ing)|is|are|was|were|lies?|sits?|found|extends?|and|or|from|to)\b)\w+)"
 _LOCATIONS = (
     (rf"\s*\((?:{_WITHIN})?{_PLACE}\)", ""),
@@ -26,7 +26,7 @@ _LOCATIONS = (
     (rf"\s*[,;]\s*(?:{_WITHIN})?{_PLACE}(?=\s*(?:[,;.)]|$))", ""),
     (rf"{_COMPLETE}\s+{_WITHIN}{_PLACE}(?=\s*(?:[,;:.)]|$)|\s+(?:in|on|at|with)\b)", r"\1"),
 )
-_NO_DENIAL = r"(?!(?:no|not|without)(?![\w-]))"  # "no tumor" is no class of tumor
+_NO_DENIAL = r"(?!(?:no|not|without)(?![\w-]))"  # "no tumor" does not name a class of tumor
 FINDING_PATTERN = rf"{_NO_DENIAL}[\w-]+?(?: {_NO_DENIAL}[\w-]+?)*?"
 
 
@@ -36,9 +36,9 @@ class Template:
 
     Args:
         template: for a mask with lesions, such as "{Count_word} {size} {finding}{s} at the {place}.". Fields are those
-            of `FIELDS` and `finding`, a class the mask does not know; a field that begins in a capital is written with
-            one.
-        empty: for a mask without lesions; it takes no field.
+            of `FIELDS` and `finding`, a class that is not in the mask; a capitalized field name gives a capitalized
+            value.
+        empty: for a mask without lesions; it has no fields.
 
     Raises `ValueError` for an unknown field, and for a blank `empty`.
     """
@@ -48,33 +48,33 @@ class Template:
 
     def __post_init__(self) -> None:
         if unknown := fields_of([self.template]) - {*FIELDS, FINDING}:
-            raise ValueError(f"The template has no fields {sorted(unknown)}: use {', '.join([*FIELDS, FINDING])}.")
+            raise ValueError(f"Unknown template fields {sorted(unknown)}: use {', '.join([*FIELDS, FINDING])}.")
         if not self.empty.strip(" ."):
             raise ValueError("`empty` is blank, which means that there is no text: give one such as 'No lesion.'")
 
     def describe(self, mask: np.ndarray, finding: str | None = None, patient_sides: bool = False) -> str:
-        """The text that is true of a mask (height, width).
+        """The text that describes a mask (height, width).
 
         Args:
-            finding: The class, such as "malignant"; left out of the text where it is not known.
-            patient_sides: "Left" is the patient's left, who faces the viewer, and so the right of the image.
+            finding: The class, such as "malignant"; omitted from the text if it is unknown.
+            patient_sides: "Left" is the patient's left, which is the right of the image (the patient faces the viewer).
         """
         return self.write(self.observe(mask, patient_sides) | {FINDING: finding or ""})
 
     def observe(self, mask: np.ndarray, patient_sides: bool = False) -> dict[str, str]:
-        """The value of each field for this mask; none for an empty one."""
+        """The value of each field measured on this mask; no values for an empty mask."""
         lesions = Lesions(np.asarray(mask)[:, ::-1] if patient_sides else mask)
         names = fields_of([self.template]) - {FINDING} if lesions.count else ()
         return {name: FIELDS[name].value(lesions) for name in names}
 
     def write(self, values: Mapping[str, str], axes: Sequence[Axis] = ()) -> str:
-        """A text of these values, its own words flipped on `axes`; `empty` where they hold nothing but a finding."""
+        """The text of these values, the template flipped on `axes`; `empty` if there is no value but a finding."""
         if not set(values) - {FINDING}:
             return flip_on(self.empty, axes)
         return filled(flip_on(self.template, axes), lambda name: values.get(name, ""))
 
     def read(self, text: str) -> dict[str, str] | None:
-        """The values that a text states, in lower case; none for `empty`, `None` for a text of another form."""
+        """The values that a text states, in lower case; no values for `empty`, `None` for a text of another form."""
         plain = _plain(text)
         if plain in self._empties:
             return {}
@@ -82,25 +82,25 @@ class Template:
         return match and {name: _read(name, value) for name, value in values_in(match).items()}
 
     def axes_of(self, text: str) -> tuple[Axis, ...] | None:
-        """The axes on which its own words ("the left breast") are flipped; `None` for a text of another form."""
+        """The axes on which the template ("the left breast") is flipped in a text; `None` for another form."""
         plain = _plain(text)
         axes = (axes for pattern, axes in self._patterns.items() if pattern.fullmatch(plain))
         return self._empties.get(plain, next(axes, None))
 
-    def disagreements(self, text: str, seen: Mapping[str, str]) -> dict[str, tuple[str, str]] | None:
-        """Fields in which a text differs from what `observe` saw, each as (stated, seen); `None` for another form."""
+    def disagreements(self, text: str, observed: Mapping[str, str]) -> dict[str, tuple[str, str]] | None:
+        """Fields whose stated value differs from that of `observe`, as (stated, observed); `None` for another form."""
         if (stated := self.read(text)) is None:
             return None
-        names = (stated.keys() | seen.keys()) - {FINDING}
-        pairs = {name: (stated.get(name, ""), seen.get(name, "")) for name in sorted(names)}
+        names = (stated.keys() | observed.keys()) - {FINDING}
+        pairs = {name: (stated.get(name, ""), observed.get(name, "")) for name in sorted(names)}
         return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
     def replace(self, text: str, values: Mapping[str, str]) -> str:
-        """The text with other values in these fields; all else in it stays as it is."""
+        """The text with other values in these fields and otherwise unchanged."""
         match = self._match(text.rstrip().rstrip("."), len(text) - len(text.lstrip()))
         if match is None:
             raise ValueError(f"'{text}' is not of the form '{self.template}'.")
-        groups = ((group, group.partition(_AGAIN)[0]) for group in match.re.groupindex)
+        groups = ((group, group.partition(_REPEATED)[0]) for group in match.re.groupindex)
         spans = [(match.span(group), values[name]) for group, name in groups if name in values]
         for (start, end), value in sorted(spans, reverse=True):
             text = text[:start] + like(text[start:end], value) + text[end:]
@@ -111,13 +111,13 @@ class Template:
 
     @cached_property
     def _patterns(self) -> dict[re.Pattern[str], tuple[Axis, ...]]:
-        """The template, and what flips make of its own words ("the left breast"), with their axes."""
+        """Patterns of the template and of its flips ("the left breast") -> the axes."""
         patterns = {FINDING: FINDING_PATTERN} | {name: field.pattern for name, field in FIELDS.items()}
-        found = {
+        sources = {
             template_pattern(template.rstrip("."), lambda name: named(name, patterns[name])): axes
             for template, axes in flips_of(self.template).items()
         }
-        return {re.compile(pattern, re.IGNORECASE): axes for pattern, axes in found.items()}
+        return {re.compile(pattern, re.IGNORECASE): axes for pattern, axes in sources.items()}
 
     @cached_property
     def _empties(self) -> dict[str, tuple[Axis, ...]]:
@@ -131,20 +131,20 @@ def fields_of(templates: Iterable[str]) -> set[str]:
 
 
 def filled(template: str, word_of: Callable[[str], str]) -> str:
-    """A template with the word of each field, in the field's case; of spaces about a missing one, one is left."""
+    """A template with its fields replaced, in the case of the field name; repeated spaces are reduced to one."""
     fields = ((literal, name or "") for literal, name, _, _ in Formatter().parse(template))
     text = "".join(literal + (like(name, word_of(name.lower())) if name else "") for literal, name in fields)
     return re.sub(r" {2,}", " ", text)
 
 
 def template_pattern(template: str, group_of: Callable[[str], str]) -> str:
-    """A regular expression of a template and of the group of each field; spaces about a missing one may be missing."""
+    """A regular expression of a template with a group for each field; spaces are optional."""
     parts: list[str] = []
     for literal, field, _, _ in Formatter().parse(template):
         parts.append(re.sub(r"(\\ )+", r"\\s*", re.escape(literal)))
         if name := (field or "").lower():
             is_repeated = f"(?P<{name}>" in "".join(parts)
-            parts.append(f"(?P<{name}{_AGAIN}{len(parts)}>(?P={name}))" if is_repeated else group_of(name))
+            parts.append(f"(?P<{name}{_REPEATED}{len(parts)}>(?P={name}))" if is_repeated else group_of(name))
     return "".join(parts)
 
 
@@ -153,19 +153,19 @@ def named(name: str, pattern: str) -> str:
 
 
 def values_in(match: re.Match[str]) -> dict[str, str]:
-    return {name: value or "" for name, value in match.groupdict().items() if _AGAIN not in name}
+    return {name: value or "" for name, value in match.groupdict().items() if _REPEATED not in name}
 
 
 def facts_in(values: Mapping[str, str]) -> dict[str, str]:
-    """The values without the plural, which follows from the count; that in digits also as a word."""
+    """The values without the plural, which follows from the count; a count in digits is added as a word."""
     word = {"count_word": number_word(int(values["count"]))} if values.get("count") else {}
     return word | {name: value for name, value in values.items() if value and name != "s"}
 
 
 def without_location(template: str) -> list[str]:
-    """The template without its location, a clause or a phrase ("at the {place}") of its own each; else none.
+    """The template without its location clauses and phrases ("at the {place}"), in a list.
 
-    None either where the template has no location, or nothing else.
+    The list is empty if a location cannot be removed, or if the template has no location or nothing else.
     """
     shorter = template
     for pattern, kept in _LOCATIONS:
@@ -182,4 +182,4 @@ def _plain(text: str) -> str:
 def _read(name: str, value: str) -> str:
     if name == "count_word" and value.isdecimal():
         return number_word(int(value))
-    return value.replace("upper middle lower", "all")  # two ways to name the whole lung in QaTa
+    return value.replace("upper middle lower", "all")  # QaTa has two names for the whole lung

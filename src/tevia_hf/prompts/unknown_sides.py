@@ -1,6 +1,6 @@
-"""Which texts may hold a side, direction or clock position that a flip of the image cannot rewrite.
+"""Detection of texts with a side, direction or clock position that cannot be rewritten after a flip.
 
-One rule for augmentation, training and `check-data`. It prefers a false alarm, which costs a flip, to a wrong text.
+Augmentation, training and `check-data` share this rule. It prefers false alarms, which cost a flip, to wrong texts.
 """
 
 import re
@@ -14,10 +14,10 @@ from tevia_hf.prompts.lesions import Lesions
 from tevia_hf.prompts.rewriting import AXES, Axis, without_known_sides
 
 MOVING_FIELDS = ("count", "lungs", "place", "size")
-LEAST_WORDS = 4  # from which on a text without one English word counts as another language
+LEAST_WORDS = 4  # from which a text without any English word is treated as another language
 _HOUR = r"(?:1[0-2]|0?[1-9])"
 
-# Of either axis: what is left of these once `flip_text` has had its words.
+# Of either axis; searched in the text without the words that `flip_text` rewrites.
 _POSITIONS = (
     r"clock",  # "2/3 o'clock", "clockwise"
     rf"\b{_HOUR}:[0-5]\d\b",
@@ -70,7 +70,7 @@ _FOREIGN_SIDES = (
     r"oben\b|unten\b|ober(?:e[nmrs]?\b|lapp|feld|halb)\w*|unter(?:e[nmrs]?\b|lapp|feld|halb)\w*|mittellapp\w*",
     r"arriba\b|abajo\b|acima\b|abaixo\b|sup[eé]rieure?s?\b|inf[eé]rieure?s?\b|superiores\b|inferiores\b|onder\w*|boven\w*",
 )
-# Words of other languages, and those that only English has: which of the two a text has more of tells its language.
+# Words of other languages and words that only English has: the more frequent kind decides the language of a text.
 _FOREIGN_WORDS = set(
     """
     der das dem den des ein eine einen einem einer eines im am zum zur und oder mit ohne nicht ist sind auf aus bei vom
@@ -95,7 +95,7 @@ _ENGLISH_WORDS = set(
     """.split()
 )
 _ENGLISH_ENDING = re.compile(r"\w{3,}(?:y|ing|ed|ous|ness|ght|ck|th|sh|less|like)")
-_LATIN_ENDING = re.compile(r"\w{2,}(?:tions?|ic|oid|al|omas?|osis|itis|asis|ense|ive|ia)")  # of English, among others
+_LATIN_ENDING = re.compile(r"\w{2,}(?:tions?|ic|oid|al|omas?|osis|itis|asis|ense|ive|ia)")  # also of English words
 
 _UNKNOWN = {axis: re.compile("|".join((*_POSITIONS, *_ENGLISH_SIDES[axis])), re.IGNORECASE) for axis in AXES}
 _FOREIGN = re.compile(rf"(?<![^\W_])(?:{'|'.join(_FOREIGN_SIDES)})", re.IGNORECASE)
@@ -105,20 +105,22 @@ _WORD = re.compile(r"[^\W\d_]+")
 
 
 def may_hold_unknown_side(text: str | None, axis: Axis = "horizontal") -> bool:
-    """Whether a text may hold a side, direction or clock position that `flip_text` does not rewrite on this axis.
+    """Whether a text may contain a side, direction or clock position that `flip_text` does not rewrite on this axis.
 
-    So does a text in another language than English, whatever it holds. Words that stay true in a mirror ("medial",
-    "bilateral") and those of organs that lie on one side of the body ("heart") are no such sides.
+    True for any text in another language than English. Words that a flip does not change ("medial", "bilateral") and
+    organs on one side of the body ("heart") are not sides.
     """
     text = text or ""
     if is_foreign(text) or _FOREIGN.search(_normalized(text)):
         return True
-    rest = _normalized(without_known_sides(text, axis))  # in this order: a full-width "Left" is not rewritten
+    rest = _normalized(
+        without_known_sides(text, axis)
+    )  # normalized after that, as a full-width "Left" is not rewritten
     return bool(_UNKNOWN[axis].search(rest) or _INNER_SIDE.search(rest))
 
 
 def is_foreign(text: str) -> bool:
-    """Whether a text is in another script than Latin, or more likely in another language than in English."""
+    """Whether a text is not in Latin script, or is more likely in another language than in English."""
     plain = _GREEK_SYMBOL.sub("", _normalized(text))
     if not all(unicodedata.name(letter, "").startswith("LATIN") for letter in filter(str.isalpha, plain)):
         return True
@@ -130,7 +132,7 @@ def is_foreign(text: str) -> bool:
 
 
 def is_moved(before: np.ndarray, after: np.ndarray) -> bool:
-    """Whether number, size or place of the lesions of two masks (height, width) differ."""
+    """Whether number, size or place of the lesions differ between two masks (height, width)."""
     old, new = Lesions(before), Lesions(after)
     if not (old.count and new.count):
         return old.count != new.count
@@ -138,22 +140,22 @@ def is_moved(before: np.ndarray, after: np.ndarray) -> bool:
 
 
 def unknown_sides_warning(texts: Iterable[str | None], axes: Sequence[Axis] = AXES[:1]) -> str | None:
-    """How many of these texts, one an example, may hold an unknown side on one of the axes, with one of them; or None.
+    """A warning with the number of texts that may hold an unknown side on one of the axes; None without such texts.
 
-    Those that are empty do not count.
+    Empty texts are ignored.
     """
-    given = [text for text in texts if text and text.strip()]
-    unknown = {text for text in set(given) if any(may_hold_unknown_side(text, axis) for axis in axes)}
+    texts = [text for text in texts if text and text.strip()]
+    unknown = {text for text in set(texts) if any(may_hold_unknown_side(text, axis) for axis in axes)}
     if not unknown:
         return None
-    count = sum(text in unknown for text in given)
-    example = next(text for text in given if text in unknown)
+    count = sum(text in unknown for text in texts)
+    example = next(text for text in texts if text in unknown)
     return (
-        f"{count} of {len(given)} texts may hold a side that cannot be rewritten, e.g. {example!r}: their images are "
-        "not flipped. Write sides in English as left and right (upper and lower), or leave it so"
+        f"{count} of {len(texts)} texts may hold a side that cannot be rewritten, e.g. {example!r}: their images are "
+        "not flipped. To flip them, write sides in English as left and right (upper and lower)"
     )
 
 
 def _normalized(text: str) -> str:
-    """With composed accents and plain letters, without characters that nobody sees, such as a soft hyphen."""
+    """The text in normalization form NFKC without invisible characters, such as soft hyphens."""
     return "".join(letter for letter in unicodedata.normalize("NFKC", text) if unicodedata.category(letter) != "Cf")

@@ -1,8 +1,8 @@
-"""How people write what the languages state: one table of wordings for training, and another for evaluation.
+"""Alternative wordings of the languages: one table for training, and another for evaluation.
 
-A template joins facts (`{lungs}`, `{count_word}`, ...), which are those of the text, and free words (`{disease}`,
-`{lesion}`, ...), which are interchangeable. In a free word "opacity|opacities" the count decides. The two tables share
-no text but for its facts, so that a model is evaluated on templates that no training text came from.
+A template combines facts (`{lungs}`, `{count_word}`, ...), which are those of the text, and free words (`{disease}`,
+`{lesion}`, ...), which are interchangeable. The count selects the form of a free word "opacity|opacities". The two
+tables share no wording except for the facts, so that models are evaluated on templates that training never used.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,12 +14,12 @@ from tevia_hf.prompts.words import NUMBERS, PLACES
 
 
 class Phrasing(NamedTuple):
-    """How a language is written in other words, for one table.
+    """Alternative phrasings of a language for one table.
 
     Args:
         templates: of texts with facts: `{lungs}`, `{count_word}`, ... are those of the text, `{disease}`, `{lesion}`,
             `{mass}` and `{is}` are interchangeable words of the table.
-        empty: whole texts that say that nothing is there.
+        empty: complete texts that deny any lesion.
     """
 
     templates: Sequence[str] = ()
@@ -27,25 +27,25 @@ class Phrasing(NamedTuple):
 
 
 class LungWording(NamedTuple):
-    """One way to name parts of the lungs, with the preposition they need."""
+    """One way to name parts of the lungs, including the preposition."""
 
     whole: str  # for all regions of `{side}`
     part: str  # for some `{regions}` of `{side}`; `{s}` is the plural of more than one
-    sides: Mapping[str, str]  # of "left" and "right", and of "both" where two sides with the same regions are joined
-    regions: Mapping[str, str]  # what "upper", "middle" and "lower" are called
-    codes: Mapping[tuple[str, str], str] = {}  # of (side, region), used where each named region has one
-    between: str = " and "  # two sides
+    sides: Mapping[str, str]  # of "left" and "right", and of "both" for two sides with the same regions
+    regions: Mapping[str, str]  # names of "upper", "middle" and "lower"
+    codes: Mapping[tuple[str, str], str] = {}  # of (side, region), used if each named region has one
+    between: str = " and "  # joins two sides
 
 
 @dataclass(frozen=True, eq=False)
 class Wordings:
-    """The words of one table, which the phrasings of all languages share."""
+    """The wordings of one table, shared by the phrasings of all languages."""
 
-    asides: Sequence[str]  # sentences that say nothing of the image, before or after
+    asides: Sequence[str]  # remarks without information on the image, placed before or after
     free_words: Mapping[str, Sequence[str]]  # name -> interchangeable words
-    values: Mapping[str, Mapping[str, Sequence[str]]]  # fact -> its value -> ways to write it, where there are any
-    lungs: Sequence[LungWording]  # ways to write the fact `lungs`
-    place: Mapping[str, str]  # how one of several places is written
+    values: Mapping[str, Mapping[str, Sequence[str]]]  # fact -> value -> alternative wordings, if any
+    lungs: Sequence[LungWording]  # wordings of the fact `lungs`
+    place: Mapping[str, str]  # place -> its wording
 
 
 def _several(texts: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Words of the templates, and how they answer to a mirror."""
+"""Words of the templates, and their counterparts after a flip."""
 
 import re
 
@@ -7,7 +7,7 @@ NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight",
 
 def _both_ways(pairs: str) -> dict[str, str]:
     one_way = dict(pair.split("/") for pair in pairs.split(", "))
-    return one_way | {there: here for here, there in one_way.items()}
+    return one_way | {second: first for first, second in one_way.items()}
 
 
 MIRRORED = {
@@ -26,16 +26,16 @@ MIRRORED = {
 PLACES = ("upper left", "upper", "upper right", "left", "center", "right", "lower left", "lower", "lower right")
 _ANY_PLACE = "(?:" + "|".join(sorted(PLACES, key=len, reverse=True)) + ")"
 PLACE_LIST = rf"{_ANY_PLACE}(?: and the {_ANY_PLACE})*"
-BEGIN, END = r"(?<![^\W_])", r"(?![^\W_])"  # of a word, which an underscore ends ("left_lung")
+BEGIN, END = r"(?<![^\W_])", r"(?![^\W_])"  # word boundaries, at which an underscore is no letter ("left_lung")
 
 
 def number_word(count: int) -> str:
-    """Up to twelve a word, then digits."""
+    """The count as a word up to twelve, else in digits."""
     return NUMBERS[count] if count < len(NUMBERS) else str(count)
 
 
 def join_places(places: set[str]) -> str:
-    """Such as "upper left and the right", in reading order."""
+    """The places in reading order, such as "upper left and the right"."""
     return " and the ".join(sorted(places, key=PLACES.index))
 
 

@@ -1,4 +1,4 @@
-"""Low-rank adapters (LoRA, Hu et al. 2021) by `peft`, and what training has to know of models that it wrapped."""
+"""Low-rank adapters (LoRA, Hu et al. 2021) by `peft`, and helpers for models that `peft` wrapped."""
 
 import re
 from typing import Any
@@ -18,10 +18,10 @@ def unwrapped(model: Any) -> Any:
 
 
 def save_prototypes_with_adapter(model: Any) -> None:
-    """Makes a `peft.PeftModel` save the prototypes with its adapter, as if its `modules_to_save` had named them.
+    """Makes a `peft.PeftModel` save the prototypes with its adapter, like modules named in `modules_to_save`.
 
-    Without it `save_pretrained` would write the adapter alone. A vector for no text that learns is saved beside them.
-    Other models are left as they are.
+    Otherwise `save_pretrained` writes the adapter alone. A trainable null text vector is saved too. Other models are
+    unchanged.
     """
     base = unwrapped(model)
     if base is model or base.prototype_memory is None:
@@ -40,24 +40,24 @@ def save_prototypes_with_adapter(model: Any) -> None:
     adapter = model.active_adapters[0]
     base.model.prototype_memory = wrapper = MemoryWrapper(base.prototype_memory, adapter)
     if base.model.null_text.requires_grad:
-        wrapper.null_text = base.model.null_text  # of which `TeViAModel` knows, when loaded, where it belongs
+        wrapper.null_text = base.model.null_text  # `TeViAModel` maps it back when it is loaded
     wrapper.set_adapter(adapter)
     config = model.peft_config[adapter]
     config.modules_to_save = [*(config.modules_to_save or ()), MEMORY]
 
 
 def with_lora(model: TeViAForSegmentation, settings: dict) -> Any:
-    """The model as a `peft.PeftModel`: adapters alone learn of its encoders, and all else learns as before.
+    """The model as a `peft.PeftModel`: only adapters are trained in its encoders; other parts are trained as usual.
 
-    What learns is saved with the adapters. By `merge_and_unload()` they become part of the weights: a model as without
-    peft, which computes the same.
+    All trained parts are saved with the adapters. `merge_and_unload()` merges them into the weights and returns an
+    equivalent model that does not need peft.
 
     Args:
         settings: fields of `peft.LoraConfig`, e.g. `{"r": 8, "exclude_modules": ".*text_encoder.*"}`. Without
-            `target_modules` every linear layer of an encoder that its features depend on gets an adapter, or every
-            ungrouped convolution where there is no linear layer. `modules_to_save` learn beside what learns anyway.
+            `target_modules`, every linear layer that the features of an encoder depend on gets an adapter, or every
+            ungrouped convolution if it has no linear layer. `modules_to_save` are trained in addition.
 
-    Raises `ImportError` with the command to type where peft is missing, `ValueError` for fields and layers that do not
+    Raises `ImportError` with the install command if peft is missing, and `ValueError` for fields and layers that do not
     exist.
     """
     with needed_for("LoRA"):
@@ -65,7 +65,7 @@ def with_lora(model: TeViAForSegmentation, settings: dict) -> Any:
     if unknown := sorted(set(settings) - set(LoraConfig.__dataclass_fields__)):
         raise ValueError(f"`peft.LoraConfig` has no {unknown}: usual are r, lora_alpha, lora_dropout, target_modules.")
     saved = [name for name in settings.get("modules_to_save") or () if not name.endswith(MEMORY)]
-    fields = {**settings, "modules_to_save": [*dict.fromkeys([*learning_parts(model), *saved])]}
+    fields = {**settings, "modules_to_save": [*dict.fromkeys([*trainable_parts(model), *saved])]}
     if not settings.get("target_modules"):
         fields["target_modules"] = adaptable_layers(model, settings.get("exclude_modules"))
     adapted: Any = get_peft_model(model, LoraConfig(**fields))
@@ -73,33 +73,33 @@ def with_lora(model: TeViAForSegmentation, settings: dict) -> Any:
         model.model.null_text.requires_grad_(True)
     save_prototypes_with_adapter(adapted)
     for layer in filter(lambda part: hasattr(part, "get_base_layer"), adapted.modules()):
-        base = vars(layer.get_base_layer())  # MobileNets read these off a convolution to pad their images
+        base = vars(layer.get_base_layer())  # MobileNets read these attributes of a convolution to pad their images
         vars(layer).update({name: base[name] for name in ("kernel_size", "stride", "dilation") if name in base})
     return adapted
 
 
 def adaptable_layers(model: TeViAForSegmentation, excluded: str | list[str] | None = None) -> list[str]:
-    """Names of the layers of both encoders to adapt; `ValueError` where one has none, unless it is excluded as a whole.
+    """Names of the layers of both encoders to adapt. Raises `ValueError` if an encoder has none and is not excluded.
 
-    Only of torch's own classes: others pad or change their weights on the way, which an adapter beside them would not.
+    Only layers of torch's own classes: other classes pad or transform their weights, which an adapter would not follow.
     """
-    if not isinstance(excluded, str):  # as peft reads a list
+    if not isinstance(excluded, str):  # as peft interprets a list
         excluded = rf"(.*\.)?({'|'.join(map(re.escape, excluded or ()))})"
     names = []
-    for prefix, face in zip(("model.backbone.model.", "model.text_encoder.model."), model.encoders, strict=True):
-        if face is None:
+    for prefix, encoder in zip(("model.backbone.model.", "model.text_encoder.model."), model.encoders, strict=True):
+        if encoder is None:
             continue
-        unused = face.layout.unused if face is model.model.backbone else unused_weights(face.model)
+        unused = encoder.layout.unused if encoder is model.model.backbone else unused_weights(encoder.model)
         layers = {
             name: part
-            for name, part in face.model.named_modules()
+            for name, part in encoder.model.named_modules()
             if f"{name}.weight" not in unused and not re.fullmatch(excluded, prefix + name)
         }
         linear = [name for name, part in layers.items() if type(part) is nn.Linear]
         convolutions = [name for name, part in layers.items() if type(part) is nn.Conv2d and part.groups == 1]
         if layers and not linear and not convolutions:
             raise ValueError(
-                f"`{face.model.config.model_type}` has no plain linear layer or convolution to adapt: name "
+                f"`{encoder.model.config.model_type}` has no plain linear layer or convolution to adapt: name "
                 "`target_modules`, or train the whole model with a small `backbone_learning_rate`."
             )
         names += [prefix + name for name in linear or convolutions]
@@ -107,7 +107,7 @@ def adaptable_layers(model: TeViAForSegmentation, excluded: str | list[str] | No
 
 
 def unused_weights(text_model: Any) -> set[str]:
-    """Names of weights that a text model's features do not depend on, such as those of SigLIP's pooling head."""
+    """Names of weights that do not affect a text model's features, such as those of SigLIP's pooling head."""
     names, parameters = zip(*text_model.named_parameters(), strict=True)
     text_model.requires_grad_(True)
     with torch.enable_grad():
@@ -117,8 +117,8 @@ def unused_weights(text_model: Any) -> set[str]:
     return {name for name, gradient in zip(names, gradients, strict=True) if gradient is None}
 
 
-def learning_parts(model: TeViAForSegmentation) -> list[str]:
-    """Names of the modules outside the encoders that learn, in parts that peft can wrap."""
+def trainable_parts(model: TeViAForSegmentation) -> list[str]:
+    """Names of the trainable modules outside the encoders, in parts that peft can wrap."""
     inner = model.model
     lists = {"decoder": inner.decoder, "laterals": inner.laterals, "backbone.pyramid": inner.backbone.pyramid or ()}
     parts = [(f"model.{name}.{index}", part) for name, blocks in lists.items() for index, part in enumerate(blocks)]

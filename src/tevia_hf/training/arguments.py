@@ -1,4 +1,4 @@
-"""The fields of a training recipe, and how a YAML file and command-line words become them."""
+"""The fields of a training recipe, and their parsing from a YAML file and command-line options."""
 
 import dataclasses
 import difflib
@@ -32,14 +32,14 @@ from ..option_checks_tevia import (
     number_from,
 )
 
-# Labels are those of `config`; how decoded examples are handed over is the collator's.
+# Labels are set under `config`; the collator sets how decoded examples are passed.
 NOT_OF_A_RECIPE = {"num_labels", "white_is_lesion", "input_data_format", "return_tensors"}
 PIXEL_FIELDS = set(TeViAImageProcessorKwargs.__annotations__) - NOT_OF_A_RECIPE
-READY = "ready"  # in place of a data set's name: it was handed over in Python
+READY = "ready"  # in place of a data set's name: it was passed in Python
 OF_A_SOURCE = ("dataset", "data_dir", "train_split", "eval_split", *SOURCE_OPTIONS)
-RECORDED = ("white_is_lesion",)  # inferred by a run where its recipe leaves it out
-OF_ONE_RUN = ("overwrite", "resume", "hub_token")  # of a command, not kept with what it made
-RANGES = (  # check, example, the fields of TeViATrainingArguments that it holds for
+RECORDED = ("white_is_lesion",)  # inferred by a run if its recipe leaves it out
+OF_ONE_RUN = ("overwrite", "resume", "hub_token")  # of one command, not saved with the recipe
+RANGES = (  # check, example, checked fields of TeViATrainingArguments
     (check_not_negative, "1e-4", ("learning_rate", "backbone_learning_rate")),
     (check_not_negative, "0.01", ("weight_decay", "adam_epsilon", "max_grad_norm", "warmup_steps")),
     (check_share_above_zero, "0.75", ("layerwise_learning_rate_decay",)),
@@ -52,54 +52,59 @@ RANGES = (  # check, example, the fields of TeViATrainingArguments that it holds
 
 @dataclass
 class ModelArguments:
-    """Which encoders are joined, or which TeViA model is trained further."""
+    """The encoders to combine, or the TeViA model to fine-tune."""
 
-    model_name_or_path: str = ""  # a whole TeViA model to train further; leaves the two encoders out
-    config_name: str = ""  # a TeViA configuration and processor to train from random weights, likewise
+    model_name_or_path: str = ""  # a TeViA model to fine-tune, in place of the two encoders
+    config_name: str = ""  # a TeViA configuration and processor to train from random weights, in place of encoders
     vision_model: str = ""  # name or folder of the vision model
     text_model: str = ""  # name or folder of the text encoder
-    config: dict | str | None = None  # fields of TeViAConfig that differ from its defaults, or `published: true` and so
+    config: dict | str | None = None  # fields of TeViAConfig that differ from its defaults (or from `published: true`)
     image_processor: dict | str | None = None  # fields of TeViAImageProcessor that differ from its defaults
-    lora: dict | str | None = None  # adapters, which alone learn of both encoders: fields of LoraConfig, e.g. {r: 8}
+    lora: dict | str | None = (
+        None  # train adapters in place of the encoders' weights: fields of LoraConfig, e.g. {r: 8}
+    )
 
     def __post_init__(self):
         if self.lora is not None and not isinstance(yaml.safe_load(str(self.lora)), dict):
             raise ValueError(
-                f"`lora` is {self.lora!r}: give fields of `peft.LoraConfig`, e.g. `lora: {{r: 8}}`. To go on with the "
-                "adapters of a run, `--resume` it."
+                f"`lora` is {self.lora!r}: give fields of `peft.LoraConfig`, e.g. `lora: {{r: 8}}`. To continue "
+                "with the adapters of a run, `--resume` it."
             )
-        whole = self.model_name_or_path or self.config_name
-        if whole and (self.config or self.image_processor):
-            raise ValueError(f"{whole} brings its own config and pixels: leave out `config` and `image_processor`.")
-        if self.model_name_or_path and self.config_name:
-            raise ValueError("`model_name_or_path` has weights, `config_name` starts without: leave one of them out.")
-        if not (whole or (self.vision_model and self.text_model)):
+        source = self.model_name_or_path or self.config_name
+        if source and (self.config or self.image_processor):
             raise ValueError(
-                "The recipe names no model: give `vision_model` and `text_model` (the vision-only network too takes a "
-                "`text_model`, for its tokenizer; it has `use_text: false` under `config`), or `model_name_or_path`."
+                f"{source} has its own config and image processor: leave out `config` and `image_processor`."
+            )
+        if self.model_name_or_path and self.config_name:
+            raise ValueError("`model_name_or_path` loads weights, `config_name` does not: leave one of them out.")
+        if not (source or (self.vision_model and self.text_model)):
+            raise ValueError(
+                "The recipe names no model: give `vision_model` and `text_model` (the vision-only baseline, with "
+                "`use_text: false` under `config`, needs a `text_model` too, for its tokenizer), or "
+                "`model_name_or_path`."
             )
 
 
 @dataclass
 class DataArguments(ReadingOptions, SourceOptions):
-    """Which pictures are shown, how many of them, and how they are varied."""
+    """The data set, the number of samples, and the augmentation."""
 
-    dataset: str = "synthetic"  # as load_segmentation_dataset knows it; "ready" for one given to train_from_recipe
+    dataset: str = "synthetic"  # a name of load_segmentation_dataset; "ready" for one passed to train_from_recipe
     data_dir: str | None = None  # folder of the data set
     train_split: str = "train"
     eval_split: str = "val"
-    max_train_samples: int | None = None  # train on so many of them
-    max_eval_samples: int | None = None  # validate on so many of them
-    sample_seed: int | None = None  # draws these samples; default: `seed`
-    several_texts: str | None = None  # of lists of texts in a given data set: "draw" one in each epoch, or the "first"
-    flip_probability: float = 0.5  # share of left-right flips; the sentence follows
-    vertical_flip_probability: float = 0.0  # of top-bottom flips, likewise
+    max_train_samples: int | None = None  # maximum number of training samples
+    max_eval_samples: int | None = None  # maximum number of validation samples
+    sample_seed: int | None = None  # seed that selects these samples; default: `seed`
+    several_texts: str | None = None  # for lists of texts per image: "draw" samples one in each epoch, or "first"
+    flip_probability: float = 0.5  # of left-right flips; the text is flipped too
+    vertical_flip_probability: float = 0.0  # of top-bottom flips; the text is flipped too
     zoom_probability: float = 0.1  # of zooms by 0.95 to 1.2 (published)
     rotation_probability: float = 0.0  # of rotations by up to 15 degrees
     intensity_probability: float = 0.0  # of gammas of 0.7 to 1.5
-    noise_probability: float = 0.0  # of pictures with noise
-    paraphrase_probability: float = 0.0  # of texts in a known language that are written in other words
-    patient_sides: bool = False  # "left" in the sentences is the patient's, not the picture's
+    noise_probability: float = 0.0  # of added noise
+    paraphrase_probability: float = 0.0  # of paraphrases of texts in a known language
+    patient_sides: bool = False  # "left" in the texts is the left of the patient, not of the image
 
     def __post_init__(self):
         SourceOptions.__post_init__(self)
@@ -117,18 +122,18 @@ class DataArguments(ReadingOptions, SourceOptions):
 
 @dataclass
 class TeViATrainingArguments(TrainingArguments):
-    """`transformers.TrainingArguments` with TeViA's schedule, and defaults that select on validation Dice."""
+    """`transformers.TrainingArguments` with TeViA's schedule; by default the best validation Dice is selected."""
 
     output_dir: str = ""
     learning_rate: float = 3e-4
     backbone_learning_rate: float | None = None  # of the pre-trained vision model; default: `learning_rate`
     layerwise_learning_rate_decay: float = 1.0  # factor on the vision model's rate from one layer to the one below it
-    weight_average_decay: float = 0.0  # evaluate and save the moving average of the weights, of this decay; 0: none
-    freeze_backbone: bool = False  # leave the vision model's weights as they are
-    prototype_warmup_epochs: int = 1  # before the epoch over which prototypes are averaged (published: 20)
-    early_stopping_patience: int | None = None  # evaluations without a better score, once prototypes are active
-    resume: bool = False  # go on from the last checkpoint in `output_dir`
-    overwrite: bool = False  # delete the run that `output_dir` holds
+    weight_average_decay: float = 0.0  # decay of a moving average of the weights to evaluate and save; 0: none
+    freeze_backbone: bool = False  # do not train the vision model
+    prototype_warmup_epochs: int = 1  # epochs before the one that collects the prototypes (published: 20)
+    early_stopping_patience: int | None = None  # evaluations without a better score once prototypes are active
+    resume: bool = False  # resume from the last checkpoint in `output_dir`
+    overwrite: bool = False  # delete an earlier run in `output_dir`
     lr_scheduler_type: str = "cosine"
     eval_strategy: str = "epoch"
     save_strategy: str = "epoch"
@@ -136,20 +141,20 @@ class TeViATrainingArguments(TrainingArguments):
     load_best_model_at_end: bool = True
     metric_for_best_model: str | None = PRIMARY
     logging_steps: float = 20
-    logging_nan_inf_filter: bool = False  # which would log a loss of 0 for NaN
+    logging_nan_inf_filter: bool = False  # True would log a loss of 0 for NaN
     remove_unused_columns: bool = False  # the collator reads the data set's own columns
     restore_callback_states_from_checkpoint: bool = True
 
     def __post_init__(self):
         if not self.output_dir:
-            raise ValueError("The recipe names no `output_dir`: say where the run is written.")
+            raise ValueError("The recipe names no `output_dir`: set the folder to write the run to.")
         if self.optim not in ("adamw_torch", "adamw_torch_fused"):
             raise ValueError(f"`optim` is {self.optim}, but the recipe's optimiser is AdamW: leave the field out.")
         self.check_ranges()
         self.check_best_metric()
         if self.dataloader_persistent_workers:
             raise ValueError("`dataloader_persistent_workers` would repeat one epoch's augmentation: leave it out.")
-        self.dataloader_pin_memory &= torch.cuda.is_available()  # without a GPU it only warns
+        self.dataloader_pin_memory &= torch.cuda.is_available()  # without a GPU it has no effect but a warning
         super().__post_init__()
 
     def check_ranges(self) -> None:
@@ -157,7 +162,7 @@ class TeViATrainingArguments(TrainingArguments):
         for check, example, names in RANGES:
             for name in names:
                 value = getattr(self, name)
-                value = number_from(value) if isinstance(value, str) else value  # as transformers reads it
+                value = number_from(value) if isinstance(value, str) else value  # as transformers parses it
                 if value is not None:
                     check(name, value, example)
         for name in ("seed", "data_seed"):
@@ -168,7 +173,7 @@ class TeViATrainingArguments(TrainingArguments):
             check_count("max_steps", self.max_steps, example="1000")
 
     def check_best_metric(self) -> None:
-        """Sets which way is better, as `METRICS` says; `ValueError` for a metric that validation does not measure."""
+        """Sets `greater_is_better` from `METRICS`. Raises `ValueError` for a metric that validation lacks."""
         key = (self.metric_for_best_model or PRIMARY).removeprefix("eval_")
         measured = [name for name, metric in METRICS.items() if not metric.of_boundaries] + ["loss"]
         if key not in measured:
@@ -179,13 +184,15 @@ class TeViATrainingArguments(TrainingArguments):
         if self.metric_for_best_model and key in METRICS:
             is_better = METRICS[key].higher_is_better
             if self.greater_is_better not in (None, is_better):
-                raise ValueError(f"`greater_is_better` is {self.greater_is_better}, but not of {key}: leave it out.")
+                raise ValueError(
+                    f"`greater_is_better` is {self.greater_is_better}, which is wrong for {key}: leave it out."
+                )
             self.greater_is_better = is_better
 
 
 @dataclass
 class Recipe:
-    """A whole run: its three parts, and the fields that were given rather than left at their default."""
+    """A training run: its three groups of arguments, and the fields that were set explicitly."""
 
     model: ModelArguments
     data: DataArguments
@@ -193,45 +200,43 @@ class Recipe:
     given: dict
 
     def take_ready_dataset(self) -> None:
-        """Writes down that the data sets come from Python. Raises `ValueError` where the recipe names others."""
+        """Records that the data sets were passed in Python. Raises `ValueError` if the recipe names others."""
         named = [name for name in OF_A_SOURCE if name in self.given and self.given[name] != READY]
         if named:
-            raise ValueError(
-                f"`train_dataset` takes the place of the recipe's {', '.join(named)}: leave one of them out."
-            )
+            raise ValueError(f"`train_dataset` replaces the recipe's {', '.join(named)}: leave one of them out.")
         self.given["dataset"] = self.data.dataset = READY
 
     def record_white(self, survey: Survey) -> None:
-        """Writes down what 255 means in the masks, where they hold it and it could mean either."""
+        """Records what 255 means in the masks, if they contain it and both meanings are possible."""
         if survey.white.num_labels == 1 and (survey.white.beside_labels or survey.white.without_labels):
             self.given["white_is_lesion"] = self.data.white_is_lesion = survey.white_is_lesion()
 
     def save(self, folder: Path) -> None:
-        """Writes `recipe.yaml`, from which the run can be repeated, without tokens and words on an earlier run."""
+        """Writes `recipe.yaml`, which repeats the run, without tokens and the options `overwrite` and `resume`."""
         given = {name: value for name, value in self.given.items() if name not in OF_ONE_RUN}
         write_whole(folder / "recipe.yaml", yaml.safe_dump(given, sort_keys=False))
 
 
 class RecipeParser(HfArgumentParser):
-    """Raises instead of printing every option and leaving the program."""
+    """Raises `ValueError` instead of printing the usage and exiting."""
 
     def error(self, message: str) -> NoReturn:
         raise ValueError(message)
 
 
 def parse_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """A YAML file's fields, with `--name value` words put over them.
+    """The recipe of a YAML file; command-line options `--name value` override its fields.
 
-    Raises `ValueError` for a missing file, a file that is no mapping, or fields that do not exist or go together.
+    Raises `ValueError` for a missing file, a file that is no mapping, and unknown or incompatible fields.
     """
     return parse_fields(read_yaml(Path(recipe)), overrides, str(recipe))
 
 
 def parse_fields(values: dict, overrides: Sequence[str] = (), source: str = "The recipe") -> Recipe:
-    """The recipe of these fields, as `parse_recipe` reads them from a file; `source` names them in errors."""
+    """The recipe of these fields, as read from a file by `parse_recipe`; errors name `source`."""
     parser = RecipeParser([ModelArguments, DataArguments, TeViATrainingArguments])  # type: ignore[list-item]  # data classes
     defaults = vars(parser.parse_args([]))
-    check_names(values, defaults, f"{source} has fields that no recipe has")
+    check_names(values, defaults, f"{source} has unknown fields")
     # YAML reads a bare `no`, as in `save_strategy: no`, as False.
     values = {k: "no" if v is False and isinstance(defaults[k], str) else v for k, v in values.items()}
     parser.set_defaults(**values)
@@ -241,25 +246,25 @@ def parse_fields(values: dict, overrides: Sequence[str] = (), source: str = "The
     known_of_config |= {f"{name}_loss_weight" for name in LOSSES}  # registered ones too
     for name, known in (("config", known_of_config), ("image_processor", PIXEL_FIELDS)):
         if name in given:
-            fields = as_mapping(given[name])  # words go over single fields; {} takes those of the file back
+            fields = as_mapping(given[name])  # options override single fields; {} drops those of the file
             given[name] = as_mapping(values.get(name)) | fields if fields else {}
-            check_names(given[name], known, f"`{name}` has fields that do not exist")
+            check_names(given[name], known, f"`{name}` has unknown fields")
     model, data, training = parser.parse_dict(given)
     if training.freeze_backbone and model.lora is not None:
-        raise ValueError("`freeze_backbone` fixes the adapters of `lora` too: leave one of the two out.")
+        raise ValueError("`freeze_backbone` would freeze the adapters of `lora` too: leave one of the two out.")
     return Recipe(model, data, training, given)
 
 
 def check_names(given: Iterable[str], known: Iterable[str], fault: str) -> None:
-    """Raises `ValueError` for names that are not known, with the nearest that are."""
+    """Raises `ValueError` for unknown names, with the closest known ones."""
     if unknown := sorted(map(str, set(given) - set(known))):
-        meant = {name: difflib.get_close_matches(name, list(known), n=1) for name in unknown}
-        hints = [f"{name} (did you mean {close[0]}?)" if close else name for name, close in meant.items()]
+        matches = {name: difflib.get_close_matches(name, list(known), n=1) for name in unknown}
+        hints = [f"{name} (did you mean {close[0]}?)" if close else name for name, close in matches.items()]
         raise ValueError(f"{fault}: {', '.join(hints)}.")
 
 
 def as_mapping(value: dict | str | None) -> dict:
-    """A mapping as it is, or from YAML or JSON text as the command line hands it over."""
+    """A mapping, or one parsed from YAML or JSON text of the command line."""
     mapping = yaml.safe_load(value) if isinstance(value, str) else value or {}
     if not isinstance(mapping, dict):
         raise ValueError(f"Expected a mapping such as {{use_text: false}}, got {value!r}.")

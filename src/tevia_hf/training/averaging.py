@@ -1,4 +1,4 @@
-"""AdamW that keeps the moving average of the weights, which is what is evaluated and saved."""
+"""AdamW with a moving average of the weights, which is evaluated and saved in their place."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,30 +9,29 @@ from transformers import TrainerCallback
 
 from ..option_checks_tevia import check_share_below_one
 
-OTHER = "other_weights"  # in the state of a parameter: the trained weights while the model holds the average, or it
-IS_LENT = "model_holds_average"  # in the first group, as is
-STEPS = "averaged_steps"
+OTHER = "other_weights"  # in a parameter's state: the trained weights while the model holds the average, and vice versa
+HOLDS_AVERAGE = "model_holds_average"  # in the first group
+STEPS = "averaged_steps"  # in the first group
 
 
 class AveragingAdamW(torch.optim.AdamW):
-    r"""AdamW with an exponential moving average of its weights, which the model holds whenever it does not train.
+    r"""AdamW with an exponential moving average of its weights, which the model holds whenever it is not training.
 
     After step n (from 1) `A <- d A + (1 - d) W` with `d = min(decay, (1 + n) / (10 + n))`, so that the first, large
     steps are soon forgotten. As with schedule-free optimizers, the Trainer calls `train()` before each forward pass of
-    the training, which puts W into the model, and `eval()` before an evaluation, which puts A there; `step()` ends by
-    `eval()`, so that whatever is saved, and the trained model, is A. The state holds the other of the two: a resumed
-    run equals an unbroken one. Running statistics of batch norms follow with the same d in place of their own momentum,
-    so that they belong to the same steps as the weights: lagging ones cost many points of Dice while the learning rate
-    is high.
+    the training, which puts W into the model, and `eval()` before an evaluation, which puts A there; `step()` ends with
+    `eval()`, so that checkpoints and the trained model are A. The state holds the other of the two, so that a resumed
+    run equals an uninterrupted one. The running statistics of batch norms use the same d in place of their own
+    momentum, so that they match the averaged weights: a lag costs many points of Dice while the learning rate is high.
 
     Args:
-        groups: of parameters, as `torch.optim.AdamW` takes them.
-        decay: share of the old average in a step; 0 evaluates and saves the weights as they are.
-        unsaved: parameters that the model does not save, kept here for a resumed run whatever the decay.
+        groups: parameter groups of `torch.optim.AdamW`.
+        decay: share of the old average in a step; 0 evaluates and saves the weights themselves.
+        unsaved: parameters that the model does not save; the state keeps them for a resumed run, whatever the decay.
         norms: the model's batch norms.
-        passes: forward passes in a step.
+        passes: forward passes per step.
 
-    Raises `ValueError` where weights in half precision would be averaged.
+    Raises `ValueError` if weights in half precision would be averaged.
     """
 
     def __init__(
@@ -49,24 +48,24 @@ class AveragingAdamW(torch.optim.AdamW):
         parameters = [p for group in self.param_groups for p in group["params"]]
         if decay and any(p.dtype in (torch.float16, torch.bfloat16) for p in parameters):
             raise ValueError(
-                "`weight_average_decay` needs weights in float32: load the model so, and train by `--bf16 true`, which "
-                "computes in half precision and keeps the weights."
+                "`weight_average_decay` needs weights in float32: load the model in float32 and train with `--bf16 "
+                "true`, which computes in half precision and keeps the weights."
             )
         self.averaged = set(parameters if decay else unsaved)
         self.norms = list(norms)
-        self.restore_momenta()  # that a run which was broken off left behind
+        self.restore_momenta()  # an interrupted run may have left other momenta
 
     def begin(self) -> None:
-        """Starts anew from what the model holds."""
-        self.param_groups[0] |= {IS_LENT: False, STEPS: 0}
+        """Restarts the average from the weights of the model."""
+        self.param_groups[0] |= {HOLDS_AVERAGE: False, STEPS: 0}
         for values in self.state.values():
             values.pop(OTHER, None)
 
     def train(self) -> None:
         """Puts the trained weights into the model."""
-        self.lend(average=False)
+        self.swap(to_average=False)
         for parameter, values in self.state.items():
-            if parameter not in self.averaged:  # of a resumed run that averaged more
+            if parameter not in self.averaged:  # left by a resumed run that averaged more parameters
                 values.pop(OTHER, None)
         decay = self.decay_at(self.param_groups[0].get(STEPS, 0) + 1) ** (1 / self.passes)
         for norm in self.norms if self.decay else ():
@@ -75,7 +74,7 @@ class AveragingAdamW(torch.optim.AdamW):
 
     def eval(self) -> None:
         """Puts the average into the model."""
-        self.lend(average=True)
+        self.swap(to_average=True)
         self.restore_momenta()
 
     @torch.no_grad()
@@ -93,10 +92,10 @@ class AveragingAdamW(torch.optim.AdamW):
         return loss
 
     @torch.no_grad()
-    def lend(self, average: bool) -> None:
-        """Makes the model hold the average, or the weights that are trained, and the state the other."""
-        if self.param_groups[0].get(IS_LENT, False) != average:
-            self.param_groups[0][IS_LENT] = average
+    def swap(self, to_average: bool) -> None:
+        """Puts the average or the trained weights into the model, and the other into the state."""
+        if self.param_groups[0].get(HOLDS_AVERAGE, False) != to_average:
+            self.param_groups[0][HOLDS_AVERAGE] = to_average
             for parameter, values in self.state.items():
                 if OTHER in values:
                     parameter.data, values[OTHER] = values[OTHER], parameter.data
@@ -110,9 +109,9 @@ class AveragingAdamW(torch.optim.AdamW):
 
 
 class AverageCallback(TrainerCallback):
-    """Makes the model hold the average also after forward passes without a step, e.g. at the end of a stream.
+    """Puts the average into the model also after forward passes without a step, e.g. at the end of a stream.
 
-    A training that is not resumed begins with what the model holds, also where the optimizer was used before.
+    A training that is not resumed starts from the weights of the model, even if the optimizer was used before.
     """
 
     def __init__(self, optimizer: AveragingAdamW):

@@ -1,5 +1,5 @@
-"""What happens between training steps: prototypes are collected and moved, the best model is chosen among those with
-prototypes, patience is counted, the augmentation learns the epoch.
+"""Training callbacks: momentum prototypes, selection of the best model and early stopping once prototypes are active,
+deep supervision, and the epoch of the augmentation.
 """
 
 import copy
@@ -19,16 +19,16 @@ from .observing import TrainingObserver, reduce_over_ranks
 logger = logging.get_logger(__name__)
 
 NO_LABELS = (
-    "the model was given no `labels` in training. A loss of your own that takes them out of the model's inputs hides "
-    "them, and so does the Trainer for `compute_loss_func` and `label_smoothing_factor`: leave them in, e.g. in a "
-    "Trainer whose `compute_loss` calls `model(**inputs)` with them, and let the model return its `ModelOutput`."
+    "the model was given no `labels` in training. A custom loss that removes them from the model's inputs hides them, "
+    "and so does the Trainer for `compute_loss_func` and `label_smoothing_factor`: keep them, e.g. in a Trainer whose "
+    "`compute_loss` calls `model(**inputs)` with them, and let the model return its `ModelOutput`."
 )
 NO_FOREGROUND = (
-    "none of the labels that the model was given marks a lesion. Check the masks, e.g. by `tevia check-data`, and what "
-    "the collator makes of them."
+    "none of the labels that the model was given marks a lesion. Check the masks, e.g. by `tevia check-data`, and the "
+    "labels that the collator returns."
 )
 TWO_CALLBACKS = (
-    "The Trainer has two `MomentumPrototypeCallback`s: the first, with {} warm-up epochs, keeps the prototypes, and "
+    "The Trainer has two `MomentumPrototypeCallback`s: the first, with {} warm-up epochs, updates the prototypes, and "
     "the second, with {}, does nothing. Give one: `build_trainer` adds its own, whose warm-up is the argument "
     "`prototype_warmup_epochs`."
 )
@@ -36,24 +36,24 @@ TWO_CALLBACKS = (
 
 @dataclass
 class PrototypeRun:
-    """What one run did to the prototypes, and how it began."""
+    """Progress of the prototypes in one run, and its initial state."""
 
     memory: Any
     state: TrainerState
     first_step: int
     memory_before: dict[str, torch.Tensor]
-    has_acted: bool  # prototypes were active at some step
-    has_collected: bool  # they are made of some sample
+    has_acted: bool  # whether prototypes were active at some step
+    has_collected: bool  # whether any sample was collected
     is_too_short: bool = False
     saw_labels: bool = False
     momentum_steps: int = 0
 
 
 class ResumableSchedule(ExportableState):
-    """Base of callbacks whose settings a resumed run may change: its arguments go over those of the checkpoint."""
+    """Base of callbacks whose settings a resumed run may change: its arguments override those of the checkpoint."""
 
-    is_restored = False  # True where the Trainer made this callback from what a checkpoint holds
-    field_of = {"warmup_epochs": "prototype_warmup_epochs"}  # attribute -> field of the arguments, which may lack it
+    is_restored = False  # True if the Trainer restored this callback from a checkpoint
+    field_of = {"warmup_epochs": "prototype_warmup_epochs"}  # attribute -> optional field of the arguments
 
     def follow(self, args: TrainingArguments, state: TrainerState) -> None:
         """Called when training begins."""
@@ -66,7 +66,7 @@ class ResumableSchedule(ExportableState):
 
 
 class MomentumPrototypeCallback(TrainingObserver, ResumableSchedule):
-    r"""Keeps the model's prototype memory: a plain mean over one epoch, then a momentum step per optimiser step.
+    r"""Updates the model's prototype memory: a plain mean over one epoch, then a momentum step per optimizer step.
 
     With `v` the mean foreground vector of all samples of a step that have foreground, on all ranks:
 
@@ -74,23 +74,25 @@ class MomentumPrototypeCallback(TrainingObserver, ResumableSchedule):
     - epoch `warmup_epochs`: `P` becomes the mean over all samples of that epoch, the gate still off;
     - later: the gate is on and `P <- a P + (1 - a) v` (paper; `a` is the config's `prototype_momentum`).
 
-    A model whose prototypes are active already, such as one that is trained further, takes momentum steps at once.
-    Epochs are counted in steps (`EpochCounter`) and everything else lies in the model's buffers, so that a resumed run
-    equals an unbroken one; a run that is retried, as by `auto_find_batch_size`, begins with the memory it began with.
-    The model is left alone: a forward hook adds up what it returned in training mode, for which it needs `labels`. A
-    warning at the end of training says what of this did not happen, and why. The memory names the callback that moves
-    it while a run lasts; a second one in the same Trainer does nothing, and warns. A `peft.PeftModel` saves the
-    prototypes with its adapter.
+    A model whose prototypes are already active, such as one that is fine-tuned, takes momentum steps at once.
+    Epochs are counted in steps (`EpochCounter`) and all other state is in the model's buffers, so that a resumed run
+    equals an uninterrupted one; a run that is retried, as by `auto_find_batch_size`, starts from its initial memory.
+    The model is not modified: a forward hook accumulates its outputs in training mode, for which it needs `labels`.
+    A warning at the end of training names expected updates that did not happen, with the reason. During a run the
+    memory refers to the callback that updates it; a second one in the same Trainer does nothing, and warns. A
+    `peft.PeftModel` saves the prototypes with its adapter.
 
     Args:
-        warmup_epochs: epochs before the collecting one (published: 20).
+        warmup_epochs: epochs before the one that collects the mean (published: 20).
     """
 
     def __init__(self, warmup_epochs: int = 1):
         self.warmup_epochs = check_count("warmup_epochs", warmup_epochs, example="1", least=0)
         self.epochs = EpochCounter()
         self.run: PrototypeRun | None = None
-        self.sums: list[torch.Tensor] | None = None  # since the last step: a row a scale, behind it the samples
+        self.sums: list[torch.Tensor] | None = (
+            None  # since the last step: one row per scale, its last entry the number of samples
+        )
 
     def state(self) -> dict:
         return {
@@ -106,17 +108,17 @@ class MomentumPrototypeCallback(TrainingObserver, ResumableSchedule):
         save_prototypes_with_adapter(model)
         memory = model.prototype_memory
         if self.run is not None and self.run.memory is not memory:
-            self.stop()  # a run on another model, which was broken off
+            self.stop()  # an interrupted run on another model
         if memory is None:
             return
         keeper = memory.keeper
-        if (broken_off := keeper and keeper.run) is not None:
-            if broken_off.state is state:
+        if (interrupted := keeper and keeper.run) is not None:
+            if interrupted.state is state:
                 logger.warning(TWO_CALLBACKS.format(keeper.warmup_epochs, self.warmup_epochs))
                 return
             keeper.stop()
-            if broken_off.first_step == state.global_step:
-                memory.load_state_dict(broken_off.memory_before)
+            if interrupted.first_step == state.global_step:
+                memory.load_state_dict(interrupted.memory_before)
         memory.keeper = self
         before = copy.deepcopy(memory.state_dict())
         self.run = run = PrototypeRun(memory, state, state.global_step, before, memory.is_active, bool(memory.count))
@@ -125,11 +127,11 @@ class MomentumPrototypeCallback(TrainingObserver, ResumableSchedule):
         self.attach(model)
         run.is_too_short = not run.has_acted and state.num_train_epochs <= self.warmup_epochs + 1
         if run.is_too_short:
-            logger.warning(f"{state.num_train_epochs} epochs end {self.before_they_act()}")
+            logger.warning(f"{state.num_train_epochs} epochs end {self.before_activation()}")
 
     def observe(self, outputs) -> None:
-        """Adds one forward pass: a row of sums a scale, the number of samples with foreground as its last entry."""
-        embeddings = getattr(outputs, "visual_embeddings", None)  # (batch, channels) a scale
+        """Adds one forward pass: a row of sums per scale, its last entry the number of samples with foreground."""
+        embeddings = getattr(outputs, "visual_embeddings", None)  # (batch, channels) per scale
         if embeddings is None or self.run is None:
             return
         self.run.saw_labels = True
@@ -147,11 +149,11 @@ class MomentumPrototypeCallback(TrainingObserver, ResumableSchedule):
             self.on_epoch_begin(args, state, control, model)
 
     def on_step_end(self, args, state, control, model=None, **kwargs):
-        """Takes what was observed since the last time, on all ranks, into the memory."""
+        """Updates the memory with the vectors observed on all ranks since the last step."""
         if self.run is None:
             return
         memory, sums, self.sums = model.prototype_memory, self.sums, None
-        if sums is None:  # this rank saw no labels; the others still wait for its share
+        if sums is None:  # this rank saw no labels, but the others wait in the all-reduce
             sums = [torch.cat([torch.zeros_like(p), p.new_zeros(1)]) for p in memory.prototypes]
         sums = [reduce_over_ranks(row) for row in sums]
         samples = int(min(row[-1] for row in sums))
@@ -167,19 +169,19 @@ class MomentumPrototypeCallback(TrainingObserver, ResumableSchedule):
 
     def on_epoch_end(self, args, state, control, model=None, **kwargs):
         self.epochs.end_pass(state)
-        # A set without length may end amid the forward passes of a step, which the Trainer then does not take.
+        # A data set without length may end within the forward passes of a step, which the Trainer then skips.
         self.on_step_end(args, state, control, model)
 
     def on_train_end(self, args, state, control, model=None, **kwargs):
         if (run := self.run) is None:
             return
-        for fault in (self.broken_promise(run, state), self.unused_prototypes(run, args, state)):
+        for fault in (self.missed_update(run, state), self.unused_prototypes(run, args, state)):
             if fault is not None and state.is_world_process_zero:
                 logger.warning(fault)
         self.stop()
 
-    def broken_promise(self, run: PrototypeRun, state: TrainerState) -> str | None:
-        """What the schedule promised for the steps that were taken and what did not happen, with the reason."""
+    def missed_update(self, run: PrototypeRun, state: TrainerState) -> str | None:
+        """A warning about a scheduled update that did not happen, with the reason; None if all did."""
         last = self.epochs.last_epoch(state)
         if state.global_step == run.first_step or run.momentum_steps:
             return None
@@ -187,26 +189,26 @@ class MomentumPrototypeCallback(TrainingObserver, ResumableSchedule):
         if run.has_acted:
             return f"Prototypes are active but took no momentum step: {cause}"
         if last >= self.warmup_epochs and not run.has_collected:
-            return f"No prototype was collected, and none acts: {cause}"
+            return f"No prototype was collected, and none is active: {cause}"
         if last > self.warmup_epochs or run.is_too_short:
             return None
-        return f"Training ended in epoch {last + 1} (step {state.global_step}), {self.before_they_act()}"
+        return f"Training ended in epoch {last + 1} (step {state.global_step}), {self.before_activation()}"
 
-    def before_they_act(self) -> str:
+    def before_activation(self) -> str:
         return (
-            f"before prototypes act, which they do from epoch {self.warmup_epochs + 2} on: train longer or lower "
+            f"before prototypes become active, in epoch {self.warmup_epochs + 2}: train longer or lower "
             "`warmup_epochs` (of a recipe, `prototype_warmup_epochs`)."
         )
 
     def unused_prototypes(self, run: PrototypeRun, args, state: TrainerState) -> str | None:
-        """A word on a best model from before the prototypes acted, which the Trainer loaded."""
+        """A warning if the Trainer loaded a best model from before the prototypes became active."""
         if not (args.load_best_model_at_end and state.best_global_step and run.has_acted) or run.memory.is_active:
             return None
         best = self.epochs.epoch_of(state.best_global_step - 1) + 1
         return (
-            f"`load_best_model_at_end` took the model of epoch {best} (step {state.best_global_step}), whose "
-            f"prototypes are not active: they act from epoch {self.warmup_epochs + 2} on. To choose among the models "
-            f"with prototypes, set `eval_delay={self.warmup_epochs + 2}`, or use `build_trainer`, which chooses so."
+            f"`load_best_model_at_end` loaded the model of epoch {best} (step {state.best_global_step}), whose "
+            f"prototypes are not active: they are from epoch {self.warmup_epochs + 2} on. To select among the models "
+            f"with prototypes, set `eval_delay={self.warmup_epochs + 2}`, or use `build_trainer`, which does so."
         )
 
     def stop(self) -> None:
@@ -217,9 +219,9 @@ class MomentumPrototypeCallback(TrainingObserver, ResumableSchedule):
 
 
 class PrototypeAwareSelection(TrainerCallback):
-    """Chooses the best model anew once prototypes act: no state from before them is loaded at the end.
+    """Restarts the selection of the best model once prototypes are active, so that no earlier state is loaded.
 
-    A run that ends before that keeps the best of what it has. Checkpoints and the log are as without it.
+    A run that ends before that keeps its best model. Checkpoints and the log are not affected.
     """
 
     def __init__(self) -> None:
@@ -239,7 +241,7 @@ class PrototypeAwareEarlyStopping(EarlyStoppingCallback, ResumableSchedule):
     """Stops after `early_stopping_patience` evaluations without a better score, counted once prototypes are active.
 
     Args:
-        warmup_epochs: as in `MomentumPrototypeCallback`.
+        warmup_epochs: see `MomentumPrototypeCallback`.
     """
 
     field_of = ResumableSchedule.field_of | {"early_stopping_patience": "early_stopping_patience"}
@@ -270,9 +272,9 @@ class PrototypeAwareEarlyStopping(EarlyStoppingCallback, ResumableSchedule):
 
 
 class DeepSupervisionCallback(TrainerCallback):
-    """Takes the auxiliary heads away when training ends, and gives them back when it goes on.
+    """Removes the auxiliary heads when training ends, and restores them when it is resumed.
 
-    They are added before, by `add_auxiliary_heads`, as an optimizer and other ranks must know them.
+    `add_auxiliary_heads` adds them beforehand, as the optimizer and other ranks must know them.
     """
 
     def __init__(self) -> None:
@@ -286,7 +288,7 @@ class DeepSupervisionCallback(TrainerCallback):
 
 
 class AugmentationEpochCallback(TrainerCallback):
-    """Sets the augmentation's epoch, so that every epoch varies the images anew."""
+    """Sets the epoch of the augmentation, so that it differs in every epoch."""
 
     def __init__(self, augmentation):
         self.augmentation = augmentation

@@ -1,4 +1,4 @@
-"""Training that is no longer finite ends at that step, with what one needs to find out why."""
+"""Detection of NaN and infinite values in training, which stops with the information needed to find the cause."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,16 +15,16 @@ from .adapters import unwrapped
 from .checkpoints import complete_checkpoints
 from .observing import TrainingObserver
 
-MOST_IDS = 20  # that a message names
+MAX_IDS = 20  # that a message names
 
 
 class TrainingDivergedError(RuntimeError):
     """A loss, logits, a gradient, a weight or a prototype became NaN or infinite.
 
     Args:
-        step: the optimiser step, from 1.
-        ids: of the examples in the batch; empty where they are not known.
-        checkpoint: the last finite one, `None` where there is none.
+        step: the optimizer step, from 1.
+        ids: of the examples in the batch; empty if they are unknown.
+        checkpoint: the last finite one, or `None`.
     """
 
     def __init__(self, message: str, step: int = 0, ids: Sequence[str] = (), checkpoint: Path | None = None):
@@ -33,28 +33,27 @@ class TrainingDivergedError(RuntimeError):
 
 
 class DivergenceCallback(TrainingObserver):
-    """Raises `TrainingDivergedError` at the step where training is no longer finite, before it is saved.
+    """Raises `TrainingDivergedError` at the step where a value becomes NaN or infinite, before it is saved.
 
-    Looked at are the loss and the logits of every forward pass, in training and in an evaluation during it; the
-    gradients before the optimiser's step; weights, running statistics and prototypes after it. So no checkpoint, and no
-    best model, is ever of such a state. With `fp16` gradients may be infinite, as the gradient scaler then leaves the
-    step out: only the rest is looked at.
+    Checks the loss and logits of every forward pass, in training and in evaluations during it; the gradients before the
+    optimizer step; weights, running statistics and prototypes after it. No checkpoint or best model therefore contains
+    such values. With `fp16` gradients are not checked: they may be infinite, as the gradient scaler skips such steps.
 
-    The message names the ids of the batch where the collator hands them over (`build_trainer` does so, and
-    `SegmentationCollator(processor, with_ids=True)`). A forward pre-hook takes them out of the model's inputs; it stays
-    on the model, for evaluation after training, and changes nothing where there are none. To be given behind other
-    callbacks that change the model.
+    The message names the ids of the batch if the collator returns them (`build_trainer` sets this up, as does
+    `SegmentationCollator(processor, with_ids=True)`). A forward pre-hook removes them from the model's inputs; it stays
+    on the model for evaluations after training and has no effect without ids. Add this callback after other callbacks
+    that change the model.
     """
 
-    args: TrainingArguments  # of the run, since it began
+    args: TrainingArguments  # set when a run begins
     trainer_state: TrainerState
 
     def on_init_end(self, args, state, control, model=None, **kwargs):
-        take_ids_out(model)
+        remove_ids_from_inputs(model)
 
     def on_train_begin(self, args, state, control, model=None, **kwargs):
         self.args, self.trainer_state = args, state
-        take_ids_out(model)
+        remove_ids_from_inputs(model)
         unwrapped(model).last_ids = []
         self.check_weights(model, state.global_step)
         self.attach(model)
@@ -85,14 +84,16 @@ class DivergenceCallback(TrainingObserver):
         if self.args.fp16 or not gradients:
             return
         if not torch.nn.utils.get_total_norm(gradients, norm_type=torch.inf).isfinite():
-            self.stop("the gradient", step, model)  # of which weight is lost where all were clipped
+            self.stop(
+                "the gradient", step, model
+            )  # clipping by the global norm makes all gradients NaN, so no weight can be named
 
     def check_weights(self, model: torch.nn.Module, step: int) -> None:
         if names := non_finite(model, trainable_only=True):
             self.stop(some_of(names), step, model)
 
     def stop(self, what: str, step: int, model: torch.nn.Module) -> None:
-        """Raises the error, the model free of this callback's hook."""
+        """Removes this callback's hook from the model and raises the error."""
         self.detach()
         ids = getattr(unwrapped(model), "last_ids", [])
         checkpoint = last_finite_checkpoint(Path(str(self.args.output_dir)))
@@ -100,19 +101,19 @@ class DivergenceCallback(TrainingObserver):
         rank = f" on process {self.args.process_index}" if self.args.world_size > 1 else ""
         lines = [
             f"Training is no longer finite: at step {step}{epoch}{rank} {what} became NaN or infinite.",
-            f"The batch: {some_of(ids, MOST_IDS)}." if ids else "",
+            f"The batch: {some_of(ids, MAX_IDS)}." if ids else "",
             f"The last finite checkpoint is {checkpoint}." if checkpoint else "There is no finite checkpoint yet.",
-            # what to change, but for what the run has already
+            # advice, without settings that the run already has
             f"Lower `learning_rate` (it is {self.args.learning_rate:g}), or lengthen the warm-up (`warmup_steps`).",
             "" if self.args.max_grad_norm else "Clip the gradients (`max_grad_norm: 1`).",
             "Compute in bfloat16 (`bf16: true`) or float32 instead of float16." if self.args.fp16 else "",
-            "If it is always the same batch, look at its images, masks and texts.",
+            "If it is always the same batch, check its images, masks and texts.",
         ]
         raise TrainingDivergedError(" ".join(filter(None, lines)), step, ids, checkpoint)
 
 
 def last_finite_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint that holds no weight that is NaN or infinite; `None` without one."""
+    """The newest complete checkpoint whose weights are all finite; `None` without one."""
     for _, checkpoint in sorted(complete_checkpoints(folder).items(), reverse=True):
         files = map(load_file, checkpoint.glob("*.safetensors"))
         if all(tensor.isfinite().all() for weights in files for tensor in weights.values()):
@@ -120,8 +121,8 @@ def last_finite_checkpoint(folder: Path) -> Path | None:
     return None
 
 
-def take_ids_out(model: torch.nn.Module) -> None:
-    """Makes the model take `ids` beside its inputs, and remember them; once only."""
+def remove_ids_from_inputs(model: torch.nn.Module) -> None:
+    """Registers, once per model, a hook that removes `ids` from its inputs and remembers them."""
     base = unwrapped(model)
     if not hasattr(base, "last_ids"):
         base.last_ids = []
@@ -129,7 +130,7 @@ def take_ids_out(model: torch.nn.Module) -> None:
 
 
 def remember_ids(model: torch.nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
-    """A forward pre-hook, a function of this module so that the model can be pickled."""
+    """Forward pre-hook of `remove_ids_from_inputs`; a module-level function, so that the model can be pickled."""
     if IDS not in kwargs:
         return None
     model.last_ids = kwargs[IDS]

@@ -1,4 +1,4 @@
-"""Callbacks that see what the model returns in training, and the two losses in the Trainer's log."""
+"""Callbacks that observe the model's outputs in training, and logging of the parts of the loss."""
 
 from typing import Any
 
@@ -10,15 +10,15 @@ PARTS_OF_LOSS = ("segmentation_loss", "auxiliary_loss", "alignment_loss")
 
 
 class TrainingObserver(TrainerCallback):
-    """Base of callbacks that see the model's outputs in training mode, by a forward hook while a run lasts.
+    """Base of callbacks that observe the model's outputs in training mode, by a forward hook during a run.
 
-    A subclass defines `observe(outputs)`.
+    Subclasses implement `observe(outputs)`.
     """
 
     hook: Any = None
 
     def attach(self, model: torch.nn.Module) -> None:
-        self.detach()  # a run that ended in an error left its hook behind
+        self.detach()  # a run that failed may have left its hook
         self.hook = model.register_forward_hook(self.see)
 
     def detach(self) -> None:
@@ -35,15 +35,15 @@ class TrainingObserver(TrainerCallback):
 
 
 class LossLoggingCallback(TrainingObserver):
-    """Adds the parts of the training steps' loss to every record of the log that has `loss`.
+    """Adds the parts of the training loss to every log record that has `loss`.
 
-    They are `segmentation_loss`, `auxiliary_loss` and `alignment_loss`, averaged as the Trainer averages `loss`: over
-    the forward passes of a step and all ranks, then over the steps since the last record; so `loss` is
-    `segmentation_loss` plus the config's weights times the others. A model without text has no `alignment_loss`, one
-    without auxiliary heads no `auxiliary_loss`; steps whose loss is not the model's own add nothing.
+    These are `segmentation_loss`, `auxiliary_loss` and `alignment_loss`, averaged as the Trainer averages `loss`: over
+    the forward passes of a step and all ranks, then over the steps since the last record. `loss` is therefore
+    `segmentation_loss` plus the others times the config's weights. A model without text has no `alignment_loss`, one
+    without auxiliary heads no `auxiliary_loss`; steps with a custom loss are ignored.
 
-    `LossLoggingCallback.add_to(trainer)` puts it before the reporters, so that TensorBoard, trackio or W&B get them;
-    given as one of `Trainer(callbacks=...)` it runs after them, and serves the console and `log_history` alone.
+    `LossLoggingCallback.add_to(trainer)` inserts it before the reporters, so that TensorBoard, trackio or W&B receive
+    the parts; in `Trainer(callbacks=...)` it runs after them and affects the console and `log_history` only.
     """
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class LossLoggingCallback(TrainingObserver):
         self.step: dict[str, list[torch.Tensor]] = {name: [] for name in PARTS_OF_LOSS}
 
     def reset_window(self) -> None:
-        """Sums of the steps' means and, behind them, of how many there were, by loss."""
+        """Resets the (sum of step means, number of steps) of each loss."""
         self.window = dict.fromkeys(self.step, torch.zeros(2))
 
     def on_train_begin(self, args, state, control, model=None, **kwargs):
@@ -89,7 +89,7 @@ class LossLoggingCallback(TrainingObserver):
         for name, (total, steps) in zip(self.step, reduce_over_ranks(sums).tolist(), strict=True):
             if steps:
                 logs[name] = total / steps
-                state.log_history[-1][name] = logs[name]  # the Trainer's record is a copy, made before
+                state.log_history[-1][name] = logs[name]  # the Trainer copied the record earlier
 
 
 def reduce_over_ranks(values: torch.Tensor) -> torch.Tensor:

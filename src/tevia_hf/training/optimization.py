@@ -1,4 +1,4 @@
-"""AdamW with rates by part: the decoder's, the vision model's, and in that one by depth."""
+"""AdamW with separate learning rates for decoder and vision model, and layer-wise decay in the latter."""
 
 import torch
 from transformers import PreTrainedModel
@@ -14,18 +14,18 @@ ENCODER = "model.backbone.model."
 
 
 def build_optimizer(model: TeViAForSegmentation, args: TeViATrainingArguments) -> AveragingAdamW:
-    """AdamW with a rate of its own for the vision model's weights, and weight decay for matrices and kernels only.
+    """AdamW with a separate learning rate for the vision model, and weight decay for matrices and kernels only.
 
-    It keeps the moving average of the weights, if there is to be one.
-    With `layerwise_learning_rate_decay` d below 1 the vision model's last layer learns at d times its rate, the one
-    below at d^2 times, and so on (as BEiT is fine-tuned, Bao et al. 2022). Adapters learn at the decoder's rate.
+    It maintains a moving average of the weights if `weight_average_decay` is set. With `layerwise_learning_rate_decay`
+    d below 1, the last layer of the vision model is trained at d times its rate, the one below at d^2 times, and so on
+    (as in BEiT, Bao et al. 2022). Adapters are trained at the decoder's rate.
     """
     model = unwrapped(model)
     encoder, decay = model.model.backbone.model, args.layerwise_learning_rate_decay
-    own = args.learning_rate if args.backbone_learning_rate is None else args.backbone_learning_rate
+    backbone_rate = args.learning_rate if args.backbone_learning_rate is None else args.backbone_learning_rate
     depths = layer_depths(encoder) if decay < 1 else {}
     names = (name for name, _ in encoder.named_parameters() if ".lora_" not in name)
-    rates = {ENCODER + name: own * decay ** depths.get(name, 0) for name in names}
+    rates = {ENCODER + name: backbone_rate * decay ** depths.get(name, 0) for name in names}
     groups: dict[tuple[float, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -48,17 +48,17 @@ def build_optimizer(model: TeViAForSegmentation, args: TeViATrainingArguments) -
 
 
 def layer_depths(encoder: PreTrainedModel) -> dict[str, int]:
-    """How many layers lie between each weight of a vision model and the decoder, 1 for its last layer.
+    """The depth of each weight of a vision model, counted from its last layer, which has depth 1.
 
-    A layer is what leads from one hidden state to the next: a block of a transformer, a stage of ConvNeXt or Swin, a
-    block of MobileNet. Found on the meta device: a weight belongs to the first hidden state that depends on it.
+    A layer leads from one hidden state to the next: a block of a transformer, a stage of ConvNeXt or Swin, a block of
+    MobileNet. Determined on the meta device: a weight belongs to the first hidden state that depends on it.
     """
     model, size = build_on_meta(encoder.config), probe_size(encoder.config)
     states = with_hidden_states(model, blank_images(model, size, size)).hidden_states
     names, parameters = zip(*model.named_parameters(), strict=True)
     depths: dict[str, int] = {}
     for index, state in enumerate(states):
-        if state.requires_grad:  # the first of some is the picture itself
+        if state.requires_grad:  # the first one may be the image itself
             gradients = torch.autograd.grad(state.sum(), parameters, allow_unused=True, retain_graph=True)
             reached = [name for name, gradient in zip(names, gradients, strict=True) if gradient is not None]
             depths = {**{name: len(states) - index for name in reached}, **depths}

@@ -28,10 +28,10 @@ from .checkpoints import last_complete_checkpoint
 from .trainer import build_trainer
 
 with needed_for("Training by recipe"):
-    import matplotlib as matplotlib  # at its end only, but what is missing then is missed before the first step
+    import matplotlib as matplotlib  # used at the end of a run only, but checked before the first step
     import pandas as pd
 
-SKIPPED_FILE = "_skipped.csv"  # beside a trained model; the leading _ keeps it out of the Trainer's uploads
+SKIPPED_FILE = "_skipped.csv"  # beside a trained model; the Trainer does not upload files with a leading _
 
 
 def train_from_recipe(
@@ -40,16 +40,16 @@ def train_from_recipe(
     train_dataset: AnyDataset | None = None,
     eval_dataset: AnyDataset | None = None,
 ) -> Trainer:
-    """Trains what a YAML recipe describes; model, processor, complete recipe and `curves.png` go to its `output_dir`.
+    """Trains a model by a YAML recipe; writes model, processor, complete recipe and `curves.png` to its `output_dir`.
 
     Args:
-        recipe_path: a YAML file; its fields are those of `ModelArguments`, `DataArguments`, `TeViATrainingArguments`.
-        overrides: `--name value` options that go over the file.
-        train_dataset, eval_dataset: data sets of your own in place of those that the recipe names: see `ready_dataset`.
-            The saved recipe then says `dataset: ready`.
+        recipe_path: a YAML file with fields of `ModelArguments`, `DataArguments` and `TeViATrainingArguments`.
+        overrides: command-line options `--name value`, which override the recipe.
+        train_dataset, eval_dataset: data sets in place of those that the recipe names: see `ready_dataset`. The saved
+            recipe then has `dataset: ready`.
 
-    Every image and mask is read once before the first step, so that a bad file costs no training time; a stream's are
-    not. What was read before, by `check_data` or another training, is read again only where it has changed.
+    Every image and mask is read once before the first step, so that an unreadable file costs no training time; this
+    does not apply to streams. Files that `check_data` or another training has read are read again only if they changed.
     """
     recipe = parse_recipe(recipe_path, overrides)
     if train_dataset is not None:
@@ -62,7 +62,7 @@ def train_from_recipe(
     train_dataset, eval_dataset = prepare_datasets(recipe, survey, model.config.use_text, train_dataset, eval_dataset)
     check_texts(train_dataset, model.config.use_text, processor)
     white_is_lesion = survey.white_is_lesion()
-    if arguments.process_index == 0:  # only now, so that a recipe that cannot be used overwrites nothing
+    if arguments.process_index == 0:  # not earlier, so that an invalid recipe deletes nothing
         inputs = [recipe.model.model_name_or_path, recipe.model.config_name, recipe.data.data_dir]
         claim_output_dir(folder, arguments.resume, arguments.overwrite, inputs)
     augmentation = build_augmentation(recipe.data, arguments.seed)
@@ -75,30 +75,30 @@ def train_from_recipe(
         write_splits(folder, train=train_dataset, eval=eval_dataset)
         if survey.faults:
             pd.DataFrame(survey.faults).to_csv(folder / SKIPPED_FILE, index=False)
-    starts_active = prototypes_act(model)
+    starts_active = has_active_prototypes(model)
     result = trainer.train(resume_from_checkpoint=checkpoint)
-    if recipe.model.lora is not None:  # the folder holds a model of its own, which needs no peft
+    if recipe.model.lora is not None:  # save a plain model, which needs no peft
         adapted: Any = model
         trainer.model = model = adapted.merge_and_unload()
     trainer.save_model()
     trainer.save_state()
     trainer.save_metrics("train", result.metrics)
     if trainer.is_world_process_zero() and training_curves(trainer.state.log_history):
-        begin_to_act = prototypes_act(model) and not starts_active
-        act_after = arguments.prototype_warmup_epochs + 1 if begin_to_act else None
-        draw_training_curves(trainer.state.log_history, act_after).save(folder / "curves.png")
+        became_active = has_active_prototypes(model) and not starts_active
+        active_after = arguments.prototype_warmup_epochs + 1 if became_active else None
+        draw_training_curves(trainer.state.log_history, active_after).save(folder / "curves.png")
     return trainer
 
 
-def prototypes_act(model: TeViAForSegmentation) -> bool:
+def has_active_prototypes(model: TeViAForSegmentation) -> bool:
     return model.prototype_memory is not None and model.prototype_memory.is_active
 
 
 def write_splits(folder: Path, **datasets: AnyDataset | None) -> None:
-    """Which examples were in which part of the run; nothing where those of a part are not known beforehand."""
+    """Writes which examples are in which part of the run; nothing if a part is a stream."""
     if not any(isinstance(dataset, IterableDataset) for dataset in datasets.values()):
         known: dict[str, Any] = {part: dataset for part, dataset in datasets.items() if dataset is not None}
-        # Patients' names may stand in it: the Trainer leaves files that begin with _ out of its uploads.
+        # It may contain patient names: the Trainer does not upload files with a leading _.
         split_table(**known).to_csv(folder / SPLITS_FILE, index=False)
 
 
@@ -108,7 +108,7 @@ def build_augmentation(arguments: DataArguments, seed: int) -> TextAwareAugmenta
 
 
 def load_model_and_processor(arguments: ModelArguments) -> tuple[TeViAForSegmentation, TeViAProcessor]:
-    """A model to train further, or a new one, with the processor that fits it; adapters are added."""
+    """A model to fine-tune, or a new one, with its processor; adapters are added if set."""
     if arguments.model_name_or_path:
         model, processor = load_trained(arguments.model_name_or_path)
     elif arguments.config_name:
@@ -119,7 +119,7 @@ def load_model_and_processor(arguments: ModelArguments) -> tuple[TeViAForSegment
 
 
 def config_fields(config: dict | str | None) -> dict:
-    """Fields for `TeViAConfig`; with `published: true` among them, they go over the published values."""
+    """Fields for `TeViAConfig`; with `published: true` they override the published values."""
     fields = dict(as_mapping(config))
     return PUBLISHED | fields if fields.pop("published", False) else fields
 
@@ -143,9 +143,9 @@ def join_encoders(arguments: ModelArguments) -> tuple[TeViAForSegmentation, TeVi
 def prepare_datasets(
     recipe: Recipe, survey: Survey, uses_text: bool, train_dataset: AnyDataset | None, eval_dataset: AnyDataset | None
 ) -> tuple[AnyDataset, AnyDataset | None]:
-    """Training and validation examples, the recipe's or those that were given, every file of them read once.
+    """Training and validation examples, those of the recipe or the given ones, with every file read once.
 
-    Raises `ValueError` for data sets that cannot be trained with.
+    Raises `ValueError` for data sets that cannot be used for training.
     """
     if train_dataset is None:
         train_dataset, eval_dataset = load_splits(recipe.data, eval_dataset, recipe.training.eval_strategy != "no")
@@ -169,7 +169,7 @@ def prepare_datasets(
 def load_splits(
     arguments: DataArguments, eval_dataset: AnyDataset | None = None, validates: bool = True
 ) -> tuple[Dataset, Dataset | None]:
-    """The training and validation split that a recipe names; the latter, which a set may lack, where it validates."""
+    """The training split that a recipe names, and the validation split if `validates`."""
     if eval_dataset is not None:
         raise ValueError(
             "There is an `eval_dataset` but no `train_dataset`: give both, or name the data in the recipe."
@@ -185,13 +185,13 @@ def load_splits(
 
 
 def checked(dataset: AnyDataset, part: str, recipe: Recipe, survey: Survey) -> AnyDataset:
-    """The examples to use of a part of the run, every file of them read once; of a stream, all, unread."""
+    """The usable examples of a part of the run, with every file read once; a stream is returned unread."""
     limit = getattr(recipe.data, f"max_{part}_samples")
     if isinstance(dataset, IterableDataset):
         if limit is not None:
             raise ValueError(
-                "No samples can be drawn from a stream: leave `max_train_samples` and `max_eval_samples` out, and hand "
-                "over e.g. `dataset.take(100)`."
+                "A stream cannot be sampled: leave `max_train_samples` and `max_eval_samples` out, and pass e.g. "
+                "`dataset.take(100)`."
             )
         survey.has_stream = True
         return dataset
@@ -201,12 +201,12 @@ def checked(dataset: AnyDataset, part: str, recipe: Recipe, survey: Survey) -> A
 
 
 def check_texts(dataset: AnyDataset, uses_text: bool, processor: TeViAProcessor) -> None:
-    """Raises `ValueError` where a model that reads would be trained without a text, or with none that differ."""
+    """Raises `ValueError` if a text-guided model would be trained without texts, or with texts that do not differ."""
     if not (uses_text and isinstance(dataset, Dataset)):
         return
     if not any(dataset["text"]):
         raise ValueError(
-            "No example of the training split has a sentence: make some by `tevia prompts` and name the table as "
-            "`text_table`, or train the vision-only network with `use_text: false` under `config`."
+            "No example of the training split has a text: generate texts with `tevia prompts` and set the table as "
+            "`text_table`, or train the vision-only baseline with `use_text: false` under `config`."
         )
     check_texts_differ(list(texts_of(dataset)), processor.tokenizer)

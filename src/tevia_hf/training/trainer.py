@@ -48,22 +48,22 @@ def build_trainer(
     white_is_lesion: bool | None = None,
     cache: bool = True,
 ) -> Trainer:
-    """A stock `Trainer` for TeViA: features cached per text, prototypes kept, both losses and Dice definitions logged.
+    """A stock `Trainer` for TeViA that caches text features, updates prototypes, and logs loss parts and Dice scores.
 
-    See `text_feature_cache` for when nothing is cached. The processor takes down the words of the training texts. A run
-    that is no longer finite ends with `TrainingDivergedError`.
-    Raises `ValueError` where no two training texts differ once they are tokenized.
+    For exceptions from caching see `text_feature_cache`. The processor records the words of the training texts. A run
+    with NaN or infinite values stops with `TrainingDivergedError`.
+    Raises `ValueError` if all training texts are equal after tokenization.
 
     Args:
-        model: with adapters, by `peft.get_peft_model`, or without.
-        train_dataset, eval_dataset: as `load_segmentation_dataset` gives them, or your own: see `ready_dataset`. One
+        model: a TeViA model, optionally with adapters by `peft.get_peft_model`.
+        train_dataset, eval_dataset: from `load_segmentation_dataset`, or your own: see `ready_dataset`. A data set
             without length, such as a `datasets.IterableDataset`, needs `max_steps` in `args`.
         augmentation: of the training images only.
-        callbacks: in addition to those that `training_callbacks` lists.
-        white_is_lesion: what 255 means in the masks; by default all of them tell, but those of a stream each alone.
-        cache: keep what masks hold, and read those that were read before only where they have changed.
+        callbacks: in addition to those of `training_callbacks`.
+        white_is_lesion: what 255 means in the masks; by default inferred from all of them, in a stream from each alone.
+        cache: reuse earlier results for unchanged mask files.
     """
-    # The same numbers in another order in memory: depthwise convolutions run about 1.6 times as fast on CPUs.
+    # Changes the memory layout only: depthwise convolutions run about 1.6 times as fast on CPUs.
     model.to(memory_format=torch.channels_last)  # type: ignore[call-arg]  # transformers hides torch's signature
     unwrapped(model).add_auxiliary_heads()
     if args.freeze_backbone:
@@ -74,40 +74,42 @@ def build_trainer(
         white_is_lesion = reading_of_white(processor, cache, train_dataset, eval_dataset)
     if augmentation is None and ALL_TEXTS in (train_dataset.column_names or []):
         warnings.warn(
-            f"Without an augmentation none of `{ALL_TEXTS}` is drawn, the first text is used: give `augmentation`, "
+            f"Without an augmentation `{ALL_TEXTS}` are not sampled, the first text is used: give `augmentation`, "
             "e.g. TextAwareAugmentation(flip_probability=0, zoom_probability=0).",
             stacklevel=2,
         )
     accelerator_config: Any = args.accelerator_config
     if accelerator_config.dispatch_batches is None:
-        # Every rank reads its own batches of a stream: put together for all, texts of several lengths do not fit.
+        # Every rank reads its own batches of a stream: texts of different lengths cannot be dispatched as one batch.
         accelerator_config.dispatch_batches = False
-    # A dispatched batch is put together of tensors, and a compiled model takes new text for a new program.
+    # Dispatched batches hold tensors only, and a compiled model would be recompiled for every new string.
     can_carry_ids = not (accelerator_config.dispatch_batches or args.torch_compile)
-    is_varied = augmentation is not None or isinstance(train_dataset, IterableDataset)
-    texts = text_feature_cache(model, processor, args, is_varied)
+    has_new_texts = augmentation is not None or isinstance(train_dataset, IterableDataset)
+    texts = text_feature_cache(model, processor, args, has_new_texts)
     if model.config.use_text:
-        examine_texts(processor, train_dataset, augmentation)
+        check_training_texts(processor, train_dataset, augmentation)
         record_known_words(processor, train_dataset, augmentation)
     if texts is not None:
         known = {text for part in (train_dataset, eval_dataset) if isinstance(part, Dataset) for text in texts_of(part)}
         texts.fill(known | set(map(flip_text, known)))
     if augmentation is None:
-        shown = undecoded(train_dataset)
+        train_examples = undecoded(train_dataset)
     else:
-        shown = augmented(train_dataset, augmentation, processor.image_processor.num_labels, white_is_lesion)
+        train_examples = augmented(train_dataset, augmentation, processor.image_processor.num_labels, white_is_lesion)
     optimizer = build_optimizer(model, args)
     trainer = Trainer(
         model=model,
         args=args,
-        train_dataset=shown,
+        train_dataset=train_examples,
         eval_dataset=eval_dataset,
         data_collator=SegmentationCollator(processor, texts, white_is_lesion, with_ids=can_carry_ids),
         processing_class=processor,
         compute_metrics=compute_metrics,
-        preprocess_logits_for_metrics=lambda logits, labels: labels_from_logits(logits),  # no logits are collected
+        preprocess_logits_for_metrics=lambda logits, labels: labels_from_logits(
+            logits
+        ),  # collecting logits would need much memory
         callbacks=[
-            AverageCallback(optimizer),  # the others see the average
+            AverageCallback(optimizer),  # first, so that the others see the average
             DeepSupervisionCallback(),
             *training_callbacks(args, augmentation),
             *callbacks,
@@ -120,7 +122,7 @@ def build_trainer(
 
 
 def reading_of_white(processor: TeViAProcessor, cache: bool, *datasets: AnyDataset | None) -> bool | None:
-    """What 255 means in the masks of all data sets together; `None` where one of them is a stream."""
+    """What 255 means in the masks of all data sets together; `None` if one of them is a stream."""
     if any(isinstance(dataset, IterableDataset) for dataset in datasets):
         return None
     examples = chain(*(undecoded(dataset) for dataset in datasets if dataset is not None))
@@ -128,41 +130,43 @@ def reading_of_white(processor: TeViAProcessor, cache: bool, *datasets: AnyDatas
 
 
 def text_feature_cache(
-    model: TeViAForSegmentation, processor: TeViAProcessor, args: TeViATrainingArguments, is_varied: bool
+    model: TeViAForSegmentation, processor: TeViAProcessor, args: TeViATrainingArguments, has_new_texts: bool
 ) -> TextFeatureCache | None:
-    """A cache where texts are encoded alike at any time, and by the process that holds the model.
+    """A cache of text features; `None` if the text encoder is trained or would have to run in a data worker on a GPU.
 
     Args:
-        is_varied: whether texts come up that were not known before training.
+        has_new_texts: whether texts can occur that are not known before training.
     """
-    # Such a text is first met in a data worker, and a forked one cannot use the GPU.
-    is_met_in_workers = is_varied and args.dataloader_num_workers > 0 and args.device.type != "cpu"
-    if not model.config.use_text or is_met_in_workers or unwrapped(model).model.text_encoder.learns:
+    # A new text is first encoded in a data worker, and a forked process cannot use the GPU.
+    needs_gpu_in_worker = has_new_texts and args.dataloader_num_workers > 0 and args.device.type != "cpu"
+    if not model.config.use_text or needs_gpu_in_worker or unwrapped(model).model.text_encoder.learns:
         return None
     silent = copy(processor)
-    silent.known_words = None  # the training's own texts are not warned of
+    silent.known_words = None  # do not warn about the training's own texts
     return TextFeatureCache(model, silent)
 
 
-def examine_texts(processor: TeViAProcessor, dataset: AnyDataset, augmentation: TextAwareAugmentation | None) -> None:
-    """Warns of texts that the model cannot tell apart or a flip cannot rewrite; of a stream's nothing is known.
+def check_training_texts(
+    processor: TeViAProcessor, dataset: AnyDataset, augmentation: TextAwareAugmentation | None
+) -> None:
+    """Warns about texts that the model cannot distinguish or a flip cannot rewrite; streams are not checked.
 
-    Raises `ValueError` where no two texts differ.
+    Raises `ValueError` if all texts are equal.
     """
     if not isinstance(dataset, Dataset):
         return
     texts = list(texts_of(dataset))
-    found = check_texts_differ(texts, processor.tokenizer)
+    messages = check_texts_differ(texts, processor.tokenizer)
     if augmentation is not None and (unknown := augmentation.unknown_sides_warning(texts)):
-        found.append(unknown)
-    for text in found:
-        warnings.warn(f"Training split: {text}.", UserWarning, stacklevel=3)
+        messages.append(unknown)
+    for message in messages:
+        warnings.warn(f"Training split: {message}.", UserWarning, stacklevel=3)
 
 
 def record_known_words(
     processor: TeViAProcessor, dataset: AnyDataset, augmentation: TextAwareAugmentation | None
 ) -> None:
-    """Lets the processor warn of texts unlike those of the training; of a stream's texts nothing is known."""
+    """Records the training words in the processor, which warns about unknown ones; streams are not recorded."""
     if not isinstance(dataset, Dataset):
         processor.known_words = None
         return
@@ -172,8 +176,8 @@ def record_known_words(
     words = set[str]().union(*(language_of(text, language).paraphrase_words() for text in paraphrased))
     if paraphrased and not words:
         warnings.warn(
-            "`paraphrase_probability` changes nothing: no training text is in a language that has other words for it. "
-            "Set it to 0, or write the texts with `tevia prompts`.",
+            "`paraphrase_probability` has no effect: no training text is in a language with paraphrases. "
+            "Set it to 0, or generate the texts with `tevia prompts`.",
             UserWarning,
             stacklevel=3,
         )
@@ -183,7 +187,7 @@ def record_known_words(
 def training_callbacks(
     args: TeViATrainingArguments, augmentation: TextAwareAugmentation | None
 ) -> list[TrainerCallback]:
-    """The prototypes' callbacks; early stopping and the augmentation's epochs where there are any."""
+    """The callbacks of prototypes and, if set, of early stopping and augmentation."""
     warmup, patience = args.prototype_warmup_epochs, args.early_stopping_patience
     return [
         MomentumPrototypeCallback(warmup),
@@ -194,7 +198,7 @@ def training_callbacks(
 
 
 def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
-    """The Trainer's validation scores, at the size the network sees; both Dice definitions, no outlines."""
+    """The Trainer's validation scores, at the model's input size: both Dice definitions, no boundary metrics."""
     return segmentation_metrics(
         list(prediction.predictions), list(prediction.label_ids), outlines=False, white_is_lesion=False
     )
