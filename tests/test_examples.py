@@ -44,9 +44,10 @@ def test_an_example_is_short_and_imports_public_names_only(path):
     assert {alias.name for node in own for alias in node.names} <= set(tevia_hf.__all__)
 
 
-def test_the_fine_tuning_example_is_the_script_of_the_readme():
+def test_the_fine_tuning_example_is_the_script_of_the_page_on_training():
     """`test_readme` runs that script."""
-    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL | re.M)
+    page = (ROOT / "docs" / "train.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.M)
     docstring, script = (ROOT / "examples" / "fine_tune.py").read_text(encoding="utf-8").split("\n\n", 1)
     assert script in blocks and docstring.startswith('"""')
 

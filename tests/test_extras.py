@@ -51,7 +51,7 @@ SUBCOMMANDS = {
     "evaluate": ([TINY, "--output-dir", "scores"], EVALUATION),
     "ablate": ([f"{TINY}/recipe.yaml", "--grid", "grid.yaml"], TRAINING | {"matplotlib"}),
     "compare": (["a.csv", "b.csv"], DATA),
-    "predict": ([TINY, str(ROOT / "docs" / "demo.jpg"), "--output-dir", "masks"], DATA - {"scipy"}),
+    "predict": ([TINY, str(ROOT / "docs" / "result.jpg"), "--output-dir", "masks"], DATA - {"scipy"}),
     "prompts": (["qata", "data"], DATA),
     "check-data": (["qata", "data"], DATA),
     "convert": (["missing.ckpt", "--vision", "v", "--text", "t", "--output-dir", "converted"], set()),
