@@ -59,7 +59,7 @@ def fitted_thirds(folder: str) -> str:
     ours = overlap(pairs, lungs.UPPER_ENDS, lungs.LOWER_BEGINS)
     equal = overlap(pairs, 1 / 3, 2 / 3)
     return (
-        f"Overlap of regions on {len(pairs)} training sentences: {100 * ours:.1f} % with the upper third ending at "
+        f"Overlap of regions on {len(pairs)} training texts: {100 * ours:.1f} % with the upper third ending at "
         f"{lungs.UPPER_ENDS} and the lower beginning at {lungs.LOWER_BEGINS} of the height, as built in; at best "
         f"{100 * overlaps[best]:.1f} % ({best[0]:.3f}, {best[1]:.3f}); {100 * equal:.1f} % with thirds of the picture."
     )

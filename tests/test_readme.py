@@ -1,4 +1,4 @@
-"""The README and the task pages state what works: their Python runs, and so do their commands where data are available."""
+"""The README and the task pages state what works: their Python runs, and so do commands whose data are available."""
 
 import re
 import shlex

@@ -46,7 +46,7 @@ def main() -> None:
         vision=markdown_table(
             ["family", "maps", "channels", "parameters", "sizes", "checkpointing", "remarks"], vision
         ),
-        text=markdown_table(["family", "class", "width", "longest text", "parameters", "remarks"], text),
+        text=markdown_table(["family", "class", "width", "maximum text length", "parameters", "remarks"], text),
         others=", ".join(f"`{family}`" for family in untested_families()),
         pairs=pairs_section(args.pairs),
     )
@@ -65,7 +65,7 @@ def vision_row(family: str, config: PreTrainedConfig) -> list[str]:
 def vision_remarks(config: PreTrainedConfig, model, layout: Layout) -> str:
     remarks = backbone_class_remarks(config) if layout.patch is None else []
     if layout.patch != layout.stride:
-        remarks.append(f"patches of {layout.patch}: pictures resized by {layout.patch}/{layout.stride}")
+        remarks.append(f"patches of {layout.patch}: images resized by {layout.patch}/{layout.stride}")
     if layout.unused:
         count = sum(dict(model.named_parameters())[name].numel() for name in layout.unused)
         remarks.append(f"{count:,} parameters reach no map and stay frozen")
@@ -112,7 +112,7 @@ def text_remarks(family: str, config: PreTrainedConfig, model_class) -> str:
     if family == "qwen3":
         remarks.append("of the size of Qwen3-Embedding-0.6B")
     if config.is_encoder_decoder:
-        remarks.append("the encoder half")
+        remarks.append("the encoder part")
     if family != "cxr-bert" and not sees_what_follows(tiny_text_configs()[family]):
         remarks.append("a token sees only those before it")
     if not model_class._supports_sdpa:
