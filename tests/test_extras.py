@@ -235,14 +235,14 @@ def test_a_missing_module_of_no_extra_stays_as_it_is():
 
 
 def test_every_library_of_an_extra_is_known_by_that_extra():
-    roles = {name: needed for name, needed in EXTRAS.items() if name != "dev"}
+    roles = {name: needed for name, needed in EXTRAS.items() if name not in ("dev", "docs")}
     found = {line.name: name for name, needed in roles.items() for line in needed if line.name != PROJECT["name"]}
     assert found == EXTRA_OF
 
 
-def test_the_extra_for_development_holds_all_others():
+def test_the_extra_for_development_holds_those_of_users():
     (own,) = [line for line in EXTRAS["dev"] if line.name == PROJECT["name"]]
-    assert own.extras == EXTRAS.keys() - {"dev"}
+    assert own.extras == EXTRAS.keys() - {"dev", "docs"}
 
 
 def installed_by(extras: set[str]) -> set[str]:
