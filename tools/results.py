@@ -173,8 +173,8 @@ def card_limit() -> str:
     costs = [f"{100 * (score(text, condition) - own):+.1f}" for condition in OTHERS]  # type: ignore[operator]  # measured
     return (
         "  - >-\n"
-        f"    Trained with this recipe, Dice per image was {number(own)} on {text[0]['images']} images used neither for training\n"
-        f"    nor for selection. Differences in points: paraphrased texts {costs[0]}, no text {costs[1]},\n"
+        f"    Trained with this recipe, Dice per image was {number(own)} on {text[0]['images']} images used neither\n"
+        f"    for training nor for selection. Differences in points: paraphrased texts {costs[0]}, no text {costs[1]},\n"
         f"    another image's text {costs[2]}. Training: {took(text[0])}."
     )
 
