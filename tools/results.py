@@ -174,7 +174,7 @@ def card_limit() -> str:
     return (
         "  - >-\n"
         f"    Trained with this recipe, Dice per image was {number(own)} on {text[0]['images']} images used neither\n"
-        f"    for training nor for selection. Differences in points: paraphrased texts {costs[0]}, no text {costs[1]},\n"
+        f"    for training nor for selection. Change in points: paraphrased texts {costs[0]}, no text {costs[1]},\n"
         f"    another image's text {costs[2]}. Training: {took(text[0])}."
     )
 
