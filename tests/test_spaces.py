@@ -73,19 +73,19 @@ def test_the_api_gives_a_mask_of_the_images_size_that_follows_the_text(client, i
 
 
 def test_the_heat_map_is_orange_where_the_text_made_a_lesion_likelier(client, image):
-    told, blank = ask(client, image, LEFT), ask(client, image, "")
-    lost = (blank["mask"] > 0) & (told["mask"] == 0)  # 128 px, shown three times as large
-    shown = told["changed"][1::3, 1::3].astype(int)
-    assert lost.sum() > 100 and (shown[lost][:, 2] > shown[lost][:, 0]).mean() > 0.9
-    kept = shown[told["mask"] > 0]
+    with_text, blank = ask(client, image, LEFT), ask(client, image, "")
+    removed = (blank["mask"] > 0) & (with_text["mask"] == 0)  # 128 px, shown three times as large
+    shown = with_text["changed"][1::3, 1::3].astype(int)
+    assert removed.sum() > 100 and (shown[removed][:, 2] > shown[removed][:, 0]).mean() > 0.9
+    kept = shown[with_text["mask"] > 0]
     assert (kept[:, 0] >= kept[:, 2]).mean() > 0.9
-    looked = told["attention"].astype(int)
+    looked = with_text["attention"].astype(int)
     assert np.ptp(looked[..., 0] - looked[..., 2]) > 100
 
 
 def test_the_reported_share_is_that_of_the_mask(client, image):
-    told = ask(client, image, LEFT)
-    assert f"{(told['mask'] > 0).mean():.1%} of the image is segmented" in told["report"] and LEFT in told["report"]
+    with_text = ask(client, image, LEFT)
+    assert f"{(with_text['mask'] > 0).mean():.1%} of the image is segmented" in with_text["report"] and LEFT in with_text["report"]
 
 
 def test_a_second_text_is_shown_beside_the_first(client, image):
@@ -358,10 +358,10 @@ def test_in_a_browser_the_threshold_the_toggle_and_another_slice_are_followed(op
     page = open_page()
     choose(page, image)
     enter(page, "Text", LEFT)
-    told = mask_on(page)
+    with_text = mask_on(page)
     page.get_by_label("Ignore the text").check()
     page.locator("#summary").get_by_text("No text").wait_for()
-    assert mask_on(page).sum() > told.sum() and not page.locator("#changed img").count()
+    assert mask_on(page).sum() > with_text.sum() and not page.locator("#changed img").count()
     drop_file(page)
     choose(page, scan)
     page.get_by_text("CT and MRI: slice").click()
