@@ -61,7 +61,7 @@ def fitted_thirds(folder: str) -> str:
     return (
         f"Overlap of regions on {len(pairs)} training texts: {100 * ours:.1f} % with the upper third ending at "
         f"{lungs.UPPER_ENDS} and the lower beginning at {lungs.LOWER_BEGINS} of the height, as built in; at best "
-        f"{100 * overlaps[best]:.1f} % ({best[0]:.3f}, {best[1]:.3f}); {100 * equal:.1f} % with thirds of the picture."
+        f"{100 * overlaps[best]:.1f} % ({best[0]:.3f}, {best[1]:.3f}); {100 * equal:.1f} % with thirds of the image."
     )
 
 
