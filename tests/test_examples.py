@@ -102,8 +102,10 @@ def test_training_on_ones_own_dataset_keeps_patients_apart_and_saves_a_model(tmp
         example["mask"].save(patient / f"{number}_mask.png")
         (patient / f"{number}.txt").write_text(example["text"], encoding="utf-8")
     (scans / "validation.txt").write_text("patient-2\n", encoding="utf-8")
+    lines = (TINY / "recipe.yaml").read_text(encoding="utf-8").splitlines()
+    (tmp_path / "recipe.yaml").write_text("\n".join(line for line in lines if not line.startswith("dataset:")))
     options = ("--config_name", TINY, "--output_dir", tmp_path / "out", "--num_train_epochs", 1, "--use_cpu", True)
-    result = run_example("own_dataset.py", scans, TINY / "recipe.yaml", *options)
+    result = run_example("own_dataset.py", scans, tmp_path / "recipe.yaml", *options)
     assert result.returncode == 0, result.stderr
     assert re.search(r"validation Dice: 0\.\d{3} per image", result.stdout)
     with open(tmp_path / "out" / "_splits.csv", encoding="utf-8") as file:
@@ -119,8 +121,10 @@ def by_part(rows):
 
 def test_two_encoders_make_a_model_that_is_saved_with_its_processor(tmp_path, run_example):
     ConvNextModel(tiny_vision_config()).save_pretrained(tmp_path / "vision")
-    BertModel(tiny_text_config(), add_pooling_layer=False).save_pretrained(tmp_path / "text")
-    tiny_tokenizer().save_pretrained(tmp_path / "text")
+    text_config = tiny_text_config()
+    text_config.max_position_embeddings = 64  # the default length of a text
+    BertModel(text_config, add_pooling_layer=False).save_pretrained(tmp_path / "text")
+    tiny_tokenizer(64).save_pretrained(tmp_path / "text")
     folders = [tmp_path / name for name in ("vision", "text", "model")]
     result = run_example("two_encoders.py", *folders, "--size", 64, missing=tuple(EXTRA_OF))
     assert result.returncode == 0, result.stderr

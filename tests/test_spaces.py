@@ -85,7 +85,10 @@ def test_the_heat_map_is_orange_where_the_text_made_a_lesion_likelier(client, im
 
 def test_the_reported_share_is_that_of_the_mask(client, image):
     with_text = ask(client, image, LEFT)
-    assert f"{(with_text['mask'] > 0).mean():.1%} of the image is segmented" in with_text["report"] and LEFT in with_text["report"]
+    assert (
+        f"{(with_text['mask'] > 0).mean():.1%} of the image is segmented" in with_text["report"]
+        and LEFT in with_text["report"]
+    )
 
 
 def test_a_second_text_is_shown_beside_the_first(client, image):
