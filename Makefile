@@ -4,13 +4,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOWEST := .venv-lowest
 WORKERS := 2
+DOCS := .venv-docs
 TIMM := $(VENV)/timm
 CONFORMANCE := $(VENV)/conformance
 CONSTRAINTS := constraints.txt
 # Given in every pip command: nothing installed later may replace the tested build of torch.
 PIP_INSTALL = $(@D)/bin/python -m pip install -c $(CONSTRAINTS) $(shell grep '^torch==' $(CONSTRAINTS))
 
-.PHONY: demo test test-lowest test-timm conformance lint check-env encoders clean
+.PHONY: demo test test-lowest test-timm conformance docs lint check-env encoders clean
 
 demo: $(STAMP)
 	@$(BIN)/tevia demo --output-dir outputs/demo --overwrite
@@ -30,6 +31,10 @@ test-timm: $(STAMP)
 # transformers' own tests of its classes, on ours; those that fail on purpose are in tools/conformance/exceptions.py.
 conformance: $(STAMP)
 	@$(BIN)/python tools/conformance/run.py $(CONFORMANCE)
+
+# The site; its tools stay apart from the tested environment. They read the sources without importing them.
+docs: $(DOCS)/.installed
+	@NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --quiet --strict --clean
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .
@@ -64,6 +69,11 @@ $(STAMP) $(LOWEST)/.installed: pyproject.toml
 	@$(MAKE) --no-print-directory check-env VENV=$(@D)
 	@touch $@
 
+$(DOCS)/.installed: $(CONSTRAINTS)
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install -q -c $(CONSTRAINTS) mkdocs-material mkdocstrings-python ruff
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(LOWEST) outputs/demo build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST) $(DOCS) outputs/demo build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find src tests -name __pycache__ -prune -exec rm -rf {} +

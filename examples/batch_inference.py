@@ -42,8 +42,8 @@ def main() -> None:
     segment = pipeline("text-guided-image-segmentation", model=args.model)
     rows = zip(paths, texts.values(), strict=True)
     inputs = ({"image": str(path), "text": text} for path, text in rows)  # read batch by batch
-    for path, found in zip(paths, segment(inputs, batch_size=BATCH_SIZE), strict=True):
-        mask = found[0]["mask"]
+    for path, results in zip(paths, segment(inputs, batch_size=BATCH_SIZE), strict=True):
+        mask = results[0]["mask"]
         mask.save(args.masks / f"{path.stem}.png")
         overlay(read_image(path).array, np.asarray(mask) > 0).save(args.masks / "overlays" / f"{path.stem}.png")
         print(f"{path.name}: {np.asarray(mask).astype(bool).mean():.1%} of the image")

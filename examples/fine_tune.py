@@ -28,7 +28,7 @@ trainer = Trainer(
         per_device_train_batch_size=16,
         learning_rate=3e-4,
         eval_strategy="epoch",
-        remove_unused_columns=False,  # the collator reads the pictures themselves
+        remove_unused_columns=False,  # the collator needs image, text and mask
         report_to=[],
     ),
     train_dataset=load_segmentation_dataset("synthetic", split="train", count=64),
@@ -40,4 +40,4 @@ trainer = Trainer(
     callbacks=[MomentumPrototypeCallback()],
 )
 trainer.train()
-trainer.save_model()  # to share it, see below: `tevia push` writes a card and leaves your paths out
+trainer.save_model()

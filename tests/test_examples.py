@@ -2,15 +2,18 @@
 
 import ast
 import csv
+import json
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from tiny import tiny_text_config, tiny_tokenizer, tiny_vision_config
+from transformers import BertModel, ConvNextModel
 
 import tevia_hf
-from tevia_hf import load_segmentation_dataset
+from tevia_hf import TeViAForSegmentation, TeViAProcessor, load_segmentation_dataset
 from tevia_hf.extras import EXTRA_OF
 
 ROOT = Path(__file__).parents[1]
@@ -22,13 +25,13 @@ TINY = ROOT / "hub_configs" / "tevia-tiny"
 def run_example(fresh_interpreter):
     """Runs an example in a process to which some libraries are missing."""
 
-    def run_example(name: str, *words: object, lost: tuple[str, ...] = ()):
+    def run_example(name: str, *arguments: object, missing: tuple[str, ...] = ()):
         script = ROOT / "examples" / name
         code = (
-            f"import runpy, sys\nsys.modules.update(dict.fromkeys({lost}))\n"
+            f"import runpy, sys\nsys.modules.update(dict.fromkeys({missing}))\n"
             f"runpy.run_path({str(script)!r}, run_name='__main__')"
         )
-        return fresh_interpreter.run(code, *words, environment={"HF_ENDPOINT": "http://127.0.0.1:9"})
+        return fresh_interpreter.run(code, *arguments, environment={"HF_ENDPOINT": "http://127.0.0.1:9"})
 
     return run_example
 
@@ -44,9 +47,10 @@ def test_an_example_is_short_and_imports_public_names_only(path):
     assert {alias.name for node in own for alias in node.names} <= set(tevia_hf.__all__)
 
 
-def test_the_fine_tuning_example_is_the_script_of_the_readme():
+def test_the_fine_tuning_example_is_the_script_of_the_page_on_training():
     """`test_readme` runs that script."""
-    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL | re.M)
+    page = (ROOT / "docs" / "train.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.M)
     docstring, script = (ROOT / "examples" / "fine_tune.py").read_text(encoding="utf-8").split("\n\n", 1)
     assert script in blocks and docstring.startswith('"""')
 
@@ -68,8 +72,8 @@ def images(tmp_path_factory):
 
 def test_batch_inference_writes_a_mask_for_each_row_of_the_table_on_the_base_install(images, run_example):
     folder, examples = images
-    words = (TINY, folder / "images", folder / "texts.csv", folder / "masks")
-    result = run_example("batch_inference.py", *words, lost=tuple(EXTRA_OF))
+    arguments = (TINY, folder / "images", folder / "texts.csv", folder / "masks")
+    result = run_example("batch_inference.py", *arguments, missing=tuple(EXTRA_OF))
     assert result.returncode == 0, result.stderr
     names = {f"{example['id']}.png" for example in examples[:2]} | {"overlays"}
     assert {path.name for path in (folder / "masks").iterdir()} == names
@@ -87,3 +91,61 @@ def test_batch_inference_names_an_image_that_the_folder_lacks_before_it_writes(i
     result = run_example("batch_inference.py", TINY, folder / "images", folder / "more.csv", folder / "none")
     assert result.returncode == 2 and "lacks 1 images of the table, e.g. nowhere.png" in result.stderr
     assert not (folder / "none").exists()
+
+
+def test_training_on_ones_own_dataset_keeps_patients_apart_and_saves_a_model(tmp_path, run_example):
+    scans = tmp_path / "scans"
+    for number, example in enumerate(load_segmentation_dataset("synthetic", split="train", size=64, count=6)):
+        patient = scans / f"patient-{number % 3}"
+        patient.mkdir(parents=True, exist_ok=True)
+        example["image"].save(patient / f"{number}.png")
+        example["mask"].save(patient / f"{number}_mask.png")
+        (patient / f"{number}.txt").write_text(example["text"], encoding="utf-8")
+    (scans / "validation.txt").write_text("patient-2\n", encoding="utf-8")
+    lines = (TINY / "recipe.yaml").read_text(encoding="utf-8").splitlines()
+    (tmp_path / "recipe.yaml").write_text("\n".join(line for line in lines if not line.startswith("dataset:")))
+    options = ("--config_name", TINY, "--output_dir", tmp_path / "out", "--num_train_epochs", 1, "--use_cpu", True)
+    result = run_example("own_dataset.py", scans, tmp_path / "recipe.yaml", *options)
+    assert result.returncode == 0, result.stderr
+    assert re.search(r"validation Dice: 0\.\d{3} per image", result.stdout)
+    with open(tmp_path / "out" / "_splits.csv", encoding="utf-8") as file:
+        groups = {part: {row["group"] for row in rows} for part, rows in by_part(csv.DictReader(file)).items()}
+    assert groups == {"train": {"patient-0", "patient-1"}, "eval": {"patient-2"}}
+    TeViAForSegmentation.from_pretrained(tmp_path / "out")
+
+
+def by_part(rows):
+    rows = list(rows)
+    return {part: [row for row in rows if row["part"] == part] for part in {row["part"] for row in rows}}
+
+
+def test_two_encoders_make_a_model_that_is_saved_with_its_processor(tmp_path, run_example):
+    ConvNextModel(tiny_vision_config()).save_pretrained(tmp_path / "vision")
+    text_config = tiny_text_config()
+    text_config.max_position_embeddings = 64  # the default length of a text
+    BertModel(text_config, add_pooling_layer=False).save_pretrained(tmp_path / "text")
+    tiny_tokenizer(64).save_pretrained(tmp_path / "text")
+    folders = [tmp_path / name for name in ("vision", "text", "model")]
+    result = run_example("two_encoders.py", *folders, "--size", 64, missing=tuple(EXTRA_OF))
+    assert result.returncode == 0, result.stderr
+    assert "mask of (100, 150)" in result.stdout
+    model = TeViAForSegmentation.from_pretrained(tmp_path / "model")
+    assert not any(p.requires_grad for p in model.model.text_encoder.parameters())
+    assert TeViAProcessor.from_pretrained(tmp_path / "model").image_processor.size == {"height": 64, "width": 64}
+
+
+def test_a_registered_metric_and_data_set_are_in_the_report(tmp_path, run_example):
+    result = run_example("register.py", TINY, tmp_path / "report")
+    assert result.returncode == 0, result.stderr
+    report = json.loads((tmp_path / "report" / "evaluation.json").read_text(encoding="utf-8"))
+    assert report["settings"]["dataset"] == "dark"
+    assert 0 <= report["scores"]["correct"]["area_error"] < 1 and "area_error" in result.stdout
+
+
+def test_lora_saves_a_small_adapter_and_a_plain_model(tmp_path, run_example):
+    pytest.importorskip("peft")
+    result = run_example("lora.py", TINY, tmp_path, "--images", 16)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "adapter" / "adapter_config.json").is_file()
+    merged = TeViAForSegmentation.from_pretrained(tmp_path / "merged")
+    assert merged.prototype_memory.is_active and not [name for name, _ in merged.named_parameters() if "lora" in name]

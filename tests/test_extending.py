@@ -56,18 +56,18 @@ def restored_tables():
 
 
 @pytest.fixture
-def films(tmp_path):
-    """`films/` with two images a split, of one patient each."""
+def scans(tmp_path):
+    """`scans/` with two images a split, of one patient each."""
     rows = []
     for split in ("train", "val", "test"):
         for index, example in enumerate(load_segmentation_dataset("synthetic", split=split, size=32, count=2)):
             name = f"{split}{index}_1.png"
             for part in ("image", "mask"):
-                (tmp_path / "films" / f"{part}s").mkdir(parents=True, exist_ok=True)
-                example[part].save(tmp_path / "films" / f"{part}s" / name)
+                (tmp_path / "scans" / f"{part}s").mkdir(parents=True, exist_ok=True)
+                example[part].save(tmp_path / "scans" / f"{part}s" / name)
             rows.append({"Image": name, "Description": example["text"], "split": split})
-    pd.DataFrame(rows).to_csv(tmp_path / "films" / "films.csv", index=False)
-    return tmp_path / "films"
+    pd.DataFrame(rows).to_csv(tmp_path / "scans" / "scans.csv", index=False)
+    return tmp_path / "scans"
 
 
 def evaluated(folder, **settings):
@@ -222,13 +222,13 @@ def test_a_text_condition_may_be_measured_always(tmp_path):
 # A data set
 
 
-def test_a_data_set_of_ones_own_is_read_by_every_subcommand(films, tmp_path, capsys):
+def test_a_data_set_of_ones_own_is_read_by_every_subcommand(scans, tmp_path, capsys):
     register_dataset("clinic", lambda folder: list_folder(folder, group_of=lambda name: name.split("_")[0]), QATA)
     for subcommand in ("evaluate", "check-data", "prompts"):
         assert "clinic" in help_of(subcommand, capsys)
-    assert load_segmentation_dataset("clinic", films)["group"][:] == ["train0", "train1"]
-    assert command.main(["check-data", "clinic", str(films)]) == 0
-    drawn = write_prompts("clinic", films, tmp_path / "prompts.csv")
+    assert load_segmentation_dataset("clinic", scans)["group"][:] == ["train0", "train1"]
+    assert command.main(["check-data", "clinic", str(scans)]) == 0
+    drawn = write_prompts("clinic", scans, tmp_path / "prompts.csv")
     assert len(drawn.rows) == 6
     words = [
         "evaluate",
@@ -236,14 +236,14 @@ def test_a_data_set_of_ones_own_is_read_by_every_subcommand(films, tmp_path, cap
         "--dataset",
         "clinic",
         "--data-dir",
-        str(films),
+        str(scans),
         "--output-dir",
         str(tmp_path / "r"),
     ]
     assert command.main(words) == 0
     assert "Data set `clinic`, split" in card_of(tmp_path / "r", tmp_path / "bundle").text
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(f"config_name: {TINY}\ndataset: clinic\ndata_dir: {films}\noutput_dir: {tmp_path / 'run'}\n")
+    recipe.write_text(f"config_name: {TINY}\ndataset: clinic\ndata_dir: {scans}\noutput_dir: {tmp_path / 'run'}\n")
     training, validation = load_splits(parse_recipe(recipe).data)
     assert training["group"][:] == ["train0", "train1"] and validation["group"][:] == ["val0", "val1"]
 
@@ -359,9 +359,9 @@ def test_an_entry_may_be_replaced_on_purpose():
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
-def test_every_block_of_the_guide_runs(block, films, monkeypatch):
-    monkeypatch.chdir(films.parent)
-    shutil.copytree(TINY, films.parent / "hub_configs" / "tevia-tiny")
+def test_every_block_of_the_guide_runs(block, scans, monkeypatch):
+    monkeypatch.chdir(scans.parent)
+    shutil.copytree(TINY, scans.parent / "hub_configs" / "tevia-tiny")
     exec(compile(block, "docs/extending.md", "exec"), {})
 
 

@@ -51,7 +51,7 @@ SUBCOMMANDS = {
     "evaluate": ([TINY, "--output-dir", "scores"], EVALUATION),
     "ablate": ([f"{TINY}/recipe.yaml", "--grid", "grid.yaml"], TRAINING | {"matplotlib"}),
     "compare": (["a.csv", "b.csv"], DATA),
-    "predict": ([TINY, str(ROOT / "docs" / "demo.jpg"), "--output-dir", "masks"], DATA - {"scipy"}),
+    "predict": ([TINY, str(ROOT / "docs" / "result.jpg"), "--output-dir", "masks"], DATA - {"scipy"}),
     "prompts": (["qata", "data"], DATA),
     "check-data": (["qata", "data"], DATA),
     "convert": (["missing.ckpt", "--vision", "v", "--text", "t", "--output-dir", "converted"], set()),
@@ -235,14 +235,14 @@ def test_a_missing_module_of_no_extra_stays_as_it_is():
 
 
 def test_every_library_of_an_extra_is_known_by_that_extra():
-    roles = {name: needed for name, needed in EXTRAS.items() if name != "dev"}
+    roles = {name: needed for name, needed in EXTRAS.items() if name not in ("dev", "docs")}
     found = {line.name: name for name, needed in roles.items() for line in needed if line.name != PROJECT["name"]}
     assert found == EXTRA_OF
 
 
-def test_the_extra_for_development_holds_all_others():
+def test_the_extra_for_development_holds_those_of_users():
     (own,) = [line for line in EXTRAS["dev"] if line.name == PROJECT["name"]]
-    assert own.extras == EXTRAS.keys() - {"dev"}
+    assert own.extras == EXTRAS.keys() - {"dev", "docs"}
 
 
 def installed_by(extras: set[str]) -> set[str]:

@@ -50,7 +50,7 @@ def test_the_results_of_a_card_are_those_of_the_report(report, tmp_path):
     others = {r.dataset_config: r.metric_value for r in results if r.dataset_config}
     assert others["with another image's text"] == report["scores"]["shuffled"]["dice"]
     assert others["with no text"] == report["scores"]["none"]["dice"]
-    assert {(r.dataset_name, r.dataset_split) for r in results} == {("synthetic films of this package", "test")}
+    assert {(r.dataset_name, r.dataset_split) for r in results} == {("synthetic images of this package", "test")}
 
 
 def test_every_figure_of_the_table_is_the_reports(report, tmp_path):

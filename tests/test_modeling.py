@@ -221,7 +221,7 @@ class MeanToken(TeViATextProjection):
 
 def test_a_projection_may_join_tokens_without_their_padding(text, monkeypatch):
     monkeypatch.setitem(TEXT_PROJECTIONS, "per_token", MeanToken)
-    test_padding_is_not_attended_to_per_token(loud(build()), text)
+    test_padding_is_not_attended_to_per_token(with_strong_text(build()), text)
     output = build().eval()(images(), **text, output_attentions=True)
     assert [weights.shape[-1] for weights in output.attentions] == [1, 1, 1]
 

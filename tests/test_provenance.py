@@ -228,7 +228,7 @@ def test_a_data_set_of_another_origin_is_called_unknown_on_the_card(change, read
     assert report.settings["dataset"] == "unknown" and report.settings["data_dir"] is None
     text = bundled(report, tmp_path)
     assert "A data set passed in Python" in text and "whose origin is not recorded" in text
-    assert "synthetic films of this package, split" not in text
+    assert "synthetic images of this package, split" not in text
 
 
 def test_a_data_set_of_the_hub_keeps_its_name_even_if_one_of_ours_has_it(images):

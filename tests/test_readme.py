@@ -1,4 +1,4 @@
-"""The README and the guide say what works: their Python runs, and so do their commands where data are at hand."""
+"""The README and the task pages state what works: their Python runs, and so do commands whose data are available."""
 
 import re
 import shlex
@@ -15,8 +15,10 @@ from tevia_hf import load_segmentation_dataset
 from tevia_hf.training.arguments import parse_recipe
 
 ROOT = Path(__file__).parents[1]
-README, GUIDE = (ROOT / name for name in ("README.md", "docs/own_data.md"))
-ELSEWHERE = ("/path/to", "outputs/qata", "authors.ckpt", "tevia push", "MODEL")  # data, weights or a Hub not at hand
+README, GUIDE, TRAIN = (ROOT / name for name in ("README.md", "docs/own_data.md", "docs/train.md"))
+TASKS = [ROOT / "docs" / f"{name}.md" for name in ("install", "predict", "train", "evaluate", "share", "deploy")]
+PAGES = [README, GUIDE, *TASKS]
+UNAVAILABLE = ("/path/to", "outputs/qata", "authors.ckpt", "tevia push", "MODEL")  # data, weights or a Hub
 
 
 def blocks(path, language):
@@ -24,14 +26,13 @@ def blocks(path, language):
 
 
 def commands(path):
-    """The words after `tevia` of every command line in a page."""
-    lines = "\n".join(blocks(path, "bash")).splitlines()
-    told = [line.removeprefix(".venv/bin/") for line in lines if line.removeprefix(".venv/bin/").startswith("tevia ")]
-    return [shlex.split(line, comments=True)[1:] for line in told]
+    """The arguments after `tevia` of every command line in a page, each once."""
+    lines = [line.removeprefix(".venv/bin/") for line in "\n".join(blocks(path, "bash")).splitlines()]
+    return [shlex.split(line, comments=True)[1:] for line in dict.fromkeys(lines) if line.startswith("tevia ")]
 
 
-def is_at_hand(words):
-    return not any(part in " ".join(["tevia", *words]) for part in ELSEWHERE)
+def is_available(arguments):
+    return not any(part in " ".join(["tevia", *arguments]) for part in UNAVAILABLE)
 
 
 @pytest.fixture
@@ -43,55 +44,77 @@ def clone(tmp_path, monkeypatch):
     return tmp_path
 
 
-# Said after a block that holds the name: what it must have come to.
+# Appended to the block that assigns the name.
 MUST_HOLD = {
-    "found": "assert found['mask'].size == found['overlay'].size == (256, 256) and found['score'] > 0.5",
+    "result": "assert result['mask'].size == (256, 256) and result['score'] > 0.5",
     "masks": "assert tuple(masks[0].shape) == (256, 256) and masks[0].any()",
     "trainer": "assert trainer.state.log_history[-2]['eval_dice'] > 0.8 and model.prototype_memory.is_active",
 }
 
 
-@pytest.mark.parametrize("number", range(len(blocks(README, "python"))))
-def test_a_python_block_of_the_readme_runs_by_itself(number, clone, fresh_interpreter):
-    code = blocks(README, "python")[number]
+PYTHON_BLOCKS = [(page, number) for page in (README, *TASKS) for number in range(len(blocks(page, "python")))]
+OFFLINE = {"HF_ENDPOINT": "http://127.0.0.1:9"}
+
+
+@pytest.mark.parametrize(
+    ("page", "number"), PYTHON_BLOCKS, ids=[f"{page.stem}-{number}" for page, number in PYTHON_BLOCKS]
+)
+def test_a_python_block_of_the_pages_runs_by_itself(page, number, clone, fresh_interpreter):
+    code = prepared(blocks(page, "python")[number], clone)
     (expected,) = (check for name, check in MUST_HOLD.items() if re.search(rf"^{name}\b.* = ", code, re.MULTILINE))
-    result = fresh_interpreter.run(f"{code}\n{expected}", environment={"HF_ENDPOINT": "http://127.0.0.1:9"})
+    result = fresh_interpreter.run(f"{code}\n{expected}", environment=OFFLINE)
     assert result.returncode == 0, result.stderr
     if "trainer" in expected:
         assert (clone / "outputs" / "fine-tuned" / "processor_config.json").is_file()
 
 
+def prepared(code, folder):
+    """The code, with the files it reads in the folder and a model of the Hub replaced by a bundle."""
+    if "org/tevia-qata" in code:
+        load_segmentation_dataset("synthetic", split="test", size=256, count=1)[0]["image"].save(folder / "scan.png")
+        assert main(["bundle", "hub_configs/tevia-tiny", "--output-dir", "bundle"]) == 0
+    return code.replace("org/tevia-qata", "bundle")
+
+
+def test_the_readme_has_at_most_150_lines():
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 150
+
+
 def test_the_fine_tuning_script_has_at_most_40_lines():
-    script = next(block for block in blocks(README, "python") if "Trainer(" in block)
+    script = next(block for block in blocks(TRAIN, "python") if "Trainer(" in block)
     assert len([line for line in script.splitlines() if line.strip()]) <= 40
 
 
 def test_the_commands_of_the_readme_that_need_nothing_else_run(clone):
-    run = [words for words in commands(README) if is_at_hand(words)]
-    assert {words[0] for words in run} >= {"evaluate", "compare", "bundle"}
-    for words in run:
-        assert main(words) == 0, words
+    available = [arguments for arguments in commands(README) if is_available(arguments)]
+    assert {arguments[0] for arguments in available} >= {"evaluate", "compare", "bundle"}
+    for arguments in available:
+        assert main(arguments) == 0, arguments
     assert "| its own text |" in (clone / "outputs" / "bundle" / "README.md").read_text()
 
 
-@pytest.mark.parametrize("words", [*commands(README), *commands(GUIDE)], ids=lambda words: " ".join(words)[:60])
-def test_every_command_of_the_pages_has_words_that_the_command_knows(words, clone):
-    args = parse(words)
-    if words[0] == "train" and Path(words[1]).exists():
-        parse_recipe(words[1], args.overrides)
+@pytest.mark.parametrize(
+    "arguments",
+    [arguments for page in PAGES for arguments in commands(page)],
+    ids=lambda arguments: " ".join(arguments)[:60],
+)
+def test_every_command_of_the_pages_has_options_that_the_command_knows(arguments, clone):
+    args = parse(arguments)
+    if arguments[0] == "train" and Path(arguments[1]).exists():
+        parse_recipe(arguments[1], args.overrides)
 
 
-def made_up_folder(folder):
-    """`films/` as the guide lays it out."""
+def synthetic_folder(folder):
+    """`scans/` in the layout of the guide."""
     rows = []
     for split, count in (("train", 6), ("val", 3), ("test", 3)):
-        for film in load_segmentation_dataset("synthetic", split=split, size=64, count=count):
-            name = f"{split}_{film['id']}.png"
-            for part, picture in (("images", film["image"]), ("masks", film["mask"])):
+        for example in load_segmentation_dataset("synthetic", split=split, size=64, count=count):
+            name = f"{split}_{example['id']}.png"
+            for part, image in (("images", example["image"]), ("masks", example["mask"])):
                 (folder / part).mkdir(parents=True, exist_ok=True)
-                picture.save(folder / part / name)
-            rows.append({"Image": name, "Description": film["text"], "split": split})
-    pd.DataFrame(rows).to_csv(folder / "films.csv", index=False)
+                image.save(folder / part / name)
+            rows.append({"Image": name, "Description": example["text"], "split": split})
+    pd.DataFrame(rows).to_csv(folder / "scans.csv", index=False)
 
 
 def small_recipe(folder):
@@ -102,15 +125,15 @@ def small_recipe(folder):
     fields = yaml.safe_load(blocks(GUIDE, "yaml")[0])
     small = {"vision_model": "vision", "text_model": "text", "num_train_epochs": 1, "use_cpu": True}
     pixels = {"image_processor": {"size": {"height": 64, "width": 64}}, "config": {"max_text_length": 24}}
-    (folder / "films.yaml").write_text(yaml.safe_dump({**fields, **small, **pixels}))
+    (folder / "scans.yaml").write_text(yaml.safe_dump({**fields, **small, **pixels}))
 
 
 def test_the_guide_leads_from_a_folder_to_a_bundle(clone):
-    made_up_folder(clone / "films")
+    synthetic_folder(clone / "scans")
     small_recipe(clone)
-    for words in commands(GUIDE):
-        if words[0] == "bundle":
-            (clone / "outputs" / "films" / "card.yaml").write_text(blocks(GUIDE, "yaml")[1])
-        if is_at_hand(words):
-            assert main(words) == 0, words
-    assert "| no text |" in (clone / "outputs" / "films-bundle" / "README.md").read_text()
+    for arguments in commands(GUIDE):
+        if arguments[0] == "bundle":
+            (clone / "outputs" / "scans" / "card.yaml").write_text(blocks(GUIDE, "yaml")[1])
+        if is_available(arguments):
+            assert main(arguments) == 0, arguments
+    assert "| no text |" in (clone / "outputs" / "scans-bundle" / "README.md").read_text()

@@ -47,89 +47,94 @@ def client(address):
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory):
-    path = tmp_path_factory.mktemp("films") / "film.png"
+def image(tmp_path_factory):
+    path = tmp_path_factory.mktemp("images") / "image.png"
     load_segmentation_dataset("synthetic", split="test", size=128, count=1)[0]["image"].save(path)
     return str(path)
 
 
 def ask(client, file, sentence=LEFT, **more):
-    """The answer by name, with its pictures as arrays."""
-    picture = handle_file(str(file)) if file else None
-    answer = client.predict(picture, sentence, **more, api_name="/segment")
-    names = ("said", "mask_seen", "changed", "mask_if", "changed_if", "looked", "mask")
-    found = dict(zip(names, answer, strict=True))
-    return {name: np.asarray(Image.open(value)) if value and name != "said" else value for name, value in found.items()}
+    """The answer by name, with its images as arrays."""
+    image = handle_file(str(file)) if file else None
+    answer = client.predict(image, sentence, **more, api_name="/segment")
+    names = ("report", "mask_seen", "changed", "mask_if", "changed_if", "attention", "mask")
+    results = dict(zip(names, answer, strict=True))
+    return {
+        name: np.asarray(Image.open(value)) if value and name != "report" else value for name, value in results.items()
+    }
 
 
-def test_the_api_gives_a_mask_of_the_pictures_size_that_follows_the_sentence(client, film):
-    left, right = (ask(client, film, sentence) for sentence in (LEFT, RIGHT))
+def test_the_api_gives_a_mask_of_the_images_size_that_follows_the_text(client, image):
+    left, right = (ask(client, image, sentence) for sentence in (LEFT, RIGHT))
     assert left["mask"].shape == (128, 128) and set(np.unique(left["mask"])) <= {0, 255}
     columns = [np.nonzero(answer["mask"])[1] for answer in (left, right)]
     assert columns[0].max() < 64 <= columns[1].min()
     assert left["mask_if"] is None and left["changed_if"] is None
 
 
-def test_the_heat_map_is_orange_where_the_sentence_made_a_lesion_likelier(client, film):
-    told, blank = ask(client, film, LEFT), ask(client, film, "")
-    lost = (blank["mask"] > 0) & (told["mask"] == 0)  # 128 px, shown three times as large
-    shown = told["changed"][1::3, 1::3].astype(int)
-    assert lost.sum() > 100 and (shown[lost][:, 2] > shown[lost][:, 0]).mean() > 0.9
-    kept = shown[told["mask"] > 0]
+def test_the_heat_map_is_orange_where_the_text_made_a_lesion_likelier(client, image):
+    with_text, blank = ask(client, image, LEFT), ask(client, image, "")
+    removed = (blank["mask"] > 0) & (with_text["mask"] == 0)  # 128 px, shown three times as large
+    shown = with_text["changed"][1::3, 1::3].astype(int)
+    assert removed.sum() > 100 and (shown[removed][:, 2] > shown[removed][:, 0]).mean() > 0.9
+    kept = shown[with_text["mask"] > 0]
     assert (kept[:, 0] >= kept[:, 2]).mean() > 0.9
-    looked = told["looked"].astype(int)
+    looked = with_text["attention"].astype(int)
     assert np.ptp(looked[..., 0] - looked[..., 2]) > 100
 
 
-def test_the_share_that_is_said_is_that_of_the_mask(client, film):
-    told = ask(client, film, LEFT)
-    assert f"{(told['mask'] > 0).mean():.1%} of the picture is marked" in told["said"] and LEFT in told["said"]
+def test_the_reported_share_is_that_of_the_mask(client, image):
+    with_text = ask(client, image, LEFT)
+    assert (
+        f"{(with_text['mask'] > 0).mean():.1%} of the image is segmented" in with_text["report"]
+        and LEFT in with_text["report"]
+    )
 
 
-def test_a_second_sentence_stands_beside_the_first(client, film):
-    both, second = ask(client, film, LEFT, what_if=RIGHT), ask(client, film, RIGHT)
+def test_a_second_text_is_shown_beside_the_first(client, image):
+    both, second = ask(client, image, LEFT, what_if=RIGHT), ask(client, image, RIGHT)
     assert np.array_equal(both["mask_if"], second["mask_seen"])
     assert np.array_equal(both["changed_if"], second["changed"])
-    assert "share 0%" in both["said"]
+    assert "share 0%" in both["report"]
 
 
-def test_without_its_sentence_the_model_says_so(client, film):
-    none, empty = ask(client, film, LEFT, without_sentence=True), ask(client, film, "")
-    assert np.array_equal(none["mask"], empty["mask"]) and "No sentence" in none["said"]
-    assert none["looked"] is None and none["changed"] is None
-    assert not np.array_equal(none["mask"], ask(client, film, LEFT)["mask"])
+def test_a_missing_text_is_reported(client, image):
+    none, empty = ask(client, image, LEFT, without_sentence=True), ask(client, image, "")
+    assert np.array_equal(none["mask"], empty["mask"]) and "No text" in none["report"]
+    assert none["attention"] is None and none["changed"] is None
+    assert not np.array_equal(none["mask"], ask(client, image, LEFT)["mask"])
 
 
-def test_a_higher_threshold_marks_less(client, film):
-    low, high = (ask(client, film, LEFT, threshold=threshold)["mask"] for threshold in (0.05, 0.95))
+def test_a_higher_threshold_marks_less(client, image):
+    low, high = (ask(client, image, LEFT, threshold=threshold)["mask"] for threshold in (0.05, 0.95))
     assert (low >= high).all() and low.sum() > high.sum()
 
 
 @pytest.fixture
-def scan(film, tmp_path):
-    """A volume whose last of three slices is the film; the others are black."""
-    pixels = np.asarray(Image.open(film)).astype(np.int16)
+def scan(image, tmp_path):
+    """A volume whose last of three slices is the image; the others are black."""
+    pixels = np.asarray(Image.open(image)).astype(np.int16)
     dark = np.zeros_like(pixels).T
     volume = np.stack([dark, dark, pixels.T[:, ::-1]], axis=-1)
     nibabel.Nifti1Image(volume, np.diag([-1, 1, 1, 1])).to_filename(tmp_path / "scan.nii.gz")
     return tmp_path / "scan.nii.gz"
 
 
-def test_a_slice_of_a_volume_is_seen_through_its_window(client, film, scan):
-    assert "Slice 1, counted from 0" in ask(client, scan)["said"]
+def test_a_slice_of_a_volume_is_windowed(client, image, scan):
+    assert "Slice 1, counted from 0" in ask(client, scan)["report"]
     with pytest.raises(AppError, match="3 axial slices, 0 to 2; not 3. Write another under “CT and MRI”"):
         ask(client, scan, slice_number="3")
     seen = ask(client, scan, slice_number="2", window="128,256")
     assert seen["mask"].shape == (128, 128)
-    overlap = (seen["mask"] & ask(client, film)["mask"]).sum()
+    overlap = (seen["mask"] & ask(client, image)["mask"]).sum()
     assert overlap > 0.5 * seen["mask"].sum() > 0
 
 
-def test_a_large_picture_is_shown_smaller_with_a_mask_of_its_own_size(client, tmp_path):
+def test_a_large_image_is_displayed_smaller_with_a_mask_of_its_own_size(client, tmp_path):
     load_segmentation_dataset("synthetic", split="test", size=2000, count=1)[0]["image"].save(tmp_path / "large.png")
     answer = ask(client, tmp_path / "large.png", LEFT)
     assert answer["mask"].shape == (2000, 2000) and answer["mask"].any()
-    assert answer["mask_seen"].shape == answer["changed"].shape == answer["looked"].shape == (1024, 1024, 3)
+    assert answer["mask_seen"].shape == answer["changed"].shape == answer["attention"].shape == (1024, 1024, 3)
 
 
 def png_chunk(kind, data):
@@ -165,43 +170,43 @@ BAD_FILES = {
 
 
 @pytest.mark.parametrize("name", BAD_FILES)
-def test_a_file_that_cannot_be_used_is_told_by_its_name_and_the_server_goes_on(name, client, film, tmp_path):
+def test_an_unusable_file_is_reported_by_its_name_and_the_server_continues(name, client, image, tmp_path):
     write, message = BAD_FILES[name]
     write(tmp_path / name)
     with pytest.raises(AppError, match=message) as raised:
         ask(client, tmp_path / name)
     assert "/tmp" not in str(raised.value) and str(tmp_path) not in str(raised.value)
-    assert ask(client, film)["mask"].any()
+    assert ask(client, image)["mask"].any()
 
 
-def test_a_missing_picture_is_asked_for(client):
-    with pytest.raises(AppError, match="Choose a picture first"):
+def test_a_missing_image_is_requested(client):
+    with pytest.raises(AppError, match="Choose an image first"):
         ask(client, None)
 
 
-def test_a_sentence_of_10_000_characters_is_refused(client, film):
+def test_a_text_of_10_000_characters_is_refused(client, image):
     with pytest.raises(AppError, match="10,000 characters: shorten"):
-        ask(client, film, "a" * 10_000)
+        ask(client, image, "a" * 10_000)
     with pytest.raises(AppError, match="10,000 characters: shorten"):
-        ask(client, film, LEFT, what_if="a" * 10_000)
+        ask(client, image, LEFT, what_if="a" * 10_000)
 
 
 @pytest.mark.parametrize(
     "sentence", ["🫁🔥", "التهاب رئوي في الرئة اليسرى", "左肺中部", "<script>alert(1)</script> *lung*"]
 )
-def test_words_the_model_cannot_know_are_marked_as_unknown(sentence, client, film):
-    answer = ask(client, film, sentence)
-    assert "unknown to the model" in answer["said"] and "<script>" not in answer["said"]
+def test_words_that_the_model_does_not_know_are_reported(sentence, client, image):
+    answer = ask(client, image, sentence)
+    assert "unknown to the model" in answer["report"] and "<script>" not in answer["report"]
 
 
-def test_a_text_unlike_those_of_the_training_is_warned_of_beside_the_mask(client, film):
-    answer = ask(client, film, "hello world")
-    assert "in no text of the training (hello, world)" in answer["said"] and answer["mask"] is not None
-    assert "training" not in ask(client, film, LEFT)["said"]
+def test_a_text_unlike_those_of_the_training_causes_a_warning_beside_the_mask(client, image):
+    answer = ask(client, image, "hello world")
+    assert "in no text of the training (hello, world)" in answer["report"] and answer["mask"] is not None
+    assert "training" not in ask(client, image, LEFT)["report"]
 
 
-def test_a_sentence_longer_than_the_model_reads_is_marked(client, film):
-    assert "reads the first" in ask(client, film, "left lung " * 90)["said"]
+def test_a_truncated_text_is_reported(client, image):
+    assert "reads the first" in ask(client, image, "left lung " * 90)["report"]
 
 
 @pytest.mark.parametrize(
@@ -215,37 +220,37 @@ def test_a_sentence_longer_than_the_model_reads_is_marked(client, film):
         ({"threshold": float("nan")}, "Threshold: a number between 0 and 1|JSON"),
     ],
 )
-def test_a_choice_that_cannot_be_is_explained_in_the_pages_words(choice, message, client, film, scan):
+def test_an_invalid_option_is_explained_by_its_label(choice, message, client, image, scan):
     with pytest.raises((AppError, ValueError), match=message):
         ask(client, scan, **choice)
-    assert ask(client, film)["mask"].any()
+    assert ask(client, image)["mask"].any()
 
 
-def test_nothing_given_for_slice_window_and_sentences_is_none(client, film):
-    plain, given = ask(client, film, ""), ask(client, film, None, what_if=None, slice_number=None, window=None)
+def test_none_for_slice_window_and_texts_is_the_default(client, image):
+    plain, given = ask(client, image, ""), ask(client, image, None, what_if=None, slice_number=None, window=None)
     assert np.array_equal(plain["mask"], given["mask"])
 
 
-def test_no_more_than_32_calls_wait_and_files_have_a_limit_and_an_end(app):
+def test_at_most_32_calls_wait_and_files_are_limited_and_deleted(app):
     demo = app.build()
     assert demo._queue.max_size == 32 and demo.delete_cache == (600, 3600)
 
 
-def test_a_file_of_over_50_mb_is_refused(client, film, tmp_path):
+def test_a_file_of_over_50_mb_is_refused(client, image, tmp_path):
     with open(tmp_path / "huge.nii", "wb") as file:
         file.truncate(53_000_000)
     with pytest.raises(Exception, match="50|413|size"):
         ask(client, tmp_path / "huge.nii")
-    assert ask(client, film)["mask"].any()
+    assert ask(client, image)["mask"].any()
 
 
-def test_the_page_keeps_no_old_mask_whatever_goes_wrong(app, film, monkeypatch):
+def test_the_page_keeps_no_old_mask_whatever_goes_wrong(app, image, monkeypatch):
     def break_down(*_):
         raise RuntimeError("broken")
 
     monkeypatch.setattr(app.tevia_hf, "explain_texts", break_down)
-    said, *pictures = app.answer(film, LEFT, "", False, 0.5, "", "")
-    assert "went wrong" in said and not any(picture.visible for picture in pictures)
+    report, *images = app.answer(image, LEFT, "", False, 0.5, "", "")
+    assert "went wrong" in report and not any(image.visible for image in images)
 
 
 @pytest.fixture(scope="module")
@@ -288,14 +293,14 @@ def choose(page, file):
 
 def drop_file(page):
     page.get_by_label("Remove this file").or_(page.get_by_label("Clear")).first.click()
-    page.locator("#summary").get_by_text("Choose a picture").wait_for()
+    page.locator("#summary").get_by_text("Choose an image").wait_for()
 
 
-def tell(page, label, sentence):
-    """Types a sentence and waits for its mask."""
-    page.get_by_role("textbox", name=label).fill(sentence)
+def enter(page, label, text):
+    """Types a text and waits for its mask."""
+    page.get_by_role("textbox", name=label).fill(text)
     page.get_by_role("textbox", name=label).press("Enter")
-    page.locator("#summary").get_by_text(sentence, exact=False).wait_for()
+    page.locator("#summary").get_by_text(text, exact=False).wait_for()
     page.locator("#mask img").wait_for()
 
 
@@ -306,60 +311,60 @@ def mask_on(page):
 
 
 @pytest.mark.parametrize("width", [1280, 390, 320], ids=["desktop", "phone", "small phone"])
-def test_in_a_browser_the_mask_changes_with_the_sentence(width, open_page, film, tmp_path):
+def test_in_a_browser_the_mask_changes_with_the_text(width, open_page, image, tmp_path):
     page = open_page(width)
-    choose(page, film)
+    choose(page, image)
     assert "No mask yet" in page.locator("#summary").inner_text() and not page.locator("#first img").count()
     masks = []
     for sentence in (LEFT, RIGHT):
-        tell(page, "Sentence", sentence)
+        enter(page, "Text", sentence)
         masks.append(mask_on(page))
     assert masks[0].shape == (128, 128) and masks[0].any() and masks[1].any() and not (masks[0] & masks[1]).any()
     assert page.locator("#first img").is_visible() and not page.locator("#before img").count()
     assert not page.locator("#second img").count()
-    tell(page, "What if the report said", LEFT)
+    enter(page, "What if the report said", LEFT)
     page.locator("#second img").wait_for()
     page.screenshot(path=str(tmp_path / f"space-{width}.png"), full_page=True)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_in_a_browser_an_error_stands_where_the_old_mask_stood(open_page, film, tmp_path):
+def test_in_a_browser_an_error_replaces_the_old_mask(open_page, image, tmp_path):
     page = open_page()
-    choose(page, film)
-    tell(page, "Sentence", LEFT)
+    choose(page, image)
+    enter(page, "Text", LEFT)
     (tmp_path / "text.png").write_text("no picture")
     drop_file(page)
     assert not page.locator("#results img").count()
     page.locator("input[type=file]").set_input_files(str(tmp_path / "text.png"))
     page.locator("#summary").get_by_text("text.png: not readable").wait_for()
-    page.get_by_role("textbox", name="Sentence").fill("a" * 1001)
+    page.get_by_role("textbox", name="Text").fill("a" * 1001)
     page.get_by_role("button", name="Segment").click()
     page.locator("#summary").get_by_text("1,001 characters: shorten").wait_for()
     assert not page.locator("#results img").count()
 
 
-def test_in_a_browser_a_made_up_film_brings_its_two_sentences(open_page):
+def test_in_a_browser_a_synthetic_image_comes_with_two_texts(open_page):
     page = open_page()
     page.locator(".grid-container button").nth(1).click()
     page.locator("#second img").wait_for()
-    film, other = (
+    example, other = (
         load_segmentation_dataset("synthetic", split="test", size=256, count=2, counterpart=c)[1] for c in (False, True)
     )
-    said = page.locator("#summary").inner_text()
-    assert film["text"] in said and other["text"] in said
-    truth = np.asarray(film["mask"]) > 0
-    found = mask_on(page) > 0
-    assert 2 * (truth & found).sum() / (truth.sum() + found.sum()) > 0.8
+    report = page.locator("#summary").inner_text()
+    assert example["text"] in report and other["text"] in report
+    reference = np.asarray(example["mask"]) > 0
+    mask = mask_on(page) > 0
+    assert 2 * (reference & mask).sum() / (reference.sum() + mask.sum()) > 0.8
 
 
-def test_in_a_browser_the_threshold_the_toggle_and_another_slice_are_followed(open_page, film, scan):
+def test_in_a_browser_the_threshold_the_toggle_and_another_slice_are_followed(open_page, image, scan):
     page = open_page()
-    choose(page, film)
-    tell(page, "Sentence", LEFT)
-    told = mask_on(page)
-    page.get_by_label("Leave the sentence out").check()
-    page.locator("#summary").get_by_text("No sentence").wait_for()
-    assert mask_on(page).sum() > told.sum() and not page.locator("#changed img").count()
+    choose(page, image)
+    enter(page, "Text", LEFT)
+    with_text = mask_on(page)
+    page.get_by_label("Ignore the text").check()
+    page.locator("#summary").get_by_text("No text").wait_for()
+    assert mask_on(page).sum() > with_text.sum() and not page.locator("#changed img").count()
     drop_file(page)
     choose(page, scan)
     page.get_by_text("CT and MRI: slice").click()

@@ -46,7 +46,7 @@ def main() -> None:
         vision=markdown_table(
             ["family", "maps", "channels", "parameters", "sizes", "checkpointing", "remarks"], vision
         ),
-        text=markdown_table(["family", "class", "width", "longest text", "parameters", "remarks"], text),
+        text=markdown_table(["family", "class", "width", "maximum text length", "parameters", "remarks"], text),
         others=", ".join(f"`{family}`" for family in untested_families()),
         pairs=pairs_section(args.pairs),
     )
@@ -112,7 +112,7 @@ def text_remarks(family: str, config: PreTrainedConfig, model_class) -> str:
     if family == "qwen3":
         remarks.append("of the size of Qwen3-Embedding-0.6B")
     if config.is_encoder_decoder:
-        remarks.append("the encoder only")
+        remarks.append("the encoder part")
     if family != "cxr-bert" and not is_bidirectional(tiny_text_configs()[family]):
         remarks.append("causal attention")
     if not model_class._supports_sdpa:

@@ -106,10 +106,10 @@ def kinds_table() -> str:
     """Dice with each kind of wording minus that with the images' own texts, of the recommended recipe."""
     lines = []
     for row in rows_of(FULL):
-        for kind, result in row["wordings"].items():
-            change = points(result["difference"], *(result["interval"] or (None, None)))
-            lines.append([kind, row["seed"], result["images"], change])
-    return markdown_table(["wordings of the evaluation", "seed", "images", "points of Dice [95 %]"], lines)
+        for kind, found in row["wordings"].items():
+            change = points(found["difference"], *(found["interval"] or (None, None)))
+            lines.append([kind, row["seed"], found["images"], change])
+    return markdown_table(["paraphrases of the evaluation", "seed", "images", "points of Dice [95 %]"], lines)
 
 
 def falls() -> str:
@@ -142,28 +142,28 @@ def cost(row: dict[str, Any]) -> str:
 
 
 def headline() -> str:
-    """The README's table: the gain by texts, on images that were not used for any choice."""
+    """The README's table: the gain of text, on images used neither for training nor for selection."""
     text, baseline = rows_of(RECOMMENDED, TEXT), rows_of(RECOMMENDED, BASELINE)
     named = {
-        "vision-only baseline": (baseline, OWN),
-        "each image's own": (text, OWN),
-        "its own in other words": (text, "paraphrased"),
-        "none": (text, "none"),
-        "another image's": (text, "shuffled"),
+        "none: vision-only baseline": (baseline, OWN),
+        "each image's own text": (text, OWN),
+        "its own text, paraphrased": (text, "paraphrased"),
+        "no text": (text, "none"),
+        "another image's text": (text, "shuffled"),
     }
     lines = [
         [name, *(number(score(rows, condition, metric)) for metric in ("dice", "dice_pooled"))]
         for name, (rows, condition) in named.items()
     ]
-    table = markdown_table(["text", "Dice per image", "Dice pooled"], lines)
+    table = markdown_table(["text given to the model", "Dice per image", "Dice pooled"], lines)
     gain = f"Gain of the text over the baseline: {difference(RECOMMENDED, TEXT)} points of Dice per image"
-    basis = f"({text[0]['images']} images, {text[0]['groups']} patients)"
-    full = [number(score(rows_of(FULL), OWN, metric)) for metric in ("dice", "dice_pooled")]
+    size = f"({text[0]['images']} images, {text[0]['groups']} patients)"
+    whole = [number(score(rows_of(FULL), OWN, metric)) for metric in ("dice", "dice_pooled")]
     in_full = (
-        f"Trained in full, on the same images (the baseline was not): {' / '.join(full)} with each image's own text"
+        f"The recipe in full (without a baseline), on the same images: {' / '.join(whole)} with each image's own text"
     )
-    in_full += f", {number(score(rows_of(FULL), 'paraphrased'))} in other words"
-    return "\n".join([table, "", f"{gain} {basis}.", f"{in_full} (Dice per image / pooled). {cost(rows_of(FULL)[0])}."])
+    in_full += f", {number(score(rows_of(FULL), 'paraphrased'))} paraphrased"
+    return "\n".join([table, "", f"{gain} {size}.", f"{in_full} (Dice per image / pooled). {cost(rows_of(FULL)[0])}."])
 
 
 def card_limit() -> str:
@@ -173,8 +173,8 @@ def card_limit() -> str:
     costs = [f"{100 * (score(text, condition) - own):+.1f}" for condition in OTHERS]  # type: ignore[operator]  # measured
     return (
         "  - >-\n"
-        f"    Trained by this recipe, Dice per image was {number(own)} on {text[0]['images']} images that nothing was\n"
-        f"    chosen on. In points against that: the same texts in other words {costs[0]}, no text {costs[1]},\n"
+        f"    Trained with this recipe, Dice per image was {number(own)} on {text[0]['images']} images used neither\n"
+        f"    for training nor for selection. Change in points: paraphrased texts {costs[0]}, no text {costs[1]},\n"
         f"    another image's text {costs[2]}. Training: {cost(text[0])}."
     )
 

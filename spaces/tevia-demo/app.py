@@ -1,4 +1,4 @@
-"""A picture and a sentence in, a lesion mask out, beside what another sentence or none would have given."""
+"""Web demo: the lesion mask of an image with a text, beside those with another text and with none."""
 
 import ctypes
 import os
@@ -17,17 +17,19 @@ import numpy as np
 import tevia_hf
 
 if sys.platform == "linux":
-    # glibc keeps the memory of large pictures that are gone, unless told this (M_MMAP_THRESHOLD).
+    # Without M_MMAP_THRESHOLD, glibc keeps the memory of large images after they are freed.
     getattr(ctypes.CDLL(None), "mallopt", lambda *_: None)(-3, 1 << 20)
 
 HERE = Path(__file__).resolve().parent
-MOST_CHARACTERS = 1_000
-MOST_PIXELS = 16_000_000
-LONGEST_SIDE = 1024  # of the pictures shown; the mask to download keeps the file's own size
+MAX_CHARACTERS = 1_000
+MAX_PIXELS = 16_000_000
+LONGEST_SIDE = 1024  # of displayed images; the mask to download has the size of the file
 SLICE = re.compile(r"((axial|coronal|sagittal):)?([0-9]{1,5}|middle)")
 WINDOW = re.compile(r"-?[0-9]{1,6}(\.[0-9]{1,6})?,[1-9][0-9]{0,5}(\.[0-9]{1,6})?")
-TINY = "`tevia-tiny` knows made-up films only: **on real pictures its masks mean nothing.** Left is the picture's."
-HINT = "Choose a picture or one of the made-up films."
+TINY = (
+    "`tevia-tiny` was trained on synthetic images: **on real images its masks are meaningless.** Left is the image's."
+)
+HINT = "Choose an image, or one of the synthetic images."
 SCROLL_ON_A_PHONE = "() => innerWidth < 768 && document.querySelector('#summary').scrollIntoView({behavior: 'smooth'})"
 refusal = partial(gr.Error, print_exception=False)
 heat = partial(tevia_hf.heat_map, longest_side=LONGEST_SIDE)
@@ -35,27 +37,27 @@ heat = partial(tevia_hf.heat_map, longest_side=LONGEST_SIDE)
 
 def default_model() -> Path:
     """`tevia-tiny`, beside this file or in the repository."""
-    places = [HERE / "tevia-tiny", *(parent / "hub_configs" / "tevia-tiny" for parent in HERE.parents)]
-    if found := [place for place in places if place.is_dir()]:
-        return found[0]
+    candidates = [HERE / "tevia-tiny", *(parent / "hub_configs" / "tevia-tiny" for parent in HERE.parents)]
+    if folders := [folder for folder in candidates if folder.is_dir()]:
+        return folders[0]
     raise ValueError("No model: set TEVIA_MODEL to a name or folder, or put the folder tevia-tiny beside app.py.")
 
 
 NAME = os.environ.get("TEVIA_MODEL") or str(default_model())
 MODEL = tevia_hf.TeViAForSegmentation.from_pretrained(NAME).eval()
 PROCESSOR = tevia_hf.TeViAProcessor.from_pretrained(NAME)
-FILMS = tempfile.TemporaryDirectory(prefix="tevia-films-")
+EXAMPLES = tempfile.TemporaryDirectory(prefix="tevia-examples-")
 
 
-def read_picture(file: str | None, slice_number: str | None = "", window: str | None = ""):
-    """The picture in an uploaded file; `gr.Error` with what to do instead where there is none to show."""
+def read_upload(file: str | None, slice_number: str | None = "", window: str | None = ""):
+    """The image in an uploaded file. Raises `gr.Error` with the fix if it cannot be used."""
     if not file:
-        raise refusal("Choose a picture first: PNG, JPEG, TIFF, DICOM or NIfTI.")
+        raise refusal("Choose an image first: PNG, JPEG, TIFF, DICOM or NIfTI.")
     try:
-        picture = tevia_hf.read_image(address(file, slice_number, window), most_pixels=MOST_PIXELS)
-        if min(shape := picture.array.shape[:2]) < 16:
-            raise ValueError(f"{file}: {shape[0]} x {shape[1]} pixels are too few. Choose a larger picture.")
-        return picture
+        image = tevia_hf.read_image(address(file, slice_number, window), most_pixels=MAX_PIXELS)
+        if min(shape := image.array.shape[:2]) < 16:
+            raise ValueError(f"{file}: {shape[0]} x {shape[1]} pixels are too few. Choose a larger image.")
+        return image
     except FileNotFoundError as error:
         raise refusal("Uploads are deleted after an hour: choose the file again.") from error
     except (ValueError, OSError) as error:
@@ -64,15 +66,15 @@ def read_picture(file: str | None, slice_number: str | None = "", window: str | 
 
 
 def address(file: str, slice_number: str | None, window: str | None) -> str:
-    """The file and, of a volume, its slice and window, as `read_image` takes them."""
+    """The file with the slice and window of a volume, as `read_image` expects it."""
     if not file.lower().endswith((".nii", ".nii.gz", ".dcm", ".dicom")):
         return file
-    number, seen = (slice_number or "").strip().lower() or "middle", (window or "").replace(" ", "")
+    number, window = (slice_number or "").strip().lower() or "middle", (window or "").replace(" ", "")
     if not SLICE.fullmatch(number):
         raise refusal("Slice: write its number, counted from 0, or “middle”, or such as “coronal:40”.")
-    if seen and not WINDOW.fullmatch(seen):
+    if window and not WINDOW.fullmatch(window):
         raise refusal("Window: write centre and width, such as “-600,1500”.")
-    return f"{file}#{number}" + (f"@{seen}" if seen else "")
+    return f"{file}#{number}" + (f"@{window}" if window else "")
 
 
 def segment(
@@ -84,37 +86,37 @@ def segment(
     slice_number: str = "",
     window: str = "",
 ):
-    """Masks of a picture with a sentence and, beside it, with another one, and what each sentence changed.
+    """Masks of an image with a text and with another one, and what each text changed.
 
     Args:
         file: PNG, JPEG, TIFF, DICOM or NIfTI.
-        sentence: what a report says of the lesion; "" for none.
-        what_if: another sentence, to compare; "" for none.
-        without_sentence: leave `sentence` out.
-        threshold: a pixel is marked where the probability of a lesion is above it.
-        slice_number: of a volume, counted from 0, such as "40", "middle" (the default) or "coronal:40".
-        window: "centre,width" of DICOM and NIfTI values, such as "-600,1500".
+        sentence: a text about the lesion, as in a report; "" for none.
+        what_if: another text to compare; "" for none.
+        without_sentence: ignore `sentence`.
+        threshold: the probability above which a pixel is lesion.
+        slice_number: slice of a volume, counted from 0, such as "40", "middle" (the default) or "coronal:40".
+        window: "centre,width" of the intensity window of DICOM and NIfTI, such as "-600,1500".
     """
     texts = [" ".join((text or "").split()) for text in ("" if without_sentence else sentence, what_if)]
-    if (longest := max(map(len, texts))) > MOST_CHARACTERS:
-        raise refusal(f"The sentence has {longest:,} characters: shorten it to {MOST_CHARACTERS:,} at most.")
+    if (longest := max(map(len, texts))) > MAX_CHARACTERS:
+        raise refusal(f"The text has {longest:,} characters: shorten it to {MAX_CHARACTERS:,} at most.")
     if not 0 < threshold < 1:
         raise refusal("Threshold: a number between 0 and 1.")
-    picture = read_picture(file, slice_number, window)
-    asked = texts if texts[1] else texts[:1]
+    image = read_upload(file, slice_number, window)
+    texts = texts if texts[1] else texts[:1]
     try:
-        found = tevia_hf.explain_texts(MODEL, PROCESSOR, picture.array, asked)
+        influences = tevia_hf.explain_texts(MODEL, PROCESSOR, image.array, texts)
     except ValueError as error:
         raise refusal(str(error).replace("image 0", Path(file).name)) from error
-    masks = [influence.probability > threshold for influence in found]
-    shown = [tevia_hf.overlay(picture.array, mask.astype(np.uint8), longest_side=LONGEST_SIDE) for mask in masks]
-    changed = [heat(picture.array, influence.effect) if influence.effect.any() else None for influence in found]
-    attention = found[0].attention
-    looked = None if attention is None else heat(picture.array, attention / (attention.max() or 1))
-    second = (shown[1], changed[1]) if texts[1] else (None, None)
-    place = [f"Slice {picture.source.frame}, counted from 0."] if picture.source and picture.source.frame else []
-    said = "\n\n".join([*place, *summary(asked, masks)])
-    return said, shown[0], changed[0], *second, looked, masks[0].astype(np.uint8) * 255
+    masks = [influence.probability > threshold for influence in influences]
+    overlays = [tevia_hf.overlay(image.array, mask.astype(np.uint8), longest_side=LONGEST_SIDE) for mask in masks]
+    changes = [heat(image.array, influence.effect) if influence.effect.any() else None for influence in influences]
+    attention = influences[0].attention
+    attention_map = None if attention is None else heat(image.array, attention / (attention.max() or 1))
+    second = (overlays[1], changes[1]) if len(texts) > 1 else (None, None)
+    position = [f"Slice {image.source.frame}, counted from 0."] if image.source and image.source.frame else []
+    report = "\n\n".join([*position, *summary(texts, masks)])
+    return report, overlays[0], changes[0], *second, attention_map, masks[0].astype(np.uint8) * 255
 
 
 def summary(texts: list[str], masks: list[np.ndarray]) -> list[str]:
@@ -128,107 +130,105 @@ def summary(texts: list[str], masks: list[np.ndarray]) -> list[str]:
 
 def amount(mask: np.ndarray) -> str:
     share = "under 0.1%" if mask.mean() < 0.001 else f"{mask.mean():.1%}"
-    return f"{share} of the picture is marked" if mask.any() else "nothing is marked"
+    return f"{share} of the image is segmented" if mask.any() else "nothing is segmented"
 
 
 def described(text: str) -> str:
-    """The text's start, held together where it runs from right to left."""
-    return f"“\u2068{inert(text[:120])}\u2069{'…' if len(text) > 120 else ''}”" if text else "No sentence"
+    """The start of the text, isolated so that right-to-left scripts do not reorder the rest."""
+    return f"“\u2068{inert(text[:120])}\u2069{'…' if len(text) > 120 else ''}”" if text else "No text"
 
 
 def inert(text: str) -> str:
     return "".join(c if c.isalnum() or c in " .,:;" else f"&#{ord(c)};" for c in text)
 
 
-def page(said: str, before=None, results=(None,) * 6) -> tuple:
-    """What stands on the page's right side: pictures that are not there are hidden, older ones too."""
-    return said, *(gr.Image(picture, visible=picture is not None) for picture in (before, *results))
+def page(report: str, before=None, results=(None,) * 6) -> tuple:
+    """The content of the right column; images that are None are hidden, so that no older one remains."""
+    return report, *(gr.Image(image, visible=image is not None) for image in (before, *results))
 
 
 def answer(*inputs) -> tuple:
-    """`segment` for the page, where an error stands in the answer's place."""
+    """`segment` for the page, which shows an error in place of the result."""
     try:
-        said, *results = segment(*inputs)
+        report, *results = segment(*inputs)
     except gr.Error as error:
         return page(f"⚠️ {inert(error.message)}")
-    except Exception:  # no older mask may stay whatever happens
+    except Exception:  # no older mask may remain on the page
         traceback.print_exc()
-        return page("⚠️ Something went wrong here; the server's log says what.")
-    return page(said, results=results)
+        return page("⚠️ Something went wrong; see the log of the server.")
+    return page(report, results=results)
 
 
 def preview(file: str | None) -> tuple:
-    """A newly chosen picture by itself, with empty fields for slice and window."""
+    """A newly chosen image by itself, with empty fields for slice and window."""
     try:
-        picture = read_picture(file).array
+        image = read_upload(file).array
     except gr.Error as error:
         return *page(f"⚠️ {inert(error.message)}" if file else HINT), "", ""
-    shown = heat(picture, np.zeros(picture.shape[:2]))
-    return *page("No mask yet: write a sentence and press **Segment**.", shown), "", ""
+    displayed = heat(image, np.zeros(image.shape[:2]))
+    return *page("No mask yet: write a text and press **Segment**.", displayed), "", ""
 
 
-def example_films() -> list[tuple[str, str, str]]:
-    """Made-up films as files, with their sentence and one about other lesions."""
-    some = partial(tevia_hf.load_segmentation_dataset, "synthetic", split="test", size=256, count=3)
-    meant, others = some(counterpart=False), some(counterpart=True)
+def synthetic_examples() -> list[tuple[str, str, str]]:
+    """Files of synthetic images, each with its text and one about other lesions."""
+    load = partial(tevia_hf.load_segmentation_dataset, "synthetic", split="test", size=256, count=3)
+    own, others = load(counterpart=False), load(counterpart=True)
     examples = []
-    for number, (film, other) in enumerate(zip(meant, others, strict=True), start=1):
-        path = Path(FILMS.name) / f"film-{number}.png"
-        film["image"].save(path)
-        examples.append((str(path), film["text"], other["text"]))
+    for number, (example, other) in enumerate(zip(own, others, strict=True), start=1):
+        path = Path(EXAMPLES.name) / f"image-{number}.png"
+        example["image"].save(path)
+        examples.append((str(path), example["text"], other["text"]))
     return examples
 
 
 def build() -> gr.Blocks:
-    films = example_films()
+    examples = synthetic_examples()
 
     def pick(event: gr.SelectData):
-        return films[event.index]
+        return examples[event.index]
 
-    picture = partial(gr.Image, format="jpeg", interactive=False, visible=False, buttons=["fullscreen"], min_width=240)
+    image = partial(gr.Image, format="jpeg", interactive=False, visible=False, buttons=["fullscreen"], min_width=240)
     with gr.Blocks(title="TeViA", analytics_enabled=False, delete_cache=(600, 3600)) as demo:  # after an hour
         model = TINY if Path(NAME).name == "tevia-tiny" else f"Model: `{Path(NAME).name}`."
         gr.Markdown((HERE / "introduction.md").read_text("utf-8") + model)
         with gr.Row():
             with gr.Column(scale=2, min_width=280):
-                file = gr.File(label="Picture", height=140)
-                gr.Markdown("or a made-up film, each with two sentences:")
-                seen = [(path, f"Film {number}") for number, (path, *_) in enumerate(films, start=1)]
+                file = gr.File(label="Image", height=140)
+                gr.Markdown("or a synthetic image, each with two texts:")
+                thumbnails = [(path, f"Image {number}") for number, (path, *_) in enumerate(examples, start=1)]
                 quiet = {"show_label": False, "allow_preview": False, "interactive": False, "buttons": []}
-                gallery = gr.Gallery(seen, columns=3, height=155, **quiet)
-                sentence = gr.Textbox("", label="Sentence", placeholder=f"e.g. {films[0][1]}", max_lines=4)
-                what_if = gr.Textbox(
-                    "", label="What if the report said …?", placeholder="another sentence", max_lines=4
-                )
+                gallery = gr.Gallery(thumbnails, columns=3, height=155, **quiet)
+                sentence = gr.Textbox("", label="Text", placeholder=f"e.g. {examples[0][1]}", max_lines=4)
+                what_if = gr.Textbox("", label="What if the report said …?", placeholder="another text", max_lines=4)
                 button = gr.Button("Segment", variant="primary")
-                without = gr.Checkbox(label="Leave the sentence out")
+                without = gr.Checkbox(label="Ignore the text")
                 threshold = gr.Slider(0.05, 0.95, 0.5, step=0.05, label="Threshold")
                 with gr.Accordion("CT and MRI: slice and window", open=False):
                     number = gr.Textbox("", label="Slice, counted from 0", placeholder="middle, 40 or coronal:40")
                     window = gr.Textbox("", label="Window: centre,width", placeholder="-600,1500 for lungs")
             with gr.Column(scale=3, min_width=280, elem_id="results"):
-                said = gr.Markdown(HINT, label="summary", elem_id="summary")
-                before = picture(label="Picture, no mask yet", elem_id="before")
+                report = gr.Markdown(HINT, label="summary", elem_id="summary")
+                before = image(label="Image, no mask yet", elem_id="before")
                 with gr.Row():
-                    mask_seen = picture(label="Mask", elem_id="first")
-                    changed = picture(label="Changed by the sentence", elem_id="changed")
+                    mask_overlay = image(label="Mask", elem_id="first")
+                    changed = image(label="Changed by the text", elem_id="changed")
                 with gr.Row():
-                    mask_if = picture(label="Mask, what if", elem_id="second")
-                    changed_if = picture(label="Changed by what if")
-                with gr.Accordion("Where it looked, and the mask as a file", open=False), gr.Row():
-                    looked = picture(label="Where it looked")
+                    mask_if = image(label="Mask, what if", elem_id="second")
+                    changed_if = image(label="Changed by what if")
+                with gr.Accordion("Attention, and the mask as a file", open=False), gr.Row():
+                    attention = image(label="Attention")
                     saved = {"format": "png", "image_mode": "L", "buttons": ["download"], "elem_id": "mask"}
-                    mask = picture(label="Mask of 0 and 255", **saved)
+                    mask = image(label="Mask of 0 and 255", **saved)
                 gr.Markdown((HERE / "legend.md").read_text("utf-8"))
         inputs = [file, sentence, what_if, without, threshold, number, window]
-        results = [mask_seen, changed, mask_if, changed_if, looked, mask]
-        right = [said, before, *results]
+        results = [mask_overlay, changed, mask_if, changed_if, attention, mask]
+        right = [report, before, *results]
         api = gr.Button(visible=False)
-        api.click(segment, inputs, [said, *results], api_name="segment", concurrency_id="model")
-        private = {"api_visibility": "private", "show_progress_on": said, "concurrency_id": "model"}
+        api.click(segment, inputs, [report, *results], api_name="segment", concurrency_id="model")
+        private = {"api_visibility": "private", "show_progress_on": report, "concurrency_id": "model"}
         enter = [field.submit for field in (sentence, what_if, number, window)]
-        asked = gr.on([button.click, *enter, without.input, threshold.release], answer, inputs, right, **private)
-        asked.then(js=SCROLL_ON_A_PHONE)
+        answered = gr.on([button.click, *enter, without.input, threshold.release], answer, inputs, right, **private)
+        answered.then(js=SCROLL_ON_A_PHONE)
         gr.on([file.upload, file.clear], preview, file, [*right, number, window], **private)
         picked = gallery.select(pick, None, [file, sentence, what_if], **private)
         picked.then(answer, inputs, right, **private).then(js=SCROLL_ON_A_PHONE)

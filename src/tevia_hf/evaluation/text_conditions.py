@@ -98,7 +98,7 @@ def register_text_condition(
     exist_ok: bool = False,
     **fields: bool,
 ) -> None:
-    """Adds a text condition to `TEXT_CONDITIONS`; `evaluate_model(text_modes=...)` and `--text-modes` then take its name.
+    """Adds a text condition to `TEXT_CONDITIONS`, for `evaluate_model(text_modes=...)` and `--text-modes`.
 
     Args:
         name: without commas, which separate names on the command line.
