@@ -238,10 +238,10 @@ def test_a_data_set_of_the_hub_keeps_its_name_even_if_one_of_ours_has_it(images)
 
 
 def test_options_are_recorded_as_they_are_written(tmp_path):
-    from test_data_sources import LEFT, write_pictures, write_table
+    from test_data_sources import LEFT, write_images, write_table
 
     names = [f"a{index}" for index in range(6)]
-    write_pictures(tmp_path / "images", tmp_path / "masks", names)
+    write_images(tmp_path / "images", tmp_path / "masks", names)
     write_table(tmp_path / "table.csv", dict.fromkeys(names, LEFT))
     loaded = load_segmentation_dataset(
         "folder", tmp_path, group_split=(0.5, 0.0, 0.5), split_seed=3, window=(-600.0, 1500)
