@@ -160,6 +160,7 @@ def test_what_is_written_anew_of_a_flipped_text_has_its_sides():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
+        ({"less_specific": ["{count:>3} lesions"]}, "write {count} alone"),
         ({"less_specific": ["{shape} lesion"]}, r"`less_specific` has the fields \['shape'\]"),
         ({"training": Phrasing(["{lungs} {lesion}"])}, r"`training` has the fields \['lungs'\]"),
         ({"training": Phrasing(["Single view. {count_word} {lesion}"])}, "`training`: what 'Single view.* read back"),

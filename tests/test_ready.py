@@ -242,6 +242,18 @@ def test_missing_ids_and_groups_are_filled_without_taking_those_of_others():
     assert list(ready["id"]) == ["2", "row-1", "row-2"] == list(ready["group"])
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_whole_numbers_with_gaps_are_names_without_a_fraction(stream):
+    """As pandas reads them; the row without a group must not join the group of that number."""
+    images, masks = arrays()
+    fields = {"image": images[:3], "mask": masks[:3], "text": TEXTS[:3], "group": [1.0, None, 2.0]}
+    dataset = Dataset.from_dict({**fields, "id": [5.5, 6.0, None]})
+    rows = list(ready_dataset(dataset.to_iterable_dataset() if stream else dataset))
+    assert [row["group"] for row in rows] == ["1", "6", "2"] and [row["id"] for row in rows][:2] == ["5.5", "6"]
+    rows = list(ready_dataset(Dataset.from_dict(fields)))
+    assert [row["group"] for row in rows] == ["1", "row-1", "2"]
+
+
 def test_ids_given_twice_are_refused():
     images, masks = pil_images()
     content = {"image": images[:2], "mask": masks[:2], "text": TEXTS[:2], "id": ["a", "a"]}

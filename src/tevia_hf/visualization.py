@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image, ImageDraw, ImageFont
 
 from tevia_hf.colours_tevia import FILL_OPACITY, LABEL_COLOURS, colour_of
@@ -275,8 +274,11 @@ def _boundary(area: Image.Image) -> Image.Image:
     """A line of about 1/200 of the longer side, at least 2 px, along the inner edge of the area."""
     width = max(2, max(area.size) // 200)
     inner: np.ndarray = np.pad(np.asarray(area) > 0, width)  # there is no area outside the image
-    for axis in (0, 1):
-        inner = np.asarray(sliding_window_view(inner, 2 * width + 1, axis).all(-1))
+    for _ in range(2):  # along both axes
+        inner, window = inner.T, 1
+        while window < 2 * width + 1:  # doubled, since a pass for each pixel takes seconds in large images
+            step = min(window, 2 * width + 1 - window)
+            inner, window = inner[step:] & inner[:-step], window + step
     return Image.fromarray(np.where(inner, 0, np.asarray(area)).astype(np.uint8))
 
 

@@ -140,14 +140,15 @@ def with_names(dataset: datasets.Dataset, uses_text: bool, several_texts: str | 
     present = [name for name in NAMES if name in dataset.column_names]
     for name in present:
         kind = dataset.features[name]
-        if getattr(kind, "dtype", None) in (*TEXTS, "null") or not (name == "text" or isinstance(kind, ClassLabel)):
+        if getattr(kind, "dtype", None) in (*TEXTS, "null"):
             dataset = dataset.cast_column(name, Value("string"))
     kinds, values = {name: dataset.features[name] for name in present}, dataset.select_columns(present)[:]
     rows = [{name: values[name][index] for name in present} for index in range(len(dataset))]
     several_texts = None if kinds.get("text") == Value("string") else several_texts
     rows = [plain_names(row, kinds, uses_text, several_texts) for row in rows]
     numbers = list(map(str, range(len(rows))))
-    prefix = "row-" if {row["id"] for row in rows} & set(numbers) else ""  # avoids ids that are already used
+    used = {row[name] for row in rows for name in ("id", "group")}
+    prefix = "row-" if used & set(numbers) else ""  # a row without a name must not join another's group
     rows = [numbered(row, prefix + number) for row, number in zip(rows, numbers, strict=True)]
     raise_problems("The data set", repeated_ids(row["id"] for row in rows), "Give every example a unique id.")
     for name in rows[0]:
@@ -170,7 +171,8 @@ def plain_names(
         if value is not None and isinstance(kinds.get(name), ClassLabel):
             names[name] = kinds[name].int2str(value) if value >= 0 else None
         elif value is not None and name != "text":
-            names[name] = str(value)
+            is_whole = isinstance(value, float) and value.is_integer()  # as pandas reads whole numbers with gaps
+            names[name] = str(int(value) if is_whole else value)
     text = names["text"]
     if not uses_text and not isinstance(text, str):
         return names | {"text": None}

@@ -97,9 +97,9 @@ def evaluate_model(
     for index, ((example, masks), own_texts, spacing) in enumerate(zip(predictions, texts, spacings, strict=True)):
         reference = decode_labels(example, processor.image_processor.num_labels, white)
         true_pixels.append(int(is_lesion(reference).sum()))
-        by_text = measure_masks(dict(zip(own_texts, masks, strict=True)), reference, spacing, language)
-        for result in results.values():
-            result.add(by_text, is_shown=index in shown_references)
+        measured = measure_masks(own_texts, masks, reference, spacing, language)
+        for result, measured_mask in zip(results.values(), measured, strict=True):
+            result.add(measured_mask, is_shown=index in shown_references)
         shown_references |= {index: reference} if index in shown_references else {}
     unit = "px" if spacings[0] is None else "mm"
     details: dict[str, Any] = {"images": len(dataset), "threshold": threshold, "seed": seed, "hd95_unit": unit}

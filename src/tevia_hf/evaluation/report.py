@@ -147,20 +147,24 @@ class MeasuredMask(NamedTuple):
 
 
 def measure_masks(
-    masks: Mapping[str, np.ndarray], reference: np.ndarray, spacing_mm: Spacing | None, language: ReportLanguage | None
-) -> dict[str, MeasuredMask]:
-    """The measurements of one image's masks, by text, so that conditions with equal texts share them.
+    texts: Sequence[str],
+    masks: Sequence[np.ndarray],
+    reference: np.ndarray,
+    spacing_mm: Spacing | None,
+    language: ReportLanguage | None,
+) -> list[MeasuredMask]:
+    """The measurements of one image's masks, one for each text.
 
-    Measurements of the true mask, the `reference`, are computed once for all of them.
+    Those of the true mask, the `reference`, are computed once for all of them, and equal masks are scored once.
     """
     true_lesions = Lesions(reference)
-    scores = score_predictions(list(masks.values()), reference, spacing_mm, white_is_lesion=False)
-    return {
-        text: MeasuredMask(
+    scores = score_predictions(masks, reference, spacing_mm, white_is_lesion=False)
+    return [
+        MeasuredMask(
             mask, score, compare_with_text(text, mask, reference, language, true_lesions), int(is_lesion(mask).sum())
         )
-        for (text, mask), score in zip(masks.items(), scores, strict=True)
-    }
+        for text, mask, score in zip(texts, masks, scores, strict=True)
+    ]
 
 
 @dataclass
@@ -177,15 +181,13 @@ class ConditionResults:
     pixels: list[int] = field(default_factory=list)
     shown: dict[int, np.ndarray] = field(default_factory=dict)
 
-    def add(self, masks: Mapping[str, MeasuredMask], is_shown: bool) -> None:
-        """Adds the measurements of the next image for this condition's text."""
-        index = len(self.rows)
-        measured = masks[self.texts[index]]
+    def add(self, measured: MeasuredMask, is_shown: bool) -> None:
+        """Adds the next image."""
+        if is_shown:
+            self.shown[len(self.rows)] = measured.mask
         self.rows.append(measured.against_text)
         self.scores.append(measured.scores)
         self.pixels.append(measured.pixels)
-        if is_shown:
-            self.shown[index] = measured.mask
 
     @cached_property
     def against_text(self) -> TextScores:

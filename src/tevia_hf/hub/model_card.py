@@ -232,8 +232,10 @@ def shown(details: CardDetails, report: Mapping[str, Any]) -> dict[str, Any]:
     denying = report.get("denying_conditions", ())
     rows = []
     for mode, row in report["scores"].items():
-        figures = [figure(row[metric]) for metric in metrics] + [figure(report["intervals"][mode].get(PRIMARY))]
-        rows.append([texts[mode], *(["-"] * len(figures) if mode in denying else figures)])
+        figures = ["-"] * (len(metrics) + 1)
+        if mode not in denying:
+            figures = [figure(row[metric]) for metric in metrics] + [figure(report["intervals"][mode].get(PRIMARY))]
+        rows.append([texts[mode], *figures])
     options = {name: settings[name] for name in SOURCE_OPTIONS if name in settings and name not in EXPLAINED}
     absent = {mode: (report.get("against_text", {}).get(mode) or {}).get("absence") for mode in denying}
     marked_shares = "{images_marked:.3f} of the images, {marked_pixels:.4f} of their pixels"

@@ -32,21 +32,9 @@ class EncodedImages(NamedTuple):
     sizes: list[tuple[int, int]]
     names: list[str]
 
-    def select(self, indices: Sequence[int]) -> "EncodedImages":
-        """Some of the images, in this order."""
-        if list(indices) == list(range(len(self.names))):
-            return self
-        features = self.features._replace(maps=tuple(maps[list(indices)] for maps in self.features.maps))
-        return EncodedImages(
-            features, [self.sizes[index] for index in indices], [self.names[index] for index in indices]
-        )
-
 
 class Prediction(NamedTuple):
-    """The result for one example: a label map uint8 (height, width) per text, or the error that occurred.
-
-    Equal texts share one array.
-    """
+    """The result for one example: a label map uint8 (height, width) per text, or the error that occurred."""
 
     example: Mapping[str, Any]
     name: str
@@ -60,7 +48,7 @@ class Predictor:
 
     `prepare` decodes, checks and preprocesses an image, `encode` computes the features of a batch, and `masks` predicts
     masks for one text per image; it can be called repeatedly. `predictions` does all of this for many images, and
-    predicts once for each distinct text of an image.
+    predicts once where several conditions give a whole batch the same texts.
 
     Args:
         model, processor: a `TeViAForSegmentation` and its `TeViAProcessor`.
@@ -157,19 +145,16 @@ class Predictor:
     ) -> list[tuple[list[np.ndarray], NonFiniteLogitsError | None]]:
         """The masks of each of several images of one size, or the error."""
         encoded = self.encode(images)
-        by_text: list[dict[str, np.ndarray]] = [{} for _ in images]
+        texts_of_batch = list(zip(*texts, strict=True))
         try:
-            for batch_texts in zip(*texts, strict=True):
-                new = [index for index, text in enumerate(batch_texts) if text not in by_text[index]]
-                masks = self.masks(encoded.select(new), [batch_texts[index] for index in new]) if new else []
-                for index, mask in zip(new, masks, strict=True):
-                    by_text[index][batch_texts[index]] = mask
+            # Always the whole batch, so that a mask does not depend on the other texts that are asked for.
+            masks = {batch_texts: self.masks(encoded, batch_texts) for batch_texts in dict.fromkeys(texts_of_batch)}
         except NonFiniteLogitsError as error:
             if len(images) == 1:
                 return [([], error)]
             pairs = zip(images, texts, strict=True)
             return [self._masks_or_error([image], [own_texts])[0] for image, own_texts in pairs]
-        return [([masks[text] for text in own_texts], None) for masks, own_texts in zip(by_text, texts, strict=True)]
+        return [([masks[batch_texts][index] for batch_texts in texts_of_batch], None) for index in range(len(images))]
 
 
 def check_predictor_options(threshold: float, batch_size: int) -> None:

@@ -12,4 +12,4 @@ def markdown_table(header: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
 
 def cell(content: Any) -> str:
     """The content on one line with `|` escaped, for a row of a table or list."""
-    return " ".join(str(content).split()).replace("|", "\\|")
+    return " ".join(filter(None, str(content).splitlines())).replace("|", "\\|")

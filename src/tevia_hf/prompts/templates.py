@@ -125,9 +125,12 @@ class Template:
 
 
 def fields_of(templates: Iterable[str]) -> set[str]:
-    """The fields of templates, in lower case."""
-    parsed = (part for template in templates for part in Formatter().parse(template))
-    return {name.lower() for _, name, _, _ in parsed if name is not None}
+    """The fields of templates, in lower case. Raises `ValueError` for one with a format or conversion."""
+    parsed = [(template, *part) for template in templates for part in Formatter().parse(template)]
+    for template, _, name, spec, conversion in parsed:
+        if spec or conversion:
+            raise ValueError(f"The template '{template}' has a format in one of its fields: write {{{name}}} alone.")
+    return {name.lower() for _, _, name, _, _ in parsed if name is not None}
 
 
 def filled(template: str, word_of: Callable[[str], str]) -> str:

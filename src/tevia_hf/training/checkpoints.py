@@ -29,5 +29,5 @@ def whole_json(path: Path) -> Any:
     """The content of a JSON file; `None` if it is missing or incomplete."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (FileNotFoundError, ValueError):
         return None
