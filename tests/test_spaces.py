@@ -122,7 +122,7 @@ def scan(image, tmp_path):
 
 def test_a_slice_of_a_volume_is_windowed(client, image, scan):
     assert "Slice 1, counted from 0" in ask(client, scan)["report"]
-    with pytest.raises(AppError, match="3 axial slices, 0 to 2; not 3. Write another under “CT and MRI”"):
+    with pytest.raises(AppError, match="3 axial slices, 0 to 2; not 3. Enter another under “CT and MRI”"):
         ask(client, scan, slice_number="3")
     seen = ask(client, scan, slice_number="2", window="128,256")
     assert seen["mask"].shape == (128, 128)

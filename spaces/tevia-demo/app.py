@@ -62,7 +62,7 @@ def read_upload(file: str | None, slice_number: str | None = "", window: str | N
         raise refusal("Uploads are deleted after an hour: choose the file again.") from error
     except (ValueError, OSError) as error:
         message = str(error).replace(f"{Path(file).parent}{os.sep}", "")
-        raise refusal(re.sub(r"Name one, e\.g\. .*", "Write another under “CT and MRI”.", message)) from error
+        raise refusal(re.sub(r"Select one, e\.g\. .*", "Enter another under “CT and MRI”.", message)) from error
 
 
 def address(file: str, slice_number: str | None, window: str | None) -> str:
