@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
 from transformers import TrainerState, TrainingArguments
 
 from ..data.collate import IDS
@@ -115,10 +115,15 @@ class DivergenceCallback(TrainingObserver):
 def last_finite_checkpoint(folder: Path) -> Path | None:
     """The newest complete checkpoint whose weights are all finite; `None` without one."""
     for _, checkpoint in sorted(complete_checkpoints(folder).items(), reverse=True):
-        files = map(load_file, checkpoint.glob("*.safetensors"))
-        if all(tensor.isfinite().all() for weights in files for tensor in weights.values()):
+        if all(map(is_finite, checkpoint.glob("*.safetensors"))):
             return checkpoint
     return None
+
+
+def is_finite(weights: Path) -> bool:
+    """Whether all tensors of a file are finite; one at a time, as memory may be short."""
+    with safe_open(weights, framework="pt") as file:
+        return all(file.get_tensor(name).isfinite().all() for name in file.keys())  # noqa: SIM118, not iterable
 
 
 def remove_ids_from_inputs(model: torch.nn.Module) -> None:
