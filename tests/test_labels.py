@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import tevia_hf
-from tevia_hf.labels_tevia import IGNORE_INDEX, highest_label, is_lesion, single_channel, to_labels
+from tevia_hf.labels_tevia import IGNORE_INDEX, class_names, highest_label, is_lesion, single_channel, to_labels
 
 SOURCE = Path(tevia_hf.__file__).parent
 DEFINING = {"labels_tevia.py"}
@@ -17,6 +17,24 @@ EVERY_NUM_LABELS = (None, 1, 2, 3, 255)
 
 
 # Meaning of values
+
+
+@pytest.mark.parametrize(
+    ("id2label", "names"),
+    [
+        ({0: "lesion"}, {1: "lesion"}),
+        ({0: "background", 1: "tumour"}, {1: "tumour"}),
+        ({"0": "background", "1": "benign", "2": "malignant"}, {1: "benign", 2: "malignant"}),
+    ],
+)
+def test_labels_have_the_names_of_the_config(id2label, names):
+    assert class_names(id2label) == names
+
+
+@pytest.mark.parametrize("id2label", [{0: "-", 1: "a", 2: "a"}, {0: "-", 1: "a/b"}])
+def test_ambiguous_names_of_labels_are_refused(id2label):
+    with pytest.raises(ValueError, match="its own name"):
+        class_names(id2label)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from transformers.configuration_utils import SubConfigSpec
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .encoder_quirks_tevia import POSITIONS_AFTER_PADDING
+from .labels_tevia import class_names
 from .option_checks_tevia import check_count, check_not_negative, check_number, check_share
 
 PUBLISHED = {
@@ -152,6 +153,7 @@ class TeViAConfig(PreTrainedConfig):
             )
         if not self.id2label:
             raise ValueError("`num_labels` is 1 (lesion or not) or more, got 0.")
+        class_names(self.id2label)
         self.check_ranges()
         limit = longest_text(self.text_config)
         if limit is not None and self.max_text_length > limit:

@@ -10,6 +10,7 @@ all masks of a data set.
 Any module of the package may import this one. It is uploaded to the Hub with a model's code.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +32,18 @@ def is_lesion(labels: Any) -> Any:
 def highest_label(num_labels: int) -> int:
     """The highest label value of a model; 1, the lesion, with one label."""
     return max(num_labels, 2) - 1
+
+
+def class_names(id2label: Mapping[int, str]) -> dict[int, str]:
+    """The labels of a model's masks and their names, from `config.id2label`: {1: "lesion"} with one label.
+
+    Raises `ValueError` if two labels have the same name, or one has a "/", which separates metric and class.
+    """
+    names = {int(label): name for label, name in id2label.items()}
+    foreground = {1: names[0]} if len(names) == 1 else {label: name for label, name in names.items() if label}
+    if len(set(foreground.values())) < len(foreground) or any("/" in name for name in foreground.values()):
+        raise ValueError(f"`id2label` is {names}: give each label its own name, without '/'.")
+    return foreground
 
 
 def values_of(mask: np.ndarray) -> np.ndarray:
@@ -243,6 +256,7 @@ __all__ = [
     "IGNORE_INDEX",
     "WHITE",
     "WhiteReading",
+    "class_names",
     "highest_label",
     "is_foreign",
     "is_lesion",
