@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from tevia_hf.metrics import score_images, summarize
+from tevia_hf.metrics import score_images
+from tevia_hf.score_summaries import summarize
 
 PAIRS, SIZE = 1000, 224
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tevia_hf import metrics
+from tevia_hf import metric_table
 from tevia_hf.visualization import draw_training_curves, training_curves
 
 LOG = [
@@ -25,7 +25,7 @@ def test_curves_are_the_losses_and_scores_of_the_log_over_its_epochs():
 
 
 def test_the_scores_are_those_of_the_primary_metric(monkeypatch):
-    monkeypatch.setattr(metrics, "PRIMARY", "iou")
+    monkeypatch.setattr(metric_table, "PRIMARY", "iou")
     curves = training_curves([record | {"eval_iou": 0.3} for record in LOG])
     assert curves["eval_iou"] == ([1.0, 1.0, 2.0, 2.0, 2.0], [0.3] * 5) and "eval_dice" not in curves
 

@@ -19,7 +19,8 @@ from tevia_hf.data.survey import reference_labels
 from tevia_hf.evaluation.text_conditions import TEXT_CONDITIONS, shuffled_texts
 from tevia_hf.inference.predict import predict_masks
 from tevia_hf.logits_tevia import labels_from_logits
-from tevia_hf.metrics import METRICS, image_metrics
+from tevia_hf.metric_table import METRICS
+from tevia_hf.metrics import image_metrics
 from tevia_hf.training.trainer import compute_metrics
 
 SIZES = [(40, 56), (64, 32), (48, 48), (33, 70)]
@@ -151,7 +152,7 @@ def test_the_true_mask_is_measured_once_an_image_whatever_number_of_conditions(m
 def test_conditions_that_leave_a_text_as_it_is_share_its_scores(model, monkeypatch):
     sideless = dataset_from_rows([{**image(index), "text": "one lesion"} for index in range(4)])
     scored, usual = [], metrics.score_pair
-    monkeypatch.setattr(metrics, "score_pair", lambda pair: scored.append(pair) or usual(pair))
+    monkeypatch.setattr(metrics, "score_pair", lambda pair, **options: scored.append(pair) or usual(pair, **options))
     report = evaluate_model(model, tiny_processor(), sideless, ["none", "flipped"])
     assert len(scored) == 2 * 4  # of four conditions
     rows = {mode: of_mode.drop(columns="text_mode") for mode, of_mode in report.images.groupby("text_mode")}

@@ -17,7 +17,18 @@ import tevia_hf
 SOURCE = Path(tevia_hf.__file__).parent
 # of use to all, and copied to the Hub with the kernel
 GROUND = {"colours_tevia", "decoding_tevia", "labels_tevia", "option_checks_tevia"}
-LEAVES = {"extras", "prompts", "visualization", "metrics", "mask_pairs", "mask_scores", "intervals", "io"}
+LEAVES = {
+    "extras",
+    "prompts",
+    "visualization",
+    "metrics",
+    "metric_table",
+    "score_summaries",
+    "mask_pairs",
+    "mask_scores",
+    "intervals",
+    "io",
+}
 BELOW = {
     "ground": set(),
     "leaf": set(),
@@ -156,7 +167,7 @@ def test_imports_point_downwards(path):
         ("data.collate", "import tevia_hf"),
         ("auto", "from .data.registry import load_segmentation_dataset"),
         ("training.recipe", "from ..hub.convert_lightning import KEY_MAP"),
-        ("training.trainer", "from ..evaluation.report import score_table"),
+        ("training.trainer", "from ..evaluation.report_tables import score_table"),
         ("inference.predict", "from ..training.arguments import DataArguments"),
         ("training.recipe", "from ..experiments.ablation import run_ablation"),
         ("evaluation.report", "from ..experiments.table import ablation_text"),

@@ -9,15 +9,9 @@ from scipy import ndimage
 from sklearn.metrics import accuracy_score, f1_score, jaccard_score
 
 from tevia_hf.mask_scores import MaskPair
-from tevia_hf.metrics import (
-    METRICS,
-    image_metrics,
-    score_images,
-    score_intervals,
-    score_predictions,
-    segmentation_metrics,
-    summarize,
-)
+from tevia_hf.metric_table import METRICS
+from tevia_hf.metrics import image_metrics, score_images, score_predictions, segmentation_metrics
+from tevia_hf.score_summaries import score_intervals, summarize
 
 PERFECT = {key: float(metric.higher_is_better) for key, metric in METRICS.items() if metric.of_image}
 

@@ -19,7 +19,7 @@ from transformers.utils import logging
 from tevia_hf.configuration_tevia import longest_text
 from tevia_hf.encoder_loading_tevia import build_encoder
 from tevia_hf.encoder_quirks_tevia import TEXT_FAMILIES, VISION_FAMILIES
-from tevia_hf.evaluation.report import score_table
+from tevia_hf.evaluation.report_tables import score_table
 from tevia_hf.io.markdown import markdown_table
 from tevia_hf.text_encoder_tevia import TeViATextEncoder, text_model_class
 from tevia_hf.vision_layout_tevia import STRIDES, Layout, build_on_meta, probe_layout

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tevia_hf.evaluation.report import score_table
+from tevia_hf.evaluation.report_tables import score_table
 from tevia_hf.evaluation.text_conditions import NO_TEXT_BRANCH, OWN
 from tevia_hf.io.markdown import markdown_table
 

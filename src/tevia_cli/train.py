@@ -15,9 +15,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(recipe: str, overrides: Sequence[str]) -> int:
-    from tevia_hf.metrics import METRICS
+    from tevia_hf.metric_table import METRICS
     from tevia_hf.training.divergence import TrainingDivergedError
     from tevia_hf.training.recipe import train_from_recipe
+    from tevia_hf.training.trainer import validation_failure
 
     try:
         trainer = train_from_recipe(recipe, overrides)
@@ -25,12 +26,8 @@ def run(recipe: str, overrides: Sequence[str]) -> int:
         raise ValueError(str(error)) from error  # `main` prints it without a traceback
     best, key = trainer.state.best_metric, str(trainer.args.metric_for_best_model).removeprefix("eval_")
     label = METRICS[key].label if key in METRICS else key
-    print(f"\nThe model is in {trainer.args.output_dir}" + (f"; best validation: {label} {best:.3f}." if best else "."))
-    if best == 0 and trainer.args.greater_is_better:
-        print(
-            f"{label} was 0 at every validation: the model marks nothing correctly yet. Train longer "
-            "(`num_train_epochs`), check the masks with `tevia check-data`, and if most of them are empty, "
-            "train on more images with lesions."
-        )
+    selected = "" if best is None else f"; best validation: {label} {best:.3f}"
+    remark = " (recall 0: it finds no lesion)" if validation_failure(trainer.state) else ""
+    print(f"\nThe model is in {trainer.args.output_dir}{selected}{remark}.")
     trainer.end()
     return 0

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from .inference.predictor import Predictor as Predictor
     from .io.readers import read_image as read_image
     from .loss_tevia import register_loss as register_loss
-    from .metrics import METRICS as METRICS
-    from .metrics import register_metric as register_metric
+    from .metric_table import METRICS as METRICS
+    from .metric_table import register_metric as register_metric
     from .metrics import segmentation_metrics as segmentation_metrics
     from .modeling_tevia import TeViAForSegmentation as TeViAForSegmentation
     from .modeling_tevia import TeViAModel as TeViAModel
@@ -67,7 +67,7 @@ _MODULE_OF = {
     "LossLoggingCallback": "training.observing",
     "MomentumPrototypeCallback": "training.callbacks",
     "TrainingDivergedError": "training.divergence",
-    "METRICS": "metrics",
+    "METRICS": "metric_table",
     "Predictor": "inference.predictor",
     "TEXT_CONDITIONS": "evaluation.text_conditions",
     "build_trainer": "training.trainer",
@@ -87,7 +87,7 @@ _MODULE_OF = {
     "text_warnings": "inference.explain",
     "register_dataset": "data.registry",
     "register_loss": "loss_tevia",
-    "register_metric": "metrics",
+    "register_metric": "metric_table",
     "register_text_condition": "evaluation.text_conditions",
     "run_ablation": "experiments.ablation",
     "run_demo": "demo.run",

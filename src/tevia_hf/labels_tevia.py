@@ -34,12 +34,12 @@ def highest_label(num_labels: int) -> int:
     return max(num_labels, 2) - 1
 
 
-def class_names(id2label: Mapping[int, str]) -> dict[int, str]:
+def class_names(id2label: Mapping[Any, str] | None) -> dict[int, str]:
     """The labels of a model's masks and their names, from `config.id2label`: {1: "lesion"} with one label.
 
     Raises `ValueError` if two labels have the same name, or one has a "/", which separates metric and class.
     """
-    names = {int(label): name for label, name in id2label.items()}
+    names = {int(label): name for label, name in (id2label or {0: "lesion"}).items()}
     foreground = {1: names[0]} if len(names) == 1 else {label: name for label, name in names.items() if label}
     if len(set(foreground.values())) < len(foreground) or any("/" in name for name in foreground.values()):
         raise ValueError(f"`id2label` is {names}: give each label its own name, without '/'.")

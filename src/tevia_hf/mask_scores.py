@@ -118,6 +118,10 @@ class MaskPair:
                 distances[label] = tuple(map(torch.from_numpy, arrays))
         return distances
 
+    def of_label(self, label: int) -> "MaskPair":
+        """The pair with this label alone; the measurements of its regions are shared."""
+        return SingleLabelPair(self, label)
+
     @cached_property
     def correct_lesions(self) -> tuple[int, int]:
         """The number of predicted lesions that the true mask covers by at least a tenth, and of all of them."""
@@ -127,6 +131,30 @@ class MaskPair:
     def detected_lesions(self) -> tuple[int, int]:
         """The number of true lesions that the prediction covers by at least a tenth, and of all of them."""
         return _total(true.lesions_covered_by(predicted) for predicted, true in self.regions.values())
+
+
+class SingleLabelPair(MaskPair):
+    """One label of a pair: other labels are background."""
+
+    pair: MaskPair
+    label: int
+
+    def __init__(self, pair: MaskPair, label: int):
+        prediction = np.where(pair.prediction == label, pair.prediction, 0)
+        reference = np.where(np.isin(pair.reference, (label, IGNORE_INDEX)), pair.reference, 0)
+        super().__init__(prediction, reference, pair.spacing_mm, pair.surface_tolerance)
+        self.__dict__.update(pair=pair, label=label)  # frozen
+
+    @cached_property
+    def regions(self) -> dict[int, tuple[Region, Region]]:
+        return self._own(self.pair.regions)
+
+    @cached_property
+    def boundary_distances(self) -> dict[int, tuple[Any, ...] | None]:
+        return self._own(self.pair.boundary_distances)
+
+    def _own(self, by_label: Mapping[int, Any]) -> dict[int, Any]:
+        return {self.label: by_label[self.label]} if self.label in by_label else {}
 
 
 def _cropped(boundary: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

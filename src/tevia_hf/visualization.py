@@ -161,7 +161,7 @@ def training_curves(log_history: Sequence[Mapping[str, float]]) -> dict[str, tup
 
 def score_curves() -> dict[str, str]:
     """What the primary metric and its pooled form are called in a Trainer's log, and in a legend."""
-    from tevia_hf.metrics import PRIMARY  # needs scipy, which an overlay does not
+    from tevia_hf.metric_table import PRIMARY  # needs scipy, which an overlay does not
 
     return {f"eval_{PRIMARY}": "mean over images", f"eval_{PRIMARY}_pooled": "pooled over all pixels"}
 
@@ -180,7 +180,7 @@ def draw_training_curves(
     curves = training_curves(log_history)
     if not curves:
         raise ValueError("The log holds no loss and no score: train with `logging_steps`, or with validation.")
-    from tevia_hf.metrics import primary_name
+    from tevia_hf.metric_table import primary_name
 
     panels = {"Loss": LOSS_CURVES, f"Validation {primary_name()}": score_curves()}
     panels = {title: names for title, names in panels.items() if names.keys() & curves.keys()}

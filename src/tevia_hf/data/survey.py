@@ -19,7 +19,7 @@ from tevia_hf.data.reading import on_all_cores, remembered
 from tevia_hf.io import ImageRef, MedicalImage, load_image
 from tevia_hf.io.grid import grid_fault, turn_note
 from tevia_hf.labels_tevia import WhiteReading, is_foreign, is_lesion, refusal, values_of
-from tevia_hf.metrics import Spacing
+from tevia_hf.mask_scores import Spacing
 
 THUMBNAIL = 32  # pixels per side
 LARGE_LESION = 0.5  # share of the image above which the median lesion is suspicious

@@ -18,7 +18,7 @@ from ..data.decoding import decode_image
 from ..data.features import undecoded
 from ..data.registry import load_segmentation_dataset
 from ..data.survey import reference_labels
-from ..evaluation.report import score_table
+from ..evaluation.report_tables import score_table
 from ..inference.predict import masks_of_each, predict_masks
 from ..inference.predictor import Predictor
 from ..io.output_dir import claim_output_dir

@@ -7,14 +7,17 @@ import pandas as pd
 from ..data.features import raise_problems
 from ..intervals import paired_difference
 from ..io.markdown import markdown_table
-from ..metrics import METRICS, PRIMARY
+from ..metric_table import METRICS, PRIMARY
 from ..option_checks_tevia import check_seed
+from ..score_summaries import class_key
 
 
 def compare_runs(
     a: str | Path, b: str | Path, text_mode: str = "correct", other_text_mode: str = "correct", seed: int = 0
 ) -> pd.DataFrame:
     """One row per score: means of both runs, difference a - b, 95 % interval, p-value, numbers of images and groups.
+
+    With several classes there are also rows of each, such as "dice/benign", over the images that show the class.
 
     Args:
         a, b: per-image tables, as `EvaluationReport.save` writes them.
@@ -32,25 +35,42 @@ def compare_runs(
     raise_problems("The two runs", problems, "Evaluate both on the same images.")
     second = second.loc[first.index]
     rows = []
-    paired = [key for key, metric in METRICS.items() if not metric.is_pooled]
-    for score in (key for key in paired if key in first.columns and key in second.columns):
-        result = paired_difference(list(first[score]), list(second[score]), list(first["group"].astype(str)), seed)
+    for score in (column for column in first.columns if column in second.columns and is_paired(column)):
+        used = has_class(first, score)
+        if not used.any():
+            continue
+        groups = first.loc[used, "group"].astype(str)
+        result = paired_difference(list(first.loc[used, score]), list(second.loc[used, score]), list(groups), seed)
         low, high = result.interval or (None, None)
         rows.append({"score": score, **result._asdict(), "low": low, "high": high})
     return pd.DataFrame(rows).drop(columns="interval")
 
 
+def is_paired(column: str) -> bool:
+    """Whether a column of a per-image table is a score whose mean over images is that of the set."""
+    metric = METRICS.get(column.partition("/")[0])
+    return metric is not None and not metric.is_pooled
+
+
+def has_class(table: pd.DataFrame, score: str) -> pd.Series:
+    """The images that a mean of this score is over: all, or those that show its class."""
+    name = score.partition("/")[2]
+    return table[class_key("true_pixels", name)] > 0 if name else pd.Series(True, index=table.index)
+
+
 def comparison_text(table: pd.DataFrame) -> str:
     """The comparison as a Markdown table."""
+    has_classes = table["images"].nunique() > 1
     rows = []
     for row in table.itertuples():
         interval = "-" if pd.isna(row.low) else f"[{row.low:.3f}, {row.high:.3f}]"
         means = f"{row.a:.3f}", f"{row.b:.3f}", f"{row.difference:+.3f}"
-        rows.append([row.score, *means, interval, f"{row.p_value:.2g}"])
-    lower = [score for score in table["score"] if not METRICS[score].higher_is_better]
+        rows.append([row.score, *means, interval, f"{row.p_value:.2g}", *([row.images] if has_classes else [])])
+    lower = [score for score in table["score"] if not METRICS[score.partition("/")[0]].higher_is_better]
+    header = ["score", "A", "B", "A - B", "95 %", "p", *(["images"] if has_classes else [])]
     direction = f"; for {', '.join(lower)} lower is better" if lower else ""
     count = f"{table['images'].iloc[0]} images of {table['groups'].iloc[0]} groups{direction}."
-    return f"{markdown_table(['score', 'A', 'B', 'A - B', '95 %', 'p'], rows)}\n\n{count}"
+    return f"{markdown_table(header, rows)}\n\n{count}"
 
 
 def _rows(path: Path, text_mode: str) -> pd.DataFrame:

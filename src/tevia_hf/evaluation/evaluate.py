@@ -20,13 +20,14 @@ from ..inference.loading import load_trained
 from ..inference.predict import masks_of_each
 from ..inference.predictor import Predictor
 from ..io.output_dir import check_output_dir, claim_output_dir
-from ..labels_tevia import is_lesion
+from ..labels_tevia import class_names
 from ..metrics import common_spacing
 from ..modeling_tevia import TeViAForSegmentation
 from ..option_checks_tevia import check_count, check_seed, check_share
 from ..processing_tevia import TeViAProcessor
 from .provenance import provenance
-from .report import ConditionResults, EvaluationReport, measure_masks, report_of
+from .report import EvaluationReport
+from .results import ConditionResults, measure_masks, report_of
 from .text_conditions import changed_texts, check_texts, chosen_texts, conditions_for, default_conditions
 
 with needed_for("Evaluation"):  # used at the end only, but a missing library should be reported at the start
@@ -87,25 +88,24 @@ def evaluate_model(
     modes = default_conditions(own, seed, language) if text_modes is None else text_modes
     conditions = conditions_for(modes, model.config.use_text)
     condition_texts = chosen_texts(conditions, own, seed, language)
-    spacings = common_spacing(survey.spacings, len(dataset))
+    spacings, classes = common_spacing(survey.spacings, len(dataset)), class_names(model.config.id2label)
     results = {name: ConditionResults(condition, condition_texts[name]) for name, condition in conditions.items()}
     shown_references = dict.fromkeys(examples_to_show(survey.lesion_shares(), seed), np.empty(0))  # filled below
-    true_pixels: list[int] = []
     texts = list(zip(*condition_texts.values(), strict=True))
     requests = zip(undecoded(dataset), texts, strict=True)
     predictions = masks_of_each(Predictor(model, processor, threshold, batch_size), requests, len(dataset))
     for index, ((example, masks), own_texts, spacing) in enumerate(zip(predictions, texts, spacings, strict=True)):
         reference = decode_labels(example, processor.image_processor.num_labels, white)
-        true_pixels.append(int(is_lesion(reference).sum()))
-        measured = measure_masks(own_texts, masks, reference, spacing, language)
+        measured = measure_masks(own_texts, masks, reference, spacing, language, classes)
         for result, measured_mask in zip(results.values(), measured, strict=True):
             result.add(measured_mask, is_shown=index in shown_references)
         shown_references |= {index: reference} if index in shown_references else {}
     unit = "px" if spacings[0] is None else "mm"
     details: dict[str, Any] = {"images": len(dataset), "threshold": threshold, "seed": seed, "hd95_unit": unit}
     details |= {"white_is_lesion": white, "skipped": survey.skipped()}
+    details["classes"] = {name: label for label, name in classes.items()}
     details["texts_changed"] = changed_texts(conditions, own, condition_texts)
-    return report_of(results, dataset, true_pixels, shown_references, details | settings)
+    return report_of(results, dataset, shown_references, details | settings)
 
 
 def check_options(

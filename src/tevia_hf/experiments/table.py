@@ -15,7 +15,8 @@ from ..evaluation.text_conditions import NO_TEXT_BRANCH, OWN
 from ..intervals import paired_difference_of_seeds
 from ..io.markdown import markdown_table
 from ..io.output_dir import write_whole
-from ..metrics import METRICS, PRIMARY, primary_name
+from ..metric_table import METRICS, PRIMARY, primary_name
+from ..score_summaries import class_key
 from ..visualization import difference_chart
 from .grid import Plan, Run
 
@@ -54,10 +55,10 @@ def ablation_table(runs: Sequence[Run], scores: pd.DataFrame, plan: Plan) -> pd.
     """One row per run, without those that have no finished seed.
 
     Columns: `run`; `dice` and `dice_pooled` with the images' own texts, means over the seeds, and `_spread`, the
-    standard deviation between seeds; `dice_shuffled`, `dice_none` and so on for the other text conditions; `against`,
-    `difference`, `low`, `high`: Dice against the run that it is compared with, over their common seeds, and the 95 %
-    interval over seeds and groups; `images`, `groups`, `seeds`; `steps` and `minutes` of training, means over the
-    seeds; `machine`, `command`.
+    standard deviation between seeds; `dice/benign` and so on for each of several classes; `dice_shuffled`, `dice_none`
+    and so on for the other text conditions; `against`, `difference`, `low`, `high`: Dice against the run that it is
+    compared with, over their common seeds, and the 95 % interval over seeds and groups; `images`, `groups`, `seeds`;
+    `steps` and `minutes` of training, means over the seeds; `machine`, `command`.
     """
     rows = []
     for name, other in plan.against.items():
@@ -80,6 +81,10 @@ def scores_of(runs: Sequence[Run]) -> dict[str, Any]:
     for key in (key for key in (PRIMARY, f"{PRIMARY}_pooled") if key in METRICS):
         values = [report[own][key] for report in reports]
         row |= {key: np.mean(values), f"{key}_spread": np.std(values, ddof=1) if len(values) > 1 else None}
+    for name, scores in files[0].get("classes", {}).get(own, {}).items():
+        if scores["scores"][PRIMARY] is not None:  # all runs are evaluated on the same images
+            values = [file["classes"][own][name]["scores"][PRIMARY] for file in files]
+            row[class_key(PRIMARY, name)] = np.mean(values)
     others = [mode for mode in reports[0] if mode != own and mode not in denying]
     return row | {f"{PRIMARY}_{mode}": np.mean([report[mode][PRIMARY] for report in reports]) for mode in others}
 

@@ -14,10 +14,12 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..data.options import SOURCE_OPTIONS
 from ..data.origin import UNKNOWN
+from ..evaluation.report_tables import class_table, foreground_lines
 from ..evaluation.text_conditions import TEXT_CONDITIONS
 from ..io.markdown import cell, markdown_table
 from ..io.yaml_file import read_yaml
-from ..metrics import METRICS, PRIMARY, primary_name, units_text
+from ..metric_table import METRICS, PRIMARY, primary_name, units_text
+from ..score_summaries import EMPTY_MASK_RULE, ClassScores, failure_text
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
 TASK = "image-segmentation"  # the closest task of the Hub
@@ -239,8 +241,13 @@ def shown(details: CardDetails, report: Mapping[str, Any]) -> dict[str, Any]:
     options = {name: settings[name] for name in SOURCE_OPTIONS if name in settings and name not in EXPLAINED}
     absent = {mode: (report.get("against_text", {}).get(mode) or {}).get("absence") for mode in denying}
     marked_shares = "{images_marked:.3f} of the images, {marked_pixels:.4f} of their pixels"
+    foreground = [ClassScores(**row) for row in (report.get("foreground") or {}).values()][:1]
+    classes = {name: ClassScores(**row) for name, row in next(iter((report.get("classes") or {}).values()), {}).items()}
     return {
         **report,
+        "failure": "".join(map(failure_text, foreground)),
+        "averages": [EMPTY_MASK_RULE, *(line for part in foreground for line in foreground_lines(part))],
+        "classes": class_table(classes) if classes else "",
         "data": data_name(details, settings),
         "loaded_with": options | (settings.get("options") or {}),
         "denied": {cell(texts[mode]): marked_shares.format(**row) if row else "-" for mode, row in absent.items()},

@@ -20,7 +20,7 @@ from ..image_processing_tevia import TeViAImageProcessorKwargs
 from ..io.output_dir import write_whole
 from ..io.yaml_file import read_yaml
 from ..loss_tevia import LOSSES
-from ..metrics import METRICS, PRIMARY
+from ..metric_table import METRICS, PRIMARY
 from ..option_checks_tevia import (
     check_count,
     check_not_negative,
@@ -176,10 +176,11 @@ class TeViATrainingArguments(TrainingArguments):
         """Sets `greater_is_better` from `METRICS`. Raises `ValueError` for a metric that validation lacks."""
         key = (self.metric_for_best_model or PRIMARY).removeprefix("eval_")
         measured = [name for name, metric in METRICS.items() if not metric.of_boundaries] + ["loss"]
-        if key not in measured:
+        key, _, class_name = key.partition("/")  # "dice/benign" is the score of a class
+        if key not in measured or (class_name and key == "loss"):
             raise ValueError(
                 f"`metric_for_best_model` is {self.metric_for_best_model}, which validation does not measure: take one "
-                f"of {', '.join(measured)}."
+                f"of {', '.join(measured)}, or that of a class, such as {PRIMARY}/malignant."
             )
         if self.metric_for_best_model and key in METRICS:
             is_better = METRICS[key].higher_is_better

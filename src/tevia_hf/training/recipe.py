@@ -25,7 +25,7 @@ from ..visualization import draw_training_curves, training_curves
 from .adapters import with_lora
 from .arguments import READY, DataArguments, ModelArguments, Recipe, as_mapping, parse_recipe
 from .checkpoints import last_complete_checkpoint
-from .trainer import build_trainer
+from .trainer import build_trainer, validation_failure
 
 with needed_for("Training by recipe"):
     import matplotlib as matplotlib  # used at the end of a run only, but checked before the first step
@@ -80,6 +80,8 @@ def train_from_recipe(
     if recipe.model.lora is not None:  # save a plain model, which needs no peft
         adapted: Any = model
         trainer.model = model = adapted.merge_and_unload()
+    if failure := validation_failure(trainer.state):
+        warnings.warn(failure, UserWarning, stacklevel=2)
     trainer.save_model()
     trainer.save_state()
     trainer.save_metrics("train", result.metrics)

@@ -1,14 +1,15 @@
 """A stock `transformers.Trainer` with TeViA's collator, callbacks, optimizer and metrics."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
+from functools import partial
 from itertools import chain
 from typing import Any
 
 import torch
 from datasets import Dataset, IterableDataset
-from transformers import EvalPrediction, Trainer, TrainerCallback
+from transformers import EvalPrediction, Trainer, TrainerCallback, TrainerState
 
 from ..auto import TeViAForSegmentation, TeViAProcessor
 from ..data.augment import TextAwareAugmentation, augmented
@@ -19,9 +20,12 @@ from ..data.ready import ALL_TEXTS, AnyDataset, ready_dataset, texts_of
 from ..data.survey import white_is_lesion_in
 from ..inference.text_differences import check_texts_differ
 from ..inference.text_features import TextFeatureCache
+from ..labels_tevia import class_names
 from ..logits_tevia import labels_from_logits
+from ..metric_table import POOLED
 from ..metrics import segmentation_metrics
 from ..prompts import flip_text, language_of
+from ..score_summaries import ADVICE_FOR_FAILURE
 from .adapters import unwrapped
 from .arguments import TeViATrainingArguments
 from .averaging import AverageCallback
@@ -104,7 +108,7 @@ def build_trainer(
         eval_dataset=eval_dataset,
         data_collator=SegmentationCollator(processor, texts, white_is_lesion, with_ids=can_carry_ids),
         processing_class=processor,
-        compute_metrics=compute_metrics,
+        compute_metrics=partial(compute_metrics, classes=class_names(unwrapped(model).config.id2label)),
         preprocess_logits_for_metrics=lambda logits, labels: labels_from_logits(
             logits
         ),  # collecting logits would need much memory
@@ -197,8 +201,19 @@ def training_callbacks(
     ]
 
 
-def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
-    """The Trainer's validation scores, at the model's input size: both Dice definitions, no boundary metrics."""
-    return segmentation_metrics(
-        list(prediction.predictions), list(prediction.label_ids), outlines=False, white_is_lesion=False
-    )
+def compute_metrics(prediction: EvalPrediction, classes: Mapping[int, str] | None = None) -> dict[str, float]:
+    """The Trainer's validation scores, at the model's input size: both Dice definitions, no boundary metrics.
+
+    With several `classes` (label -> name) also those of each class, such as "dice/benign".
+    """
+    masks = list(prediction.predictions), list(prediction.label_ids)
+    return segmentation_metrics(*masks, outlines=False, white_is_lesion=False, classes=classes)
+
+
+def validation_failure(state: TrainerState) -> str:
+    """What to do if the selected model, or else the last one, found no lesion of the validation data; "" otherwise."""
+    records = [record for record in state.log_history if f"eval_{POOLED}" in record]
+    selected = [record for record in records if record["step"] == state.best_global_step] or records[-1:]
+    if not selected or selected[0][f"eval_{POOLED}"] != 0:
+        return ""
+    return f"No predicted pixel lies on a lesion of the validation images (recall 0). {ADVICE_FOR_FAILURE}"

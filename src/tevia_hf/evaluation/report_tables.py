@@ -1,0 +1,89 @@
+"""Markdown tables of scores, of all lesions and per class."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ..intervals import Interval
+from ..io.markdown import markdown_table
+from ..metric_table import METRICS, PRIMARY
+from ..score_summaries import BOTH, FALSE_POSITIVES, ClassScores
+
+
+def score_table(scores: Mapping[str, Mapping[str, Any]], names: Sequence[str] | None = None) -> str:
+    """A Markdown table of score rows; by default of the scores that papers report, in both Dice definitions."""
+    if names is None:
+        names = [key for key, metric in METRICS.items() if metric.in_short_table]
+    rows = [
+        [condition, *(value if isinstance(value := row[name], str) else f"{value:.3f}" for name in names)]
+        for condition, row in scores.items()
+    ]
+    return markdown_table(["text", *names], rows)
+
+
+def interval_text(interval: Interval | None) -> str:
+    return f"[{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "-"
+
+
+def foreground_lines(foreground: ClassScores) -> Iterator[str]:
+    """The scores of images with and without a lesion, if a mean over all images mixes them."""
+    images, absent, both = foreground.images, foreground.absent, foreground.both
+    if images and (absent or both < images):
+        dice, interval = foreground.scores[PRIMARY], interval_text(foreground.intervals[PRIMARY])
+        distances = [
+            f"`{key.removesuffix(BOTH)}` {number(value)} over the {both} where both masks hold one"
+            for key, value in foreground.scores.items()
+            if key.endswith(BOTH) and both
+        ]
+        yield (
+            ", ".join([f"{images} images with a lesion: `{PRIMARY}` {number(dice)}, 95 % {interval}", *distances]) + "."
+        )
+    if absent:
+        share, interval = foreground.scores[FALSE_POSITIVES], interval_text(foreground.intervals[FALSE_POSITIVES])
+        yield f"{absent} images without a lesion: a share of {number(share)}, 95 % {interval}, got a false positive."
+
+
+def class_lines(classes: Mapping[str, Mapping[str, ClassScores]]) -> Iterator[str]:
+    """A table of the classes, with remarks, and the primary score of each with every text condition.
+
+    Args:
+        classes: text condition -> class -> scores; the first condition has intervals.
+    """
+    own, *others = classes
+    if not classes[own]:
+        return
+    yield from ("", "By class, over the images whose true mask holds it; ratios count all images.", "")
+    yield class_table(classes[own])
+    for name, scores in classes[own].items():
+        if not scores.images:
+            yield f"No image has the class {name}: it is not scored."
+        elif not scores.predicted:
+            yield f"{name} is never predicted, although {scores.images} images have it."
+    if others:
+        yield from ("", f"`{PRIMARY}` by class with each text.", "")
+        rows = ([mode, *(number(own.scores[PRIMARY]) for own in of_mode.values())] for mode, of_mode in classes.items())
+        yield markdown_table(["text", *classes[own]], rows)
+
+
+def class_table(classes: Mapping[str, ClassScores]) -> str:
+    """One row per class: number of images, scores with their counts, share of false positives."""
+    others = [key for key in next(iter(classes.values())).scores if key not in (PRIMARY, FALSE_POSITIVES)]
+    header = ["class", "images", PRIMARY, "95 %", *(key.replace(BOTH, ", both") for key in others), "false positives"]
+    rows = []
+    for name, scores in classes.items():
+        interval = interval_text(scores.intervals[PRIMARY])
+        share = f"{number(scores.scores[FALSE_POSITIVES])} of {scores.absent}" if scores.absent else "-"
+        values = [value_and_count(scores, key) for key in others]
+        rows.append([name, scores.images, number(scores.scores[PRIMARY]), interval, *values, share])
+    return markdown_table(header, rows)
+
+
+def value_and_count(scores: ClassScores, key: str) -> str:
+    """A score with the lesions that it counts, such as "0.600 (12/20)"."""
+    value = number(scores.scores[key])
+    if key.startswith("lesion_") and scores.scores[key] is not None:
+        return f"{value} ({scores.counts[key][0]:.0f}/{scores.counts[key][1]:.0f})"
+    return value
+
+
+def number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
