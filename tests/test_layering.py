@@ -17,7 +17,7 @@ import tevia_hf
 SOURCE = Path(tevia_hf.__file__).parent
 # of use to all, and copied to the Hub with the kernel
 GROUND = {"colours_tevia", "decoding_tevia", "labels_tevia", "option_checks_tevia"}
-LEAVES = {"extras", "prompts", "visualization", "metrics", "mask_pairs", "mask_scores", "intervals", "io"}
+LEAVES = {"extras", "prompts", "visualization", "charts", "metrics", "mask_pairs", "mask_scores", "intervals", "io"}
 BELOW = {
     "ground": set(),
     "leaf": set(),

@@ -10,6 +10,7 @@ from datasets import Dataset, IterableDataset
 from transformers import Trainer, set_seed
 
 from ..auto import TeViAConfig, TeViAForSegmentation, TeViAProcessor
+from ..charts import draw_training_curves, training_curves
 from ..configuration_tevia import PUBLISHED
 from ..data.augment import TextAwareAugmentation
 from ..data.features import undecoded
@@ -21,7 +22,6 @@ from ..extras import needed_for
 from ..inference.loading import build_untrained, load_trained
 from ..inference.text_differences import check_texts_differ
 from ..io.output_dir import claim_output_dir
-from ..visualization import draw_training_curves, training_curves
 from .adapters import with_lora
 from .arguments import READY, DataArguments, ModelArguments, Recipe, as_mapping, parse_recipe
 from .checkpoints import last_complete_checkpoint
