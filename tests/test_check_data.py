@@ -13,7 +13,7 @@ from tiny import tiny_processor
 from tevia_hf.data.check import NEARLY_EQUAL, check_dataset, count_words, near_duplicates
 from tevia_hf.data.listing import Listing
 from tevia_hf.data.registry import list_examples
-from tevia_hf.data.survey import thumbnail
+from tevia_hf.data.survey import Survey, thumbnail
 
 
 @pytest.fixture(scope="module")
@@ -259,3 +259,46 @@ def test_pairs_are_found_across_blocks():
 
 def test_flat_images_are_no_duplicates():
     assert list(near_duplicates(np.array([thumbnail(np.full((8, 8), value)) for value in (3, 200)]))) == []
+
+
+def many(root, values):
+    """A folder of images with a mask of one square of each value, for each list of values."""
+    rng = np.random.default_rng(0)
+    for index, labels in enumerate(values):
+        mask = np.zeros((24, 24), np.uint8)
+        for place, label in enumerate(labels):
+            mask[2 + 6 * place : 6 + 6 * place, 3:9] = label
+        for kind, pixels in (("images", rng.integers(0, 255, (24, 24), np.uint8)), ("masks", mask)):
+            (root / kind).mkdir(exist_ok=True)
+            Image.fromarray(pixels).save(root / kind / f"{index:03}.png")
+    lines = [f"{index:03}.png,,train" for index in range(len(values))]
+    (root / "examples.csv").write_text("\n".join(["Image,Description,split", *lines]) + "\n")
+    return root
+
+
+def test_masks_with_equal_faults_are_one_fault_with_advice_for_all_masks(tmp_path, processor):
+    root = many(tmp_path, [[1]] * 5 + [[2]] * 60 + [[3], [1, 3]])
+    for index in range(4):
+        (root / "images" / f"{index:03}.png").write_bytes(b"no image")
+    values, unreadable = sorted(examined("folder", root, processor).faults, key=len, reverse=True)
+    assert values.startswith(
+        "62 masks hold values that are no labels (2, 3), e.g. '005.png', '006.png', '007.png', ..."
+    )
+    assert "keep them by num_labels=4 (`--num-labels 4` of `tevia check-data`" in values
+    assert (
+        unreadable.startswith("image of example '000'") and "(and 3 more like this: '001', '002', '003')" in unreadable
+    )
+
+
+def test_training_reports_equal_faults_once(tmp_path, processor):
+    rows = [example.row() for example in list_examples("folder", many(tmp_path, [[2]] * 60)).examples]
+    with pytest.raises(ValueError, match=r"60 problems:\n  60 masks hold values that are no labels \(2\)") as caught:
+        Survey(processor.image_processor).read_all(rows)
+    assert str(caught.value).count("masks hold") == 1 and "num_labels=3" in str(caught.value)
+
+
+def test_masks_with_other_faults_of_their_values_have_their_own_advice(tmp_path, processor):
+    report = examined("folder", many(tmp_path, [[2]] * 2 + [[100]] * 3 + [[1]]), processor)
+    classes, lesion = report.faults
+    assert classes.startswith("2 masks hold") and "num_labels=3" in classes
+    assert lesion.startswith("3 masks hold") and "num_labels=" not in lesion.partition(": ")[2]

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from tevia_hf.data.example import Example
+from tevia_hf.data.faults import grouped
 from tevia_hf.data.features import SPLITS, row_problems, some_of
 from tevia_hf.data.listing import Listing
 from tevia_hf.data.reading import on_all_cores
@@ -97,12 +98,12 @@ def check_dataset(
     several names, which a split by name may separate; missing texts where other examples have one; a training split
     without any lesion. Warnings describe what is unusual but not certainly wrong.
     """
-    report = DataReport(listing.source, faults=[problem.text for problem in listing.problems])
+    report = DataReport(listing.source, faults=grouped([problem.text for problem in listing.problems]))
     report.warnings += [*listing.warnings, *listing.notes]
     if not listing.examples:
         report.faults.append("no examples were found")
     for split in listing.splits:
-        report.faults += row_problems([example.row() for example in listing.of_split(split)])
+        report.faults += grouped(row_problems([example.row() for example in listing.of_split(split)]))
     if unknown := [split for split in listing.splits if split not in SPLITS]:
         report.faults.append(f"unknown splits {unknown}: use {', '.join(SPLITS)}")
     survey = Survey(processor.image_processor, white_is_lesion, cache)
@@ -111,7 +112,7 @@ def check_dataset(
         (complete[position], findings) for position, findings in survey.read([example.row() for example in complete])
     ]
     readable = [ReadableExample(*pair, share) for pair, share in zip(pairs, survey.lesion_shares(), strict=True)]
-    report.faults += [fault.reason for fault in survey.faults]
+    report.faults += survey.problems()
     try:
         report.white_is_lesion = survey.white_is_lesion()
     except ValueError as error:
