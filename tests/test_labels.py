@@ -46,6 +46,13 @@ def test_ambiguous_names_of_labels_are_refused(id2label):
         class_names(id2label)
 
 
+@pytest.mark.parametrize("id2label", [{1: "a", 2: "b"}, {1: "a"}, {0: "-", 2: "b"}])
+def test_names_without_the_background_are_refused(id2label):
+    """Two names from label 1 on would make a model of two labels, which has no channel for the second."""
+    with pytest.raises(ValueError, match="`0: background`"):
+        class_names(id2label)
+
+
 @pytest.mark.parametrize(
     ("values", "num_labels", "expected"),
     [

@@ -37,9 +37,12 @@ def highest_label(num_labels: int) -> int:
 def class_names(id2label: Mapping[int, str]) -> dict[int, str]:
     """The labels of a model's masks and their names, from `config.id2label`: {1: "lesion"} with one label.
 
-    Raises `ValueError` if two labels have the same name, or one has a "/", which separates metric and class.
+    Raises `ValueError` if the labels are not 0 (the background, unless there is one label), 1, 2, ..., if two have the
+    same name, or one has a "/", which separates metric and class.
     """
     names = {int(label): name for label, name in id2label.items()}
+    if sorted(names) != list(range(len(names))):
+        raise ValueError(f"`id2label` is {names}: number the labels 0, 1, 2, ..., with `0: background`.")
     foreground = {1: names[0]} if len(names) == 1 else {label: name for label, name in names.items() if label}
     if len(set(foreground.values())) < len(foreground) or any("/" in name for name in foreground.values()):
         raise ValueError(f"`id2label` is {names}: give each label its own name, without '/'.")

@@ -14,8 +14,9 @@ def named_classes(names: Sequence[str] | None, num_labels: int | None = None) ->
     if names and num_labels is not None and highest_label(num_labels) != len(names):
         fitting = 1 if len(names) == 1 else len(names) + 1
         raise ValueError(
-            f"{len(names)} class names ({', '.join(names)}) and num_labels={num_labels} do not fit: leave `num_labels` "
-            f"out, or set it to {fitting} (the background counts, but has no class name)."
+            f"{len(names)} class names ({', '.join(names)}) and num_labels={num_labels} do not fit: give "
+            f"{highest_label(num_labels)} names (the background counts as a label, but has no class name), or set "
+            f"`num_labels` to {fitting}."
         )
     if not all(names) or len(set(names)) < len(names) or any("/" in name for name in names):
         raise ValueError(f"The class names are {names}: give each class its own name, without '/'.")

@@ -119,8 +119,17 @@ def load_model_and_processor(arguments: ModelArguments) -> tuple[TeViAForSegment
 
 
 def config_fields(config: dict | str | None) -> dict:
-    """Fields for `TeViAConfig`; with `published: true` they override the published values."""
+    """Fields for `TeViAConfig`; with `published: true` they override the published values.
+
+    Raises `ValueError` if `num_labels` is not the number of names in `id2label`, which transformers would drop.
+    """
     fields = dict(as_mapping(config))
+    names, count = fields.get("id2label"), fields.get("num_labels")
+    if names is not None and count not in (None, len(names)):
+        raise ValueError(
+            f"`num_labels` is {count}, but `id2label` under `config` names {len(names)} labels (with the background): "
+            "leave `num_labels` out, or name all labels."
+        )
     return PUBLISHED | fields if fields.pop("published", False) else fields
 
 
