@@ -86,7 +86,7 @@ def test_the_table_names_missing_and_unpredicted_classes_and_what_is_averaged(re
     assert "No image has the class cyst: it is not scored." in table
     assert "malignant is never predicted, although 1 images have it." in table
     assert EMPTY_MASK_RULE in table and "1 images without a lesion: a share of 1.000" in table
-    assert class_table(report.classes["correct"]) in table
+    assert class_table(report.classes["correct"]).markdown() in table
     assert "| correct | 0.500 | 0.000 | - |" in table and "| none | 0.500 | 0.000 | - |" in table
 
 
@@ -115,7 +115,7 @@ def test_runs_are_compared_class_by_class(report, report_on, tmp_path):
 def test_the_card_shows_the_classes_and_how_empty_masks_count(report, tmp_path):
     report.save(tmp_path)
     card = model_card(read_card_details(TINY / "card.yaml"), read_report(tmp_path), "org/name")
-    assert class_table(report.classes["correct"]) in card.text and EMPTY_MASK_RULE in card.text
+    assert class_table(report.classes["correct"]).markdown() in card.text and EMPTY_MASK_RULE in card.text
     assert "Recall 0" not in card.text
 
 
