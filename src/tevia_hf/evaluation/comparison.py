@@ -29,10 +29,8 @@ def compare_runs(
     text condition, or the two hold different images.
     """
     check_seed("seed", seed)
-    first, second = _rows(Path(a), text_mode), _rows(Path(b), other_text_mode)
-    problems = [f"'{name}' is in {b} only" for name in sorted(set(second.index) - set(first.index))]
-    problems += [f"'{name}' is in {a} only" for name in sorted(set(first.index) - set(second.index))]
-    raise_problems("The two runs", problems, "Evaluate both on the same images.")
+    first, second = read_rows(Path(a), text_mode), read_rows(Path(b), other_text_mode)
+    raise_problems("The two runs", images_apart(first, second, a, b), "Evaluate both on the same images.")
     second = second.loc[first.index]
     rows = []
     for score in (column for column in first.columns if column in second.columns and is_paired(column)):
@@ -44,6 +42,12 @@ def compare_runs(
         low, high = result.interval or (None, None)
         rows.append({"score": score, **result._asdict(), "low": low, "high": high})
     return pd.DataFrame(rows).drop(columns="interval")
+
+
+def images_apart(first: pd.DataFrame, second: pd.DataFrame, a: str | Path, b: str | Path) -> list[str]:
+    """The images that only one of two runs, `a` and `b`, was evaluated on."""
+    problems = [f"'{name}' is in {b} only" for name in sorted(set(second.index) - set(first.index))]
+    return problems + [f"'{name}' is in {a} only" for name in sorted(set(first.index) - set(second.index))]
 
 
 def is_paired(column: str) -> bool:
@@ -73,8 +77,8 @@ def comparison_text(table: pd.DataFrame) -> str:
     return f"{markdown_table(header, rows)}\n\n{count}"
 
 
-def _rows(path: Path, text_mode: str) -> pd.DataFrame:
-    """The rows of one text condition, by id."""
+def read_rows(path: Path, text_mode: str) -> pd.DataFrame:
+    """The rows of one text condition in the per-image table of a run, by id."""
     try:
         table = pd.read_csv(path, dtype={"id": str, "group": str}, keep_default_na=False)
     except (ValueError, UnicodeDecodeError) as error:

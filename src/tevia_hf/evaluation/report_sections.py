@@ -63,7 +63,8 @@ def data_remarks(report: "EvaluationReport") -> Iterator[Block]:
         yield f"{len(skipped)} examples could not be read and are left out:"
         yield Bullets([f"{one['id']}: {one['reason']}" for one in skipped])
     if report.denying_conditions:
-        yield f"† The text denies the lesion, so that its {primary_name()} is no score: see what is marked all the same."
+        about = f"its {primary_name()} is no score: see what is marked all the same."
+        yield f"† The text denies the lesion, so that {about}"
     for name, changed in report.settings["texts_changed"].items():
         if changed < report.settings["images"]:
             yield f"{name}: {changed} of {report.settings['images']} texts changed, the others are as they were."

@@ -146,9 +146,7 @@ def class_charts(classes: Mapping[str, ClassScores]) -> list[Image.Image]:
     )
 
 
-def image_table(
-    results: Mapping[str, ConditionResults], dataset: Dataset, classes: Mapping[int, str]
-) -> pd.DataFrame:
+def image_table(results: Mapping[str, ConditionResults], dataset: Dataset, classes: Mapping[int, str]) -> pd.DataFrame:
     """The rows of `evaluation.csv`: one per image and text condition, with columns for each of several classes."""
     ids, groups = list(dataset["id"]), list(dataset["group"])
     tables = []

@@ -21,9 +21,9 @@ TEXT_LENGTH = 200  # characters of a text on the sheet
 
 
 class ScoredMasks(NamedTuple):
-    """The predicted and reference mask (label maps) of one image, by its index, and its primary score."""
+    """The predicted and reference mask (label maps) of one image, its position in the data set and its score."""
 
-    index: int
+    position: int
     score: float
     mask: np.ndarray
     reference: np.ndarray
@@ -38,11 +38,11 @@ class WorstMasks:
     def __init__(self) -> None:
         self.heap: list[tuple[tuple[float, int, int], ScoredMasks]] = []  # the least bad first
 
-    def add(self, index: int, scores: ImageScores, mask: np.ndarray, reference: np.ndarray) -> None:
+    def add(self, position: int, scores: ImageScores, mask: np.ndarray, reference: np.ndarray) -> None:
         """Adds an image, or drops it if enough others are worse."""
         score = scores.values[PRIMARY]
         badness = -score if METRICS[PRIMARY].higher_is_better else score
-        entry = (badness, scores.true_pixels, -index), ScoredMasks(index, score, mask, reference)
+        entry = (badness, scores.true_pixels, -position), ScoredMasks(position, score, mask, reference)
         if len(self.heap) < WORST_CASES:
             heapq.heappush(self.heap, entry)
         else:
@@ -73,15 +73,15 @@ class WorstCase(NamedTuple):
 def worst_cases(worst: WorstMasks, dataset: Dataset, texts: Sequence[str]) -> list[WorstCase]:
     """The cases to show, the worst first; `texts` are those of all images."""
     all_masks = worst.ordered()
-    examples = undecoded(dataset.select([masks.index for masks in all_masks]))
+    examples = undecoded(dataset.select([masks.position for masks in all_masks]))
     cases = []
-    for example, (index, score, mask, reference) in zip(examples, all_masks, strict=True):
+    for example, (position, score, mask, reference) in zip(examples, all_masks, strict=True):
         image, empty = decode_image(example), np.zeros_like(mask)
         tiles = [
             overlay(image, areas, lines, longest_side=TILE_SIDE)
             for areas, lines in ((empty, None), (empty, reference), (mask, reference))
         ]
-        cases.append(WorstCase(str(example["id"]), texts[index], score, *tiles))
+        cases.append(WorstCase(str(example["id"]), texts[position], score, *tiles))
     return cases
 
 

@@ -1,5 +1,6 @@
 """Tables and pages of paragraphs, lists and tables, in Markdown."""
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -67,3 +68,8 @@ def markdown_table(header: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
 def cell(content: Any) -> str:
     """The content on one line with `|` escaped, for a row of a table or list."""
     return " ".join(filter(None, str(content).splitlines())).replace("|", "\\|")
+
+
+def plain_text(text: Any) -> str:
+    """The text with the characters escaped that Markdown would read as emphasis, code, links or HTML."""
+    return re.sub(r"[\\`*<\[\]&]|(?<!\w)_|_(?!\w)", r"\\\g<0>", str(text))
