@@ -43,13 +43,14 @@ def html_report(report: "EvaluationReport") -> str:
     environment.filters |= {"code": with_code, "data_uri": data_uri}
     environment.tests |= {"table": is_table, "bullets": is_bullets}
     template = environment.get_template("report.html")
-    colours = {name: "#{:02x}{:02x}{:02x}".format(*colour_of(label)) for name, label in classes_of(report).items()}
+    colours = {
+        name: "#{:02x}{:02x}{:02x}".format(*colour_of(label)) for name, label in report.settings["classes"].items()
+    }
     page = template.render(
         report=report,
         sections=report.sections(),
         settings=Table(["setting", "value"], list(flat(report.settings)), "Model, weights, data and options.", 2),
         images=images_table(report),
-        count=report.settings["images"],
         class_colours=colours,
         primary=PRIMARY,
         primary_name=primary_name(),
@@ -58,15 +59,12 @@ def html_report(report: "EvaluationReport") -> str:
     return page + "\n"
 
 
-def classes_of(report: "EvaluationReport") -> dict[str, int]:
-    return report.settings["classes"]
-
-
 def images_table(report: "EvaluationReport") -> Table:
     """The images with their own texts and scores, the worst first, at most `MOST_ROWS`."""
     own = next(iter(report.scores))
     rows = report.images[report.images["text_mode"] == own]
-    worst_first = rows.sort_values(PRIMARY, ascending=METRICS[PRIMARY].higher_is_better, kind="stable")[:MOST_ROWS]
+    order = {"by": [PRIMARY, "true_pixels"], "ascending": [METRICS[PRIMARY].higher_is_better, False]}
+    worst_first = rows.sort_values(**order, kind="stable")[:MOST_ROWS]
     classes = [class_key(PRIMARY, name) for name in report.classes[own]]
     scores = [key for key in report.metrics if key in rows]
     columns = [*ID_COLUMNS, *scores[:1], *classes, *scores[1:], "predicted_pixels", "true_pixels"]

@@ -30,6 +30,9 @@ class Bullets(NamedTuple):
 
     lines: Sequence[str]
 
+    def markdown(self) -> str:
+        return "\n".join(f"- {cell(line)}" for line in self.lines).replace("<", "\\<")  # no HTML from ids of files
+
 
 Block = str | Bullets | Table  # a string is a sentence or several, on one line
 
@@ -50,7 +53,11 @@ def markdown_blocks(blocks: Iterable[Block]) -> str:
             parts += [block.caption] if block.caption else []
             parts.append(block.markdown())
         else:
-            text = block if isinstance(block, str) else "\n".join(f"- {cell(line)}" for line in block.lines)
+            text = (
+                block
+                if isinstance(block, str)
+                else "\n".join(f"- {cell(line)}" for line in block.lines).replace("<", "\\<")
+            )
             if isinstance(previous, str):
                 parts[-1] += f"\n{text}"
             else:
