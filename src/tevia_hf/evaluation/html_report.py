@@ -48,6 +48,7 @@ def html_report(report: "EvaluationReport") -> str:
     }
     page = template.render(
         report=report,
+        name=report.settings.get("model") or "a model",
         sections=report.sections(),
         settings=Table(["setting", "value"], list(flat(report.settings)), "Model, weights, data and options.", 2),
         images=images_table(report),
