@@ -16,7 +16,8 @@ from tevia_hf.training.arguments import parse_recipe
 
 ROOT = Path(__file__).parents[1]
 README, GUIDE, TRAIN = (ROOT / name for name in ("README.md", "docs/own_data.md", "docs/train.md"))
-TASKS = [ROOT / "docs" / f"{name}.md" for name in ("install", "predict", "train", "evaluate", "share", "deploy")]
+NAMES = ("install", "predict", "train", "recipe", "evaluate", "ablation", "share", "deploy", "datasets", "encoders")
+TASKS = [ROOT / "docs" / f"{name}.md" for name in NAMES]
 PAGES = [README, GUIDE, *TASKS]
 UNAVAILABLE = ("/path/to", "outputs/qata", "authors.ckpt", "tevia push", "MODEL")  # data, weights or a Hub
 

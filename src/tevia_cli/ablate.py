@@ -1,4 +1,4 @@
-"""Train and evaluate a grid of configurations and seeds, and compare them; options `--field value` override the recipe."""
+"""Train, evaluate and compare a grid of configurations and seeds; options `--field value` override the recipe."""
 
 import argparse
 from typing import Any

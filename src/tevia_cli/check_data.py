@@ -6,8 +6,8 @@ from typing import Any
 from .options import DATA_OPTIONS, add_data_options, add_number
 
 OPTIONS = (
-    f"--help {DATA_OPTIONS} --num-labels --tokenizer --max-text-length --white-is-lesion --cache --no-cache --output-dir "
-    "--overwrite"
+    f"--help {DATA_OPTIONS} --num-labels --tokenizer --max-text-length --white-is-lesion --cache --no-cache "
+    "--output-dir --overwrite"
 ).split()
 
 

@@ -6,13 +6,13 @@ from typing import Any
 from .options import DATA_OPTIONS, add_data_options, add_number
 
 OPTIONS = (
-    f"--help --dataset --data-dir --split {DATA_OPTIONS} --max-samples --held-out --text-modes --threshold --batch-size "
-    "--seed --white-is-lesion --on-error --cache --no-cache --output-dir --overwrite"
+    f"--help --dataset --data-dir --split {DATA_OPTIONS} --max-samples --held-out --text-modes --threshold "
+    "--batch-size --seed --white-is-lesion --on-error --cache --no-cache --output-dir --overwrite"
 ).split()
 HELD_OUT = "leave out images and patients that the model was trained or validated on"
 TEXT_MODES = (
-    "comma-separated text conditions, of {} ({} are always included; default: none, and paraphrased if the texts follow a "
-    "report language of this package)"
+    "comma-separated text conditions, of {} ({} are always included; default: none, and paraphrased for texts in a "
+    "report language, that is, of a known wording)"
 )
 
 
