@@ -108,7 +108,11 @@ def register_metric(
 
     Args:
         key: its name in reports and tables, and for `metric_for_best_model`.
-        of_image, label, sums, fields: see `Metric`.
+        of_image: the score of one image; that of a set is the mean over images.
+        label: its name on a model card.
+        sums: label -> (numerator, denominator) of one image. The score of a set is then the ratio of both sums over all
+            images, a mean over labels, and `of_image`, if given, is used for per-image tables only.
+        fields: `unit`, `higher_is_better`, `of_boundaries`, `in_short_table` and `on_card` of `Metric`.
         exist_ok: replace a metric of this name.
 
     Raises `ValueError` if the key is taken or no identifier, or if neither `of_image` nor `sums` is given.
@@ -141,9 +145,9 @@ def image_metrics(
     All are fractions of 1, except `hd95`, which is in mm, or in pixels if no spacing is given.
 
     Args:
-        prediction, reference: (height, width) integer labels, 0 the background; pixels of 255 in the reference are
-            ignored in both masks, and so is the Trainer's padding, -100. With several labels each score is a mean over
-            those present in either.
+        prediction: (height, width) integer labels, 0 the background. With several labels each score is a mean over those
+            present in either mask.
+        reference: the true labels; pixels of 255 are ignored in both masks, and so is the Trainer's padding, -100.
         spacing_mm: (row, column) size of a pixel.
         surface_tolerance: maximum distance at which boundaries count as equal in `surface_dice`, in the unit of `hd95`.
         white_is_lesion: True reads 255 as the lesion in both, False as ignored; needed if the reference holds 255 but
@@ -167,14 +171,18 @@ def segmentation_metrics(
     outlines: bool = True,
     white_is_lesion: bool | None = None,
 ) -> dict[str, float]:
-    """The scores of a set of images; see `summarize`.
+    """The scores of a set of images, by the keys of `METRICS`.
+
+    All are fractions of 1, except `hd95`, which is in mm or pixels.
 
     Args:
-        predictions, references: lists of label arrays of any sizes; see `image_metrics`.
+        predictions: (height, width) integer labels of each image, 0 the background; sizes may differ between images.
+        references: those of the true masks. Pixels of 255, or -100, are ignored in both masks.
         spacing_mm: one (row, column) per image; distances are in mm if every image has one, else in pixels.
-        surface_tolerance: see `image_metrics`.
+        surface_tolerance: maximum distance at which boundaries count as equal in `surface_dice`, in the unit of `hd95`.
         outlines: `False` leaves out the boundary metrics `hd95` and `surface_dice`, which take most of the time.
-        white_is_lesion: see `image_metrics`; needed if references hold 255 but none of them a label.
+        white_is_lesion: True reads 255 as the lesion in both, False as ignored; needed if references hold 255 but none
+            of them a label, which is ambiguous.
 
     Raises the errors of `image_metrics`, with the image's index, and `ValueError` if counts differ or there are no
     images.

@@ -45,8 +45,9 @@ def train_from_recipe(
     Args:
         recipe_path: a YAML file with fields of `ModelArguments`, `DataArguments` and `TeViATrainingArguments`.
         overrides: command-line options `--name value`, which override the recipe.
-        train_dataset, eval_dataset: data sets in place of those that the recipe names: see `ready_dataset`. The saved
-            recipe then has `dataset: ready`.
+        train_dataset: training data in place of those that the recipe names: see `ready_dataset`. The saved recipe then
+            has `dataset: ready`.
+        eval_dataset: the validation data to go with it.
 
     Every image and mask is read once before the first step, so that an unreadable file costs no training time; this
     does not apply to streams. Files that `check_data` or another training has read are read again only if they changed.
