@@ -145,8 +145,8 @@ def image_metrics(
     All are fractions of 1, except `hd95`, which is in mm, or in pixels if no spacing is given.
 
     Args:
-        prediction: (height, width) integer labels, 0 the background. With several labels each score is a mean over those
-            present in either mask.
+        prediction: (height, width) integer labels, 0 the background. With several labels, each score is a mean over
+            those present in either mask.
         reference: the true labels; pixels of 255 are ignored in both masks, and so is the Trainer's padding, -100.
         spacing_mm: (row, column) size of a pixel.
         surface_tolerance: maximum distance at which boundaries count as equal in `surface_dice`, in the unit of `hd95`.
