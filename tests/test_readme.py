@@ -12,6 +12,7 @@ from transformers import BertModel, ConvNextModel
 
 from tevia_cli.main import main, parse
 from tevia_hf import load_segmentation_dataset
+from tevia_hf.experiments.grid import read_plan
 from tevia_hf.training.arguments import parse_recipe
 
 ROOT = Path(__file__).parents[1]
@@ -95,15 +96,13 @@ def test_the_fine_tuning_script_has_at_most_40_lines():
 # Appended to a command, for a short test; the last value of an option applies.
 SHORT = {
     "train": "--num-train-epochs 1 --max-train-samples 16".split(),
-    "ablate": "--num-train-epochs 1 --max-train-samples 16".split(),
     "evaluate": "--max-samples 20".split(),
 }
 STARTS = {  # pages whose first command runs in a clone, and a file that it writes
     "predict": "masks/overlays/example.png",
-    "train": "tiny/curves.png",
+    "train": "tiny/recipe.yaml",
     "recipe": "one-epoch/recipe.yaml",
     "evaluate": "tiny-eval/evaluation.md",
-    "ablation": "tiny-ablation/ablation.md",
     "share": "bundle/README.md",
 }
 
@@ -149,6 +148,8 @@ def test_every_command_of_the_pages_has_options_that_the_command_knows(arguments
     args = parse(arguments)
     if arguments[0] == "train" and Path(arguments[1]).exists():
         parse_recipe(arguments[1], args.overrides)
+    if arguments[0] == "ablate" and Path(args.grid).exists():
+        assert read_plan(args.recipe, args.grid, args.output_dir, args.overrides).runs
 
 
 def yaml_block(path, field):

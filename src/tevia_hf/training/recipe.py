@@ -153,7 +153,7 @@ def prepare_datasets(
     elif eval_dataset is None and recipe.training.eval_strategy != "no":
         raise ValueError(
             "There is a `train_dataset` but no `eval_dataset`: give one too, or train without validation by "
-            "`--eval_strategy no --load_best_model_at_end false`."
+            "`--eval-strategy no --load-best-model-at-end false`."
         )
     data = recipe.data
     train_dataset = checked(ready_dataset(train_dataset, uses_text, data.several_texts), "train", recipe, survey)
