@@ -1,6 +1,10 @@
 """The command `tevia`: every subcommand from its arguments to its files, exit codes, and errors for bad input."""
 
 import json
+import re
+import subprocess
+import sys
+from importlib import import_module
 from pathlib import Path
 
 import layouts
@@ -84,7 +88,7 @@ def used(out):
     return out
 
 
-# What the verbs do
+# What the subcommands do
 
 
 def test_demo_trains_evaluates_and_writes_overlays(out, monkeypatch, capsys):
@@ -286,8 +290,46 @@ def test_missing_or_unknown_arguments_end_with_2_and_the_usage(arguments, capsys
     assert "usage: tevia" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["predict", "model", "a.png", "--txt", "left lung", "--output-dir", "out"], "--txt (did you mean --text?)"),
+        (
+            ["evaluate", "model", "--txet-table=a.csv", "--output-dir", "out"],
+            "--txet-table (did you mean --text-table?)",
+        ),
+        (["check-data", "folder", "data", "--xyz"], "--xyz"),
+        (["compare", "a.csv", "b.csv", "--outptu", "c.csv"], "--outptu c.csv"),
+    ],
+    ids=lambda part: part[0] if isinstance(part, list) else "",
+)
+def test_a_misspelt_option_is_reported_by_the_subcommand_without_waiting_for_torch(arguments, message):
+    code = (
+        "import sys\nfrom tevia_cli.main import main\ntry:\n    main(sys.argv[1:])\nfinally:\n    print(*sys.modules)"
+    )
+    command = [sys.executable, "-c", code, *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 2 and not {"torch", "transformers", "tevia_hf"} & set(result.stdout.split())
+    assert f"tevia {arguments[0]}: error: unrecognized arguments: {message}" in result.stderr
+
+
+def test_abbreviations_and_values_with_dashes_are_no_misspelt_options(model_dir, image_paths, out):
+    arguments = ["predict", model_dir, str(image_paths[0]), "--text", "--left lung", "--thresh=0.4", "--output-dir"]
+    assert main([*arguments, str(out)]) == 0
+    assert list(pd.read_csv(out / "predictions.csv")["text"]) == ["--left lung"]
+
+
+@pytest.mark.parametrize("subcommand", ["predict", "evaluate", "check-data", "prompts"])
+def test_options_known_before_the_imports_are_those_of_the_help(subcommand, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main([subcommand, "--help"])
+    usage = capsys.readouterr().out.partition("\n\n")[0]
+    module = import_module(f"tevia_cli.{subcommand.replace('-', '_')}")
+    assert sorted(module.OPTIONS) == sorted(set(re.findall(r"(?<=[ \[])--[a-z-]+", usage)) | {"--help"})
+
+
 @pytest.mark.parametrize("subcommand", SUBCOMMANDS)
-def test_every_verb_explains_itself(subcommand, capsys):
+def test_every_subcommand_has_a_help(subcommand, capsys):
     with pytest.raises(SystemExit, match="0"):
         main([subcommand, "--help"])
     assert f"usage: tevia {subcommand}" in capsys.readouterr().out

@@ -27,7 +27,7 @@ PUBLISHED = {
 
 @strict
 class TeViAConfig(PreTrainedConfig):
-    r"""Configuration of a [`TeViAForSegmentation`]; `TeViAConfig.published()` has all values of the publication.
+    r"""Configuration of a `TeViAForSegmentation`; `TeViAConfig.published()` has all values of the publication.
 
     Args:
         backbone_config (`dict` or `PreTrainedConfig`, *optional*):

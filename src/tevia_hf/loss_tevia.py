@@ -32,7 +32,8 @@ def segmentation_loss(logits: torch.Tensor, labels: torch.Tensor, config: Any) -
     """The weighted sum of `LOSSES`, a scalar.
 
     Args:
-        logits, labels: see `Loss`; labels are integers below `max(num_labels, 2)`, or 255 where ignored.
+        logits: see `Loss`.
+        labels: see `Loss`; integers below `max(num_labels, 2)`, or 255 where ignored.
         config: a `TeViAConfig`, whose `NAME_loss_weight` is the factor of the loss NAME; with 0 it is not computed.
     """
     if not torch.compiler.is_compiling():

@@ -18,7 +18,8 @@ def label_pairs(
     """Each prediction and its reference as label maps (height, width), the prediction 0 where the reference is ignored.
 
     Args:
-        predictions, references: integer labels; padding of the reference is cropped from both, or ignored.
+        predictions: integer labels.
+        references: the true labels; their padding is cropped from both, or ignored.
         white_is_lesion: True reads 255 as the lesion in both, False as ignored; None raises an error for references
             that hold 255 but no label anywhere.
 

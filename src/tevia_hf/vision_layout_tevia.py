@@ -26,8 +26,10 @@ class Layout:
         stages: indices of the model's maps that are used, fine to coarse; of a single-scale model its only one.
         channels: of the four maps that the backbone returns, fine to coarse.
         unused: names of parameters that none of the used maps depends on.
-        min_size, max_size: minimum and maximum side of an image for the model; `None` is no limit.
-        patch, stride: of a single-scale model, its patch size in pixels and the stride that its map is assigned.
+        min_size: minimum side of an image for the model; `None` is no limit.
+        max_size: maximum side; likewise.
+        patch: of a single-scale model, its patch size in pixels.
+        stride: of a single-scale model, the stride that its map is assigned.
         channels_last: whether the model's maps are `(batch, height, width, channels)`.
     """
 

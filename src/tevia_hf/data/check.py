@@ -90,7 +90,8 @@ def check_dataset(
         count_tokens: returns the number of tokens of a text; by default words and punctuation marks.
         max_text_length: number of tokens beyond which a text is truncated; None does not count truncated texts.
         seed: selects the examples of the contact sheet.
-        white_is_lesion, cache: see `ReadingOptions`.
+        white_is_lesion: see `ReadingOptions`.
+        cache: see `ReadingOptions`.
 
     Faults are: files that cannot be paired or read; masks that do not lie on their image's grid, or whose values are
     no labels; masks that disagree about the meaning of 255; groups in more than one split; identical images under

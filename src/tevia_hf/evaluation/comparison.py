@@ -20,10 +20,11 @@ def compare_runs(
     With several classes there are also rows of each, such as "dice/benign", over the images that show the class.
 
     Args:
-        a, b: per-image tables, as `EvaluationReport.save` writes them.
-        text_mode, other_text_mode: the text condition in `a` and in `b`; not used for a vision-only model, which has
-            only one.
-        seed: of bootstrap and permutations.
+        a: per-image table of a run, the file `evaluation.csv` of its report.
+        b: that of the other run.
+        text_mode: the text condition in `a`; not used for a vision-only model, which has only one.
+        other_text_mode: the text condition in `b`.
+        seed: seed of bootstrap and permutations.
 
     Differences are paired by image and resampled by group. Raises `ValueError` if a table cannot be read or lacks the
     text condition, or the two hold different images.

@@ -40,6 +40,8 @@ def explain_texts(
     distinguishes tokens, not whether that changes the mask.
 
     Args:
+        model: a `TeViAForSegmentation`.
+        processor: its `TeViAProcessor`.
         image: see `Predictor.prepare`.
         texts: None or "" for no text, whose effect is 0.
     """

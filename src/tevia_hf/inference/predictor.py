@@ -51,7 +51,8 @@ class Predictor:
     predicts once where several conditions give a whole batch the same texts.
 
     Args:
-        model, processor: a `TeViAForSegmentation` and its `TeViAProcessor`.
+        model: a `TeViAForSegmentation`.
+        processor: its `TeViAProcessor`.
         threshold: on the lesion's probability, for models with one label.
         batch_size: number of images per forward pass.
         text_features: a cache to share between predictors.
