@@ -14,11 +14,11 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-# What neither knows of this package nor reads settings of the Hugging Face libraries when it is imported; httpx2 is that
-# of later versions of huggingface_hub.
+# What neither knows of this package nor reads settings of the Hugging Face libraries when it is imported; later versions
+# of huggingface_hub use httpx2.
 LIBRARIES = [
-    *"torch torch._dynamo torch.distributed.checkpoint scipy.optimize PIL.ImageDraw yaml tokenizers regex httpx".split(),
-    *"safetensors.torch jinja2 psutil anyio._backends._asyncio".split(),
+    *"torch torch._dynamo torch.distributed.checkpoint scipy.optimize PIL.ImageDraw yaml tokenizers regex".split(),
+    *"httpx safetensors.torch jinja2 psutil anyio._backends._asyncio".split(),
     *(name for name in ("httpx2", "truststore") if find_spec(name)),
 ]
 
