@@ -14,8 +14,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-# What neither knows of this package nor reads settings of the Hugging Face libraries when it is imported; later versions
-# of huggingface_hub use httpx2.
+# What neither knows of this package nor reads settings of the Hugging Face libraries when it is imported; httpx2
+# comes with later versions of huggingface_hub.
 LIBRARIES = [
     *"torch torch._dynamo torch.distributed.checkpoint scipy.optimize PIL.ImageDraw yaml tokenizers regex".split(),
     *"httpx safetensors.torch jinja2 psutil anyio._backends._asyncio".split(),
