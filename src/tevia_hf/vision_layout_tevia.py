@@ -62,7 +62,9 @@ def nearest(family: str) -> str:
 
 def layout_of(config: PreTrainedConfig) -> Layout:
     """The result of `probe_layout`, cached for equal configs as it takes a second."""
-    key = config.to_json_string(use_diff=False)
+    in_any_dtype = copy.copy(config)  # loading sets the dtype, which the dry run does not use
+    in_any_dtype.dtype = None
+    key = in_any_dtype.to_json_string(use_diff=False)
     if key not in _LAYOUTS:
         _LAYOUTS[key] = probe_layout(config)
     return _LAYOUTS[key]
@@ -193,9 +195,10 @@ def size_range(model: PreTrainedModel, size: int) -> tuple[int, int | None]:
     return minimum, None if accepts_size(model, 2 * size, size) else size
 
 
+@torch.no_grad()
 def accepts_size(model: PreTrainedModel, height: int, width: int) -> bool:
     try:
-        maps_on_meta(model, height, width)
+        maps_on_meta(model.eval(), height, width)  # batch norms in training are slow on the meta device
     except Exception:  # each family fails in its own way
         return False
     return True
