@@ -1,6 +1,7 @@
 """Faults planted in a copy of each data set are found, and a sound one has none."""
 
 import json
+import re
 
 import h5py
 import numpy as np
@@ -10,10 +11,13 @@ from layouts import LAYOUTS, TEXT, image_of, save
 from PIL import Image
 from tiny import tiny_processor
 
+from tevia_hf.colours_tevia import LABEL_COLOURS
 from tevia_hf.data.check import NEARLY_EQUAL, check_dataset, count_words, near_duplicates
+from tevia_hf.data.classes import named_classes
 from tevia_hf.data.listing import Listing
 from tevia_hf.data.registry import list_examples
-from tevia_hf.data.survey import thumbnail
+from tevia_hf.data.survey import Survey, thumbnail
+from tevia_hf.inference.check_data import check_data
 
 
 @pytest.fixture(scope="module")
@@ -259,3 +263,83 @@ def test_pairs_are_found_across_blocks():
 
 def test_flat_images_are_no_duplicates():
     assert list(near_duplicates(np.array([thumbnail(np.full((8, 8), value)) for value in (3, 200)]))) == []
+
+
+def many(root, values):
+    """A folder of images with a mask of one square of each value, for each list of values."""
+    rng = np.random.default_rng(0)
+    for index, labels in enumerate(values):
+        mask = np.zeros((24, 24), np.uint8)
+        for place, label in enumerate(labels):
+            mask[2 + 6 * place : 6 + 6 * place, 3:9] = label
+        for kind, pixels in (("images", rng.integers(0, 255, (24, 24), np.uint8)), ("masks", mask)):
+            (root / kind).mkdir(exist_ok=True)
+            Image.fromarray(pixels).save(root / kind / f"{index:03}.png")
+    lines = [f"{index:03}.png,,train" for index in range(len(values))]
+    (root / "examples.csv").write_text("\n".join(["Image,Description,split", *lines]) + "\n")
+    return root
+
+
+def test_masks_with_equal_faults_are_one_fault_with_advice_for_all_masks(tmp_path, processor):
+    root = many(tmp_path, [[1]] * 5 + [[2]] * 60 + [[3], [1, 3]])
+    for index in range(4):
+        (root / "images" / f"{index:03}.png").write_bytes(b"no image")
+    values, unreadable = sorted(examined("folder", root, processor).faults, key=len, reverse=True)
+    assert values.startswith(
+        "62 masks hold values that are no labels (2, 3), e.g. '005.png', '006.png', '007.png', ..."
+    )
+    assert "keep them by num_labels=4 (`--num-labels 4` of `tevia check-data`" in values
+    assert (
+        unreadable.startswith("image of example '000'") and "(and 3 more like this: '001', '002', '003')" in unreadable
+    )
+
+
+def test_training_reports_equal_faults_once(tmp_path, processor):
+    rows = [example.row() for example in list_examples("folder", many(tmp_path, [[2]] * 60)).examples]
+    with pytest.raises(ValueError, match=r"60 problems:\n  60 masks hold values that are no labels \(2\)") as caught:
+        Survey(processor.image_processor).read_all(rows)
+    assert str(caught.value).count("masks hold") == 1 and "num_labels=3" in str(caught.value)
+
+
+def test_masks_with_other_faults_of_their_values_have_their_own_advice(tmp_path, processor):
+    report = examined("folder", many(tmp_path, [[2]] * 2 + [[100]] * 3 + [[1]]), processor)
+    classes, lesion = report.faults
+    assert classes.startswith("2 masks hold") and "num_labels=3" in classes
+    assert lesion.startswith("3 masks hold") and "num_labels=" not in lesion.partition(": ")[2]
+
+
+def test_images_are_counted_for_each_class_if_there_are_several(tmp_path, processor):
+    root = many(tmp_path, [[1]] * 5 + [[2]] * 3 + [[1, 2], [255], []])
+    report = check_data("folder", root, class_names=["benign", "malignant"], output_dir=tmp_path / "out")
+    assert report.splits["train"]["images per class"] == "benign 6, malignant 4"
+    assert not any("no labels" in fault for fault in report.faults)
+    assert check_data("folder", root, num_labels=3).splits["train"]["images per class"] == "LABEL_1 6, LABEL_2 4"
+    one = check_data("folder", root, class_names=["tumour"])
+    assert "images per class" not in one.splits["train"] and any("num_labels=3" in fault for fault in one.faults)
+
+
+def test_the_sheet_has_a_legend_with_the_colour_of_each_class(tmp_path):
+    report = check_data("folder", many(tmp_path, [[1]] * 5), class_names=["a", "b", "c"])
+    title = np.asarray(report.sheet)[:60]
+    assert all((title == colour).all(-1).sum() > 100 for colour in LABEL_COLOURS[:3])
+
+
+@pytest.mark.parametrize(("names", "num_labels"), [(["a", "b"], 2), (["a", "b"], 4), (["a"], 3), (["a", "b"], 1)])
+def test_class_names_that_do_not_fit_the_number_of_labels_are_refused(tmp_path, names, num_labels):
+    with pytest.raises(ValueError, match="class names .* do not fit: give") as caught:
+        check_data("folder", tmp_path, class_names=names, num_labels=num_labels)
+    fitting = int(re.search(r"set `num_labels` to (\d+)", str(caught.value))[1])
+    assert named_classes(names, fitting) == (dict(enumerate(names, 1)), fitting)
+    count = int(re.search(r"give (\d+) names", str(caught.value))[1])
+    assert named_classes([f"name {number}" for number in range(count)], num_labels)[1] == num_labels
+
+
+@pytest.mark.parametrize("names", [["a", "a"], ["a", ""], ["a/b", "c"], [""]])
+def test_class_names_are_unique_and_not_empty(names):
+    with pytest.raises(ValueError, match="its own name"):
+        named_classes(names)
+
+
+@pytest.mark.parametrize(("names", "num_labels"), [(["tumour"], None), (["tumour"], 1), (["tumour"], 2)])
+def test_one_class_may_have_a_name_with_and_without_a_label_of_the_background(names, num_labels):
+    assert named_classes(names, num_labels) == ({1: "tumour"}, num_labels or 1)

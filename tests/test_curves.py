@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from tevia_hf import metric_table
-from tevia_hf.visualization import draw_training_curves, training_curves
+from tevia_hf.charts import draw_training_curves, training_curves
 
 LOG = [
     {"loss": 1.0, "segmentation_loss": 0.9, "alignment_loss": 1.0, "epoch": 1.0, "step": 3},

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from tiny import tiny_processor
 
-from tevia_hf.data.features import FEATURES, dataset_from_rows, undecoded
+from tevia_hf.data.features import FEATURES, dataset_from_rows, raise_problems, undecoded
 from tevia_hf.data.pairing import example_id
 from tevia_hf.data.qata import subject
 from tevia_hf.data.registry import load_segmentation_dataset
@@ -227,11 +227,19 @@ def test_a_split_that_the_column_does_not_hold_is_refused_with_what_it_holds(tmp
 
 
 def test_one_error_counts_all_problems_and_lists_ten():
-    rows = [{"id": str(index), "image": None, "mask": "m.png"} for index in range(25)]
     with pytest.raises(ValueError, match="25 problems") as caught:
-        dataset_from_rows(rows)
-    assert str(caught.value).count("has no image") == 10
+        raise_problems("The data set", [f"line {line} is empty" for line in range(25)], "Fill them.")
+    assert str(caught.value).count("is empty") == 10
     assert "and 15 more" in str(caught.value)
+
+
+@pytest.mark.parametrize(("count", "lines"), [(3, 3), (4, 1), (25, 1)])
+def test_many_equal_problems_are_one_line_with_their_number(count, lines):
+    rows = [{"id": str(index), "image": None, "mask": "m.png"} for index in range(count)]
+    with pytest.raises(ValueError, match=f"{count} problems") as caught:
+        dataset_from_rows(rows)
+    assert str(caught.value).count("has no image") == lines
+    assert (f"row '0' has no image (and {count - 1} more like this: '1', '2', '3'" in str(caught.value)) == (lines == 1)
 
 
 def test_spacing_is_kept_and_may_be_unknown():
@@ -260,7 +268,7 @@ def test_loading_opens_no_image_and_verification_names_all_bad_ones(tmp_path):
     dataset = folder_dataset(tmp_path)
     with pytest.raises(ValueError, match="13 problems") as caught:
         Survey(tiny_processor().image_processor).read_all(undecoded(dataset))
-    assert all(f"example '{name}'" in str(caught.value) for name in names[:13])
+    assert all(f"'{name}'" in str(caught.value) for name in names[:13])
     assert "mask_covid_12.png" in str(caught.value) and "8 x 10" in str(caught.value)
     assert "covid_13" not in str(caught.value)
 

@@ -16,11 +16,11 @@ from packaging.requirements import Requirement
 
 import tevia_hf
 from tevia_cli.main import SUBCOMMANDS as ALL_SUBCOMMANDS
+from tevia_hf.charts import difference_chart, draw_training_curves, interval_chart
 from tevia_hf.extras import EXTRA_OF, MissingExtraError, needed_for
 from tevia_hf.io import MedicalImage, read_image, write_mask
 from tevia_hf.mask_scores import MaskPair, hd95, surface_dice
 from tevia_hf.training.adapters import with_lora
-from tevia_hf.visualization import difference_chart, draw_training_curves, interval_chart
 
 ROOT = Path(__file__).parents[1]
 SOURCE = Path(tevia_hf.__file__).parent

@@ -7,7 +7,7 @@ from layouts import LAYOUTS, image_of, save, square
 from PIL import Image
 
 from tevia_hf import load_segmentation_dataset
-from tevia_hf.data.generated_prompts import choose_language, generate_prompts
+from tevia_hf.data.generated_prompts import choose_language, classes_in, generate_prompts, write_prompts
 from tevia_hf.data.registry import list_examples
 from tevia_hf.prompts import BRAIN, BREAST, QATA
 
@@ -141,3 +141,62 @@ def test_masks_of_255_and_of_labels_are_lesions(values, tmp_path):
         save(tmp_path / "masks" / f"{name}.png", mask)
     texts = [text for _, text in generate_prompts(list_examples("folder", tmp_path), QATA).rows]
     assert len(texts) == 2 and len(set(texts)) == 1 and np.char.find(texts, "lower left lung").min() > 0
+
+
+def folder_of(root, **masks):
+    """A folder of images with masks."""
+    for kind in ("images", "masks"):
+        (root / kind).mkdir()
+    for name, mask in masks.items():
+        Image.fromarray(np.full(mask.shape, 90, np.uint8)).save(root / "images" / f"{name}.png")
+        Image.fromarray(mask).save(root / "masks" / f"{name}.png")
+    return root
+
+
+def two_lesions(small, large):
+    mask = np.zeros((64, 64), np.uint8)
+    mask[4:10, 4:10], mask[30:60, 30:60] = small, large
+    return mask
+
+
+def test_texts_name_the_classes_in_the_mask_the_largest_first(tmp_path):
+    masks = {"a": two_lesions(1, 1), "b": two_lesions(2, 0), "c": two_lesions(1, 2), "d": two_lesions(2, 1)}
+    masks |= {"e": two_lesions(0, 0), "f": two_lesions(255, 1)}
+    generated = write_prompts(
+        "folder",
+        folder_of(tmp_path, **masks),
+        tmp_path / "prompts.csv",
+        template="{finding} lesion.",
+        class_names=["benign", "malignant"],
+    )
+    texts = {name.removesuffix(".png"): text for name, text in generated.rows}
+    assert texts["c"] == "malignant and benign lesion."
+    assert texts["d"] == "benign and malignant lesion."
+    assert (texts["a"], texts["b"], texts["e"], texts["f"]) == (
+        "benign lesion.",
+        "malignant lesion.",
+        "No lesion.",
+        "benign lesion.",
+    )
+    assert generated.problems == []
+
+
+def test_one_class_name_leaves_the_finding_as_it_is(tmp_path):
+    root = folder_of(tmp_path, a=two_lesions(1, 1))
+    language = choose_language("folder", None, "{finding} lesion{s}.", "")
+    for names in (None, ["tumour"]):
+        (row,) = generate_prompts(list_examples("folder", root), language, "benign", class_names=names).rows
+        assert row[1] == "benign lesions."
+
+
+def test_labels_beyond_the_class_names_are_problems_with_advice(tmp_path):
+    root = folder_of(tmp_path, a=two_lesions(1, 3))
+    language = choose_language("folder", None, "{finding} lesion{s}.", "")
+    generated = generate_prompts(list_examples("folder", root), language, class_names=["benign", "malignant"])
+    assert any("no labels (3)" in problem for problem in generated.problems)
+
+
+def test_several_classes_are_listed_by_area():
+    labels = np.repeat([3, 1, 2, 0, 255], [7, 3, 5, 9, 9]).reshape(1, -1)
+    assert classes_in(labels, {1: "a", 2: "b", 3: "c", 4: "d"}) == "c, b and a"
+    assert classes_in(np.zeros((2, 2), int), {1: "a", 2: "b"}) == ""

@@ -1,6 +1,7 @@
 """The meaning of mask values, which one module defines."""
 
 import ast
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,15 @@ import pytest
 import torch
 
 import tevia_hf
-from tevia_hf.labels_tevia import IGNORE_INDEX, class_names, highest_label, is_lesion, single_channel, to_labels
+from tevia_hf.labels_tevia import (
+    IGNORE_INDEX,
+    ForeignValuesError,
+    class_names,
+    highest_label,
+    is_lesion,
+    single_channel,
+    to_labels,
+)
 
 SOURCE = Path(tevia_hf.__file__).parent
 DEFINING = {"labels_tevia.py"}
@@ -34,6 +43,13 @@ def test_labels_have_the_names_of_the_config(id2label, names):
 @pytest.mark.parametrize("id2label", [{0: "-", 1: "a", 2: "a"}, {0: "-", 1: "a/b"}])
 def test_ambiguous_names_of_labels_are_refused(id2label):
     with pytest.raises(ValueError, match="its own name"):
+        class_names(id2label)
+
+
+@pytest.mark.parametrize("id2label", [{1: "a", 2: "b"}, {1: "a"}, {0: "-", 2: "b"}])
+def test_names_without_the_background_are_refused(id2label):
+    """Two names from label 1 on would make a model of two labels, which has no channel for the second."""
+    with pytest.raises(ValueError, match="`0: background`"):
         class_names(id2label)
 
 
@@ -92,7 +108,7 @@ def test_equal_channels_are_one_and_alpha_is_none():
 def advice_for(mask, num_labels=1):
     with pytest.raises(ValueError) as caught:
         to_labels(mask, num_labels)
-    return str(caught.value).rpartition(": ")[2]
+    return re.fullmatch(r".*?; (?:num_labels|allowed).*?: (.*)\.", str(caught.value))[1]
 
 
 def mask_of(*values):
@@ -122,7 +138,7 @@ LOSSY = [1, 2, 3, 9, 249, 252, 254, 255]
 )
 def test_following_the_advice_marks_the_lesions(values, threshold):
     mask = mask_of(*values)
-    (expression,) = [part.partition(")")[0] for part in advice_for(mask).split("(")[1:]]
+    (expression,) = re.findall(r"\((mask [^)]*)\)", advice_for(mask))
     followed = eval(expression, {"mask": mask})
     assert np.array_equal(followed, mask > threshold) and followed.any()
     assert to_labels(followed, 1).any()
@@ -148,7 +164,21 @@ def test_a_mask_without_background_is_not_all_lesion():
 def test_labels_that_the_model_lacks_come_with_their_number(values):
     advice = advice_for(mask_of(*values), num_labels=3)
     assert "mask >" not in advice
-    assert to_labels(mask_of(*values), int(advice.rpartition("num_labels=")[2].rstrip("."))).max() == max(values)
+    assert to_labels(mask_of(*values), int(re.search(r"num_labels=(\d+)", advice)[1])).max() == max(values)
+
+
+@pytest.mark.parametrize("values", [[2], [1, 2], [2, 255], [1, 2, 255], [5]], ids=str)
+def test_values_that_may_be_classes_are_to_be_kept_before_anything_else(values):
+    """Writing 1 for all lesions would erase the classes of a set whose masks hold one class each."""
+    advice, count = advice_for(mask_of(*values)), max(value for value in values if value != 255) + 1
+    assert advice.startswith(f"if they are classes, keep them by num_labels={count} (`--num-labels {count}`")
+    assert f"`config: {{num_labels: {count}}}` of a recipe" in advice
+
+
+def test_the_values_of_several_masks_give_one_advice_that_fits_all():
+    error = ForeignValuesError(["a.png", "b.png", "c.png", "d.png"], np.array([0, 1, 2, 3]), 1)
+    assert str(error).startswith("4 masks hold values that are no labels (2, 3), e.g. 'a.png', 'b.png', 'c.png', ...;")
+    assert "keep them by num_labels=4" in str(error) and error.is_class_like
 
 
 def test_greys_are_not_taken_for_many_labels():

@@ -21,6 +21,7 @@ LEAVES = {
     "extras",
     "prompts",
     "visualization",
+    "charts",
     "metrics",
     "metric_table",
     "score_summaries",

@@ -198,7 +198,11 @@ def test_a_higher_threshold_marks_less_and_the_score_is_the_mean_inside(segment)
 
 def test_without_a_lesion_the_mask_is_empty_and_the_score_zero(segment):
     (entry,) = segment(IMAGES[0], TEXTS[0], threshold=np.float32(1))
-    assert entry["score"] == 0 and not np.asarray(entry["mask"]).any() and entry["mask"].size == IMAGES[0].size
+    assert (
+        entry["score"] == entry["area"] == 0
+        and not np.asarray(entry["mask"]).any()
+        and entry["mask"].size == IMAGES[0].size
+    )
 
 
 def test_the_overlay_changes_the_image_inside_the_mask_only(segment):
@@ -225,6 +229,7 @@ def test_several_labels_give_an_entry_each_without_the_background():
     assert [entry["label"] for entry in result] == [f"LABEL_{label}" for label in np.unique(labels) if label]
     for entry in result:
         label, area = int(entry["label"][-1]), np.asarray(entry["mask"]) > 0
+        assert entry["area"] == area.sum() > 0
         assert np.array_equal(area, labels == label)
         assert entry["score"] == pytest.approx(maps[label].detach().numpy()[area].mean(), rel=1e-5)
 

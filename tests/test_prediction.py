@@ -129,8 +129,89 @@ def test_masks_overlays_and_the_table_are_written(model, images, examples, tmp_p
     names = {"a.png", "b.png", "c.png"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == {*names, "overlays", "predictions.csv"}
     assert {path.name for path in (tmp_path / "out" / "overlays").iterdir()} == names
-    written = pd.read_csv(tmp_path / "out" / "predictions.csv", keep_default_na=False)
+    names = ["image", "text", "mask", "overlay", "foreground", "pixels", "mm2", "probability", "error"]
+    written = pd.read_csv(tmp_path / "out" / "predictions.csv", keep_default_na=False, na_values={"mm2": ""})
+    assert list(written) == names
     pd.testing.assert_frame_equal(written, table, check_dtype=False)
+
+
+def several_classes(names=("background", "benign", "malignant")):
+    torch.manual_seed(0)
+    model = TeViAForSegmentation(tiny_config(id2label=dict(enumerate(names)))).eval()
+    torch.nn.init.zeros_(model.decode_head.classifier.bias)
+    return model, tiny_processor(num_labels=len(names))
+
+
+def probabilities_of(model, processor, image, text):
+    outputs = model(**processor(image, text))
+    (maps,) = processor.post_process_segmentation(outputs, [image.shape], return_probabilities=True)
+    return maps.detach().numpy()
+
+
+def test_the_table_has_area_and_mean_probability_of_a_mask(model, images, tmp_path):
+    processor = tiny_processor()
+    table = predict(model, processor, images, TEXTS, tmp_path / "out", batch_size=1)
+    for (_, row), path, text in zip(table.iterrows(), images, TEXTS, strict=True):
+        image = read_image(path).array
+        mask, (probability,) = read_image(row["mask"]).array > 0, probabilities_of(model, processor, image, text)
+        assert row["pixels"] == mask.sum() > 0 and np.isnan(row["mm2"])
+        assert row["probability"] == pytest.approx(probability[mask].mean(), rel=1e-5)
+    assert pd.read_csv(tmp_path / "out" / "predictions.csv")["pixels"].dtype == np.int64
+
+
+def test_the_table_has_the_measures_of_each_class_by_name(images, tmp_path):
+    model, processor = several_classes()
+    table = predict(model, processor, images, TEXTS, tmp_path / "out", batch_size=1)
+    assert list(table)[5:-1] == [
+        f"{field}/{name}" for name in ("benign", "malignant") for field in ("pixels", "mm2", "probability")
+    ]
+    for (_, row), path, text in zip(table.iterrows(), images, TEXTS, strict=True):
+        labels, maps = read_image(row["mask"]).array, probabilities_of(model, processor, read_image(path).array, text)
+        for label, name in enumerate(("benign", "malignant"), 1):
+            assert row[f"pixels/{name}"] == (labels == label).sum()
+            if (labels == label).any():
+                expected = pytest.approx(maps[label][labels == label].mean(), rel=1e-5)
+                assert row[f"probability/{name}"] == expected
+            else:
+                assert np.isnan(row[f"probability/{name}"])
+    assert (table[["pixels/benign", "pixels/malignant"]] > 0).to_numpy().any()
+
+
+def test_an_empty_mask_has_no_pixels_and_no_probability(model, images, tmp_path):
+    predict(model, tiny_processor(), images, TEXTS, tmp_path / "out", threshold=1.0)
+    written = pd.read_csv(tmp_path / "out" / "predictions.csv")
+    assert (written["pixels"] == 0).all() and written["probability"].isna().all() and written["mm2"].isna().all()
+
+
+def test_areas_are_in_square_millimetres_where_the_size_of_pixels_is_known(model, images):
+    examples = [{"image": images[0], "spacing_mm": spacing} for spacing in ([0.5, 3.0], None)]
+    predictor = Predictor(model, tiny_processor(), with_statistics=True)
+    known, unknown = (one.statistics[0]["lesion"] for one in predictor.predictions((e, ["left"]) for e in examples))
+    assert known.pixels == unknown.pixels > 0 and known.mm2 == 1.5 * known.pixels and unknown.mm2 is None
+    (empty,) = Predictor(model, tiny_processor(), 1.0, with_statistics=True).predictions([(examples[0], ["left"])])
+    assert empty.statistics[0]["lesion"] == (0, 0.0, None)
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.501])
+def test_statistics_take_no_further_pass_and_leave_masks_as_they_are(images, threshold):
+    for model, processor in ((tiny_reader(), tiny_processor()), several_classes()):
+        requests = [({"image": image}, ["left lung", "", "left lung"]) for image in images]
+        passes, usual = [], model.decode_head.forward
+        monkeypatch.setattr(
+            model.decode_head, "forward", lambda *a, usual=usual, **k: passes.append(1) or usual(*a, **k)
+        )
+        plain, measured = (
+            list(Predictor(model, processor, threshold, 1, with_statistics=flag).predictions(requests))
+            for flag in (False, True)
+        )
+        assert passes["all"] == 2 * 2 * len(images)  # of two predictors, for two distinct texts
+        for one, other, (example, texts) in zip(plain, measured, requests, strict=True):
+            assert not one.statistics and [len(one.masks), len(other.masks), len(other.statistics)] == [3, 3, 3]
+            pixels = read_image(example["image"]).array
+            for text, mask, other_mask in zip(texts, one.masks, other.masks, strict=True):
+                outputs = model(**processor(pixels, text))
+                (expected,) = processor.post_process_segmentation(outputs, [pixels.shape], threshold)
+                assert np.array_equal(mask, other_mask) and np.array_equal(mask, expected.numpy())
 
 
 def test_a_corrupt_file_affects_its_own_row_only(model, images, tmp_path):

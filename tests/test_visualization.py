@@ -5,13 +5,13 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter, minimum_filter
 
+from tevia_hf.charts import CURVE_COLOURS, difference_chart
 from tevia_hf.visualization import (
-    CURVE_COLOURS,
+    CASING_COLOUR,
     LABEL_COLOURS,
-    REFERENCE_COLOUR,
     contact_sheet,
-    difference_chart,
     heat_map,
+    legend,
     overlay,
 )
 
@@ -58,11 +58,33 @@ def test_the_fill_is_translucent_and_its_boundary_solid():
         assert tuple(bright[corner]) == tuple(dark[corner]) == LABEL_COLOURS[0]
 
 
-def test_the_reference_is_a_boundary_in_another_colour():
-    image = overlay(grey(), square(100, 200), square(150, 350))
-    assert has_colour(image, REFERENCE_COLOUR)[150, 250]
-    assert not changed(image)[300, 300]
-    assert REFERENCE_COLOUR not in LABEL_COLOURS
+@pytest.mark.parametrize("background", [0, 100, 255])
+@pytest.mark.parametrize("label", [1, 2, 3])
+def test_the_reference_is_a_line_in_the_colour_of_its_label_with_a_dark_edge(label, background):
+    image = overlay(grey(background), square(100, 300, label), square(150, 350, label))
+    for row in (150, 349):  # on the fill of the same colour, and on the image
+        assert has_colour(image, LABEL_COLOURS[label - 1])[row, 250]
+    for row in (149, 153, 350, 346):
+        assert has_colour(image, CASING_COLOUR)[row, 250]
+    assert not changed(image, background)[320, 320].any()
+
+
+def test_beside_a_reference_the_mask_is_a_fill_without_a_line():
+    shown = np.asarray(overlay(grey(), square(100, 200), square(0, 0)))
+    assert (shown[100:200, 100:200] == shown[150, 150]).all() and tuple(shown[150, 150]) not in LABEL_COLOURS
+
+
+def test_touching_labels_of_a_reference_keep_both_lines():
+    reference = square(100, 300)
+    reference[100:300, 200:300] = 2
+    image = overlay(grey(), square(0, 0), reference)
+    assert has_colour(image, LABEL_COLOURS[0])[200, 197:200].all()
+    assert has_colour(image, LABEL_COLOURS[1])[200, 200:203].all()
+
+
+def test_a_reference_up_to_the_border_of_the_image_has_its_line_there():
+    image = overlay(grey(), square(0, 0), square(0, SIDE))
+    assert has_colour(image, LABEL_COLOURS[0])[0].all() and has_colour(image, CASING_COLOUR)[3, 4:-4].all()
 
 
 def test_a_large_image_is_downsampled_on_request_with_its_masks():
@@ -164,6 +186,28 @@ def test_the_title_stands_on_top_and_stays_inside():
     ink = np.argwhere((np.asarray(sheet)[:top] < 120).all(axis=-1))
     assert len(ink) > 0
     assert ink[:, 1].max() < sheet.width - 10
+
+
+def test_a_sheet_has_a_legend_with_a_swatch_for_each_class():
+    rows = [[Image.new("RGB", (40, 40), (200, 0, 0))] * 2]
+    bare, with_legend = (
+        contact_sheet(rows, title="Masks"),
+        contact_sheet(rows, None, "Masks", {1: "benign", 3: "other"}),
+    )
+    top = np.argwhere(has_colour(with_legend, (200, 0, 0)))[:, 0].min()
+    assert top > np.argwhere(has_colour(bare, (200, 0, 0)))[:, 0].min()
+    for colour, is_shown in zip(LABEL_COLOURS, (True, False, True), strict=False):
+        assert has_colour(with_legend, colour)[:top].any() == is_shown and not has_colour(bare, colour).any()
+
+
+@pytest.mark.parametrize("width", [90, 238, 2000])
+def test_a_legend_has_every_class_and_stays_inside_its_width(width):
+    names = {label: f"class {label} " + "long " * label for label in range(1, 7)}
+    image = legend(names, with_reference=True, width=width)
+    for label in names:
+        assert has_colour(image, LABEL_COLOURS[label - 1]).sum() > 200
+    ink = np.argwhere((np.asarray(image) != np.asarray(image)[0, 0]).any(-1))
+    assert image.width == width and ink[:, 1].max() < width and ink[:, 0].max() < image.height - 1
 
 
 def test_captions_and_images_that_differ_in_number_are_refused():

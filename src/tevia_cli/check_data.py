@@ -3,12 +3,13 @@
 import argparse
 from typing import Any
 
-from .options import DATA_OPTIONS, add_data_options, add_number
+from .options import DATA_OPTIONS, add_class_names, add_data_options, add_number
 
 OPTIONS = (
-    f"--help {DATA_OPTIONS} --num-labels --tokenizer --max-text-length --white-is-lesion --cache --no-cache "
-    "--output-dir --overwrite"
+    f"--help {DATA_OPTIONS} --num-labels --class-names --tokenizer --max-text-length --white-is-lesion --cache "
+    "--no-cache --output-dir --overwrite"
 ).split()
+NUM_LABELS = "number of labels of the masks, with the background if there are several (default: 1, or by class names)"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", help=f"one of {', '.join(names_on_disk())}")
     parser.add_argument("data_dir", help="folder of the data set")
     add_data_options(parser)
-    add_number(parser, "num_labels", "check_count", "number of labels of the masks", default=1, example="2", most=255)
+    add_number(parser, "num_labels", "check_count", NUM_LABELS, example="2", most=255)
+    add_class_names(parser, "names of labels 1, 2, ..., for statistics and legend")
     parser.add_argument("--tokenizer", help="name or folder of a text encoder, to count tokens (default: count words)")
     add_number(
         parser,

@@ -49,6 +49,11 @@ def add_data_options(parser: argparse.ArgumentParser, *names: str) -> None:
             parser.add_argument(option_of(option.name), **settings)
 
 
+def add_class_names(parser: argparse.ArgumentParser, help: str) -> None:
+    """Adds `--class-names`, with names separated by commas."""
+    parser.add_argument("--class-names", type=lambda text: text.split(","), metavar="NAME,NAME", help=help)
+
+
 def option_of(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 

@@ -3,11 +3,11 @@
 import argparse
 from typing import Any
 
-from .options import add_data_options, add_number
+from .options import add_class_names, add_data_options, add_number
 
 OPTIONS = (
-    "--help --output --language --template --empty-template --finding --patient-sides --num-labels --white-is-lesion "
-    "--cache --no-cache --overwrite"
+    "--help --output --language --template --empty-template --finding --class-names --patient-sides --num-labels "
+    "--white-is-lesion --cache --no-cache --overwrite"
 ).split()
 TEMPLATE = "your own template, e.g. '{Count_word} {size} lesion{s} at the {place}.'"
 EMPTY = "text of an empty mask (default: %(default)s)"
@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--template", help=TEMPLATE)
     parser.add_argument("--empty-template", default="No lesion.", help=EMPTY)
     parser.add_argument("--finding", help="value of {finding}, if the data set has no classes")
+    add_class_names(parser, "names of labels 1, 2, ...: with several, {finding} names the classes in the mask")
     parser.add_argument(
         "--patient-sides", action="store_true", help="'left' is the left of the patient, not of the image"
     )

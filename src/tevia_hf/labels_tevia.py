@@ -10,7 +10,7 @@ all masks of a data set.
 Any module of the package may import this one. It is uploaded to the Hub with a model's code.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +21,7 @@ IGNORE_INDEX = 255
 WHITE = 255  # the lesion, in a mask without label numbers
 MAX_LABELS = 32  # a mask with more values holds grey levels
 _DARK, _BRIGHT = 32, 223  # a lossy file of black and white has no greys between these
-_MAX_SHOWN = 10
+_MAX_SHOWN, _MAX_NAMED = 10, 4
 
 
 def is_lesion(labels: Any) -> Any:
@@ -37,9 +37,12 @@ def highest_label(num_labels: int) -> int:
 def class_names(id2label: Mapping[Any, str] | None) -> dict[int, str]:
     """The labels of a model's masks and their names, from `config.id2label`: {1: "lesion"} with one label.
 
-    Raises `ValueError` if two labels have the same name, or one has a "/", which separates metric and class.
+    Raises `ValueError` if the labels are not 0 (the background, unless there is one label), 1, 2, ..., if two have the
+    same name, or one has a "/", which separates metric and class.
     """
     names = {int(label): name for label, name in (id2label or {0: "lesion"}).items()}
+    if sorted(names) != list(range(len(names))):
+        raise ValueError(f"`id2label` is {names}: number the labels 0, 1, 2, ..., with `0: background`.")
     foreground = {1: names[0]} if len(names) == 1 else {label: name for label, name in names.items() if label}
     if len(set(foreground.values())) < len(foreground) or any("/" in name for name in foreground.values()):
         raise ValueError(f"`id2label` is {names}: give each label its own name, without '/'.")
@@ -148,13 +151,13 @@ def to_labels(
         white_is_lesion: True reads 255 as the lesion, False as ignored; None infers it from this mask alone: 255 is the
             lesion unless the mask holds labels as well. `WhiteReading` decides for a whole set.
 
-    Raises `ValueError` for values that are no labels.
+    Raises `ForeignValuesError`, a `ValueError`, for values that are no labels.
     """
     if mask.dtype == bool:
         return mask.astype(np.uint8)
     values = values_of(mask)
     if is_foreign(values, num_labels).any():
-        raise ValueError(refusal(name, values, num_labels, white_is_lesion is not False))
+        raise ForeignValuesError(name, values, num_labels, white_is_lesion is not False)
     reading = WhiteReading(num_labels, white_is_lesion)
     reading.add(name, values)
     if WHITE in values and reading.white_is_lesion() and np.isin(values, (0, 1, WHITE)).all():
@@ -200,21 +203,40 @@ def is_foreign(values: np.ndarray, num_labels: int | None = None) -> np.ndarray:
     return foreign | (num_labels is None and len(values) > MAX_LABELS)
 
 
-def refusal(name: str, values: np.ndarray, num_labels: int | None = None, white_is_lesion: bool = True) -> str:
-    """The error message for a mask with these distinct values: which are invalid, which are allowed, the fix."""
-    foreign = values[is_foreign(values, num_labels)]
-    shown = ", ".join(f"{value:g}" for value in foreign[:_MAX_SHOWN]) + (", ..." if len(foreign) > _MAX_SHOWN else "")
+class ForeignValuesError(ValueError):
+    """Raised for values that are no labels: which they are, which are allowed, and the fix.
+
+    Args:
+        name: of the mask, or the names of several.
+        values: the distinct ones of these masks.
+    """
+
+    def __init__(
+        self, name: str | Sequence[str], values: np.ndarray, num_labels: int | None = None, white_is_lesion: bool = True
+    ):
+        self.values, self.advice = values, _advice(values, num_labels)
+        self.is_class_like = num_labels is not None and _highest_class(values) is not None
+        foreign = values[is_foreign(values, num_labels)]
+        shown = ", ".join(f"{value:g}" for value in foreign[:_MAX_SHOWN])
+        shown += ", ..." if len(foreign) > _MAX_SHOWN else ""
+        if isinstance(name, str):
+            subject = f"{name} holds {len(foreign)} values that are no labels ({shown})"
+        else:
+            examples = ", ".join(f"'{one}'" for one in name[:3]) + (", ..." if len(name) > 3 else "")
+            subject = f"{len(name)} masks hold values that are no labels ({shown}), e.g. {examples}"
+        super().__init__(f"{subject}; {_allowed(num_labels, white_is_lesion)}: {self.advice}.")
+
+
+def _allowed(num_labels: int | None, white_is_lesion: bool) -> str:
     if num_labels == 1:
-        allowed = "num_labels=1 allows " + ("0/1, 0/255 or 0/1/255" if white_is_lesion else "0, 1 and 255 (ignored)")
-    elif num_labels:
-        allowed = f"num_labels={num_labels} allows 0 to {num_labels - 1} and 255 (ignored)"
-    else:
-        allowed = f"allowed are at most {MAX_LABELS} values, of 0 to 254 and 255 (ignored)"
-    return f"{name} holds {len(foreign)} values that are no labels ({shown}); {allowed}: {_advice(values, num_labels)}."
+        return "num_labels=1 allows " + ("0/1, 0/255 or 0/1/255" if white_is_lesion else "0, 1 and 255 (ignored)")
+    if num_labels:
+        return f"num_labels={num_labels} allows 0 to {num_labels - 1} and 255 (ignored)"
+    return f"allowed are at most {MAX_LABELS} values, of 0 to 254 and 255 (ignored)"
 
 
 def _advice(values: np.ndarray, num_labels: int | None) -> str:
-    """A fix for a mask with these distinct values that neither loses nor adds lesions."""
+    """A fix for masks with these distinct values that neither loses nor adds lesions, and keeps classes apart."""
     if not np.isfinite(values).all():
         return "replace NaN and infinite values by 0 or, where nothing was annotated, 255"
     if (values < 0).any():
@@ -228,11 +250,14 @@ def _advice(values: np.ndarray, num_labels: int | None) -> str:
         return "these are the greys of a lossy file: binarise it (mask > 127)"
     if len(values) > MAX_LABELS:
         return "these are greys, or numbers of many lesions: binarise it where lesions begin, and look at the result"
+    highest = None if num_labels is None else _highest_class(values)
+    keep = "number the classes from 1 and set num_labels" if highest is None else _keep_classes(highest)
     if 0 not in values or IGNORE_INDEX in values:  # which value is the lesion is unknown
-        return "write 0 for the background, 1 for lesions, and 255 for what is ignored"
-    if len(values) == 2:
-        return "write the lesion as 1 (mask > 0)"
-    return f"if they number lesions, write 1 for all (mask > 0); if they are classes, {_more_labels(values)}"
+        write = "write 0 for the background, 1 for lesions, and 255 for what is ignored"
+        return write if highest is None else f"if they are classes, {keep}; if not, {write}"
+    if len(values) == 2 and highest is None:
+        return f"write the lesion as 1 (mask > 0), unless other masks mark other classes by other values: then {keep}"
+    return f"if they are classes, {keep}; if all are lesions of one class, write 1 for all (mask > 0)"
 
 
 def _is_lossy(values: np.ndarray) -> bool:
@@ -244,15 +269,31 @@ def _is_lossy(values: np.ndarray) -> bool:
 def _advice_for_several(values: np.ndarray, num_labels: int) -> str:
     if len(values) > MAX_LABELS:
         return "these are greys: save label numbers, in a file without loss such as PNG"
-    return f"map them to 0 to {num_labels - 1}, or {_more_labels(values)}"
+    highest = _highest_class(values)
+    keep = "number the classes from 1 and set num_labels" if highest is None else _keep_classes(highest)
+    return f"map them to 0 to {num_labels - 1}, or, if they are further classes, {keep}"
 
 
-def _more_labels(values: np.ndarray) -> str:
-    highest = int(values[values != IGNORE_INDEX].max())
-    return f"set num_labels={highest + 1}" if highest < MAX_LABELS else "number them from 1 and set num_labels"
+def _highest_class(values: np.ndarray) -> int | None:
+    """The highest label of masks whose values may be the numbers of classes; None for values of another kind."""
+    if not np.isfinite(values).all() or (values < 0).any() or (values % 1 != 0).any():
+        return None
+    highest = max((int(value) for value in values if value != IGNORE_INDEX), default=0)
+    return highest if highest < MAX_LABELS else None
+
+
+def _keep_classes(highest: int) -> str:
+    """How to read masks with labels up to the highest one, for each way to read them."""
+    names = ", ".join(["0: background", *(f"{label}: name{label}" for label in range(1, highest + 1))])
+    named = f", or with names `config: {{id2label: {{{names}}}}}`" if highest <= _MAX_NAMED else ""
+    return (
+        f"keep them by num_labels={highest + 1} (`--num-labels {highest + 1}` of `tevia check-data`, `config: "
+        f"{{num_labels: {highest + 1}}}` of a recipe{named})"
+    )
 
 
 __all__ = [
+    "ForeignValuesError",
     "IGNORE_INDEX",
     "WHITE",
     "WhiteReading",
@@ -260,7 +301,6 @@ __all__ = [
     "highest_label",
     "is_foreign",
     "is_lesion",
-    "refusal",
     "single_channel",
     "to_labels",
     "values_of",

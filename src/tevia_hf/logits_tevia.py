@@ -52,6 +52,18 @@ def lesion_probability(probabilities: torch.Tensor) -> torch.Tensor:
     return first if probabilities.shape[-3] == 1 else 1 - first
 
 
+def mean_probability(labels: torch.Tensor, probabilities: torch.Tensor, label: int) -> float | None:
+    """The mean probability of a label inside its mask; `None` if the mask is empty.
+
+    Args:
+        labels: `(height, width)`, from these probabilities.
+        probabilities: `(num_labels, height, width)`.
+        label: from 1; 1 is the lesion with one label.
+    """
+    inside = probabilities[label if len(probabilities) > 1 else 0][labels == label]
+    return inside.mean().item() if len(inside) else None
+
+
 def labels_from_logits(logits: torch.Tensor) -> torch.Tensor:
     """Labels `(batch, height, width)` uint8 at the threshold 0.5; raises the errors of `check_logits`."""
     check_logits(logits)
@@ -63,5 +75,6 @@ __all__ = [
     "labels_from_logits",
     "labels_from_probabilities",
     "lesion_probability",
+    "mean_probability",
     "probabilities_from_logits",
 ]

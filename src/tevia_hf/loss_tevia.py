@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 
-from .labels_tevia import IGNORE_INDEX, highest_label, refusal
+from .labels_tevia import IGNORE_INDEX, ForeignValuesError, highest_label
 
 DICE_SMOOTH = 1e-5
 OTHER_LOSSES = ("alignment", "auxiliary")  # weighted by the config as well, but not losses of the predicted mask
@@ -103,7 +103,7 @@ def check_labels(labels: torch.Tensor, logits: torch.Tensor) -> None:
     if torch.compiler.is_compiling():
         return
     if ((labels < 0) | ((labels > highest_label(channels)) & (labels != IGNORE_INDEX))).any():
-        raise ValueError(refusal("`labels`", labels.unique().cpu().numpy(), channels, white_is_lesion=False))
+        raise ForeignValuesError("`labels`", labels.unique().cpu().numpy(), channels, white_is_lesion=False)
 
 
 def soft_dice_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

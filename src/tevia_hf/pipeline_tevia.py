@@ -15,8 +15,8 @@ from PIL import Image
 from transformers import Pipeline
 
 from .colours_tevia import FILL_OPACITY, colour_of
-from .labels_tevia import WHITE
-from .logits_tevia import labels_from_probabilities
+from .labels_tevia import WHITE, class_names
+from .logits_tevia import labels_from_probabilities, mean_probability
 from .option_checks_tevia import check_count, check_share
 from .processing_tevia import TeViAProcessor
 
@@ -47,7 +47,7 @@ class TeViASegmentationPipeline(Pipeline):
         super().__init__(*args, **kwargs)
 
     def __call__(self, inputs: Any, text: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]  # two inputs
-        """A list of `{"label", "score", "mask"}` for one image, a list of such lists for several.
+        """A list of `{"label", "score", "area", "mask"}` for one image, a list of such lists for several.
 
         Args:
             inputs: an image (PIL, array, tensor, path or URL), or a mapping with "image" and "text"; or a list, tuple,
@@ -55,12 +55,12 @@ class TeViASegmentationPipeline(Pipeline):
                 inputs as it proceeds.
             text: a text for each image, or one for all; None or "" for none. Not together with mappings.
             threshold: on the lesion's probability (default 0.5), for models with one label.
-            overlay: True adds "overlay", the RGB image with the mask in its label's colour, orange for a lesion.
+            overlay: True adds "overlay", the RGB image with the mask in its label's colour, orange for label 1.
             batch_size: number of images per forward pass.
 
         A model with one label returns one entry per image, its mask all zero if no lesion is predicted; with several
         labels, one entry for each predicted label other than the background. "mask" is a PIL image of 0 and 255,
-        "score" the mean probability inside it, 0 for an empty mask.
+        "score" the mean probability inside it, 0 for an empty mask, and "area" its number of pixels.
 
         Warns about a missing text if the model was never trained without one (`text_dropout=0`).
         Raises `ValueError` if counts differ, texts are given twice, a mapping has other keys, a URL has no image, the
@@ -106,21 +106,27 @@ class TeViASegmentationPipeline(Pipeline):
             Outputs(model_outputs["logits"]), target_sizes=[tuple(pixels.shape[-2:])], return_probabilities=True
         )  # (labels, height, width)
         labels = labels_from_probabilities(probabilities, threshold)
-        if len(probabilities) == 1:
-            return [self.entry(0, labels == 1, probabilities[0], pixels, overlay)]
-        present = [int(label) for label in labels.unique() if label > 0]
-        return [self.entry(label, labels == label, probabilities[label], pixels, overlay) for label in present]
+        names = class_names(cast(Any, self.model.config).id2label)
+        shown = names if len(probabilities) == 1 else [int(label) for label in labels.unique() if label > 0]
+        return [self.entry(label, names[label], labels, probabilities, pixels, overlay) for label in shown]
 
     def entry(
-        self, label: int, mask: torch.Tensor, probabilities: torch.Tensor, pixels: torch.Tensor, with_overlay: bool
+        self,
+        label: int,
+        name: str,
+        labels: torch.Tensor,
+        probabilities: torch.Tensor,
+        pixels: torch.Tensor,
+        with_overlay: bool,
     ) -> dict[str, Any]:
-        area, config = mask.cpu().numpy(), cast(Any, self.model.config)
+        area = (labels == label).cpu().numpy()
         entry = {
-            "label": config.id2label[label],
-            "score": probabilities[mask].mean().item() if area.any() else 0.0,
+            "label": name,
+            "score": mean_probability(labels, probabilities, label) or 0.0,
+            "area": int(area.sum()),
             "mask": Image.fromarray(area.astype(np.uint8) * WHITE),
         }
-        return entry | ({"overlay": draw_overlay(pixels, area, colour_of(max(label, 1)))} if with_overlay else {})
+        return entry | ({"overlay": draw_overlay(pixels, area, colour_of(label))} if with_overlay else {})
 
     def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
         """Saves model and processor, with the code to load them without this package."""

@@ -1,32 +1,19 @@
-"""Overlays of masks on images, contact sheets of them, and charts."""
+"""Overlays of masks on images, and contact sheets of them."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from tevia_hf.colours_tevia import FILL_OPACITY, LABEL_COLOURS, colour_of
-from tevia_hf.extras import needed_for
 from tevia_hf.labels_tevia import WHITE, is_lesion
 
-REFERENCE_COLOUR = (0, 214, 100)
+CASING_COLOUR = (20, 20, 24)  # around the line of a reference, which lies on areas of the same colour
 HEAT_OPACITY = 0.8
 SMALLEST_SIDE = 384
-TILE_HEIGHT, MARGIN, FONT_SIZE, TITLE_SIZE = 280, 14, 15, 22
+TILE_HEIGHT, MARGIN, FONT_SIZE, TITLE_SIZE, LEGEND_LINE = 280, 14, 15, 22, 24
 PAPER, INK = (250, 250, 248), (40, 40, 44)
-# Okabe-Ito colours that are dark enough for lines
-CURVE_COLOURS = [(40, 40, 44), (0, 114, 178), (204, 121, 167), (213, 94, 0), (0, 158, 115)]
-Scores = Mapping[str, tuple[float, tuple[float, float] | None]]  # name -> value and interval
-FEW_POINTS = 40  # curves with fewer points have markers
-LOSS_CURVES = {
-    "loss": "training loss",
-    "segmentation_loss": "segmentation loss",
-    "auxiliary_loss": "auxiliary loss, before its weight",
-    "alignment_loss": "alignment loss, before its weight",
-    "eval_loss": "validation loss",
-}
 
 
 def overlay(
@@ -35,13 +22,15 @@ def overlay(
     reference: np.ndarray | None = None,
     longest_side: int | None = None,
 ) -> Image.Image:
-    """RGB image with the mask as translucent colour with its boundary, the reference as a green boundary.
+    """RGB image with the mask as translucent colour; with a reference, its boundary, else that of the mask.
+
+    Each label has one colour: a predicted and a true label differ in form alone.
 
     Args:
         image: PIL image, or array (height, width[, 3]) of any number type; beyond 8 bit its own minimum and maximum
             become black and white.
         mask: labels (height, width), one colour for each; 0 and 255 are not drawn.
-        reference: the true labels (height, width); 0 and 255 are not drawn.
+        reference: the true labels (height, width), drawn as lines with a dark edge; 0 and 255 are not drawn.
         longest_side: in pixels, to which larger images are downsampled.
 
     Images with a longer side under 384 px are enlarged by an integer factor, so that boundaries stay thin lines.
@@ -52,12 +41,17 @@ def overlay(
     masks = {"mask": mask} if reference is None else {"mask": mask, "reference": reference}
     labels = {name: _resize_labels(np.asarray(array), name, canvas, size) for name, array in masks.items()}
     canvas = canvas.resize(size, Image.Resampling.BICUBIC)
-    for label in _foreground(labels["mask"]):
-        colour, area = colour_of(label), _area(labels["mask"], label)
-        canvas.paste(colour, mask=area.point(lambda value: int(value * FILL_OPACITY)))
-        canvas.paste(colour, mask=_boundary(area))
-    for label in _foreground(labels.get("reference")):
-        canvas.paste(REFERENCE_COLOUR, mask=_boundary(_area(labels["reference"], label)))
+    areas = {name: _areas(array) for name, array in labels.items()}
+    for label, area in areas["mask"].items():
+        canvas.paste(colour_of(label), mask=area.point(lambda value: int(value * FILL_OPACITY)))
+    if reference is None:
+        for label, area in areas["mask"].items():
+            canvas.paste(colour_of(label), mask=_boundary(area, _line_width(area)))
+        return canvas
+    for area in areas["reference"].values():  # before all lines, so that none is hidden by that of a neighbour
+        canvas.paste(CASING_COLOUR, mask=_casing(area))
+    for label, area in areas["reference"].items():
+        canvas.paste(colour_of(label), mask=_boundary(area, 3 * _line_width(area) // 2))
     return canvas
 
 
@@ -83,13 +77,19 @@ def heat_map(image: Image.Image | np.ndarray, values: np.ndarray, longest_side: 
 
 
 def contact_sheet(
-    rows: Sequence[Sequence[Image.Image]], captions: Sequence[Sequence[str]] | None = None, title: str | None = None
+    rows: Sequence[Sequence[Image.Image]],
+    captions: Sequence[Sequence[str]] | None = None,
+    title: str | None = None,
+    classes: Mapping[int, str] | None = None,
+    with_reference: bool = False,
 ) -> Image.Image:
-    """RGB sheet of images in rows, each with its wrapped caption below it, and a title on top.
+    """RGB sheet of images in rows, each with its wrapped caption below it, and a title and a legend on top.
 
     Args:
         rows: images of any sizes, scaled to tiles of one size at their aspect ratio; rows may differ in length.
         captions: one text for each image, in the same rows; None or "" for none.
+        classes: the labels in these overlays and their names, for the legend; None for no legend.
+        with_reference: whether the overlays have a reference, which the legend explains.
 
     Raises `ValueError` if there is no image, or captions and images differ in number.
     """
@@ -100,12 +100,14 @@ def contact_sheet(
     texts = _wrapped_captions(rows, captions, tile[0])
     lines = [max((text.count("\n") + 1 for text in row if text), default=0) for row in texts]
     heights = [TILE_HEIGHT + count * (FONT_SIZE + 5) + (8 if count else 0) + MARGIN for count in lines]
-    top = MARGIN + (TITLE_SIZE + MARGIN if title else 0)
     width = max(map(len, rows)) * (tile[0] + MARGIN) + MARGIN
-    title = title and _shorten(title, width - 2 * MARGIN)
+    heading = [_title(title, width)] if title else []
+    heading += [legend(classes, with_reference, width)] if classes else []
+    top = MARGIN + sum(part.height for part in heading)
     sheet = Image.new("RGB", (width, top + sum(heights)), PAPER)
     draw = ImageDraw.Draw(sheet)
-    draw.text((MARGIN, MARGIN // 2), title or "", fill=INK, font=ImageFont.load_default(TITLE_SIZE))
+    if heading:
+        sheet.paste(stack(heading), (0, MARGIN // 2))
     for row, row_texts, height in zip(rows, texts, heights, strict=True):
         for column, (image, text) in enumerate(zip(row, row_texts, strict=True)):
             left = MARGIN + column * (tile[0] + MARGIN)
@@ -115,88 +117,32 @@ def contact_sheet(
     return sheet
 
 
-def interval_chart(values: Scores, title: str, label: str) -> Image.Image:
-    """RGB bar chart: one bar per name, a value from 0 to 1 with its interval (None for none)."""
-    figure, (axes,) = _new_figure(9, 1.2 + 0.45 * len(values))
-    axes.barh(list(values), [value for value, _ in values.values()], color=_unit(LABEL_COLOURS[1]), height=0.6)
-    for row, (value, interval) in enumerate(values.values()):
-        if interval:
-            axes.plot(interval, (row, row), color=_unit(INK), linewidth=2, solid_capstyle="butt")
-        axes.text(max(value, interval[1] if interval else 0) + 0.01, row, f"{value:.3f}", va="center")
-    axes.set(xlim=(0, 1.08), xlabel=label, title=title)
-    axes.invert_yaxis()
-    return _render(figure)
-
-
-def difference_chart(values: Scores, title: str, label: str) -> Image.Image:
-    """RGB forest plot: one row per name, its difference as a point with its interval (None for none), a line at 0.
-
-    Raises `ValueError` if there are no differences.
-    """
-    if not values:
-        raise ValueError("There is no difference to plot: give at least one.")
-    figure, (axes,) = _new_figure(9, 1.4 + 0.4 * len(values))
-    axes.axvline(0, color=_unit(INK), linewidth=1, linestyle="--")
-    for row, (value, interval) in enumerate(values.values()):
-        if interval:
-            axes.plot(interval, (row, row), color=_unit(INK), linewidth=2, marker="|", markersize=8)
-        axes.plot(value, row, color=_unit(CURVE_COLOURS[1]), marker="s", markersize=8)
-        text = f"{value:+.3f}" + (f" [{interval[0]:+.3f}, {interval[1]:+.3f}]" if interval else "")
-        axes.text(1.02, row, text, va="center", transform=axes.get_yaxis_transform())
-    axes.set(xlabel=label, title=title, ylim=(len(values) - 0.5, -0.5))
-    axes.set_yticks(range(len(values)), labels=list(values))
-    return _render(figure)
-
-
-def training_curves(log_history: Sequence[Mapping[str, float]]) -> dict[str, tuple[list[float], list[float]]]:
-    """Epochs and values of each loss and validation score in a Trainer's log, by name."""
-    curves: dict[str, tuple[list[float], list[float]]] = {}
-    for record in log_history:
-        for name in (*LOSS_CURVES, *score_curves()):
-            if name in record and "epoch" in record:
-                epochs, values = curves.setdefault(name, ([], []))
-                epochs.append(record["epoch"])
-                values.append(record[name])
-    return curves
-
-
-def score_curves() -> dict[str, str]:
-    """What the primary metric and its pooled form are called in a Trainer's log, and in a legend."""
-    from tevia_hf.metric_table import PRIMARY  # needs scipy, which an overlay does not
-
-    return {f"eval_{PRIMARY}": "mean over images", f"eval_{PRIMARY}_pooled": "pooled over all pixels"}
-
-
-def draw_training_curves(
-    log_history: Sequence[Mapping[str, float]], prototypes_act_after: float | None = None
-) -> Image.Image:
-    """RGB chart of a training run: the losses over the epochs and, with validation, its score next to them.
+def legend(classes: Mapping[int, str], with_reference: bool = False, width: int = 640) -> Image.Image:
+    """RGB legend, as wide as given: a swatch and the name of each label, in as many lines as they need.
 
     Args:
-        log_history: `trainer.state.log_history`.
-        prototypes_act_after: epochs after which prototypes became active, drawn as a line; None for none.
-
-    Raises `ValueError` for a log without losses and scores.
+        classes: label -> name.
+        with_reference: adds how predictions and references are drawn.
     """
-    curves = training_curves(log_history)
-    if not curves:
-        raise ValueError("The log holds no loss and no score: train with `logging_steps`, or with validation.")
-    from tevia_hf.metric_table import primary_name
-
-    panels = {"Loss": LOSS_CURVES, f"Validation {primary_name()}": score_curves()}
-    panels = {title: names for title, names in panels.items() if names.keys() & curves.keys()}
-    figure, all_axes = _new_figure(6.5 * len(panels), 4.2, len(panels))
-    for axes, (title, names) in zip(all_axes, panels.items(), strict=True):
-        axes.set(xlabel="Epoch", ylabel=title)
-        for index, (name, label) in enumerate(names.items()):
-            if name in curves:
-                style = {"marker": "o", "markersize": 4} if len(curves[name][0]) < FEW_POINTS else {}
-                axes.plot(*curves[name], label=label, color=_unit(CURVE_COLOURS[index]), **style)
-        if prototypes_act_after is not None:
-            axes.axvline(prototypes_act_after, color=_unit(INK), linestyle="--", linewidth=1, label="prototypes act")
-        axes.set(xlim=(0, None), ylim=None if names is LOSS_CURVES else (0, 1))
-        axes.legend(frameon=False)
-    return _render(figure)
+    font, swatch = ImageFont.load_default(FONT_SIZE), FONT_SIZE
+    entries: list[tuple[int | None, str]] = list(classes.items())
+    entries += [(None, "filled: predicted"), (None, "line: reference")] if with_reference else []
+    places, left, line = [], MARGIN, 0
+    for label, name in entries:
+        indent = 0 if label is None else swatch + 6
+        text = _shorten(name, width - 2 * MARGIN - indent, FONT_SIZE)
+        needed = indent + round(font.getlength(text))
+        if left > MARGIN and left + needed > width - MARGIN:
+            left, line = MARGIN, line + 1
+        places.append((label, text, left, indent, line * LEGEND_LINE))
+        left += needed + 2 * MARGIN
+    image = Image.new("RGB", (width, (line + 1) * LEGEND_LINE + MARGIN // 2), PAPER)
+    draw = ImageDraw.Draw(image)
+    for label, text, left, indent, top in places:
+        if label is not None:
+            draw.rectangle((left, top + 3, left + swatch, top + 3 + swatch), fill=colour_of(label))
+        draw.text((left + indent, top), text, fill=INK, font=font)
+    return image
 
 
 def stack(images: Sequence[Image.Image]) -> Image.Image:
@@ -207,31 +153,6 @@ def stack(images: Sequence[Image.Image]) -> Image.Image:
         sheet.paste(image, (0, top))
         top += image.height
     return sheet
-
-
-def _new_figure(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:
-    """A matplotlib figure of this size in inches, independent of pyplot's state, and its axes side by side."""
-    with needed_for("Drawing a chart"):
-        from matplotlib.backends.backend_agg import FigureCanvasAgg  # takes a second to load
-        from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=120, facecolor=_unit(PAPER), layout="constrained")
-    FigureCanvasAgg(figure)
-    all_axes = figure.subplots(1, columns, squeeze=False)[0]
-    for axes in all_axes:
-        axes.set(facecolor=_unit(PAPER))
-        axes.spines[["top", "right"]].set_visible(False)
-    return figure, all_axes
-
-
-def _render(figure: Any) -> Image.Image:
-    figure.canvas.draw()
-    return Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy())
-
-
-def _unit(colour: tuple[int, int, int]) -> tuple[float, float, float]:
-    red, green, blue = colour
-    return red / WHITE, green / WHITE, blue / WHITE
 
 
 def _display_size(image: Image.Image, longest_side: int | None) -> tuple[int, int]:
@@ -263,24 +184,39 @@ def _resize_labels(labels: np.ndarray, name: str, image: Image.Image, size: tupl
     return np.asarray(Image.fromarray(labels.astype(np.uint8)).resize(size, Image.Resampling.NEAREST))
 
 
-def _foreground(labels: np.ndarray | None) -> list[int]:
-    return [] if labels is None else [int(label) for label in np.unique(labels) if is_lesion(label)]
+def _areas(labels: np.ndarray) -> dict[int, Image.Image]:
+    """The area of each lesion label, white on black."""
+    present = [int(label) for label in np.unique(labels) if is_lesion(label)]
+    return {label: Image.fromarray(np.where(labels == label, WHITE, 0).astype(np.uint8)) for label in present}
 
 
-def _area(labels: np.ndarray, label: int) -> Image.Image:
-    return Image.fromarray(np.where(labels == label, WHITE, 0).astype(np.uint8))
+def _line_width(area: Image.Image) -> int:
+    """1/200 of the longer side, at least 2 px."""
+    return max(2, max(area.size) // 200)
 
 
-def _boundary(area: Image.Image) -> Image.Image:
-    """A line of about 1/200 of the longer side, at least 2 px, along the inner edge of the area."""
-    width = max(2, max(area.size) // 200)
-    inner: np.ndarray = np.pad(np.asarray(area) > 0, width)  # there is no area outside the image
+def _boundary(area: Image.Image, width: int) -> Image.Image:
+    """A line along the inner edge of the area."""
+    inner = _eroded(np.asarray(area) > 0, width)
+    return Image.fromarray(np.where(inner, 0, np.asarray(area)).astype(np.uint8))
+
+
+def _casing(area: Image.Image) -> Image.Image:
+    """The line of a reference, wider on either side."""
+    line, filled = _line_width(area), np.asarray(area) > 0
+    outer, inner = ~_eroded(~filled, line // 2, beyond_image=True), _eroded(filled, 2 * line)
+    return Image.fromarray(np.where(outer & ~inner, WHITE, 0).astype(np.uint8))
+
+
+def _eroded(area: np.ndarray, width: int, beyond_image: bool = False) -> np.ndarray:
+    """The pixels with nothing but area within `width` around them; `beyond_image`: whether there is area outside."""
+    inner: np.ndarray = np.pad(area, width, constant_values=beyond_image)
     for _ in range(2):  # along both axes
         inner, window = inner.T, 1
         while window < 2 * width + 1:  # doubled, since a pass for each pixel takes seconds in large images
             step = min(window, 2 * width + 1 - window)
             inner, window = inner[step:] & inner[:-step], window + step
-    return Image.fromarray(np.where(inner, 0, np.asarray(area)).astype(np.uint8))
+    return inner
 
 
 def _wrapped_captions(
@@ -306,8 +242,15 @@ def _wrapped(text: str, width: int) -> str:
     return text
 
 
-def _shorten(title: str, width: int) -> str:
+def _title(text: str, width: int) -> Image.Image:
+    image = Image.new("RGB", (width, TITLE_SIZE + MARGIN), PAPER)
     font = ImageFont.load_default(TITLE_SIZE)
+    ImageDraw.Draw(image).text((MARGIN, 0), _shorten(text, width - 2 * MARGIN, TITLE_SIZE), fill=INK, font=font)
+    return image
+
+
+def _shorten(title: str, width: int, font_size: int) -> str:
+    font = ImageFont.load_default(font_size)
     shorter = (title[:end] + "..." for end in range(len(title), 0, -1))
     return next((text for text in (title, *shorter) if font.getlength(text) <= width), "...")
 

@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from tevia_hf.data.classes import named_classes
 from tevia_hf.data.example import Example
+from tevia_hf.data.faults import grouped, labels_in
 from tevia_hf.data.features import SPLITS, row_problems, some_of
 from tevia_hf.data.listing import Listing
 from tevia_hf.data.reading import on_all_cores
@@ -82,6 +84,7 @@ def check_dataset(
     seed: int = 0,
     white_is_lesion: bool | None = None,
     cache: bool = True,
+    classes: Mapping[int, str] | None = None,
 ) -> DataReport:
     """Reads every image, mask and text as training does, and reports faults and warnings.
 
@@ -92,18 +95,20 @@ def check_dataset(
         seed: selects the examples of the contact sheet.
         white_is_lesion: see `ReadingOptions`.
         cache: see `ReadingOptions`.
+        classes: label -> name of the class, for the statistics and the legend; by default LABEL_1, ...
 
     Faults are: files that cannot be paired or read; masks that do not lie on their image's grid, or whose values are
     no labels; masks that disagree about the meaning of 255; groups in more than one split; identical images under
     several names, which a split by name may separate; missing texts where other examples have one; a training split
     without any lesion. Warnings describe what is unusual but not certainly wrong.
     """
-    report = DataReport(listing.source, faults=[problem.text for problem in listing.problems])
+    classes = classes or named_classes(None, processor.image_processor.num_labels)[0]
+    report = DataReport(listing.source, faults=grouped([problem.text for problem in listing.problems]))
     report.warnings += [*listing.warnings, *listing.notes]
     if not listing.examples:
         report.faults.append("no examples were found")
     for split in listing.splits:
-        report.faults += row_problems([example.row() for example in listing.of_split(split)])
+        report.faults += grouped(row_problems([example.row() for example in listing.of_split(split)]))
     if unknown := [split for split in listing.splits if split not in SPLITS]:
         report.faults.append(f"unknown splits {unknown}: use {', '.join(SPLITS)}")
     survey = Survey(processor.image_processor, white_is_lesion, cache)
@@ -112,24 +117,28 @@ def check_dataset(
         (complete[position], findings) for position, findings in survey.read([example.row() for example in complete])
     ]
     readable = [ReadableExample(*pair, share) for pair, share in zip(pairs, survey.lesion_shares(), strict=True)]
-    report.faults += [fault.reason for fault in survey.faults]
+    report.faults += survey.problems()
     try:
         report.white_is_lesion = survey.white_is_lesion()
     except ValueError as error:
         report.faults.append(str(error))
     report.warnings += survey.warnings()
     readable_in = {split: [one for one in readable if one.example.split == split] for split in listing.splits}
-    report.splits = {split: _split_facts(listing.of_split(split), readable_in[split]) for split in listing.splits}
+    report.splits = {
+        split: _split_facts(listing.of_split(split), readable_in[split], classes) for split in listing.splits
+    }
     if (train := readable_in.get("train")) and not any(one.lesion for one in train):
         report.faults.append("no mask of the split 'train' contains a lesion: nothing can be learned from it")
     _check_groups(listing.examples, report)
     _check_duplicates(readable, report)
     _check_texts(listing.examples, count_tokens, max_text_length, report)
-    report.sheet = _sheet(readable, survey, report.white_is_lesion, seed) if readable else None
+    report.sheet = _sheet(readable, survey, report.white_is_lesion, seed, classes) if readable else None
     return report
 
 
-def _split_facts(examples: Sequence[Example], readable: Sequence[ReadableExample]) -> dict[str, Any]:
+def _split_facts(
+    examples: Sequence[Example], readable: Sequence[ReadableExample], classes: Mapping[int, str]
+) -> dict[str, Any]:
     sizes = Counter("{1}x{0}".format(*one.findings.size) for one in readable).most_common()
     shown = {value for one in readable for values in one.findings.values for value in values[:_SHOWN]}
     values = sorted({f"{value:g}" for value in shown}, key=float)
@@ -141,9 +150,16 @@ def _split_facts(examples: Sequence[Example], readable: Sequence[ReadableExample
         "sizes": ", ".join(f"{size} ({count})" for size, count in sizes[:3]) + (", ..." if len(sizes) > 3 else ""),
         "mask values": ", ".join(values),
         "empty masks": len(readable) - len(shares),
+        **({"images per class": _images_per_class(readable, classes)} if len(classes) > 1 else {}),
         "median lesion": f"{100 * np.median(shares):.1f} %" if shares else "-",
         "with sentence": sum(bool(example.text) for example in examples),
     }
+
+
+def _images_per_class(readable: Sequence[ReadableExample], classes: Mapping[int, str]) -> str:
+    """The number of images with each class, such as "benign 20, malignant 18"."""
+    counts = Counter(label for one in readable for label in labels_in(one.findings.values))
+    return ", ".join(f"{name} {counts[label]}" for label, name in classes.items())
 
 
 def _check_groups(examples: Sequence[Example], report: DataReport) -> None:
@@ -202,7 +218,13 @@ def _check_texts(
         report.faults.append(f"{len(without_text)} of {len(examples)} examples have no text: {names}. Add the texts")
 
 
-def _sheet(readable: Sequence[ReadableExample], survey: Survey, white_is_lesion: bool | None, seed: int) -> Image.Image:
+def _sheet(
+    readable: Sequence[ReadableExample],
+    survey: Survey,
+    white_is_lesion: bool | None,
+    seed: int,
+    classes: Mapping[int, str],
+) -> Image.Image:
     """A contact sheet of examples chosen by the seed, those with a lesion first: each mask over its image."""
 
     def overlay_of(one: ReadableExample) -> Image.Image:
@@ -216,4 +238,4 @@ def _sheet(readable: Sequence[ReadableExample], survey: Survey, white_is_lesion:
     captions = [f"{one.example.id} ({one.example.split}): {one.example.text or 'no text'}" for one in chosen]
     rows = [slice(start, start + SHEET_COLUMNS) for start in range(0, len(chosen), SHEET_COLUMNS)]
     title = "Images, masks and texts"
-    return contact_sheet([overlays[row] for row in rows], [captions[row] for row in rows], title)
+    return contact_sheet([overlays[row] for row in rows], [captions[row] for row in rows], title, classes)

@@ -12,6 +12,7 @@ from PIL import Image
 from tevia_hf.data.decoding import decode as decode
 from tevia_hf.data.decoding import labels_of, load_masks
 from tevia_hf.data.example import parse_files, spell_files
+from tevia_hf.data.faults import grouped
 from tevia_hf.io import ImageRef
 
 SPLITS = ("train", "val", "test")
@@ -109,13 +110,19 @@ def check_choice(what: str, value: str, choices: Iterable[str]) -> None:
         raise ValueError(f"{what} is '{value}'. Choose one of: {', '.join(choices)}.")
 
 
-def raise_problems(source: str, problems: Sequence[str], advice: str, shown: int = _SHOWN) -> None:
-    """Raises one `ValueError` with the number of problems, the first ones and advice; does nothing without problems."""
+def raise_problems(
+    source: str, problems: Sequence[str], advice: str, shown: int = _SHOWN, count: int | None = None
+) -> None:
+    """Raises one `ValueError` with the number of problems, the first ones and advice; does nothing without problems.
+
+    Equal problems are listed once, with their number. `count`: of all problems, if `problems` lists equal ones once.
+    """
     if not problems:
         return
+    count, problems = count or len(problems), grouped(problems)
     more = [f"... and {len(problems) - shown} more"] if len(problems) > shown else []
     listed = "\n  ".join([*problems[:shown], *more])
-    raise ValueError(f"{source}: {len(problems)} problem{'s' if len(problems) > 1 else ''}:\n  {listed}\n{advice}")
+    raise ValueError(f"{source}: {count} problem{'s' if count > 1 else ''}:\n  {listed}\n{advice}")
 
 
 def some_of(names: Sequence[str], most: int = 3) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from datasets.utils import tqdm
 
+from tevia_hf.data.classes import named_classes
 from tevia_hf.data.decoding import decode_labels
 from tevia_hf.data.example import Example
 from tevia_hf.data.features import check_choice
@@ -102,17 +103,22 @@ def generate_prompts(
     num_labels: int | None = None,
     white_is_lesion: bool | None = None,
     cache: bool = True,
+    class_names: Sequence[str] | None = None,
 ) -> GeneratedPrompts:
     """A text for each mask, read back and compared with its mask.
 
     Args:
         listing: as returned by `list_examples`.
-        finding: the class, for examples whose class the data set does not give.
+        finding: the class, for examples whose class neither the mask nor the data set gives.
         patient_sides: "left" is the patient's left (the patient faces the viewer).
         num_labels: of the masks; None accepts all labels.
         white_is_lesion: what 255 means in the masks; by default inferred from all of them.
         cache: while inferring it, reuse earlier results for unchanged files.
+        class_names: of labels 1, 2, ...; several are the findings of the masks that hold them.
     """
+    classes = {}
+    if class_names is not None:
+        classes, num_labels = named_classes(class_names, num_labels)
     owner = "the patient" if patient_sides else "the image"
     generated = GeneratedPrompts([], f'"Left" is the left of {owner}.', {}, [], language)
     compared: list[Claims] = []
@@ -120,12 +126,13 @@ def generate_prompts(
     white = white_is_lesion_in((example.row() for example in examples), num_labels, white_is_lesion, "skip", cache)
     for example in tqdm(examples, desc="Reading masks"):
         try:
-            mask = is_lesion(decode_labels(example.row(), num_labels, white))
+            labels = decode_labels(example.row(), num_labels, white)
         except ValueError as error:
             generated.problems.append(str(error))
             continue
-        observed = language.observe(mask, patient_sides)
-        text = language.write(observed | {FINDING: example.finding or finding or ""})
+        observed = language.observe(is_lesion(labels), patient_sides)
+        own = classes_in(labels, classes) if len(classes) > 1 else example.finding
+        text = language.write(observed | {FINDING: own or finding or ""})
         if (errors := language.disagreements(text, observed)) != {}:
             fault = "cannot be read back" if errors is None else f"does not match its mask: {errors}"
             generated.problems.append(f"'{example.id}': '{text}' {fault}")
@@ -136,6 +143,13 @@ def generate_prompts(
     generated.problems += [problem.text for problem in listing.problems if not problem.concerns_texts]
     generated.agreement = _agreement(compared)
     return generated
+
+
+def classes_in(labels: np.ndarray, classes: Mapping[int, str]) -> str:
+    """The names of the classes in a label map, the largest first: "benign", "benign and malignant", "" for none."""
+    areas = {name: int((labels == label).sum()) for label, name in classes.items()}
+    names = sorted((name for name, area in areas.items() if area), key=lambda name: -areas[name])
+    return " and ".join([*([", ".join(names[:-1])] if names[:-1] else []), *names[-1:]])
 
 
 def write_prompts(
@@ -151,6 +165,7 @@ def write_prompts(
     num_labels: int | None = None,
     white_is_lesion: bool | None = None,
     cache: bool = True,
+    class_names: Sequence[str] | None = None,
     overwrite: bool = False,
 ) -> GeneratedPrompts:
     """Generates texts from the masks of a data set and writes them to a table, as `tevia prompts` does.
@@ -162,15 +177,18 @@ def write_prompts(
         language: report language of the texts, a name of `LANGUAGES`; by default that of the data set.
         template: your own template instead, such as "{Count_word} {size} lesion{s} at the {place}.".
         empty_template: text of an empty mask, with `template`.
-        finding: the class, for examples whose class the data set does not give.
+        finding: the class, for examples whose class neither the mask nor the data set gives.
         patient_sides: "left" is the patient's left (the patient faces the viewer).
         num_labels: number of labels of the masks; None accepts all labels.
         white_is_lesion: what 255 means in the masks; by default inferred from all of them.
         cache: while inferring it, reuse earlier results for unchanged files.
+        class_names: of labels 1, 2, ...; several are the findings of the masks that hold them.
     """
     chosen = choose_language(dataset, language, template, empty_template)
     listing = list_examples(dataset, data_dir)
-    generated = generate_prompts(listing, chosen, finding, patient_sides, num_labels, white_is_lesion, cache)
+    generated = generate_prompts(
+        listing, chosen, finding, patient_sides, num_labels, white_is_lesion, cache, class_names
+    )
     generated.save(output, overwrite=overwrite)
     return generated
 

@@ -13,12 +13,13 @@ from datasets.utils import tqdm
 from PIL import Image
 
 from tevia_hf.data.decoding import files_of, labels_of, load_masks, name_of, named
+from tevia_hf.data.faults import Cause, Fault, cause_of, labels_in, messages_of
 from tevia_hf.data.features import check_choice, raise_problems, some_of
 from tevia_hf.data.listing import OnError
 from tevia_hf.data.reading import on_all_cores, remembered
 from tevia_hf.io import ImageRef, MedicalImage, load_image
 from tevia_hf.io.grid import grid_fault, turn_note
-from tevia_hf.labels_tevia import WhiteReading, is_foreign, is_lesion, refusal, values_of
+from tevia_hf.labels_tevia import ForeignValuesError, WhiteReading, is_foreign, is_lesion, values_of
 from tevia_hf.mask_scores import Spacing
 
 THUMBNAIL = 32  # pixels per side
@@ -38,14 +39,6 @@ class Examined(NamedTuple):
         """The label map (height, width), 255 = ignored; by default the meaning of 255 is inferred from its masks."""
         with named({"id": self.id}, "mask"):
             return labels_of(self.masks, num_labels, white_is_lesion)
-
-
-class Fault(NamedTuple):
-    """Why an example cannot be used; `part` of a run, such as "train"."""
-
-    id: str
-    part: str
-    reason: str
 
 
 class Findings(NamedTuple):
@@ -78,7 +71,7 @@ def examine(example: Mapping[str, Any], image_processor: Any) -> Examined:
                 raise ValueError(f"{name_of(mask)}: {fault}.")
             values.append(values_of(mask.array))
             if is_foreign(values[-1], image_processor.num_labels).any():
-                raise ValueError(refusal(name_of(mask), values[-1], image_processor.num_labels))
+                raise ForeignValuesError(name_of(mask), values[-1], image_processor.num_labels)
         note = next(filter(None, (turn_note(image, mask) for mask in masks)), None)
     return Examined(str(example.get("id")), image, masks, values, note)
 
@@ -142,6 +135,7 @@ class Survey:
         self.findings: list[tuple[str, Findings]] = []  # with the example's id
         self.spacings: list[Spacing | None] = []  # of the same examples, from the column or else the image file
         self.faults: list[Fault] = []
+        self._causes: list[Cause] = []  # of the same faults
         self.has_stream = False  # whether a part of the data is a stream, which cannot be read beforehand
         self._masks_read: set[tuple[ImageRef, ...]] = set()
 
@@ -158,9 +152,10 @@ class Survey:
         known = len(self.faults)
         positions = [position for position, _ in self.read(examples, part)]
         if on_error == "raise" or not positions:
-            reasons = [fault.reason for fault in self.faults[known:]]
+            reasons = self.problems(known)
             skip = ", or skip them by `on_error: skip` (`--on-error skip`)" if on_error == "raise" else ""
-            raise_problems("The data set", reasons, f"Replace these files, leave the rows out{skip}.", len(reasons))
+            advice = f"Replace these files, leave the rows out{skip}."
+            raise_problems("The data set", reasons, advice, len(reasons), len(self.faults) - known)
         return positions
 
     def read(self, examples: Iterable[Mapping[str, Any]], part: str = "") -> Iterator[tuple[int, Findings]]:
@@ -168,8 +163,10 @@ class Survey:
         total = len(examples) if isinstance(examples, Sized) else None
         results = on_all_cores(self._result, examples)
         for position, (example, result) in enumerate(tqdm(results, "Reading images and masks", total)):
-            if isinstance(result, str):
-                self.faults.append(Fault(str(example.get("id")), part, result))
+            if isinstance(result, Exception):
+                self.faults.append(Fault(str(example.get("id")), part, str(result)))
+                paths = [file.path for file in (*_files_of(example, "image"), *_files_of(example, "mask"))]
+                self._causes.append(cause_of(example, paths, result))
                 continue
             self.findings.append((str(example.get("id")), result))
             spacing = example.get("spacing_mm") or result.spacing_mm
@@ -178,8 +175,13 @@ class Survey:
             _add_values(self.white, example, result.values)
             yield position, result
 
-    def _result(self, example: Mapping[str, Any]) -> Findings | str:
-        """The findings of an example, or the reason why it is unusable."""
+    def problems(self, known: int = 0) -> list[str]:
+        """The faults but for the first `known` ones; equal faults of several examples in one message."""
+        labels = {label for _, findings in self.findings for label in labels_in(findings.values)}
+        return messages_of(self._causes[known:], self.image_processor.num_labels, sorted(labels))
+
+    def _result(self, example: Mapping[str, Any]) -> Findings | Exception:
+        """The findings of an example, or the error that makes it unusable."""
         processor, declared = self.image_processor, self.white.declared
         reader = f"{type(processor).__module__}.{type(processor).__qualname__}"
         try:
@@ -190,7 +192,7 @@ class Survey:
                 self.cache and reader.startswith("tevia_hf."),  # user-defined code may change unnoticed
             )
         except (ValueError, OSError) as error:
-            return str(error)
+            return error
         return Findings(*findings)
 
     def consult(self, examples: Iterable[Mapping[str, Any]]) -> None:

@@ -22,6 +22,7 @@ from ..evaluation.report_tables import score_table
 from ..inference.predict import masks_of_each, predict_masks
 from ..inference.predictor import Predictor
 from ..io.output_dir import claim_output_dir
+from ..labels_tevia import class_names
 from ..metrics import segmentation_metrics
 from ..training.arguments import TeViATrainingArguments
 from ..training.trainer import build_trainer
@@ -175,6 +176,5 @@ def draw_sheet(models: dict[str, TeViAForSegmentation], processor: TeViAProcesso
         for index, (image, mask, truth) in enumerate(zip(images, masks, truths, strict=True)):
             rows[index].append(overlay(image, mask, truth))
             captions[index].append(headings[index])
-    return contact_sheet(
-        rows, captions, title="The text identifies the target lesions. Orange: mask; green boundary: reference"
-    )
+    classes = class_names(models["text"].config.id2label)
+    return contact_sheet(rows, captions, "The text identifies the target lesions", classes, with_reference=True)

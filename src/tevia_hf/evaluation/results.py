@@ -10,6 +10,7 @@ import pandas as pd
 from datasets import Dataset
 from PIL import Image
 
+from ..charts import interval_chart
 from ..data.decoding import decode_image
 from ..data.features import undecoded
 from ..intervals import PairedDifference, paired_difference
@@ -27,7 +28,7 @@ from ..score_summaries import (
     scores_by_class,
     summarize,
 )
-from ..visualization import contact_sheet, interval_chart, overlay, stack
+from ..visualization import contact_sheet, overlay, stack
 from .report import EvaluationReport
 from .text_agreement import MaskAndText, TextScores, compare_with_text, text_scores
 from .text_conditions import OWN, SHUFFLED, TextCondition
@@ -123,7 +124,7 @@ def report_of(
         intervals,
         text_sensitivity(images, seed),
         images,
-        figure=stack([chart, *class_charts(by_class[own]), masks_sheet(results, dataset, shown)]),
+        figure=stack([chart, *class_charts(by_class[own]), masks_sheet(results, dataset, shown, classes)]),
         metrics={key: metric.about(unit) for key, metric in METRICS.items() if key in next(iter(scores.values()))},
         text_conditions={name: result.condition.label for name, result in results.items()},
         against_text={name: result.against_text for name, result in results.items()},
@@ -170,9 +171,12 @@ def text_sensitivity(images: pd.DataFrame, seed: int = 0) -> PairedDifference | 
 
 
 def masks_sheet(
-    results: Mapping[str, ConditionResults], dataset: Dataset, references: Mapping[int, np.ndarray]
+    results: Mapping[str, ConditionResults],
+    dataset: Dataset,
+    references: Mapping[int, np.ndarray],
+    classes: Mapping[int, str],
 ) -> Image.Image:
-    """The masks of some images with each text condition, one row per image."""
+    """The masks of some images with each text condition, one row per image; `classes` are the names of labels."""
     images = [decode_image(example) for example in undecoded(dataset.select(list(references)))]
     overlays = [
         [overlay(image, result.shown[index], reference) for result in results.values()]
@@ -181,4 +185,4 @@ def masks_sheet(
     captions = [
         [f"{name}: {result.texts[index] or 'no text'}" for name, result in results.items()] for index in references
     ]
-    return contact_sheet(overlays, captions, title="Orange: the mask. Green: the boundary of the true one.")
+    return contact_sheet(overlays, captions, "Predicted and reference masks", classes, with_reference=True)

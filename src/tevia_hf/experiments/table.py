@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..charts import difference_chart
 from ..data.features import raise_problems
 from ..evaluation.text_conditions import NO_TEXT_BRANCH, OWN
 from ..intervals import paired_difference_of_seeds
@@ -17,7 +18,6 @@ from ..io.markdown import markdown_table
 from ..io.output_dir import write_whole
 from ..metric_table import METRICS, PRIMARY, primary_name
 from ..score_summaries import class_key
-from ..visualization import difference_chart
 from .grid import Plan, Run
 
 TRAINED = "ablation.json"  # in the folder of a trained run

@@ -1,5 +1,6 @@
 """Checks of a data set, by name, as a model would read it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from ..data.check import DataReport, check_dataset, count_words
+from ..data.classes import named_classes
 from ..data.registry import list_examples
 from ..image_processing_tevia import TeViAImageProcessor
 from ..io.output_dir import claim_output_dir
@@ -21,7 +23,8 @@ def check_data(
     data_dir: str | Path,
     output_dir: str | Path | None = None,
     *,
-    num_labels: int = 1,
+    num_labels: int | None = None,
+    class_names: Sequence[str] | None = None,
     tokenizer: str | None = None,
     max_text_length: int = 64,
     white_is_lesion: bool | None = None,
@@ -36,16 +39,20 @@ def check_data(
         data_dir: its folder.
         options: `text_table`, `group_split`, `split_seed` and `window`: see the fields of a recipe.
         output_dir: folder to save the report to; `overwrite` deletes an earlier output there.
-        num_labels: number of labels of the masks.
+        num_labels: number of labels of the masks; by default 1, or the number of class names and the background.
+        class_names: of labels 1, 2, ..., for the statistics and the legend.
         tokenizer: name or folder of a text encoder, to count tokens and to detect texts that it cannot distinguish; by
             default words are counted, and only equal texts and equal beginnings are detected.
         max_text_length: maximum text length of the model, in tokens.
         white_is_lesion: the meaning of 255 in the masks; by default inferred from all of them.
         cache: skip files that were checked before, here or by a training, and have not changed.
 
-    Raises `ValueError` for an unknown data set and a folder that cannot be read or written.
+    Raises `ValueError` for an unknown data set, a folder that cannot be read or written, and names that do not fit
+    `num_labels`.
     """
-    check_count("num_labels", num_labels, example="2", most=IGNORE_INDEX)
+    if num_labels is not None:
+        check_count("num_labels", num_labels, example="2", most=IGNORE_INDEX)
+    classes, num_labels = named_classes(class_names, num_labels)
     check_count("max_text_length", max_text_length, example="64")
     listing = list_examples(dataset, data_dir, **options)
     text_tokenizer = AutoTokenizer.from_pretrained(tokenizer) if tokenizer else None
@@ -53,7 +60,9 @@ def check_data(
         claim_output_dir(output_dir, overwrite=overwrite, inputs=[data_dir, options.get("text_table")])
     processor = SimpleNamespace(image_processor=TeViAImageProcessor(num_labels=num_labels))
     counter = (lambda text: len(text_tokenizer(text, verbose=False)["input_ids"])) if text_tokenizer else count_words
-    report = check_dataset(listing, processor, counter, max_text_length, white_is_lesion=white_is_lesion, cache=cache)
+    report = check_dataset(
+        listing, processor, counter, max_text_length, white_is_lesion=white_is_lesion, cache=cache, classes=classes
+    )
     # Of the training split, or of the whole set if it has none.
     texts = [example.text for example in listing.of_split("train") or listing.examples]
     problems, unknown = text_problems(texts, text_tokenizer, max_text_length), unknown_sides_warning(texts)

@@ -26,7 +26,7 @@ from ..modeling_tevia import TeViAForSegmentation
 from ..processing_tevia import TeViAProcessor
 from ..visualization import overlay
 from .loading import load_trained
-from .predictor import Prediction, Predictor, check_predictor_options
+from .predictor import ClassStatistics, Prediction, Predictor, check_predictor_options
 
 with needed_for("Predicting files"):
     import pandas as pd
@@ -104,19 +104,22 @@ def predict(
         batch_size: number of images per forward pass.
         mask_suffix: ".png"; or ".nii.gz" or ".nii" for masks that keep the image's spacing and position.
 
-    Returns one row per file: `image, text, mask, overlay, foreground` (share of the image) and `error`, empty on
-    success. If a file cannot be read, has logits that are not finite or its mask cannot be written, the error is in its
-    row and the others are not affected. Raises `ValueError` for an option out of range, if counts differ or two images
-    have the same output name, and if the logits of no image are finite.
+    Returns one row per file: `image, text, mask, overlay, foreground` (share of the image), `pixels`, `mm2` (empty if
+    the size of pixels is unknown), `probability` (mean inside the mask, empty without one) and `error`, empty on
+    success. With several classes there are `pixels/NAME`, `mm2/NAME` and `probability/NAME` for each. If a file cannot
+    be read, has logits that are not finite or its mask cannot be written, the error is in its row and the others are
+    not affected. Raises `ValueError` for an option out of range, if counts differ or two images have the same output
+    name, and if the logits of no image are finite.
     """
-    predictor = Predictor(model, processor, threshold, batch_size)
+    predictor = Predictor(model, processor, threshold, batch_size, with_statistics=True)
     files = [parse_address(image) for image in images]
     names, folder = output_names(files, texts), Path(output_dir)
     if folder.resolve() in {file.path.resolve().parent for file in files}:
         raise ValueError(f"{folder} holds the images themselves, and masks would replace them: name another folder.")
     (folder / "overlays").mkdir(parents=True, exist_ok=True)
+    measures = dict.fromkeys(["foreground", *statistics_columns(predictor.classes.values())], float("nan"))
     rows = [
-        {"image": str(image), "text": text, "mask": "", "overlay": "", "foreground": float("nan"), "error": ""}
+        {"image": str(image), "text": text, "mask": "", "overlay": "", **measures, "error": ""}
         for image, text in zip(images, texts, strict=True)
     ]
     examples = [{"image": file, "id": str(image)} for file, image in zip(files, images, strict=True)]
@@ -128,6 +131,7 @@ def predict(
         not_finite += [str(row["image"])] if isinstance(prediction.error, NonFiniteLogitsError) else []
         has_finite |= bool(prediction.masks)
     table = pd.DataFrame(rows)
+    table = table.astype({name: "Int64" for name in table if name.partition("/")[0] == "pixels"})  # whole, or missing
     table.to_csv(folder / "predictions.csv", index=False)
     if not_finite and not has_finite:
         raise NonFiniteLogitsError(range(len(not_finite)), not_finite)
@@ -210,10 +214,16 @@ def texts_from_table(table_path: str | Path, images: Sequence[str | Path | Image
     return [text or "" for text in texts_for(table_path, [example_id(Path(image).name) for image in images])]
 
 
+def statistics_columns(names: Iterable[str]) -> list[str]:
+    """The columns of the statistics of these classes; with one, without its name."""
+    names = list(names)
+    return [field if len(names) == 1 else f"{field}/{name}" for name in names for field in ClassStatistics._fields]
+
+
 def write_or_report(
     row: dict[str, Any], path: Path, overlay_path: Path, prediction: Prediction, num_labels: int
 ) -> None:
-    """Writes mask and overlay, and adds their paths, or the error, to the row."""
+    """Writes mask and overlay, and adds their paths and the statistics, or the error, to the row."""
     if prediction.error is not None:
         row["error"] = error_text(row, prediction.error)
         return
@@ -221,6 +231,9 @@ def write_or_report(
     try:
         written = write_mask(path, mask, num_labels, like=prediction.image)
         row.update(mask=str(written), foreground=float(is_lesion(mask).mean()))
+        (statistics,) = prediction.statistics
+        values = [float("nan") if value is None else value for one in statistics.values() for value in one]
+        row.update(zip(statistics_columns(statistics), values, strict=True))
         overlay(prediction.image.array, mask).save(overlay_path)  # type: ignore[union-attr]  # set if there is no error
         row["overlay"] = str(overlay_path)
     except Exception as error:  # the libraries that write medical files raise errors of any kind

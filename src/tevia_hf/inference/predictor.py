@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from ..io import MedicalImage, load_image
-from ..logits_tevia import NonFiniteLogitsError
+from ..labels_tevia import class_names
+from ..logits_tevia import NonFiniteLogitsError, labels_from_probabilities, mean_probability
 from ..modeling_tevia import TeViAForSegmentation
 from ..option_checks_tevia import check_count, check_share
 from ..outputs_tevia import TeViAImageFeatures, TeViASegmentationOutput
@@ -26,21 +27,41 @@ class PreparedImage(NamedTuple):
 
 
 class EncodedImages(NamedTuple):
-    """Features of a batch of images, with the original (height, width) of each."""
+    """Features of a batch of images, with the original (height, width) of each, and its pixels' size in mm if known."""
 
     features: TeViAImageFeatures
     sizes: list[tuple[int, int]]
     names: list[str]
+    spacings: list[tuple[float, float] | None]
+
+
+class ClassStatistics(NamedTuple):
+    """The size of one class in a mask.
+
+    Args:
+        pixels: its area.
+        mm2: its area, if the size of the image's pixels is known.
+        probability: mean probability of the class inside its mask; `None` if that is empty.
+    """
+
+    pixels: int
+    mm2: float | None
+    probability: float | None
 
 
 class Prediction(NamedTuple):
-    """The result for one example: a label map uint8 (height, width) per text, or the error that occurred."""
+    """The result for one example: a label map uint8 (height, width) per text, or the error that occurred.
+
+    `statistics` has, for each mask, those of each class by name; it is empty unless the predictor has
+    `with_statistics`.
+    """
 
     example: Mapping[str, Any]
     name: str
     image: MedicalImage | None
     masks: list[np.ndarray]
     error: Exception | None = None
+    statistics: Sequence[dict[str, ClassStatistics]] = ()
 
 
 class Predictor:
@@ -56,6 +77,7 @@ class Predictor:
         threshold: on the lesion's probability, for models with one label.
         batch_size: number of images per forward pass.
         text_features: a cache to share between predictors.
+        with_statistics: whether `predictions` include area and mean probability of each class.
 
     Raises `ValueError` for a threshold or batch size out of range.
     """
@@ -67,10 +89,12 @@ class Predictor:
         threshold: float = 0.5,
         batch_size: int = 16,
         text_features: TextFeatureCache | None = None,
+        with_statistics: bool = False,
     ):
         check_predictor_options(threshold, batch_size)
         self.model, self.processor = model, processor
         self.threshold, self.batch_size = threshold, batch_size
+        self.with_statistics, self.classes = with_statistics, class_names(model.config.id2label or {})
         uses_text = bool(model.config.use_text)
         self.text_features = text_features or (TextFeatureCache(model, processor) if uses_text else None)
 
@@ -89,7 +113,8 @@ class Predictor:
         with evaluating(self.model):
             features = self.model.encode_image(pixel_values)
         sizes = [image.image.array.shape[:2] for image in prepared]
-        return EncodedImages(features, sizes, [image.name for image in prepared])
+        spacings = [image.image.spacing_mm for image in prepared]
+        return EncodedImages(features, sizes, [image.name for image in prepared], spacings)
 
     def ask(self, encoded: EncodedImages, texts: Sequence[str], **options: Any) -> TeViASegmentationOutput:
         """The model's output for one text per image, "" for none; or for several texts of a single image."""
@@ -106,13 +131,34 @@ class Predictor:
 
         Raises `NonFiniteLogitsError`, with the images' names, if logits are not finite.
         """
+        return [mask for mask, _ in self._measured_masks(encoded, texts, with_statistics=False)]
+
+    def _measured_masks(
+        self, encoded: EncodedImages, texts: Sequence[str], with_statistics: bool
+    ) -> list[tuple[np.ndarray, dict[str, ClassStatistics]]]:
+        """The mask of each image and the statistics of its classes, none without `with_statistics`."""
         try:
             maps = self.processor.post_process_segmentation(
-                self.ask(encoded, texts), target_sizes=encoded.sizes, threshold=self.threshold
+                self.ask(encoded, texts), target_sizes=encoded.sizes, return_probabilities=True
             )
         except NonFiniteLogitsError as error:
             raise NonFiniteLogitsError(error.indices, [encoded.names[index] for index in error.indices]) from error
-        return [labels.cpu().numpy() for labels in maps]
+        results = []
+        for probabilities, spacing in zip(maps, encoded.spacings, strict=True):
+            labels = labels_from_probabilities(probabilities, self.threshold)
+            statistics = self._statistics(labels, probabilities, spacing) if with_statistics else {}
+            results.append((labels.cpu().numpy(), statistics))
+        return results
+
+    def _statistics(
+        self, labels: torch.Tensor, probabilities: torch.Tensor, spacing_mm: Sequence[float] | None
+    ) -> dict[str, ClassStatistics]:
+        statistics = {}
+        for label, name in self.classes.items():
+            pixels = int((labels == label).sum())
+            mm2 = None if spacing_mm is None else pixels * float(spacing_mm[0]) * float(spacing_mm[1])
+            statistics[name] = ClassStatistics(pixels, mm2, mean_probability(labels, probabilities, label))
+        return statistics
 
     def predictions(self, requests: Iterable[tuple[Mapping[str, Any], Sequence[str]]]) -> Iterator[Prediction]:
         """The predictions of all images, in order; the error of an image does not affect the others.
@@ -130,6 +176,8 @@ class Predictor:
                 name = str(position if example.get("id") is None else example["id"])
                 try:
                     image = self.prepare(value, name)
+                    if spacing := example.get("spacing_mm"):
+                        image = image._replace(image=image.image._replace(spacing_mm=tuple(spacing)))
                 except Exception as error:  # the libraries that read medical files raise errors of any kind
                     results[index] = Prediction(example, name, None, [], error)
                 else:
@@ -143,19 +191,26 @@ class Predictor:
 
     def _masks_or_error(
         self, images: Sequence[PreparedImage], texts: Sequence[Sequence[str]]
-    ) -> list[tuple[list[np.ndarray], NonFiniteLogitsError | None]]:
-        """The masks of each of several images of one size, or the error."""
+    ) -> list[tuple[list[np.ndarray], NonFiniteLogitsError | None, list[dict[str, ClassStatistics]]]]:
+        """The masks, error and statistics of each of several images of one size."""
         encoded = self.encode(images)
         texts_of_batch = list(zip(*texts, strict=True))
         try:
             # Always the whole batch, so that a mask does not depend on the other texts that are asked for.
-            masks = {batch_texts: self.masks(encoded, batch_texts) for batch_texts in dict.fromkeys(texts_of_batch)}
+            measured = {
+                batch_texts: self._measured_masks(encoded, batch_texts, self.with_statistics)
+                for batch_texts in dict.fromkeys(texts_of_batch)
+            }
         except NonFiniteLogitsError as error:
             if len(images) == 1:
-                return [([], error)]
+                return [([], error, [])]
             pairs = zip(images, texts, strict=True)
             return [self._masks_or_error([image], [own_texts])[0] for image, own_texts in pairs]
-        return [([masks[batch_texts][index] for batch_texts in texts_of_batch], None) for index in range(len(images))]
+        results = []
+        for index in range(len(images)):
+            masks, statistics = zip(*(measured[batch_texts][index] for batch_texts in texts_of_batch), strict=True)
+            results.append((list(masks), None, list(statistics) if self.with_statistics else []))
+        return results
 
 
 def check_predictor_options(threshold: float, batch_size: int) -> None:

@@ -10,6 +10,7 @@ from datasets import Dataset, IterableDataset
 from transformers import Trainer, set_seed
 
 from ..auto import TeViAConfig, TeViAForSegmentation, TeViAProcessor
+from ..charts import draw_training_curves, training_curves
 from ..configuration_tevia import PUBLISHED
 from ..data.augment import TextAwareAugmentation
 from ..data.features import undecoded
@@ -21,7 +22,6 @@ from ..extras import needed_for
 from ..inference.loading import build_untrained, load_trained
 from ..inference.text_differences import check_texts_differ
 from ..io.output_dir import claim_output_dir
-from ..visualization import draw_training_curves, training_curves
 from .adapters import with_lora
 from .arguments import READY, DataArguments, ModelArguments, Recipe, as_mapping, parse_recipe
 from .checkpoints import last_complete_checkpoint
@@ -122,8 +122,17 @@ def load_model_and_processor(arguments: ModelArguments) -> tuple[TeViAForSegment
 
 
 def config_fields(config: dict | str | None) -> dict:
-    """Fields for `TeViAConfig`; with `published: true` they override the published values."""
+    """Fields for `TeViAConfig`; with `published: true` they override the published values.
+
+    Raises `ValueError` if `num_labels` is not the number of names in `id2label`, which transformers would drop.
+    """
     fields = dict(as_mapping(config))
+    names, count = fields.get("id2label"), fields.get("num_labels")
+    if names is not None and count not in (None, len(names)):
+        raise ValueError(
+            f"`num_labels` is {count}, but `id2label` under `config` names {len(names)} labels (with the background): "
+            "leave `num_labels` out, or name all labels."
+        )
     return PUBLISHED | fields if fields.pop("published", False) else fields
 
 
