@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..logits_tevia import lesion_probability
+from ..logits_tevia import labels_from_probabilities, lesion_probability
 from ..modeling_tevia import TeViAForSegmentation
 from ..processing_tevia import TeViAProcessor
 from ..vision_layout_tevia import STRIDES
@@ -24,11 +24,17 @@ class TextInfluence(NamedTuple):
         effect: difference in that probability from a prediction without text, -1 to 1.
         attention: how selectively each position attends to tokens, from 0 (all alike) to 1 (a single one), mean over
             the heads of the finest scale. `None` without a text or a text branch.
+        labels: the most probable label, uint8, of a model with several; `None` with one, which needs a threshold.
     """
 
     probability: np.ndarray
     effect: np.ndarray
     attention: np.ndarray | None
+    labels: np.ndarray | None = None
+
+    def mask(self, threshold: float = 0.5) -> np.ndarray:
+        """The label map (height, width), uint8; the threshold is for models with one label."""
+        return (self.probability > threshold).astype(np.uint8) if self.labels is None else self.labels
 
 
 def explain_texts(
@@ -49,18 +55,20 @@ def explain_texts(
     encoded = predictor.encode([prepared := predictor.prepare(image)])
     network_size = prepared.pixel_values.shape[-2:]
 
-    def predict(text: str) -> tuple[np.ndarray, Any]:
+    def predict(text: str) -> tuple[np.ndarray, np.ndarray | None, Any]:
         outputs = predictor.ask(encoded, [text], output_attentions=True)
         (maps,) = processor.post_process_segmentation(outputs, encoded.sizes, return_probabilities=True)
-        return lesion_probability(maps).cpu().numpy(), outputs.attentions
+        labels = labels_from_probabilities(maps).cpu().numpy() if len(maps) > 1 else None
+        return lesion_probability(maps).cpu().numpy(), labels, outputs.attentions
 
-    without_text, _ = predict("")
+    without_text, labels_without_text, _ = predict("")
     influences = []
     for text in texts:
-        probability, attentions = predict(text) if text and text.strip() else (without_text, None)
+        without = without_text, labels_without_text, None
+        probability, labels, attentions = predict(text) if text and text.strip() else without
         finest = None if attentions is None else attentions[-1][0]
         attention = None if finest is None else attention_map(finest, network_size, processor, encoded.sizes[0])
-        influences.append(TextInfluence(probability, probability - without_text, attention))
+        influences.append(TextInfluence(probability, probability - without_text, attention, labels))
     return influences
 
 
