@@ -116,7 +116,7 @@ def generate_prompts(
         cache: while inferring it, reuse earlier results for unchanged files.
         class_names: of labels 1, 2, ...; several are the findings of the masks that hold them.
     """
-    classes = {}
+    classes: dict[int, str] = {}
     if class_names is not None:
         classes, num_labels = named_classes(class_names, num_labels)
     owner = "the patient" if patient_sides else "the image"
