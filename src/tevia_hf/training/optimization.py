@@ -55,7 +55,8 @@ def layer_depths(encoder: PreTrainedModel) -> dict[str, int]:
     """
     model, size = build_on_meta(encoder.config), probe_size(encoder.config)
     states = with_hidden_states(model, blank_images(model, size, size)).hidden_states
-    remaining, depths = dict(model.named_parameters()), {}
+    remaining = dict(model.named_parameters())
+    depths: dict[str, int] = {}
     for index, state in enumerate(states):
         if remaining and state.requires_grad:  # the first one may be the image itself
             # Of the remaining weights only, whose gradients take no pass through the layers below.
