@@ -357,7 +357,10 @@ def test_check_data_finds_texts_that_no_model_can_tell_apart(tmp_path, model_dir
     content["Description"] = ["Herd links.", "Herd rechts.", "Kein Herd."]
     content.to_excel(table, index=False)
     assert main(["check-data", "mosmed", str(tmp_path)]) == 0
-    assert "3 of 3 texts may hold a side that cannot be rewritten, e.g. 'Herd links.'" in capsys.readouterr().out
+    assert (
+        "3 of 3 texts may name a side (left, right) that a flip cannot swap, e.g. 'Herd links.'"
+        in capsys.readouterr().out
+    )
     assert main(["check-data", "mosmed", str(tmp_path), "--tokenizer", model_dir]) == 1
     assert "all 3 different texts become the same tokens" in capsys.readouterr().out
 

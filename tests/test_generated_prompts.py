@@ -102,7 +102,7 @@ def test_a_mask_of_greys_is_a_problem_and_gets_no_text(tmp_path):
     drawn = generate_prompts(list_examples("mosmed", tmp_path), QATA)
     assert len(drawn.rows) == 4
     (problem,) = drawn.problems
-    assert problem.startswith(f"mask of example 'Morozov_study_0018_4': {path} holds 256 values that are no labels")
+    assert problem.startswith(f"mask of example 'Morozov_study_0018_4': {path} holds 256 values that are not labels")
     assert "these are greys" in problem
 
 

@@ -20,7 +20,8 @@ README, GUIDE, TRAIN = (ROOT / name for name in ("README.md", "docs/own_data.md"
 NAMES = ("install", "predict", "train", "recipe", "evaluate", "ablation", "share", "deploy", "datasets", "encoders")
 TASKS = [ROOT / "docs" / f"{name}.md" for name in NAMES]
 PAGES = [README, GUIDE, *TASKS]
-UNAVAILABLE = ("/path/to", "outputs/qata", "authors.ckpt", "tevia push", "MODEL")  # data, weights or a Hub
+# data, weights or a Hub
+UNAVAILABLE = ("/path/to", "folder ultrasound", "outputs/qata", "authors.ckpt", "tevia push", "MODEL")
 
 
 def blocks(path, language):

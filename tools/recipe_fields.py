@@ -27,7 +27,9 @@ def content() -> str:
         model=table(ModelArguments),
         data=table(DataArguments, SourceOptions, ReadingOptions),
         training=table(TeViATrainingArguments),
-        config=listed({*TeViAConfig.__annotations__, "published", "num_labels"} - {"model_type", "sub_configs"}),
+        config=listed(
+            {*TeViAConfig.__annotations__, "published", "num_labels", "id2label"} - {"model_type", "sub_configs"}
+        ),
         image_processor=listed(PIXEL_FIELDS),
     )
 

@@ -99,7 +99,10 @@ def check_labels(labels: torch.Tensor, logits: torch.Tensor) -> None:
     """Raises `ValueError` if labels do not have the logits' batch and size, or hold invalid values."""
     batch, channels, height, width = logits.shape
     if labels.shape != (batch, height, width):
-        raise ValueError(f"For these images `labels` must be {(batch, height, width)}, not {tuple(labels.shape)}.")
+        raise ValueError(
+            f"`labels` has shape {tuple(labels.shape)}, but for these images it must be {(batch, height, width)}: make "
+            "it by `processor(images, texts, segmentation_maps=masks)`."
+        )
     if torch.compiler.is_compiling():
         return
     if ((labels < 0) | ((labels > highest_label(channels)) & (labels != IGNORE_INDEX))).any():

@@ -24,9 +24,9 @@ def image_metrics(
     surface_tolerance: float = SURFACE_TOLERANCE,
     white_is_lesion: bool | None = None,
 ) -> dict[str, float]:
-    """The scores of one image, by the keys of those `METRICS` that have a value for a single image.
+    """The scores of one image: the name of each of the `METRICS` -> its value, without pooled ones.
 
-    All are fractions of 1, except `hd95`, which is in mm, or in pixels if no spacing is given.
+    All are from 0 to 1, except `hd95`, which is in mm, or in pixels if no spacing is given.
 
     Args:
         prediction: (height, width) integer labels, 0 the background. With several labels, each score is a mean over
@@ -34,14 +34,14 @@ def image_metrics(
         reference: the true labels; pixels of 255 are ignored in both masks, and so is the Trainer's padding, -100.
         spacing_mm: (row, column) size of a pixel.
         surface_tolerance: maximum distance at which boundaries count as equal in `surface_dice`, in the unit of `hd95`.
-        white_is_lesion: True reads 255 as the lesion in both, False as ignored; needed if the reference holds 255 but
-            no label, which is ambiguous.
+        white_is_lesion: True reads 255 as the lesion in both, False as ignored; required if 255 is the only value of
+            the reference besides 0.
 
     `hd95` is the 95th percentile of the distances from each boundary to the other, the larger of both directions.
     A true lesion counts as detected, and a predicted one as correct, if the other mask covers at least a tenth of it;
     without true (predicted) lesions, recall (precision) is 1.
 
-    Raises `ValueError` if shapes differ, the prediction holds 255, or values are no labels, such as probabilities.
+    Raises `ValueError` if shapes differ, the prediction holds 255, or values are not labels, such as probabilities.
     """
     (scores,) = score_images([prediction], [reference], [spacing_mm], surface_tolerance, True, white_is_lesion)
     return scores.values

@@ -135,7 +135,12 @@ class SumRecorder(TorchFunctionMode):
 
 
 def check_stage_ends(family: str, maps: list[torch.Tensor], sums: list[torch.Tensor]) -> None:
-    """Raises `ValueError` if residual blocks of a map's size follow it, before the next coarser map.
+    """Raises `ValueError` if a map is not the last output of its stage: residual blocks of its size still follow.
+
+    Args:
+        family: of the vision model, for the message.
+        maps: its feature maps, from fine to coarse.
+        sums: the outputs of its residual additions.
 
     The output of a stage before its blocks, or after the downsampling in front of it, has the right size and channels.
     """

@@ -36,10 +36,8 @@ def compare_runs(
     raise_problems("The two runs", problems, "Evaluate both on the same images.")
     second = second.loc[first.index]
     rows = []
-    for score in (column for column in first.columns if column in second.columns and is_paired(column)):
+    for score in paired_scores(first, second):
         used = has_class(first, score)
-        if not used.any():
-            continue
         groups = first.loc[used, "group"].astype(str)
         result = paired_difference(list(first.loc[used, score]), list(second.loc[used, score]), list(groups), seed)
         low, high = result.interval or (None, None)
@@ -47,10 +45,12 @@ def compare_runs(
     return pd.DataFrame(rows).drop(columns="interval")
 
 
-def is_paired(column: str) -> bool:
-    """Whether a column of a per-image table is a score whose mean over images is that of the set."""
-    metric = METRICS.get(column.partition("/")[0])
-    return metric is not None and not metric.is_pooled
+def paired_scores(first: pd.DataFrame, second: pd.DataFrame) -> list[str]:
+    """The scores in both tables whose mean over images is that of the set; those of classes that are shown, last."""
+    of_classes = [column for column in first.columns if "/" in column and has_class(first, column).any()]
+    metrics = {score: METRICS.get(score.partition("/")[0]) for score in (*METRICS, *of_classes)}
+    known = {score for score, metric in metrics.items() if metric is not None and not metric.is_pooled}
+    return [score for score in metrics if score in known & set(first.columns) & set(second.columns)]
 
 
 def has_class(table: pd.DataFrame, score: str) -> pd.Series:

@@ -21,10 +21,10 @@ class TextInfluence(NamedTuple):
 
     Args:
         probability: of a lesion, with the text.
-        effect: difference in that probability from a prediction without text, -1 to 1.
+        effect: that probability minus the one without text, -1 to 1.
         attention: how selectively each position attends to tokens, from 0 (all alike) to 1 (a single one), mean over
             the heads of the finest scale. `None` without a text or a text branch.
-        labels: the most probable label, uint8, of a model with several; `None` with one, which needs a threshold.
+        labels: label map (uint8) of a model with several labels; `None` with one: call `mask(threshold)`.
     """
 
     probability: np.ndarray
@@ -106,7 +106,7 @@ def text_warnings(model, processor, text: str | None) -> list[str]:
     if len(tokens) > limit:
         warnings.append(f"it has {len(tokens)} tokens, of which the model reads the first {limit}.")
     if tokenizer.unk_token_id is not None and (unknown := tokens.count(tokenizer.unk_token_id)):
-        warnings.append(f"{unknown} of its words or signs are unknown to the model, which cannot use them.")
+        warnings.append(f"{unknown} of its tokens are unknown to the tokenizer, so that the model cannot use them.")
     if words := processor.unfamiliar_words(text):
         listed = ", ".join(words[:MAX_WORDS]) + (" …" if len(words) > MAX_WORDS else "")
         warnings.append(f"most of its words were in no text of the training ({listed}), so the mask may mean little.")

@@ -185,7 +185,10 @@ def output_names(images: Sequence[ImageRef], texts: Sequence[str]) -> list[str]:
         raise ValueError(f"{len(images)} images but {len(texts)} texts: give one text per image, '' for none.")
     names = [stem(path) for path in images]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"Images share the names {repeated[:5]} and so their output: predict them in separate calls.")
+        raise ValueError(
+            f"Several images are named {repeated[:5]}, and their outputs would overwrite each other: rename them, or "
+            "predict each folder into its own output folder."
+        )
     return names
 
 

@@ -65,7 +65,9 @@ class ModelArguments:
     )
     vision_model: str = option("", "name or folder of the vision model")
     text_model: str = option("", "name or folder of the text encoder")
-    config: dict | str | None = option(None, "fields of `TeViAConfig`; `published: true` sets the published values")
+    config: dict | str | None = option(
+        None, "fields of `TeViAConfig`; `published: true` sets the values of the TeViA paper"
+    )
     image_processor: dict | str | None = option(
         None, "fields of `TeViAImageProcessor`, e.g. `{size: {height: 128, width: 128}}`"
     )
@@ -99,7 +101,7 @@ class DataArguments(ReadingOptions, SourceOptions):
     """The data set, the number of samples, and the augmentation."""
 
     dataset: str = option(
-        "synthetic", "name of a data set; `ready` stands for one that was passed to `train_from_recipe`"
+        "synthetic", "name of a data set; `ready`: the `train_dataset` passed to `train_from_recipe` in Python"
     )
     data_dir: str | None = option(None, "folder of the data set")
     train_split: str = option("train", "split to train on")
@@ -108,15 +110,19 @@ class DataArguments(ReadingOptions, SourceOptions):
     max_eval_samples: int | None = option(None, "maximum number of validation samples")
     sample_seed: int | None = option(None, "seed that selects these samples; default: `seed`")
     several_texts: str | None = option(
-        None, "for lists of texts per image: `draw` samples one in each epoch of training, `first` takes the first"
+        None,
+        "for lists of texts per image: `draw` samples one in each epoch of training, `first` takes the first; "
+        "default: such lists are rejected",
     )
     flip_probability: float = option(0.5, "probability of left-right flips; texts are rewritten")
     vertical_flip_probability: float = option(0.0, "probability of top-bottom flips; texts are rewritten")
-    zoom_probability: float = option(0.1, "probability of zooms by 0.95 to 1.2 (published)")
+    zoom_probability: float = option(0.1, "probability of zooms by 0.95 to 1.2, as in the paper")
     rotation_probability: float = option(0.0, "probability of rotations by up to 15 degrees")
     intensity_probability: float = option(0.0, "probability of gamma changes by 0.7 to 1.5")
     noise_probability: float = option(0.0, "probability of added noise")
-    paraphrase_probability: float = option(0.0, "probability of paraphrases, for texts that follow a report language")
+    paraphrase_probability: float = option(
+        0.0, "probability of other wordings, for texts of a report language (own_data.md, step 2)"
+    )
     patient_sides: bool = option(False, "'left' in the texts is the left of the patient, not of the image")
 
     def __post_init__(self):
@@ -143,15 +149,19 @@ class TeViATrainingArguments(TrainingArguments):
         None, "learning rate of the pre-trained vision model; default: `learning_rate`"
     )
     layerwise_learning_rate_decay: float = option(
-        1.0, "factor on the vision model's learning rate from one layer to the layer below it"
+        1.0,
+        "the learning rate of each layer of the vision model is that of the next deeper one times this; 1: all equal",
     )
     weight_average_decay: float = option(
         0.0, "decay of a moving average of the weights, which is evaluated and saved; 0: none"
     )
     freeze_backbone: bool = option(False, "do not train the vision model")
-    prototype_warmup_epochs: int = option(1, "epochs before the one that collects the prototypes (published: 20)")
+    prototype_warmup_epochs: int = option(
+        1,
+        "epochs before the one that first computes the prototype, a running mean of lesion features (paper: 20)",
+    )
     early_stopping_patience: int | None = option(
-        None, "evaluations without a better score before training stops, counted once the prototypes are active"
+        None, "validations without a better score before training stops, counted once the prototype is in use"
     )
     resume: bool = option(False, "resume from the last checkpoint in `output_dir`")
     overwrite: bool = option(False, "delete an earlier run in `output_dir`")
@@ -162,7 +172,7 @@ class TeViATrainingArguments(TrainingArguments):
     load_best_model_at_end: bool = option(True, "save the model with the best validation score, not the last one")
     metric_for_best_model: str | None = option(PRIMARY, "score that selects the best model, or `loss`")
     logging_steps: float = option(20, "steps between two lines of the log")
-    logging_nan_inf_filter: bool = option(False, "log 0 for losses that are not finite")
+    logging_nan_inf_filter: bool = option(False, "hide NaN and infinite losses from the log")
     remove_unused_columns: bool = option(False, "keep this: the collator reads the data set's own columns")
     restore_callback_states_from_checkpoint: bool = option(True, "keep this: resumed runs continue their counters")
 
