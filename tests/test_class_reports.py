@@ -4,60 +4,22 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
-from tiny import tiny_processor, tiny_reader
+from faked_reports import label_map, report_maker
 
-from tevia_hf import compare_runs, evaluate_model
-from tevia_hf.data.features import dataset_from_rows
-from tevia_hf.evaluation import evaluate
+from tevia_hf import compare_runs
 from tevia_hf.evaluation.report_tables import class_table
 from tevia_hf.experiments.table import scores_of
 from tevia_hf.hub.model_card import model_card, read_card_details, read_report
 from tevia_hf.score_summaries import EMPTY_MASK_RULE
 
 TINY = Path(__file__).parents[1] / "hub_configs" / "tevia-tiny"
-NAMES = {0: "background", 1: "benign", 2: "malignant", 3: "cyst"}
-SIZE = (32, 40)
-
-
-def dataset(masks, texts=None):
-    """Grey images with these label maps."""
-    texts = texts or [f"lesion {index}" for index in range(len(masks))]
-    image = Image.fromarray(np.arange(SIZE[0] * SIZE[1], dtype=np.uint16).reshape(SIZE).astype(np.uint8))
-    rows = [
-        {"id": f"i{index}", "group": f"g{index}", "text": text, "image": image, "mask": Image.fromarray(mask)}
-        for index, (mask, text) in enumerate(zip(masks, texts, strict=True))
-    ]
-    return dataset_from_rows(rows)
-
-
-def label_map(*boxes):
-    """A label map with 8 x 8 boxes of (label, row, column)."""
-    mask = np.zeros(SIZE, np.uint8)
-    for label, top, left in boxes:
-        mask[top : top + 8, left : left + 8] = label
-    return mask
 
 
 @pytest.fixture
 def report_on(monkeypatch):
-    """A function that evaluates masks which stand in for a model's predictions, the same for each text."""
-
-    def evaluated(predictions, references, id2label=NAMES, texts=None, **options):
-        model = tiny_reader(id2label=id2label)
-
-        def masks_of_each(predictor, requests, total):
-            for (example, own_texts), mask in zip(requests, predictions, strict=True):
-                yield example, [mask] * len(own_texts)
-
-        monkeypatch.setattr(evaluate, "masks_of_each", masks_of_each)
-        processor = tiny_processor(num_labels=len(id2label))
-        return evaluate_model(model, processor, dataset(references, texts), **options)
-
-    return evaluated
+    return report_maker(monkeypatch)
 
 
 @pytest.fixture
@@ -86,7 +48,7 @@ def test_the_table_names_missing_and_unpredicted_classes_and_what_is_averaged(re
     assert "No image has the class cyst: it is not scored." in table
     assert "malignant is never predicted, although 1 images have it." in table
     assert EMPTY_MASK_RULE in table and "1 images without a lesion: a share of 1.000" in table
-    assert class_table(report.classes["correct"]) in table
+    assert class_table(report.classes["correct"]).markdown() in table
     assert "| correct | 0.500 | 0.000 | - |" in table and "| none | 0.500 | 0.000 | - |" in table
 
 
@@ -115,7 +77,7 @@ def test_runs_are_compared_class_by_class(report, report_on, tmp_path):
 def test_the_card_shows_the_classes_and_how_empty_masks_count(report, tmp_path):
     report.save(tmp_path)
     card = model_card(read_card_details(TINY / "card.yaml"), read_report(tmp_path), "org/name")
-    assert class_table(report.classes["correct"]) in card.text and EMPTY_MASK_RULE in card.text
+    assert class_table(report.classes["correct"]).markdown() in card.text and EMPTY_MASK_RULE in card.text
     assert "Recall 0" not in card.text
 
 

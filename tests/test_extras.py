@@ -31,26 +31,29 @@ BASE = {"torch", "transformers", "huggingface_hub", "safetensors", "numpy", "pil
 
 DATA = {"datasets", "pandas", "scipy"}
 TRAINING = DATA | {"accelerate", "monai"}
-EVALUATION = DATA | {"matplotlib", "monai"}
+EVALUATION = DATA | {"jinja2", "matplotlib", "monai"}
 NEEDS = {
     **dict.fromkeys(["METRICS", "register_metric", "segmentation_metrics"], {"scipy"}),
     **dict.fromkeys(["load_segmentation_dataset", "register_dataset", "check_data", "write_prompts"], DATA),
     **dict.fromkeys(["TEXT_CONDITIONS", "register_text_condition", "compare_runs"], DATA),
+    "results_table": DATA,
     **dict.fromkeys(["predict", "predict_files"], DATA - {"scipy"}),
     **dict.fromkeys(["write_bundle", "push_model"], DATA),
     **dict.fromkeys(["evaluate_model", "evaluate_dataset"], EVALUATION),
     **dict.fromkeys(["LossLoggingCallback", "MomentumPrototypeCallback"], {"accelerate", "datasets"}),
     **dict.fromkeys(["DivergenceCallback", "TrainingDivergedError"], {"accelerate", "datasets"}),
     **dict.fromkeys(["build_trainer", "run_demo"], TRAINING),
-    **dict.fromkeys(["train_from_recipe", "run_ablation"], TRAINING | {"matplotlib"}),
+    "train_from_recipe": TRAINING | {"matplotlib"},
+    "run_ablation": TRAINING | EVALUATION,
 }
 OF_THE_BASE = set(tevia_hf.__all__) - set(NEEDS) - {"__version__"}
 SUBCOMMANDS = {
     "demo": (["--output-dir", "demo"], TRAINING),
     "train": ([f"{TINY}/recipe.yaml"], TRAINING | {"matplotlib"}),
     "evaluate": ([TINY, "--output-dir", "scores"], EVALUATION),
-    "ablate": ([f"{TINY}/recipe.yaml", "--grid", "grid.yaml"], TRAINING | {"matplotlib"}),
+    "ablate": ([f"{TINY}/recipe.yaml", "--grid", "grid.yaml"], TRAINING | EVALUATION),
     "compare": (["a.csv", "b.csv"], DATA),
+    "table": (["a", "b"], DATA),
     "predict": ([TINY, str(ROOT / "docs" / "result.jpg"), "--output-dir", "masks"], DATA - {"scipy"}),
     "prompts": (["qata", "data"], DATA),
     "check-data": (["qata", "data"], DATA),

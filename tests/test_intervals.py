@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tevia_hf.intervals import paired_difference, paired_difference_of_seeds, ratio_interval
+from tevia_hf.intervals import holm, paired_difference, paired_difference_of_seeds, ratio_interval, ratio_intervals
 
 
 def test_the_interval_of_a_mean_is_that_of_the_normal_law():
@@ -163,3 +163,47 @@ def test_one_patient_has_no_interval_and_one_seed_that_of_the_images():
 def test_values_that_make_no_pairs_of_seeds_are_refused(a, b, message):
     with pytest.raises(ValueError, match=message):
         paired_difference_of_seeds(a, b)
+
+
+def scipy_interval(values, seed):
+    """The interval of the mean by scipy itself."""
+    result = stats.bootstrap(
+        (values,), lambda sample, axis: sample.mean(axis), n_resamples=2000, batch=100, method="percentile",
+        rng=np.random.default_rng(seed), vectorized=True,
+    )  # fmt: skip
+    return tuple(result.confidence_interval)
+
+
+@pytest.mark.parametrize("block", [1, 700, 10**7])
+def test_intervals_are_those_of_scipy_however_much_is_in_memory(block, monkeypatch):
+    monkeypatch.setattr("tevia_hf.intervals.NUMBERS_AT_ONCE", block)
+    values = np.random.default_rng(0).random(130)
+    assert ratio_interval(values, np.ones(130), seed=3) == pytest.approx(scipy_interval(values, 3), abs=1e-12)
+
+
+def test_scores_of_the_same_images_share_their_resamples():
+    rng = np.random.default_rng(0)
+    sums = {"mean": (rng.random(40), np.ones(40)), "ratio": (rng.random((40, 2)), rng.random((40, 2)) + 1)}
+    groups = [str(index // 2) for index in range(40)]
+    together = ratio_intervals(sums, groups, seed=1)
+    assert together == {key: pytest.approx(ratio_interval(*pair, groups, 1), abs=1e-12) for key, pair in sums.items()}
+    assert ratio_intervals(sums, ["p"] * 40) == {"mean": None, "ratio": None}
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("block", [1, 10**6])
+def test_p_values_of_many_pairs_are_those_of_scipy(ties, block, monkeypatch):
+    monkeypatch.setattr("tevia_hf.intervals.NUMBERS_AT_ONCE", block)
+    values = np.random.default_rng(0).normal(0.2, 1, 60)
+    if ties:
+        values[6:] = 0  # many sign flips give the same mean
+    expected = stats.permutation_test(
+        (values,), lambda x, axis: x.mean(axis), permutation_type="samples", vectorized=True, batch=500,
+        n_resamples=9999, rng=np.random.default_rng(5),
+    ).pvalue  # fmt: skip
+    assert paired_difference(values, np.zeros(60), seed=5).p_value == pytest.approx(expected, abs=1e-12)
+
+
+def test_holm_corrects_the_smallest_p_value_most_and_keeps_the_order():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.9, 0.5]) == [1.0, 1.0] and holm([0.2]) == [0.2] and holm([]) == []

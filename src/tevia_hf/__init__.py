@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .evaluation.comparison import compare_runs as compare_runs
     from .evaluation.evaluate import evaluate_dataset as evaluate_dataset
     from .evaluation.evaluate import evaluate_model as evaluate_model
+    from .evaluation.paper_table import results_table as results_table
     from .evaluation.text_conditions import TEXT_CONDITIONS as TEXT_CONDITIONS
     from .evaluation.text_conditions import register_text_condition as register_text_condition
     from .experiments.ablation import run_ablation as run_ablation
@@ -89,6 +90,7 @@ _MODULE_OF = {
     "register_loss": "loss_tevia",
     "register_metric": "metric_table",
     "register_text_condition": "evaluation.text_conditions",
+    "results_table": "evaluation.paper_table",
     "run_ablation": "experiments.ablation",
     "run_demo": "demo.run",
     "evaluate_dataset": "evaluation.evaluate",

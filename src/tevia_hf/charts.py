@@ -1,6 +1,7 @@
 """Charts of scores and of training runs."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,28 @@ def difference_chart(values: Scores, title: str, label: str) -> Image.Image:
     axes.set(xlabel=label, title=title, ylim=(len(values) - 0.5, -0.5))
     axes.set_yticks(range(len(values)), labels=list(values))
     return _render(figure)
+
+
+def save_forest_plot(values: Scores, label: str, path: str | Path) -> None:
+    """Writes a figure for a paper, as PDF, PNG or SVG: a row per name, its value as a point with its interval.
+
+    Raises `ValueError` if there are no values.
+    """
+    if not values:
+        raise ValueError("There is no score to plot: give at least one run with a score.")
+    figure, (axes,) = _new_figure(6.5, 0.8 + 0.3 * len(values))
+    for row, (value, interval) in enumerate(values.values()):
+        if interval:
+            axes.plot(interval, (row, row), color=_unit(INK), linewidth=1.5, marker="|", markersize=7)
+        axes.plot(value, row, color=_unit(CURVE_COLOURS[1]), marker="s", markersize=6)
+        text = f"{value:.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")
+        axes.text(1.02, row, text, va="center", transform=axes.get_yaxis_transform())
+    axes.set(xlabel=label, ylim=(len(values) - 0.5, -0.5), facecolor="white")
+    axes.set_yticks(range(len(values)), labels=list(values), parse_math=False)
+    from matplotlib import rc_context
+
+    with rc_context({"pdf.fonttype": 42, "svg.fonttype": "none"}):  # text that journals can read and search
+        figure.savefig(path, dpi=300, facecolor="white")
 
 
 def training_curves(log_history: Sequence[Mapping[str, float]]) -> dict[str, tuple[list[float], list[float]]]:

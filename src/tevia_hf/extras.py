@@ -12,6 +12,7 @@ EXTRA_OF = {
     "pandas": "train",
     "openpyxl": "train",
     "matplotlib": "train",
+    "jinja2": "train",
     "pydicom": "medical",
     "nibabel": "medical",
     "h5py": "medical",

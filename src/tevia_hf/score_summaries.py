@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tevia_hf.intervals import Interval, ratio_interval
+from tevia_hf.intervals import Interval, ratio_intervals
 from tevia_hf.mask_scores import Sums
 from tevia_hf.metric_table import DISTANCE, METRICS, POOLED
 
@@ -87,7 +87,7 @@ def score_intervals(
         groups: the patient of each image. Patients are resampled, since images of one patient are not independent; by
             default each image is a group of its own.
     """
-    return {key: ratio_interval(*sums, groups=groups, seed=seed) for key, sums in ratio_sums(scores).items()}
+    return ratio_intervals(ratio_sums(scores), groups, seed)
 
 
 def class_scores(
@@ -104,20 +104,17 @@ def class_scores(
     is_true = np.array([score.true_pixels > 0 for score in scores])
     is_predicted = np.array([score.predicted_pixels > 0 for score in scores])
     group_of = np.asarray(groups if groups is not None else np.arange(len(scores)), dtype=str)
-    values: dict[str, float | None] = {}
-    intervals: dict[str, Interval | None] = {}
     sums = _sums_and_images(scores, is_true, is_predicted)
-    for key, (tops, bottoms, used) in sums.items():
-        values[key] = ratio_of_sums(tops[used], bottoms[used]) if used.any() else None
-        if with_intervals:
-            intervals[key] = ratio_interval(tops[used], bottoms[used], group_of[used], seed) if used.any() else None
     return ClassScores(
         images=int(is_true.sum()),
         absent=int((~is_true).sum()),
         predicted=int(is_predicted.sum()),
         both=int((is_true & is_predicted).sum()),
-        scores=values,
-        intervals=intervals,
+        scores={
+            key: ratio_of_sums(tops[used], bottoms[used]) if used.any() else None
+            for key, (tops, bottoms, used) in sums.items()
+        },
+        intervals=_intervals_over_images(sums, group_of, seed) if with_intervals else {},
         counts={key: (float(sums[key][0].sum()), float(sums[key][1].sum())) for key in scores[0].sums},
     )
 
@@ -136,6 +133,22 @@ def _sums_and_images(
                 parts[key + BOTH] = tops, bottoms, is_true & is_predicted
     parts[FALSE_POSITIVES] = is_predicted[:, None].astype(float), np.ones((len(scores), 1)), ~is_true
     return parts
+
+
+def _intervals_over_images(
+    sums: Mapping[str, tuple[np.ndarray, ...]], groups: np.ndarray, seed: int
+) -> dict[str, Interval | None]:
+    """The interval of each score over its images; scores over the same images share their resamples."""
+    shared: dict[bytes, list[str]] = {}
+    for key, (_, _, used) in sums.items():
+        shared.setdefault(used.tobytes(), []).append(key)
+    intervals: dict[str, Interval | None] = dict.fromkeys(sums)
+    for keys in shared.values():
+        used = sums[keys[0]][2]
+        if used.any():
+            parts = {key: (sums[key][0][used], sums[key][1][used]) for key in keys}
+            intervals |= ratio_intervals(parts, groups[used], seed)
+    return intervals
 
 
 def failure_text(foreground: ClassScores) -> str:

@@ -30,10 +30,8 @@ def compare_runs(
     text condition, or the two hold different images.
     """
     check_seed("seed", seed)
-    first, second = _rows(Path(a), text_mode), _rows(Path(b), other_text_mode)
-    problems = [f"'{name}' is in {b} only" for name in sorted(set(second.index) - set(first.index))]
-    problems += [f"'{name}' is in {a} only" for name in sorted(set(first.index) - set(second.index))]
-    raise_problems("The two runs", problems, "Evaluate both on the same images.")
+    first, second = read_rows(Path(a), text_mode), read_rows(Path(b), other_text_mode)
+    raise_problems("The two runs", images_apart(first, second, a, b), "Evaluate both on the same images.")
     second = second.loc[first.index]
     rows = []
     for score in paired_scores(first, second):
@@ -45,12 +43,22 @@ def compare_runs(
     return pd.DataFrame(rows).drop(columns="interval")
 
 
+def images_apart(first: pd.DataFrame, second: pd.DataFrame, a: str | Path, b: str | Path) -> list[str]:
+    """The images that only one of two runs, `a` and `b`, was evaluated on."""
+    problems = [f"'{name}' is in {b} only" for name in sorted(set(second.index) - set(first.index))]
+    return problems + [f"'{name}' is in {a} only" for name in sorted(set(first.index) - set(second.index))]
+
+
 def paired_scores(first: pd.DataFrame, second: pd.DataFrame) -> list[str]:
     """The scores in both tables whose mean over images is that of the set; those of classes that are shown, last."""
     of_classes = [column for column in first.columns if "/" in column and has_class(first, column).any()]
-    metrics = {score: METRICS.get(score.partition("/")[0]) for score in (*METRICS, *of_classes)}
-    known = {score for score, metric in metrics.items() if metric is not None and not metric.is_pooled}
-    return [score for score in metrics if score in known & set(first.columns) & set(second.columns)]
+    return [score for score in (*METRICS, *of_classes) if score in first and score in second and is_paired(score)]
+
+
+def is_paired(column: str) -> bool:
+    """Whether a column of a per-image table is a score whose mean over images is that of the set."""
+    metric = METRICS.get(column.partition("/")[0])
+    return metric is not None and not metric.is_pooled
 
 
 def has_class(table: pd.DataFrame, score: str) -> pd.Series:
@@ -74,8 +82,8 @@ def comparison_text(table: pd.DataFrame) -> str:
     return f"{markdown_table(header, rows)}\n\n{count}"
 
 
-def _rows(path: Path, text_mode: str) -> pd.DataFrame:
-    """The rows of one text condition, by id."""
+def read_rows(path: Path, text_mode: str) -> pd.DataFrame:
+    """The rows of one text condition in the per-image table of a run, by id."""
     try:
         table = pd.read_csv(path, dtype={"id": str, "group": str}, keep_default_na=False)
     except (ValueError, UnicodeDecodeError) as error:

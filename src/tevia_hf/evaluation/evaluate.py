@@ -29,6 +29,7 @@ from .provenance import provenance
 from .report import EvaluationReport
 from .results import ConditionResults, measure_masks, report_of
 from .text_conditions import changed_texts, check_texts, chosen_texts, conditions_for, default_conditions
+from .worst_cases import WorstMasks
 
 with needed_for("Evaluation"):  # used at the end only, but a missing library should be reported at the start
     import matplotlib as matplotlib
@@ -91,6 +92,7 @@ def evaluate_model(
     spacings, classes = common_spacing(survey.spacings, len(dataset)), class_names(model.config.id2label)
     results = {name: ConditionResults(condition, condition_texts[name]) for name, condition in conditions.items()}
     shown_references = dict.fromkeys(examples_to_show(survey.lesion_shares(), seed), np.empty(0))  # filled below
+    worst = WorstMasks()
     texts = list(zip(*condition_texts.values(), strict=True))
     requests = zip(undecoded(dataset), texts, strict=True)
     predictions = masks_of_each(Predictor(model, processor, threshold, batch_size), requests, len(dataset))
@@ -99,13 +101,14 @@ def evaluate_model(
         measured = measure_masks(own_texts, masks, reference, spacing, language, classes)
         for result, measured_mask in zip(results.values(), measured, strict=True):
             result.add(measured_mask, is_shown=index in shown_references)
+        worst.add(index, measured[0].scores, measured[0].mask, reference)  # with its own text
         shown_references |= {index: reference} if index in shown_references else {}
     unit = "px" if spacings[0] is None else "mm"
     details: dict[str, Any] = {"images": len(dataset), "threshold": threshold, "seed": seed, "hd95_unit": unit}
     details |= {"white_is_lesion": white, "skipped": survey.skipped()}
     details["classes"] = {name: label for label, name in classes.items()}
     details["texts_changed"] = changed_texts(conditions, own, condition_texts)
-    return report_of(results, dataset, shown_references, details | settings)
+    return report_of(results, dataset, shown_references, details | settings, worst)
 
 
 def check_options(

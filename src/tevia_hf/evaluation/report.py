@@ -1,7 +1,7 @@
 """The report of an evaluation: scores, per-image table, figure, and the files they are saved to."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +9,13 @@ import pandas as pd
 from PIL import Image
 
 from ..intervals import Interval, PairedDifference
-from ..metric_table import PRIMARY, primary_name, units_text
-from ..score_summaries import EMPTY_MASK_RULE, ClassScores, failure_text
-from .report_tables import class_lines, foreground_lines, interval_text, score_table
-from .text_agreement import TextScores, text_tables
-from .text_conditions import OWN
+from ..io.markdown import Section, markdown_blocks
+from ..metric_table import PRIMARY, primary_name
+from ..score_summaries import ClassScores, failure_text
+from .html_report import html_report
+from .report_sections import report_sections
+from .text_agreement import TextScores
+from .worst_cases import WorstCase, worst_cases_sheet
 
 
 @dataclass
@@ -36,6 +38,7 @@ class EvaluationReport:
         foreground: text condition -> scores of images with a lesion, and false positives in the others.
         classes: text condition -> class -> scores; empty mappings for a model with one class. Intervals, here and in
             `foreground`, are those of the images' own texts only.
+        worst_cases: the images with the worst primary score, with their own texts.
     """
 
     settings: dict[str, Any]
@@ -50,8 +53,13 @@ class EvaluationReport:
     denying_conditions: list[str]
     foreground: dict[str, ClassScores]
     classes: dict[str, dict[str, ClassScores]]
+    worst_cases: list[WorstCase] = field(default_factory=list)
 
     def headline(self) -> str:
+        """The summary, after what to do if the model finds no lesion."""
+        return f"{failure} {self.summary()}" if (failure := self.failure()) else self.summary()
+
+    def summary(self) -> str:
         """The primary score with the images' own texts, and the difference with each other text condition, in points.
 
         It states how classes and images without a lesion are averaged, if there are any. Conditions that deny the
@@ -67,8 +75,7 @@ class EvaluationReport:
             changed, images = self.settings["texts_changed"].get(name), self.settings["images"]
             note = f" ({changed} of {images} texts changed)" if changed is not None and changed < images else ""
             changes.append(f"{self.text_conditions[name]} {points:+.1f}{note}")
-        line += f" Against it, in points: {', '.join(changes)}." if changes else ""
-        return f"{failure} {line}" if (failure := self.failure()) else line
+        return line + (f" Against it, in points: {', '.join(changes)}." if changes else "")
 
     def averaging(self) -> str:
         """How the primary score is averaged; "" for one class without empty masks."""
@@ -82,48 +89,20 @@ class EvaluationReport:
         own = next(iter(self.scores))
         return failure_text(self.foreground[own])
 
+    def sections(self) -> list[Section]:
+        """The tables and remarks of the report, for any format; see `report_sections`."""
+        return report_sections(self)
+
     def table(self) -> str:
         """The report as Markdown: headline, scores and interval of the Dice, text sensitivity, agreement with texts.
 
         Conditions that deny the lesions are marked, since their Dice is meaningless.
         """
-        marks = {name: " †" if name in self.denying_conditions else "" for name in self.scores}
-        rows = {
-            name + marks[name]: {**row, "95 %": interval_text(self.intervals[name][PRIMARY])}
-            for name, row in self.scores.items()
-        }
-        first, *others = self.metrics
-        lines = [self.headline(), "", score_table(rows, (first, "95 %", *others)), ""]
-        units = units_text(self.metrics)
-        lines.append(f"{units}{'; ' if units else ''}95 %: bootstrap interval of `{PRIMARY}`.")
-        lines += [EMPTY_MASK_RULE, *foreground_lines(next(iter(self.foreground.values())))]
-        if (paired := self.text_sensitivity) is not None:
-            lines.append(
-                f"Text sensitivity ({PRIMARY} with an image's own text minus with another's): {paired.difference:.3f}, "
-                f"{interval_text(paired.interval)}, p = {paired.p_value:.2g}."
-            )
-            if self.images["text"][self.images["text_mode"] == OWN].nunique() == 1:
-                lines.append("All texts are equal: their effect cannot be measured by shuffling them.")
-        if seen := self.settings.get("groups_seen_in_training"):
-            lines.append(f"{seen} groups (patients) were in the model's training: the scores flatter it.")
-        if skipped := self.settings.get("skipped"):
-            lines.append(f"{len(skipped)} examples could not be read and are left out:")
-            lines += [f"- {one['id']}: {one['reason']}" for one in skipped]
-        if any(marks.values()):
-            lines.append(
-                f"† The text denies the lesion, so that its {primary_name()} is no score: see what is marked all the "
-                "same."
-            )
-        for name, changed in self.settings["texts_changed"].items():
-            if changed < self.settings["images"]:
-                lines.append(
-                    f"{name}: {changed} of {self.settings['images']} texts changed, the others are as they were."
-                )
-        lines += [*class_lines(self.classes), *text_tables(self.against_text)]
-        return "\n".join(lines)
+        blocks = [block for section in self.sections() for block in section.blocks]
+        return f"{self.headline()}\n\n{markdown_blocks(blocks)}"
 
     def save(self, folder: str | Path) -> None:
-        """Writes `evaluation.json`, `evaluation.md`, `evaluation.png` and the per-image `evaluation.csv`."""
+        """Writes `evaluation.json`, `.md`, `.html`, `.png`, the per-image `evaluation.csv` and `worst_cases.jpg`."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         content = {
@@ -143,5 +122,9 @@ class EvaluationReport:
         }
         (folder / "evaluation.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         (folder / "evaluation.md").write_text(self.table() + "\n", encoding="utf-8")
+        (folder / "evaluation.html").write_text(html_report(self), encoding="utf-8")
         self.images.to_csv(folder / "evaluation.csv", index=False)
         self.figure.save(folder / "evaluation.png")
+        if self.worst_cases:
+            classes = {label: name for name, label in self.settings["classes"].items()}
+            worst_cases_sheet(self.worst_cases, classes).save(folder / "worst_cases.jpg", quality=90)

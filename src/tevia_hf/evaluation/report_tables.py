@@ -1,10 +1,10 @@
-"""Markdown tables of scores, of all lesions and per class."""
+"""Tables of scores, of all lesions and per class."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..intervals import Interval
-from ..io.markdown import markdown_table
+from ..io.markdown import Block, Table, markdown_table
 from ..metric_table import METRICS, PRIMARY
 from ..score_summaries import BOTH, FALSE_POSITIVES, ClassScores
 
@@ -42,7 +42,7 @@ def foreground_lines(foreground: ClassScores) -> Iterator[str]:
         yield f"{absent} images without a lesion: a share of {number(share)}, 95 % {interval}, got a false positive."
 
 
-def class_lines(classes: Mapping[str, Mapping[str, ClassScores]]) -> Iterator[str]:
+def class_blocks(classes: Mapping[str, Mapping[str, ClassScores]]) -> Iterator[Block]:
     """A table of the classes, with remarks, and the primary score of each with every text condition.
 
     Args:
@@ -51,7 +51,6 @@ def class_lines(classes: Mapping[str, Mapping[str, ClassScores]]) -> Iterator[st
     own, *others = classes
     if not classes[own]:
         return
-    yield from ("", "By class, over the images whose true mask holds it; ratios count all images.", "")
     yield class_table(classes[own])
     for name, scores in classes[own].items():
         if not scores.images:
@@ -59,22 +58,23 @@ def class_lines(classes: Mapping[str, Mapping[str, ClassScores]]) -> Iterator[st
         elif not scores.predicted:
             yield f"{name} is never predicted, although {scores.images} images have it."
     if others:
-        yield from ("", f"`{PRIMARY}` by class with each text.", "")
-        rows = ([mode, *(number(own.scores[PRIMARY]) for own in of_mode.values())] for mode, of_mode in classes.items())
-        yield markdown_table(["text", *classes[own]], rows)
+        rows = [[mode, *(number(own.scores[PRIMARY]) for own in of_mode.values())] for mode, of_mode in classes.items()]
+        yield Table(["text", *classes[own]], rows, f"`{PRIMARY}` by class with each text.")
 
 
-def class_table(classes: Mapping[str, ClassScores]) -> str:
+def class_table(classes: Mapping[str, ClassScores]) -> Table:
     """One row per class: number of images, scores with their counts, share of false positives."""
     others = [key for key in next(iter(classes.values())).scores if key not in (PRIMARY, FALSE_POSITIVES)]
     header = ["class", "images", PRIMARY, "95 %", *(key.replace(BOTH, ", both") for key in others), "false positives"]
     rows = []
     for name, scores in classes.items():
         interval = interval_text(scores.intervals[PRIMARY])
-        share = f"{number(scores.scores[FALSE_POSITIVES])} of {scores.absent}" if scores.absent else "-"
+        share = number(scores.scores[FALSE_POSITIVES])
+        if scores.absent:
+            share += f" ({scores.predicted - scores.both}/{scores.absent})"
         values = [value_and_count(scores, key) for key in others]
         rows.append([name, scores.images, number(scores.scores[PRIMARY]), interval, *values, share])
-    return markdown_table(header, rows)
+    return Table(header, rows, "By class, over the images whose true mask holds it; ratios count all images.")
 
 
 def value_and_count(scores: ClassScores, key: str) -> str:

@@ -32,6 +32,7 @@ from ..visualization import contact_sheet, overlay, stack
 from .report import EvaluationReport
 from .text_agreement import MaskAndText, TextScores, compare_with_text, text_scores
 from .text_conditions import OWN, SHUFFLED, TextCondition
+from .worst_cases import WorstMasks, worst_cases
 
 
 class MeasuredMask(NamedTuple):
@@ -96,20 +97,20 @@ def report_of(
     dataset: Dataset,
     shown: Mapping[int, np.ndarray],
     settings: dict[str, Any],
+    worst: WorstMasks | None = None,
 ) -> EvaluationReport:
     """The report on the results of all text conditions.
 
     Args:
         shown: the true masks of the images in the figure, by index.
         settings: of the evaluation; `classes` are the names and labels of the model's classes.
+        worst: the masks with the images' own texts that have the worst scores; None for none.
     """
     seed, unit = settings["seed"], settings["hd95_unit"]
     classes = {label: name for name, label in settings["classes"].items()}
     scores = {name: summarize(result.scores) for name, result in results.items()}
     intervals = {name: score_intervals(result.scores, dataset["group"], seed) for name, result in results.items()}
-    images = pd.DataFrame(
-        [row for name, result in results.items() for row in image_rows(dataset, name, result, classes)]
-    )
+    images = image_table(results, dataset, classes)
     own, groups = next(iter(results)), dataset["group"]
     options = {name: {"groups": groups, "seed": seed, "with_intervals": name == own} for name in results}
     by_class = {name: scores_by_class(result.scores, classes, **options[name]) for name, result in results.items()}
@@ -131,6 +132,7 @@ def report_of(
         denying_conditions=[name for name, result in results.items() if result.denies],
         foreground={name: class_scores(result.scores, **options[name]) for name, result in results.items()},
         classes=by_class,
+        worst_cases=worst_cases(worst or WorstMasks(), dataset, results[own].texts),
     )
 
 
@@ -144,22 +146,26 @@ def class_charts(classes: Mapping[str, ClassScores]) -> list[Image.Image]:
     )
 
 
-def image_rows(dataset: Dataset, name: str, result: ConditionResults, classes: Mapping[int, str]) -> list[dict]:
-    """The rows of one text condition in `evaluation.csv`, one per image, with columns for each of several classes."""
-    columns = zip(dataset["id"], dataset["group"], result.texts, result.scores, strict=True)
-    return [
-        {"id": example, "group": group, "text_mode": name, "text": text, **score_columns(scores)}
-        | {
-            class_key(column, classes[label]): value
-            for label, own in scores.classes.items()
-            for column, value in score_columns(own).items()
-        }
-        for example, group, text, scores in columns
-    ]
+def image_table(results: Mapping[str, ConditionResults], dataset: Dataset, classes: Mapping[int, str]) -> pd.DataFrame:
+    """The rows of `evaluation.csv`: one per image and text condition, with columns for each of several classes."""
+    ids, groups = list(dataset["id"]), list(dataset["group"])
+    tables = []
+    for name, result in results.items():
+        columns = {"id": ids, "group": groups, "text_mode": [name] * len(ids), "text": list(result.texts)}
+        columns |= score_columns(result.scores)
+        for label in result.scores[0].classes:
+            own = score_columns([scores.classes[label] for scores in result.scores])
+            columns |= {class_key(column, classes[label]): values for column, values in own.items()}
+        tables.append(pd.DataFrame(columns))
+    return pd.concat(tables, ignore_index=True)
 
 
-def score_columns(scores: ImageScores) -> dict[str, float]:
-    return {**scores.values, "predicted_pixels": scores.predicted_pixels, "true_pixels": scores.true_pixels}
+def score_columns(scores: Sequence[ImageScores]) -> dict[str, list]:
+    """Column of a per-image table -> its values."""
+    columns: dict[str, list] = {key: [image.values[key] for image in scores] for key in scores[0].values}
+    columns["predicted_pixels"] = [image.predicted_pixels for image in scores]
+    columns["true_pixels"] = [image.true_pixels for image in scores]
+    return columns
 
 
 def text_sensitivity(images: pd.DataFrame, seed: int = 0) -> PairedDifference | None:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..io.markdown import Table
 from ..labels_tevia import IGNORE_INDEX, is_lesion
 from ..prompts import SIDES, ReportLanguage, stated_facts
 from ..prompts.fields import FIELDS
@@ -152,34 +153,33 @@ def _fields(facts: Mapping[str, str]) -> dict[str, str]:
     return {field: value for field, value in fields.items() if value}
 
 
-def text_tables(scores: Mapping[str, TextScores]) -> list[str]:
-    """Markdown lines: agreement with the texts, and lesion pixels predicted where the texts deny a lesion."""
-    tables = {
-        _AGREEMENT: [
-            f"| {name} | {field} | {agreement.images} | {agreement.predicted:.3f} | {agreement.reference:.3f} |"
-            for name, row in scores.items()
-            for field, agreement in row.agreement.items()
+def text_tables(scores: Mapping[str, TextScores]) -> list[Table]:
+    """Agreement with the texts, and lesion pixels predicted where the texts deny a lesion or the true mask has none."""
+    agreement = [
+        [name, field, agreement.images, f"{agreement.predicted:.3f}", f"{agreement.reference:.3f}"]
+        for name, row in scores.items()
+        for field, agreement in row.agreement.items()
+    ]
+    header = ["text", "field", "images", "predicted mask", "true mask"]
+    caption = "Agreement with the text: share of masks that show what it states."
+    tables = [Table(header, agreement, caption, text_columns=2)]
+    for attribute, pixels, caption in (ABSENCE, HEALTHY):
+        absences = {name: absence for name, row in scores.items() if (absence := getattr(row, attribute))}
+        rows = [
+            [name, absence.images, f"{absence.marked_pixels:.4f}", f"{absence.images_marked:.3f}"]
+            for name, absence in absences.items()
         ]
-    }
-    for header, attribute in ((_ABSENCE, "absence"), (_HEALTHY, "healthy")):
-        absences = [(name, absence) for name, row in scores.items() if (absence := getattr(row, attribute))]
-        line = "| {} | {.images} | {.marked_pixels:.4f} | {.images_marked:.3f} |"
-        tables[header] = [line.format(name, absence, absence, absence) for name, absence in absences]
-    return [line for (title, *names), rows in tables.items() if rows for line in ("", title, "", *names, *rows)]
+        tables.append(Table(["text", "images", pixels, "images with a predicted lesion"], rows, caption))
+    return [table for table in tables if table.rows]
 
 
-_AGREEMENT = (
-    "Agreement with the text: share of masks that show what it states.",
-    "| text | field | images | predicted mask | true mask |",
-    "|---|---|---|---|---|",
-)
-_ABSENCE = (
+ABSENCE = (
+    "absence",
+    "pixels marked against the text",
     "Where the text says that nothing is there: share of pixels, and of images, that are marked all the same.",
-    "| text | images | pixels marked against the text | images with a predicted lesion |",
-    "|---|---|---|---|",
 )
-_HEALTHY = (
+HEALTHY = (
+    "healthy",
+    "false-positive pixels",
     "Images without any lesion: share of pixels, and of images, that are marked all the same.",
-    "| text | images | false-positive pixels | images with a predicted lesion |",
-    "|---|---|---|---|",
 )

@@ -247,7 +247,7 @@ def shown(details: CardDetails, report: Mapping[str, Any]) -> dict[str, Any]:
         **report,
         "failure": "".join(map(failure_text, foreground)),
         "averages": [EMPTY_MASK_RULE, *(line for part in foreground for line in foreground_lines(part))],
-        "classes": class_table(classes) if classes else "",
+        "classes": class_table(classes).markdown() if classes else "",
         "data": data_name(details, settings),
         "loaded_with": options | (settings.get("options") or {}),
         "denied": {cell(texts[mode]): marked_shares.format(**row) if row else "-" for mode, row in absent.items()},
