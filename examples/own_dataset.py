@@ -1,6 +1,6 @@
 """Trains by recipe on your own `datasets.Dataset`; needs `pip install 'tevia_hf[train]'`.
 
-    python examples/own_dataset.py scans recipe.yaml --output_dir outputs/scans
+    python examples/own_dataset.py scans recipe.yaml --output-dir outputs/scans
 
 Each patient has a folder with any number of NAME.png, NAME_mask.png (0 and 255) and NAME.txt (the report). The patients
 listed in scans/validation.txt, one per line, are for validation. The recipe (docs/own_data.md shows one) must not

@@ -2,7 +2,7 @@
 
     python examples/two_encoders.py facebook/dinov2-small sentence-transformers/all-MiniLM-L6-v2 outputs/untrained
 
-Both may be names on the Hub or folders. Train the result by `--model_name_or_path outputs/untrained` of `tevia train`.
+Both may be names on the Hub or folders. Train the result by `--model-name-or-path outputs/untrained` of `tevia train`.
 """
 
 import argparse

@@ -95,6 +95,13 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def what_a_file_imported_stays() -> Iterator[None]:
+    yield
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def closed_network() -> Iterator[None]:
     """Raises NetworkAccessError at any name lookup or connection that leaves the machine."""

@@ -11,12 +11,16 @@ import tempfile
 import traceback
 from collections.abc import Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
-# What neither knows of this package nor reads settings of the Hugging Face libraries when it is imported.
-LIBRARIES = (
-    "torch torch._dynamo torch.distributed.checkpoint scipy.optimize PIL.Image yaml tokenizers regex httpx".split()
-)
+# What neither knows of this package nor reads settings of the Hugging Face libraries when it is imported; httpx2
+# comes with later versions of huggingface_hub.
+LIBRARIES = [
+    *"torch torch._dynamo torch.distributed.checkpoint scipy.optimize PIL.ImageDraw yaml tokenizers regex".split(),
+    *"httpx safetensors.torch jinja2 psutil anyio._backends._asyncio".split(),
+    *(name for name in ("httpx2", "truststore") if find_spec(name)),
+]
 
 
 class Interpreter:

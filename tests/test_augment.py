@@ -172,7 +172,7 @@ def test_a_text_of_an_unknown_side_stays_true_of_a_zoomed_or_turned_mask():
 
 def test_an_augmentation_counts_the_texts_that_keep_their_image_from_its_flips():
     texts = [GERMAN, "A mass, left.", GERMAN, "", None, "A basal mass."]
-    assert "2 of 4 texts may hold a side that cannot be rewritten, e.g. 'Infiltrat im linken" in (
+    assert "2 of 4 texts may name a side (left, right) that a flip cannot swap, e.g. 'Infiltrat im linken" in (
         TextAwareAugmentation(0.5).unknown_sides_warning(texts)
     )
     assert "3 of 4 texts" in TextAwareAugmentation(0.5, vertical_flip_probability=0.5).unknown_sides_warning(texts)
@@ -306,5 +306,5 @@ def test_masks_are_labels_before_they_are_varied(values, num_labels, labels, tmp
 
 def test_a_mask_of_no_labels_is_refused_by_its_file(tmp_path):
     mask = np.full((8, 8), 100, np.uint8)
-    with pytest.raises(ValueError, match=r"mask of example 'a': .*a\.png holds 1 values that are no labels \(100\)"):
+    with pytest.raises(ValueError, match=r"mask of example 'a': .*a\.png holds 1 values that are not labels \(100\)"):
         augmented(stored(mask, tmp_path / "a.png"), ALWAYS_FLIP)[0]

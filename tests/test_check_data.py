@@ -286,7 +286,7 @@ def test_masks_with_equal_faults_are_one_fault_with_advice_for_all_masks(tmp_pat
         (root / "images" / f"{index:03}.png").write_bytes(b"no image")
     values, unreadable = sorted(examined("folder", root, processor).faults, key=len, reverse=True)
     assert values.startswith(
-        "62 masks hold values that are no labels (2, 3), e.g. '005.png', '006.png', '007.png', ..."
+        "62 masks hold values that are not labels (2, 3), e.g. '005.png', '006.png', '007.png', ..."
     )
     assert "keep them by num_labels=4 (`--num-labels 4` of `tevia check-data`" in values
     assert (
@@ -296,7 +296,7 @@ def test_masks_with_equal_faults_are_one_fault_with_advice_for_all_masks(tmp_pat
 
 def test_training_reports_equal_faults_once(tmp_path, processor):
     rows = [example.row() for example in list_examples("folder", many(tmp_path, [[2]] * 60)).examples]
-    with pytest.raises(ValueError, match=r"60 problems:\n  60 masks hold values that are no labels \(2\)") as caught:
+    with pytest.raises(ValueError, match=r"60 problems:\n  60 masks hold values that are not labels \(2\)") as caught:
         Survey(processor.image_processor).read_all(rows)
     assert str(caught.value).count("masks hold") == 1 and "num_labels=3" in str(caught.value)
 

@@ -1,6 +1,10 @@
 """The command `tevia`: every subcommand from its arguments to its files, exit codes, and errors for bad input."""
 
 import json
+import re
+import subprocess
+import sys
+from importlib import import_module
 from pathlib import Path
 
 import layouts
@@ -84,7 +88,7 @@ def used(out):
     return out
 
 
-# What the verbs do
+# What the subcommands do
 
 
 def test_demo_trains_evaluates_and_writes_overlays(out, monkeypatch, capsys):
@@ -141,7 +145,7 @@ def test_evaluate_prints_and_writes_the_scores(model_dir, data_dir, out, capsys)
     expected = {"images": 2, "threshold": 0.4, "seed": 0, "model": model_dir, "dataset": "folder", "split": "test"}
     expected |= {"hd95_unit": "px", "groups_seen_in_training": None, "weights": weights_digest(model_dir)}
     expected |= {"data_dir": data_dir, "image_processor": pixel_settings(tiny_processor().image_processor)}
-    expected |= {"texts_changed": {}, "white_is_lesion": True, "skipped": []}
+    expected |= {"texts_changed": {}, "white_is_lesion": True, "skipped": [], "classes": {"lesion": 1}}
     assert content["settings"] == expected and expected["weights"]
     assert len(pd.read_csv(out / "evaluation.csv")) == 6
     assert (out / "evaluation.png").is_file() and (out / "evaluation.md").is_file()
@@ -286,8 +290,46 @@ def test_missing_or_unknown_arguments_end_with_2_and_the_usage(arguments, capsys
     assert "usage: tevia" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["predict", "model", "a.png", "--txt", "left lung", "--output-dir", "out"], "--txt (did you mean --text?)"),
+        (
+            ["evaluate", "model", "--txet-table=a.csv", "--output-dir", "out"],
+            "--txet-table (did you mean --text-table?)",
+        ),
+        (["check-data", "folder", "data", "--xyz"], "--xyz"),
+        (["compare", "a.csv", "b.csv", "--outptu", "c.csv"], "--outptu c.csv"),
+    ],
+    ids=lambda part: part[0] if isinstance(part, list) else "",
+)
+def test_a_misspelt_option_is_reported_by_the_subcommand_without_waiting_for_torch(arguments, message):
+    code = (
+        "import sys\nfrom tevia_cli.main import main\ntry:\n    main(sys.argv[1:])\nfinally:\n    print(*sys.modules)"
+    )
+    command = [sys.executable, "-c", code, *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 2 and not {"torch", "transformers", "tevia_hf"} & set(result.stdout.split())
+    assert f"tevia {arguments[0]}: error: unrecognized arguments: {message}" in result.stderr
+
+
+def test_abbreviations_and_values_with_dashes_are_no_misspelt_options(model_dir, image_paths, out):
+    arguments = ["predict", model_dir, str(image_paths[0]), "--text", "--left lung", "--thresh=0.4", "--output-dir"]
+    assert main([*arguments, str(out)]) == 0
+    assert list(pd.read_csv(out / "predictions.csv")["text"]) == ["--left lung"]
+
+
+@pytest.mark.parametrize("subcommand", ["predict", "evaluate", "check-data", "prompts"])
+def test_options_known_before_the_imports_are_those_of_the_help(subcommand, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main([subcommand, "--help"])
+    usage = capsys.readouterr().out.partition("\n\n")[0]
+    module = import_module(f"tevia_cli.{subcommand.replace('-', '_')}")
+    assert sorted(module.OPTIONS) == sorted(set(re.findall(r"(?<=[ \[])--[a-z-]+", usage)) | {"--help"})
+
+
 @pytest.mark.parametrize("subcommand", SUBCOMMANDS)
-def test_every_verb_explains_itself(subcommand, capsys):
+def test_every_subcommand_has_a_help(subcommand, capsys):
     with pytest.raises(SystemExit, match="0"):
         main([subcommand, "--help"])
     assert f"usage: tevia {subcommand}" in capsys.readouterr().out
@@ -315,7 +357,10 @@ def test_check_data_finds_texts_that_no_model_can_tell_apart(tmp_path, model_dir
     content["Description"] = ["Herd links.", "Herd rechts.", "Kein Herd."]
     content.to_excel(table, index=False)
     assert main(["check-data", "mosmed", str(tmp_path)]) == 0
-    assert "3 of 3 texts may hold a side that cannot be rewritten, e.g. 'Herd links.'" in capsys.readouterr().out
+    assert (
+        "3 of 3 texts may name a side (left, right) that a flip cannot swap, e.g. 'Herd links.'"
+        in capsys.readouterr().out
+    )
     assert main(["check-data", "mosmed", str(tmp_path), "--tokenizer", model_dir]) == 1
     assert "all 3 different texts become the same tokens" in capsys.readouterr().out
 

@@ -65,9 +65,9 @@ def test_maps_of_swapped_axes_are_swapped_back():
     [
         ("upper left lung", {}, []),
         (None, {}, []),
-        ("upper sinister lung", {}, ["1 of its words"]),
+        ("upper sinister lung", {}, ["1 of its tokens"]),
         ("left lung " * 20, {}, ["42 tokens.*first 24"]),
-        ("lung lingua " * 20, {}, ["42 tokens", "20 of its words"]),
+        ("lung lingua " * 20, {}, ["42 tokens", "20 of its tokens"]),
         (" ", {"text_dropout": 0.0}, ["always had a text"]),
         ("upper left lung", {"text_dropout": 0.0}, []),
         ("upper left lung", {"use_text": False}, ["reads no text"]),

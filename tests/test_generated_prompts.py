@@ -102,7 +102,7 @@ def test_a_mask_of_greys_is_a_problem_and_gets_no_text(tmp_path):
     drawn = generate_prompts(list_examples("mosmed", tmp_path), QATA)
     assert len(drawn.rows) == 4
     (problem,) = drawn.problems
-    assert problem.startswith(f"mask of example 'Morozov_study_0018_4': {path} holds 256 values that are no labels")
+    assert problem.startswith(f"mask of example 'Morozov_study_0018_4': {path} holds 256 values that are not labels")
     assert "these are greys" in problem
 
 
@@ -166,14 +166,14 @@ def test_texts_name_the_classes_in_the_mask_the_largest_first(tmp_path):
         "folder",
         folder_of(tmp_path, **masks),
         tmp_path / "prompts.csv",
-        template="{finding} lesion.",
+        template="{finding} lesion{s}.",
         class_names=["benign", "malignant"],
     )
     texts = {name.removesuffix(".png"): text for name, text in generated.rows}
-    assert texts["c"] == "malignant and benign lesion."
-    assert texts["d"] == "benign and malignant lesion."
+    assert texts["c"] == "malignant and benign lesions."
+    assert texts["d"] == "benign and malignant lesions."
     assert (texts["a"], texts["b"], texts["e"], texts["f"]) == (
-        "benign lesion.",
+        "benign lesions.",
         "malignant lesion.",
         "No lesion.",
         "benign lesion.",
@@ -183,7 +183,7 @@ def test_texts_name_the_classes_in_the_mask_the_largest_first(tmp_path):
 
 def test_one_class_name_leaves_the_finding_as_it_is(tmp_path):
     root = folder_of(tmp_path, a=two_lesions(1, 1))
-    language = choose_language("folder", None, "{finding} lesion{s}.", "")
+    language = choose_language("folder", None, "{finding} lesion{s}.", "No lesion.")
     for names in (None, ["tumour"]):
         (row,) = generate_prompts(list_examples("folder", root), language, "benign", class_names=names).rows
         assert row[1] == "benign lesions."
@@ -191,7 +191,7 @@ def test_one_class_name_leaves_the_finding_as_it_is(tmp_path):
 
 def test_labels_beyond_the_class_names_are_problems_with_advice(tmp_path):
     root = folder_of(tmp_path, a=two_lesions(1, 3))
-    language = choose_language("folder", None, "{finding} lesion{s}.", "")
+    language = choose_language("folder", None, "{finding} lesion{s}.", "No lesion.")
     generated = generate_prompts(list_examples("folder", root), language, class_names=["benign", "malignant"])
     assert any("no labels (3)" in problem for problem in generated.problems)
 

@@ -292,12 +292,12 @@ def test_masks_come_as_a_list_or_as_one_array():
 @pytest.mark.parametrize(
     ("num_labels", "values", "message"),
     [
-        (1, [0, 128, 254], r"mask 1 holds 2 values that are no labels \(128, 254\); num_labels=1 allows 0/1, 0/255"),
-        (1, [0, 0.5, 1], r"mask 1 holds 1 values that are no labels \(0.5\)"),
+        (1, [0, 128, 254], r"mask 1 holds 2 values that are not labels \(128, 254\); num_labels=1 allows 0/1, 0/255"),
+        (1, [0, 0.5, 1], r"mask 1 holds 1 values that are not labels \(0.5\)"),
         (
             3,
             [0, 2, 3],
-            r"\(3\); num_labels=3 allows 0 to 2 and 255 .*: map them to 0 to 2, or set num_labels=4",
+            r"\(3\); num_labels=3 allows 0 to 2 and 255 .*: map them to 0 to 2, or, if .*num_labels=4",
         ),
         (1, [-1, 0, 1], r"\(-1\)"),
         (1, [np.nan, 0, 1], r"\(nan\)"),

@@ -177,7 +177,7 @@ def test_values_that_may_be_classes_are_to_be_kept_before_anything_else(values):
 
 def test_the_values_of_several_masks_give_one_advice_that_fits_all():
     error = ForeignValuesError(["a.png", "b.png", "c.png", "d.png"], np.array([0, 1, 2, 3]), 1)
-    assert str(error).startswith("4 masks hold values that are no labels (2, 3), e.g. 'a.png', 'b.png', 'c.png', ...;")
+    assert str(error).startswith("4 masks hold values that are not labels (2, 3), e.g. 'a.png', 'b.png', 'c.png', ...;")
     assert "keep them by num_labels=4" in str(error) and error.is_class_like
 
 

@@ -171,7 +171,7 @@ def test_losses_of_half_precision_logits_are_computed_in_float32(loss):
 def test_labels_that_the_model_does_not_have_are_refused(channels, value):
     labels = torch.full((1, 4, 4), value)
     with pytest.raises(
-        ValueError, match=rf"`labels` holds 1 values that are no labels \({value}\); num_labels={channels} allows"
+        ValueError, match=rf"`labels` holds 1 values that are not labels \({value}\); num_labels={channels} allows"
     ):
         check_labels(labels, torch.zeros(1, channels, 4, 4))
 

@@ -292,7 +292,7 @@ def test_a_model_without_text_ignores_the_text():
         ((IMAGES, TEXTS[:2]), {}, "3 images but 2 texts"),
         (({"image": IMAGES[0]}, "left"), {}, "leave `text` out"),
         ((IMAGES[0], "left"), {"threshold": 1.5}, "`threshold` is 1.5: give a number from 0 to 1"),
-        ((IMAGES[0], "left"), {"threshold": "0,8"}, "give 0.8, with a point"),
+        ((IMAGES[0], "left"), {"threshold": "0,8"}, "give 0.8, with a decimal point"),
         ((IMAGES[0], "left"), {"threshold": float("nan")}, "`threshold` is nan"),
         ((IMAGES[0], "left"), {"treshold": 0.5}, "treshold"),
         ((IMAGES[0], "left"), {"threshold": "0.5"}, "`threshold` is '0.5': give a number"),

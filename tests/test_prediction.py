@@ -1,6 +1,7 @@
 """Masks for image files: their sizes, axes and texts, and files that are no images."""
 
 import copy
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -196,10 +197,8 @@ def test_areas_are_in_square_millimetres_where_the_size_of_pixels_is_known(model
 def test_statistics_take_no_further_pass_and_leave_masks_as_they_are(images, threshold):
     for model, processor in ((tiny_reader(), tiny_processor()), several_classes()):
         requests = [({"image": image}, ["left lung", "", "left lung"]) for image in images]
-        passes, usual = [], model.decode_head.forward
-        monkeypatch.setattr(
-            model.decode_head, "forward", lambda *a, usual=usual, **k: passes.append(1) or usual(*a, **k)
-        )
+        passes = Counter()
+        model.decode_head.register_forward_hook(lambda *_, passes=passes: passes.update(["all"]))
         plain, measured = (
             list(Predictor(model, processor, threshold, 1, with_statistics=flag).predictions(requests))
             for flag in (False, True)

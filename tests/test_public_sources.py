@@ -73,7 +73,9 @@ def damaged_masks(root, pixels):
 
 
 def test_masks_of_other_values_are_not_joined_and_the_file_is_named(tmp_path):
-    assert "benign (2)_mask_1.png holds 1 values that are no labels (100)" in damaged_masks(tmp_path, square(value=100))
+    assert "benign (2)_mask_1.png holds 1 values that are not labels (100)" in damaged_masks(
+        tmp_path, square(value=100)
+    )
 
 
 def test_masks_of_two_sizes_are_not_joined(tmp_path):

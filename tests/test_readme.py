@@ -1,10 +1,10 @@
 """The README and the task pages state what works: their Python runs, and so do commands whose data are available."""
 
+import json
 import re
 import shlex
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import yaml
 from tiny import tiny_text_config, tiny_tokenizer, tiny_vision_config
@@ -12,13 +12,16 @@ from transformers import BertModel, ConvNextModel
 
 from tevia_cli.main import main, parse
 from tevia_hf import load_segmentation_dataset
+from tevia_hf.experiments.grid import read_plan
 from tevia_hf.training.arguments import parse_recipe
 
 ROOT = Path(__file__).parents[1]
 README, GUIDE, TRAIN = (ROOT / name for name in ("README.md", "docs/own_data.md", "docs/train.md"))
-TASKS = [ROOT / "docs" / f"{name}.md" for name in ("install", "predict", "train", "evaluate", "share", "deploy")]
+NAMES = ("install", "predict", "train", "recipe", "evaluate", "ablation", "share", "deploy", "datasets", "encoders")
+TASKS = [ROOT / "docs" / f"{name}.md" for name in NAMES]
 PAGES = [README, GUIDE, *TASKS]
-UNAVAILABLE = ("/path/to", "outputs/qata", "authors.ckpt", "tevia push", "MODEL")  # data, weights or a Hub
+# data, weights or a Hub
+UNAVAILABLE = ("/path/to", "folder ultrasound", "outputs/qata", "authors.ckpt", "tevia push", "MODEL")
 
 
 def blocks(path, language):
@@ -27,7 +30,7 @@ def blocks(path, language):
 
 def commands(path):
     """The arguments after `tevia` of every command line in a page, each once."""
-    lines = [line.removeprefix(".venv/bin/") for line in "\n".join(blocks(path, "bash")).splitlines()]
+    lines = "\n".join(blocks(path, "bash")).splitlines()
     return [shlex.split(line, comments=True)[1:] for line in dict.fromkeys(lines) if line.startswith("tevia ")]
 
 
@@ -38,7 +41,7 @@ def is_available(arguments):
 @pytest.fixture
 def clone(tmp_path, monkeypatch):
     """A folder in which relative paths of the pages hold, and to which they write."""
-    for name in ("hub_configs", "spaces"):
+    for name in ("hub_configs", "spaces", "docs", "benchmarks"):
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -48,11 +51,17 @@ def clone(tmp_path, monkeypatch):
 MUST_HOLD = {
     "result": "assert result['mask'].size == (256, 256) and result['score'] > 0.5",
     "masks": "assert tuple(masks[0].shape) == (256, 256) and masks[0].any()",
+    "influences": "left, right = masks_by_text.values(); assert left.any() and (left != right).any()",
     "trainer": "assert trainer.state.log_history[-2]['eval_dice'] > 0.8 and model.prototype_memory.is_active",
 }
 
 
-PYTHON_BLOCKS = [(page, number) for page in (README, *TASKS) for number in range(len(blocks(page, "python")))]
+PYTHON_BLOCKS = [
+    (page, number)
+    for page in (README, *TASKS)
+    if page.stem != "encoders"
+    for number in range(len(blocks(page, "python")))
+]
 OFFLINE = {"HF_ENDPOINT": "http://127.0.0.1:9"}
 
 
@@ -85,12 +94,50 @@ def test_the_fine_tuning_script_has_at_most_40_lines():
     assert len([line for line in script.splitlines() if line.strip()]) <= 40
 
 
-def test_the_commands_of_the_readme_that_need_nothing_else_run(clone):
-    available = [arguments for arguments in commands(README) if is_available(arguments)]
-    assert {arguments[0] for arguments in available} >= {"evaluate", "compare", "bundle"}
+# Appended to a command, for a short test; the last value of an option applies.
+SHORT = {
+    "train": "--num-train-epochs 1 --max-train-samples 16".split(),
+    "evaluate": "--max-samples 20".split(),
+}
+STARTS = {  # pages whose first command runs in a clone, and a file that it writes
+    "predict": "masks/overlays/example.png",
+    "train": "tiny/recipe.yaml",
+    "recipe": "one-epoch/recipe.yaml",
+    "evaluate": "tiny-eval/evaluation.md",
+    "share": "bundle/README.md",
+}
+
+
+def run_available(page):
+    available = [arguments for arguments in commands(page) if is_available(arguments)]
     for arguments in available:
-        assert main(arguments) == 0, arguments
+        assert main([*arguments, *SHORT.get(arguments[0], [])]) == 0, arguments
+    return available
+
+
+def test_the_commands_of_the_readme_that_need_nothing_else_run(clone):
+    assert {arguments[0] for arguments in run_available(README)} == {"train", "evaluate", "compare", "bundle"}
     assert "| its own text |" in (clone / "outputs" / "bundle" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_a_task_page_starts_with_a_command_that_runs_in_a_clone(name, clone):
+    page = ROOT / "docs" / f"{name}.md"
+    assert run_available(page)[0] == commands(page)[0]
+    assert (clone / "outputs" / STARTS[name]).is_file()
+
+
+def test_the_page_on_prediction_lists_the_files_that_its_command_writes(clone):
+    page = ROOT / "docs" / "predict.md"
+    assert main(commands(page)[0]) == 0
+    written = [path for path in (clone / "outputs" / "masks").rglob("*") if path.is_file() and path.name[0] != "."]
+    listed = re.findall(r"^\| `(\S+)` \|", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(listed) == sorted(path.relative_to(clone / "outputs" / "masks").as_posix() for path in written)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_options_on_the_pages_have_hyphens(page):
+    assert re.findall(r"(?<![\w-])--\w+_\w+", page.read_text(encoding="utf-8")) == []
 
 
 @pytest.mark.parametrize(
@@ -102,19 +149,13 @@ def test_every_command_of_the_pages_has_options_that_the_command_knows(arguments
     args = parse(arguments)
     if arguments[0] == "train" and Path(arguments[1]).exists():
         parse_recipe(arguments[1], args.overrides)
+    if arguments[0] == "ablate" and Path(args.grid).exists():
+        assert read_plan(args.recipe, args.grid, args.output_dir, args.overrides).runs
 
 
-def synthetic_folder(folder):
-    """`scans/` in the layout of the guide."""
-    rows = []
-    for split, count in (("train", 6), ("val", 3), ("test", 3)):
-        for example in load_segmentation_dataset("synthetic", split=split, size=64, count=count):
-            name = f"{split}_{example['id']}.png"
-            for part, image in (("images", example["image"]), ("masks", example["mask"])):
-                (folder / part).mkdir(parents=True, exist_ok=True)
-                image.save(folder / part / name)
-            rows.append({"Image": name, "Description": example["text"], "split": split})
-    pd.DataFrame(rows).to_csv(folder / "scans.csv", index=False)
+def yaml_block(path, field):
+    (block,) = (block for block in blocks(path, "yaml") if field in block)
+    return block
 
 
 def small_recipe(folder):
@@ -122,18 +163,24 @@ def small_recipe(folder):
     ConvNextModel(tiny_vision_config()).save_pretrained(folder / "vision")
     BertModel(tiny_text_config(), add_pooling_layer=False).save_pretrained(folder / "text")
     tiny_tokenizer().save_pretrained(folder / "text")
-    fields = yaml.safe_load(blocks(GUIDE, "yaml")[0])
+    fields = yaml.safe_load(yaml_block(GUIDE, "vision_model:"))
     small = {"vision_model": "vision", "text_model": "text", "num_train_epochs": 1, "use_cpu": True}
     pixels = {"image_processor": {"size": {"height": 64, "width": 64}}, "config": {"max_text_length": 24}}
     (folder / "scans.yaml").write_text(yaml.safe_dump({**fields, **small, **pixels}))
 
 
 def test_the_guide_leads_from_a_folder_to_a_bundle(clone):
-    synthetic_folder(clone / "scans")
+    (script,) = blocks(GUIDE, "python")
+    counts = '{"train": 160, "val": 20, "test": 40}'
+    assert counts in script
+    exec(script.replace(counts, '{"train": 6, "val": 3, "test": 3}'), {})
     small_recipe(clone)
+    (clone / "tiny.yaml").write_text(yaml_block(GUIDE, "model_name_or_path:"))
     for arguments in commands(GUIDE):
         if arguments[0] == "bundle":
-            (clone / "outputs" / "scans" / "card.yaml").write_text(blocks(GUIDE, "yaml")[1])
+            (clone / "outputs" / "scans" / "card.yaml").write_text(yaml_block(GUIDE, "intended_use:"))
         if is_available(arguments):
             assert main(arguments) == 0, arguments
     assert "| no text |" in (clone / "outputs" / "scans-bundle" / "README.md").read_text()
+    scores = json.loads((clone / "outputs" / "scans-tiny-test" / "evaluation.json").read_text())["scores"]
+    assert scores["correct"]["dice"] > 0.8

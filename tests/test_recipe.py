@@ -209,7 +209,9 @@ def test_a_new_or_empty_folder_is_free(tmp_path, name):
 
 
 def test_a_used_folder_is_refused_and_kept(used):
-    with pytest.raises(ValueError, match="run already holds files: name another folder, or set `--overwrite`"):
+    with pytest.raises(
+        ValueError, match="run already holds files: name another folder, delete them with `--overwrite`"
+    ):
         claim_output_dir(used)
     assert list(used.iterdir())
 
@@ -228,7 +230,7 @@ def test_overwrite_never_deletes_an_input(used, where):
 
 def test_overwrite_leaves_a_folder_that_is_no_output(tmp_path):
     (tmp_path / "thesis.docx").touch()
-    with pytest.raises(ValueError, match="is no output of tevia"):
+    with pytest.raises(ValueError, match="was not written by tevia"):
         claim_output_dir(tmp_path, overwrite=True)
     assert (tmp_path / "thesis.docx").exists()
 

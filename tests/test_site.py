@@ -1,5 +1,6 @@
 """The site names every page and every public name, and the versions of the package agree."""
 
+import ast
 import re
 from importlib import import_module
 from pathlib import Path
@@ -33,6 +34,19 @@ def test_the_reference_names_every_public_name_once():
 def test_an_entry_of_the_reference_is_that_public_name(entry):
     module, _, name = entry.rpartition(".")
     assert getattr(import_module(module), name) is getattr(tevia_hf, name)
+
+
+def joint_entries(code: str) -> list[str]:
+    """Lines of docstrings that describe several arguments at once, which the reference shows without their types."""
+    nodes = [node for node in ast.walk(ast.parse(code)) if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
+    arguments = "\n".join((ast.get_docstring(node) or "").partition("Args:")[2] for node in nodes)
+    return re.findall(r"^ +\w+(?:, \w+)+: .*$", arguments, re.MULTILINE)
+
+
+def test_docstrings_describe_one_argument_per_entry():
+    assert joint_entries('def f():\n    """X.\n\n    Args:\n        a, b: numbers.\n    """') == ["    a, b: numbers."]
+    for path in (ROOT / "src").rglob("*.py"):
+        assert joint_entries(path.read_text(encoding="utf-8")) == [], path
 
 
 def test_changelog_and_citation_are_of_this_version():

@@ -10,12 +10,15 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+import torch
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from huggingface_hub import RepoCard
 from PIL import Image
+from tiny import tiny_config, tiny_processor
 
-from tevia_hf import load_segmentation_dataset
+from tevia_hf import Predictor, TeViAForSegmentation, load_segmentation_dataset
+from tevia_hf.colours_tevia import LABEL_COLOURS
 
 SPACE = Path(__file__).parents[1] / "spaces" / "tevia-demo"
 CHROMIUM = shutil.which("chromium")
@@ -251,6 +254,27 @@ def test_the_page_keeps_no_old_mask_whatever_goes_wrong(app, image, monkeypatch)
     monkeypatch.setattr(app.tevia_hf, "explain_texts", break_down)
     report, *images = app.answer(image, LEFT, "", False, 0.5, "", "")
     assert "went wrong" in report and not any(image.visible for image in images)
+
+
+def test_several_classes_have_their_colours_and_a_legend_with_names(app, image, monkeypatch, tmp_path):
+    torch.manual_seed(0)
+    model = TeViAForSegmentation(tiny_config(id2label={0: "background", 1: "benign", 2: "malignant"}))
+    torch.nn.init.zeros_(model.decode_head.classifier.bias)
+    monkeypatch.setattr(app, "MODEL", model.eval())
+    monkeypatch.setattr(app, "PROCESSOR", tiny_processor(num_labels=3))
+    monkeypatch.setattr(app, "CLASSES", ["benign", "malignant"])
+    report, shown, *_, mask = app.segment(image, LEFT)
+    expected = Predictor(app.MODEL, app.PROCESSOR).predictions([({"image": image}, [LEFT])])
+    assert np.array_equal(mask, next(expected).masks[0]) and mask.any()
+    for label, name in enumerate(app.CLASSES, 1):
+        assert (f"% {name}" in report) == (mask == label).any()
+        assert (np.asarray(shown) == LABEL_COLOURS[label - 1]).all(-1).any() == (mask == label).any()
+    assert app.legend().startswith("**Mask**: benign orange, malignant light blue. **Changed**")
+    assert len(app.COLOURS) == len(LABEL_COLOURS)
+
+
+def test_with_one_label_the_legend_names_its_colour(app):
+    assert app.CLASSES == [] and app.legend().startswith("**Mask**: orange. **Changed**")
 
 
 @pytest.fixture(scope="module")

@@ -96,7 +96,7 @@ def test_training_names_texts_that_a_flip_cannot_rewrite_or_a_model_not_tell_apa
         trainer_of(texts, tmp_path, TextAwareAugmentation(flip_probability=0.5))
     found = [str(warning.message) for warning in caught if "Training split" in str(warning.message)]
     assert len(found) == 3 and "2 of 3 different texts become the same tokens" in found[0]
-    assert "2 of 3 texts may hold a side that cannot be rewritten, e.g. 'Infiltrat links'" in found[2]
+    assert "2 of 3 texts may name a side (left, right) that a flip cannot swap, e.g. 'Infiltrat links'" in found[2]
 
 
 def test_without_flips_no_side_is_named(tmp_path, recwarn):

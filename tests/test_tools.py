@@ -1,5 +1,7 @@
 """What the scripts in tools/ write, and that the pinned versions lie within the declared ranges."""
 
+import dataclasses
+import re
 import subprocess
 import sys
 import tomllib
@@ -8,10 +10,13 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from tevia_hf.training.arguments import DataArguments, ModelArguments, TeViATrainingArguments
+
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
 
-import results  # noqa: E402  # needs the path above
+import recipe_fields  # noqa: E402  # needs the path above
+import results  # noqa: E402
 from lowest_versions import lowest_versions, pinned  # noqa: E402
 
 
@@ -71,6 +76,14 @@ def test_the_length_of_a_function_is_that_of_its_body_without_docstring(tmp_path
 def test_the_figures_of_the_pages_are_those_of_the_rows(name):
     written = (ROOT / name).read_text(encoding="utf-8")
     assert written == results.content(name), "write them by `python tools/results.py`"
+
+
+def test_the_page_of_recipe_fields_is_current_and_lists_every_field():
+    page = recipe_fields.PAGE.read_text(encoding="utf-8")
+    assert page == recipe_fields.content(), "write it by `python tools/recipe_fields.py`"
+    listed = re.findall(r"^\| `(\w+)` \| .* \| \S.* \|$", page, re.MULTILINE)
+    fields = [field.name for group in (ModelArguments, DataArguments) for field in dataclasses.fields(group)]
+    assert sorted(listed) == sorted([*fields, *TeViATrainingArguments.__annotations__])
 
 
 def test_a_fall_is_measured_from_the_best_value_before():

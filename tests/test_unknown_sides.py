@@ -150,6 +150,6 @@ def test_unknown_sides_are_counted_with_one_of_the_texts():
     texts = ["A mass, left.", "Tumor links.", "Tumor links.", None, " ", "L > R"]
     warning = unknown_sides_warning(texts)
     assert warning.startswith(
-        "3 of 4 texts may hold a side that cannot be rewritten, e.g. 'Tumor links.': their images"
+        "3 of 4 texts may name a side (left, right) that a flip cannot swap, e.g. 'Tumor links.': their images"
     )
     assert unknown_sides_warning(["A mass, left.", None]) is None is unknown_sides_warning([])

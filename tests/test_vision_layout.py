@@ -59,6 +59,12 @@ def test_the_layout_of_equal_configs_is_computed_once(monkeypatch):
     assert [layout_of(config) for config in (*narrow, *wide)] == [1, 1, 2, 2]
 
 
+def test_the_layout_is_the_same_in_every_dtype(monkeypatch):
+    monkeypatch.setattr(vision_layout_tevia, "_LAYOUTS", {})
+    layouts = [layout_of(ConvNextConfig(hidden_sizes=[8] * 4, dtype=dtype)) for dtype in (None, "float32", "bfloat16")]
+    assert all(layout is layouts[0] for layout in layouts)
+
+
 def test_a_family_that_ignores_the_option_is_refused():
     config = DonutSwinConfig(**{**WINDOWS, "image_size": 128})
     with pytest.raises(ValueError, match="`donut-swin` does not return .* 32x32, 16x16, 8x8 cells .* e.g. `swin`"):

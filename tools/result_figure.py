@@ -1,4 +1,4 @@
-"""Writes docs/result.jpg: masks of `tevia-tiny` with an image's own text, another text and no text.
+"""Writes docs/result.jpg, masks of `tevia-tiny` with the text of an image, another and none, and docs/example.png.
 
 python tools/result_figure.py
 """
@@ -28,6 +28,7 @@ def main() -> None:
     for axis, title in zip(axes[0], COLUMNS, strict=True):
         axis.set_title(title, fontsize=13)
     figure.savefig(ROOT / "docs" / "result.jpg", dpi=90, pil_kwargs={"quality": 88})
+    own[IMAGES[-1]]["image"].save(ROOT / "docs" / "example.png")  # the input image of the pages
 
 
 def draw_row(axes: np.ndarray, predictor: Predictor, example: dict, other_text: str) -> None:

@@ -159,9 +159,8 @@ def headline() -> str:
     gain = f"Gain of the text over the baseline: {difference(RECOMMENDED, TEXT)} points of Dice per image"
     size = f"({text[0]['images']} images, {text[0]['groups']} patients)"
     whole = [number(score(rows_of(FULL), OWN, metric)) for metric in ("dice", "dice_pooled")]
-    in_full = (
-        f"The recipe in full (without a baseline), on the same images: {' / '.join(whole)} with each image's own text"
-    )
+    in_full = "The unshortened recipe (without a baseline run), on the same images: "
+    in_full += f"{' / '.join(whole)} with each image's own text"
     in_full += f", {number(score(rows_of(FULL), 'paraphrased'))} paraphrased"
     return "\n".join([table, "", f"{gain} {size}.", f"{in_full} (Dice per image / pooled). {cost(rows_of(FULL)[0])}."])
 

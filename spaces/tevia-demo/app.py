@@ -21,14 +21,10 @@ if sys.platform == "linux":
     getattr(ctypes.CDLL(None), "mallopt", lambda *_: None)(-3, 1 << 20)
 
 HERE = Path(__file__).resolve().parent
-MAX_CHARACTERS = 1_000
-MAX_PIXELS = 16_000_000
-LONGEST_SIDE = 1024  # of displayed images; the mask to download has the size of the file
+MAX_CHARACTERS, MAX_PIXELS, LONGEST_SIDE = 1_000, 16_000_000, 1024  # the longest side of displayed images
 SLICE = re.compile(r"((axial|coronal|sagittal):)?([0-9]{1,5}|middle)")
 WINDOW = re.compile(r"-?[0-9]{1,6}(\.[0-9]{1,6})?,[1-9][0-9]{0,5}(\.[0-9]{1,6})?")
-TINY = (
-    "`tevia-tiny` was trained on synthetic images: **on real images its masks are meaningless.** Left is the image's."
-)
+TINY = "`tevia-tiny` was trained on synthetic images: **masks of real images are meaningless.** Left is the image's."
 HINT = "Choose an image, or one of the synthetic images."
 SCROLL_ON_A_PHONE = "() => innerWidth < 768 && document.querySelector('#summary').scrollIntoView({behavior: 'smooth'})"
 refusal = partial(gr.Error, print_exception=False)
@@ -46,6 +42,8 @@ def default_model() -> Path:
 NAME = os.environ.get("TEVIA_MODEL") or str(default_model())
 MODEL = tevia_hf.TeViAForSegmentation.from_pretrained(NAME).eval()
 PROCESSOR = tevia_hf.TeViAProcessor.from_pretrained(NAME)
+CLASSES = [name for label, name in sorted(MODEL.config.id2label.items()) if label]  # empty with one label
+COLOURS = ["orange", "light blue", "pink", "green", "red", "dark blue"]  # of `tevia_hf.overlay`
 EXAMPLES = tempfile.TemporaryDirectory(prefix="tevia-examples-")
 
 
@@ -93,7 +91,7 @@ def segment(
         sentence: a text about the lesion, as in a report; "" for none.
         what_if: another text to compare; "" for none.
         without_sentence: ignore `sentence`.
-        threshold: the probability above which a pixel is lesion.
+        threshold: the probability above which a pixel is lesion, for a model with one label.
         slice_number: slice of a volume, counted from 0, such as "40", "middle" (the default) or "coronal:40".
         window: "centre,width" of the intensity window of DICOM and NIfTI, such as "-600,1500".
     """
@@ -108,29 +106,36 @@ def segment(
         influences = tevia_hf.explain_texts(MODEL, PROCESSOR, image.array, texts)
     except ValueError as error:
         raise refusal(str(error).replace("image 0", Path(file).name)) from error
-    masks = [influence.probability > threshold for influence in influences]
-    overlays = [tevia_hf.overlay(image.array, mask.astype(np.uint8), longest_side=LONGEST_SIDE) for mask in masks]
+    masks = [influence.mask(threshold) for influence in influences]
+    overlays = [tevia_hf.overlay(image.array, mask, longest_side=LONGEST_SIDE) for mask in masks]
     changes = [heat(image.array, influence.effect) if influence.effect.any() else None for influence in influences]
-    attention = influences[0].attention
-    attention_map = None if attention is None else heat(image.array, attention / (attention.max() or 1))
+    focus = influences[0].attention
+    attention = None if focus is None else heat(image.array, focus / (focus.max() or 1))
     second = (overlays[1], changes[1]) if len(texts) > 1 else (None, None)
     position = [f"Slice {image.source.frame}, counted from 0."] if image.source and image.source.frame else []
     report = "\n\n".join([*position, *summary(texts, masks)])
-    return report, overlays[0], changes[0], *second, attention_map, masks[0].astype(np.uint8) * 255
+    return report, overlays[0], changes[0], *second, attention, masks[0] * (1 if CLASSES else 255)
 
 
 def summary(texts: list[str], masks: list[np.ndarray]) -> list[str]:
     notes = ["".join(f" ⚠️ {note}" for note in tevia_hf.text_warnings(MODEL, PROCESSOR, text)) for text in texts]
-    rows = zip(texts, masks, notes, strict=True)
-    lines = [f"**{described(text)}:** {amount(mask)}.{note}" for text, mask, note in rows]
-    if len(masks) > 1 and (either := masks[0] | masks[1]).any():
-        lines.append(f"The two masks share {(masks[0] & masks[1]).sum() / either.sum():.0%} of their area.")
+    rows = zip(map(described, texts), map(amount, masks), notes, strict=True)
+    lines = [f"**{text}:** {segmented}.{note}" for text, segmented, note in rows]
+    if len(masks) > 1 and (either := (masks[0] > 0) | (masks[1] > 0)).any():
+        lines.append(f"The two masks share {(either & (masks[0] == masks[1])).sum() / either.sum():.0%} of their area.")
     return lines
 
 
 def amount(mask: np.ndarray) -> str:
-    share = "under 0.1%" if mask.mean() < 0.001 else f"{mask.mean():.1%}"
-    return f"{share} of the image is segmented" if mask.any() else "nothing is segmented"
+    areas = {"of the image is segmented": mask > 0, **{name: mask == label for label, name in enumerate(CLASSES, 1)}}
+    shares = {name: f"{area.mean():.1%}" if area.mean() >= 0.001 else "under 0.1%" for name, area in areas.items()}
+    parts = [f"{shares[name]} {name}" for name, area in areas.items() if area.any()] or ["nothing is segmented"]
+    return ": ".join(filter(None, [parts[0], ", ".join(parts[1:])]))
+
+
+def legend() -> str:
+    names = inert(", ".join(f"{name} {COLOURS[index % len(COLOURS)]}" for index, name in enumerate(CLASSES)))
+    return (HERE / "legend.md").read_text("utf-8").replace("orange", names or "orange", 1)
 
 
 def described(text: str) -> str:
@@ -172,9 +177,8 @@ def preview(file: str | None) -> tuple:
 def synthetic_examples() -> list[tuple[str, str, str]]:
     """Files of synthetic images, each with its text and one about other lesions."""
     load = partial(tevia_hf.load_segmentation_dataset, "synthetic", split="test", size=256, count=3)
-    own, others = load(counterpart=False), load(counterpart=True)
-    examples = []
-    for number, (example, other) in enumerate(zip(own, others, strict=True), start=1):
+    pairs, examples = zip(load(counterpart=False), load(counterpart=True), strict=True), []
+    for number, (example, other) in enumerate(pairs, start=1):
         path = Path(EXAMPLES.name) / f"image-{number}.png"
         example["image"].save(path)
         examples.append((str(path), example["text"], other["text"]))
@@ -202,7 +206,7 @@ def build() -> gr.Blocks:
                 what_if = gr.Textbox("", label="What if the report said …?", placeholder="another text", max_lines=4)
                 button = gr.Button("Segment", variant="primary")
                 without = gr.Checkbox(label="Ignore the text")
-                threshold = gr.Slider(0.05, 0.95, 0.5, step=0.05, label="Threshold")
+                threshold = gr.Slider(0.05, 0.95, 0.5, step=0.05, label="Threshold", visible=not CLASSES)
                 with gr.Accordion("CT and MRI: slice and window", open=False):
                     number = gr.Textbox("", label="Slice, counted from 0", placeholder="middle, 40 or coronal:40")
                     window = gr.Textbox("", label="Window: centre,width", placeholder="-600,1500 for lungs")
@@ -218,8 +222,8 @@ def build() -> gr.Blocks:
                 with gr.Accordion("Attention, and the mask as a file", open=False), gr.Row():
                     attention = image(label="Attention")
                     saved = {"format": "png", "image_mode": "L", "buttons": ["download"], "elem_id": "mask"}
-                    mask = image(label="Mask of 0 and 255", **saved)
-                gr.Markdown((HERE / "legend.md").read_text("utf-8"))
+                    mask = image(label="Mask of label numbers" if CLASSES else "Mask of 0 and 255", **saved)
+                gr.Markdown(legend())
         inputs = [file, sentence, what_if, without, threshold, number, window]
         results = [mask_overlay, changed, mask_if, changed_if, attention, mask]
         right = [report, before, *results]
@@ -237,8 +241,8 @@ def build() -> gr.Blocks:
 
 def launch(demo: gr.Blocks, **options):
     theme = gr.themes.Soft(primary_hue="indigo", font=["system-ui", "sans-serif"], font_mono=["monospace"])
-    look = {"theme": theme, "css_paths": HERE / "style.css", "footer_links": ["api"]}
-    return demo.launch(max_file_size="50mb", max_threads=2, **look, **options)
+    options |= {"theme": theme, "css_paths": HERE / "style.css", "footer_links": ["api"]}
+    return demo.launch(max_file_size="50mb", max_threads=2, **options)
 
 
 if __name__ == "__main__":

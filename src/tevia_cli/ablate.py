@@ -1,4 +1,4 @@
-"""Train and evaluate a grid of configurations and seeds, and compare them; `--name value` overrides the recipe."""
+"""Train, evaluate and compare a grid of configurations and seeds; options `--field value` override the recipe."""
 
 import argparse
 from typing import Any
@@ -9,6 +9,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--grid", required=True, help="YAML file of runs, seeds and evaluation")
     parser.add_argument("--output-dir", "--output_dir", help="folder to write to (default: the recipe's)")
     parser.add_argument("--table-only", action="store_true", help="do not train; write the table of finished runs")
+    parser.usage = "%(prog)s [-h] recipe --grid GRID [--output-dir DIR] [--table-only] [--FIELD VALUE ...]"
+    parser.epilog = "docs/recipe.md lists the fields of recipes."
     parser.set_defaults(overrides=[])
 
 

@@ -1,10 +1,14 @@
-"""Check a data set before training; exit code 1 for faults that would make training or its scores wrong."""
+"""Check a data set before training; exit code 1 if a fault would spoil the training or its scores."""
 
 import argparse
 from typing import Any
 
-from .options import add_class_names, add_data_options, add_number
+from .options import DATA_OPTIONS, add_class_names, add_data_options, add_number
 
+OPTIONS = (
+    f"--help {DATA_OPTIONS} --num-labels --class-names --tokenizer --max-text-length --white-is-lesion --cache "
+    "--no-cache --output-dir --overwrite"
+).split()
 NUM_LABELS = "number of labels of the masks, with the background if there are several (default: 1, or by class names)"
 
 

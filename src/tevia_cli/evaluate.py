@@ -3,10 +3,17 @@
 import argparse
 from typing import Any
 
-from .options import add_data_options, add_number
+from .options import DATA_OPTIONS, add_data_options, add_number
 
+OPTIONS = (
+    f"--help --dataset --data-dir --split {DATA_OPTIONS} --max-samples --held-out --text-modes --threshold "
+    "--batch-size --seed --white-is-lesion --on-error --cache --no-cache --output-dir --overwrite"
+).split()
 HELD_OUT = "leave out images and patients that the model was trained or validated on"
-TEXT_MODES = "text conditions, of {} ({} always; default: none, and paraphrased if the texts are in a known language)"
+TEXT_MODES = (
+    "comma-separated text conditions, of {} ({} are always included; default: none, and paraphrased for texts in a "
+    "report language, that is, of a known wording)"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, Literal, get_args, get_origin
 
+DATA_OPTIONS = "--text-table --group-split --split-seed --window"  # of `SourceOptions`, known without its import
+
 
 def add_number(
     parser: argparse.ArgumentParser, name: str, check: str, help: str = "", default: Any = None, **limits: Any

@@ -6,6 +6,8 @@ from typing import Any
 
 from .options import add_number, checked
 
+OPTIONS = "--help --text --text-table --window --mask-suffix --threshold --batch-size --output-dir --overwrite".split()
+TEXT = "the text for every image (default: none); 'left' is the left side of the image"
 WINDOW = "window centre and width of DICOM and NIfTI images (write --window=-600,1500)"
 
 
@@ -15,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="name or folder of a TeViA model")
     parser.add_argument("images", nargs="+", help="image files or folders; slices as scan.nii.gz#40 or scan.dcm#3")
     texts = parser.add_mutually_exclusive_group()
-    texts.add_argument("--text", default="", help="the text for every image (default: none)")
+    texts.add_argument("--text", default="", help=TEXT)
     texts.add_argument("--text-table", help="CSV or xlsx with the columns Image, Description")
     parser.add_argument("--window", type=checked(parse_window), help=WINDOW)
     suffix = "of the masks (default: %(default)s)"

@@ -5,6 +5,10 @@ from typing import Any
 
 from .options import add_class_names, add_data_options, add_number
 
+OPTIONS = (
+    "--help --output --language --template --empty-template --finding --class-names --patient-sides --num-labels "
+    "--white-is-lesion --cache --no-cache --overwrite"
+).split()
 TEMPLATE = "your own template, e.g. '{Count_word} {size} lesion{s} at the {place}.'"
 EMPTY = "text of an empty mask (default: %(default)s)"
 NUM_LABELS = "number of labels of the masks; with several, 255 is ignored"
@@ -17,7 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", help=f"one of {', '.join(names_on_disk())}")
     parser.add_argument("data_dir", help="folder of the data set")
     parser.add_argument("--output", default="prompts.csv", help="table to write (default: %(default)s)")
-    parser.add_argument("--language", help=f"one of {', '.join(LANGUAGES)} (default: that of the data set)")
+    parser.add_argument(
+        "--language", help=f"wording of the texts, one of {', '.join(LANGUAGES)} (default: that of the data set)"
+    )
     parser.add_argument("--template", help=TEMPLATE)
     parser.add_argument("--empty-template", default="No lesion.", help=EMPTY)
     parser.add_argument("--finding", help="value of {finding}, if the data set has no classes")

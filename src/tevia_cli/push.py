@@ -10,7 +10,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_card_options(parser)
     parser.add_argument("repo_id", metavar="org/name", help="the repository, created if it is missing")
     parser.add_argument(
-        "--private", action="store_true", default=None, help="create a private repository; a public one is rejected"
+        "--private",
+        action="store_true",
+        default=None,
+        help="create a private repository; stops if org/name exists and is public",
     )
     parser.add_argument("--message", default="Upload a TeViA model", help="commit message (default: %(default)s)")
 

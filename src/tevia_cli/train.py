@@ -1,17 +1,30 @@
-"""Train a model by a YAML recipe; options `--name value` override its fields."""
+"""Train a model by a YAML recipe; options `--field value` override its fields."""
 
 import argparse
 from collections.abc import Sequence
+
+EPILOG = """\
+recipe fields as options:
+  --resume              resume from the last checkpoint in the output folder
+  --overwrite           delete an earlier run in the output folder
+  --output-dir DIR      folder to write to
+  --dataset NAME --data-dir DIR
+                        data set, such as `--dataset folder --data-dir scans`
+  --config '{use_text: false}'
+                        fields of the model's configuration; this one trains the vision-only baseline
+  --num-train-epochs N --per-device-train-batch-size N --learning-rate RATE
+                        and every other field of transformers.TrainingArguments
+docs/recipe.md lists all fields and their defaults.
+
+example: tevia train hub_configs/tevia-tiny/recipe.yaml --num-train-epochs 1 --output-dir outputs/tiny"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", help="YAML file, such as hub_configs/tevia-qata/recipe.yaml")
     parser.set_defaults(overrides=[])
-    parser.epilog = (
-        "E.g. `tevia train recipe.yaml --learning_rate 1e-4 --resume`. "
-        "Fields: those of transformers.TrainingArguments, and of ModelArguments, DataArguments and "
-        "TeViATrainingArguments, documented in tevia_hf.training.arguments."
-    )
+    parser.usage = "%(prog)s [-h] recipe [--resume] [--overwrite] [--FIELD VALUE ...]"
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EPILOG
 
 
 def run(recipe: str, overrides: Sequence[str]) -> int:

@@ -90,8 +90,8 @@ def alignment_loss(
     """`1 - cosine` between text and foreground, averaged over scales and over samples that have both.
 
     Args:
-        text_embeddings, visual_embeddings: one vector `(batch, channels)` per scale; a visual embedding of zeros means
-            that the sample has no foreground.
+        text_embeddings: one vector `(batch, channels)` per scale.
+        visual_embeddings: likewise; a vector of zeros means that the sample has no foreground.
         has_text: `(batch,)` bool.
     """
     pairs = zip(text_embeddings, visual_embeddings, strict=True)

@@ -44,7 +44,7 @@ def difference_chart(values: Scores, title: str, label: str) -> Image.Image:
     Raises `ValueError` if there are no differences.
     """
     if not values:
-        raise ValueError("There is no difference to plot: give at least one.")
+        raise ValueError("There is no difference to plot: `values` is empty, give at least one difference.")
     figure, (axes,) = _new_figure(9, 1.4 + 0.4 * len(values))
     axes.axvline(0, color=_unit(INK), linewidth=1, linestyle="--")
     for row, (value, interval) in enumerate(values.values()):

@@ -27,7 +27,7 @@ PUBLISHED = {
 
 @strict
 class TeViAConfig(PreTrainedConfig):
-    r"""Configuration of a [`TeViAForSegmentation`]; `TeViAConfig.published()` has all values of the publication.
+    r"""Configuration of a `TeViAForSegmentation`; `TeViAConfig.published()` has all values of the publication.
 
     Args:
         backbone_config (`dict` or `PreTrainedConfig`, *optional*):
@@ -133,6 +133,7 @@ class TeViAConfig(PreTrainedConfig):
         return config
 
     def to_diff_dict(self) -> dict:
+        """The fields that differ from their defaults, and always `id2label`; without names of local encoder folders."""
         # PreTrainedConfig omits its default of two labels; the default here is one.
         fields = {**super().to_diff_dict(), "id2label": self.id2label, "label2id": self.label2id}
         for encoder in ("backbone_config", "text_config"):

@@ -210,7 +210,9 @@ def layout_of(shape: tuple[int, ...], name: str, channels: tuple[int, ...] = CHA
 
 
 def scaled_to_unit(pixels: np.ndarray) -> np.ndarray:
-    """Pixels as float32 in [0, 1]: 8 bit divided by 255, floats in [0, 1] unchanged, others by their own range."""
+    """Pixels as float32 in [0, 1]: 8 bit divided by 255; booleans and floats in [0, 1] unchanged; other types scaled
+    from their minimum and maximum, a constant array to 0.
+    """
     if pixels.dtype == np.uint8:
         return pixels.astype(np.float32) / WHITE
     low, high = pixels.min(), pixels.max()

@@ -69,7 +69,12 @@ def plain_text_config(values: dict[str, Any]) -> PreTrainedConfig | None:
 
 
 def has_bert_tokenizer(values: dict[str, Any], tokenizer_class: str) -> bool:
-    """Whether a text encoder uses BERT's tokenizer under another name, as CXR-BERT does."""
+    """Whether a text encoder uses BERT's tokenizer under another name, as CXR-BERT does.
+
+    Args:
+        values: the content of its `config.json`.
+        tokenizer_class: the name in its `tokenizer_config.json`.
+    """
     return values.get("model_type") == "cxr-bert" or "CXRBert" in tokenizer_class
 
 

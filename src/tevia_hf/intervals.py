@@ -36,8 +36,9 @@ def ratio_interval(
     """Percentile bootstrap 95 % interval of sum(numerators) / sum(denominators); `None` for one group.
 
     Args:
-        numerators, denominators: (images,), or (images, labels) for the mean of one ratio per label; the mean of a
-            resample is over the labels in it, and a resample without labels scores 1.
+        numerators: (images,), or (images, labels) for the mean of one ratio per label; the mean of a resample is over
+            the labels in it, and a resample without labels scores 1.
+        denominators: likewise.
         groups: the patient of each image; patients are resampled. By default each image is a group of its own.
     """
     return ratio_intervals({"": (numerators, denominators)}, groups, seed)[""]
@@ -88,7 +89,8 @@ def paired_difference(
     """The difference between the scores of two runs, `a` - `b`, on the same images.
 
     Args:
-        a, b: one value per image, in the same order.
+        a: one value per image.
+        b: those of the other run, in the same order.
         groups: the patient of each image; resampling and sign flips are by patient.
 
     The interval is a percentile bootstrap; the p-value is that of a permutation test that flips the signs of patients'
@@ -128,7 +130,8 @@ def paired_difference_of_seeds(
     """The difference between two configurations that were trained with the same seeds, on the same images.
 
     Args:
-        a, b: (seeds, images) values, in the same order of both.
+        a: (seeds, images) values.
+        b: those of the other run, in the same order of both.
         groups: the patient of each image; patients are resampled. By default each image is a group of its own.
         seed: of the resampling.
 

@@ -151,7 +151,7 @@ def to_labels(
         white_is_lesion: True reads 255 as the lesion, False as ignored; None infers it from this mask alone: 255 is the
             lesion unless the mask holds labels as well. `WhiteReading` decides for a whole set.
 
-    Raises `ForeignValuesError`, a `ValueError`, for values that are no labels.
+    Raises `ForeignValuesError`, a `ValueError`, for values that are not labels.
     """
     if mask.dtype == bool:
         return mask.astype(np.uint8)
@@ -197,14 +197,14 @@ def _visible_labels(mask: np.ndarray, alpha: np.ndarray, name: str) -> np.ndarra
 
 
 def is_foreign(values: np.ndarray, num_labels: int | None = None) -> np.ndarray:
-    """Which of the distinct values of a mask are no labels; with `num_labels=None`, all of them if they are greys."""
+    """Which of the distinct values of a mask are not labels; with `num_labels=None`, all of them if they are greys."""
     highest = IGNORE_INDEX - 1 if num_labels is None else highest_label(num_labels)
     foreign = ~np.isin(values, [*range(highest + 1), IGNORE_INDEX])
     return foreign | (num_labels is None and len(values) > MAX_LABELS)
 
 
 class ForeignValuesError(ValueError):
-    """Raised for values that are no labels: which they are, which are allowed, and the fix.
+    """Raised for values that are not labels: which they are, which are allowed, and the fix.
 
     Args:
         name: of the mask, or the names of several.
@@ -220,10 +220,10 @@ class ForeignValuesError(ValueError):
         shown = ", ".join(f"{value:g}" for value in foreign[:_MAX_SHOWN])
         shown += ", ..." if len(foreign) > _MAX_SHOWN else ""
         if isinstance(name, str):
-            subject = f"{name} holds {len(foreign)} values that are no labels ({shown})"
+            subject = f"{name} holds {len(foreign)} values that are not labels ({shown})"
         else:
             examples = ", ".join(f"'{one}'" for one in name[:3]) + (", ..." if len(name) > 3 else "")
-            subject = f"{len(name)} masks hold values that are no labels ({shown}), e.g. {examples}"
+            subject = f"{len(name)} masks hold values that are not labels ({shown}), e.g. {examples}"
         super().__init__(f"{subject}; {_allowed(num_labels, white_is_lesion)}: {self.advice}.")
 
 

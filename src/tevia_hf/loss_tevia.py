@@ -32,7 +32,8 @@ def segmentation_loss(logits: torch.Tensor, labels: torch.Tensor, config: Any) -
     """The weighted sum of `LOSSES`, a scalar.
 
     Args:
-        logits, labels: see `Loss`; labels are integers below `max(num_labels, 2)`, or 255 where ignored.
+        logits: see `Loss`.
+        labels: see `Loss`; integers below `max(num_labels, 2)`, or 255 where ignored.
         config: a `TeViAConfig`, whose `NAME_loss_weight` is the factor of the loss NAME; with 0 it is not computed.
     """
     if not torch.compiler.is_compiling():
@@ -98,7 +99,10 @@ def check_labels(labels: torch.Tensor, logits: torch.Tensor) -> None:
     """Raises `ValueError` if labels do not have the logits' batch and size, or hold invalid values."""
     batch, channels, height, width = logits.shape
     if labels.shape != (batch, height, width):
-        raise ValueError(f"For these images `labels` must be {(batch, height, width)}, not {tuple(labels.shape)}.")
+        raise ValueError(
+            f"`labels` has shape {tuple(labels.shape)}, but for these images it must be {(batch, height, width)}: make "
+            "it by `processor(images, texts, segmentation_maps=masks)`."
+        )
     if torch.compiler.is_compiling():
         return
     if ((labels < 0) | ((labels > highest_label(channels)) & (labels != IGNORE_INDEX))).any():

@@ -18,11 +18,13 @@ def label_pairs(
     """Each prediction and its reference as label maps (height, width), the prediction 0 where the reference is ignored.
 
     Args:
-        predictions, references: integer labels; padding of the reference is cropped from both, or ignored.
+        predictions: integer labels.
+        references: the true labels. Rows and columns of -100 at the bottom and right, with which the Trainer pads, are
+            cropped from both masks; other pixels of -100 are ignored.
         white_is_lesion: True reads 255 as the lesion in both, False as ignored; None raises an error for references
             that hold 255 but no label anywhere.
 
-    Raises `ValueError` for masks that are no label maps, with the image's index and the line of code that fixes it.
+    Raises `ValueError` for masks that are not label maps, with the image's index and how to fix it.
     """
     for index, pair in enumerate(zip(predictions, references, strict=True)):
         for part, mask in zip(("Prediction", "Reference"), pair, strict=True):
@@ -62,19 +64,19 @@ def _check_is_label_map(mask: np.ndarray, name: str) -> None:
     if mask.dtype.kind not in "biuf":
         raise ValueError(f"{name} is of the type {mask.dtype}: give integer labels, `mask.astype('uint8')`.")
     if not np.isfinite(mask).all():
-        raise ValueError(f"{name} holds NaN or infinite numbers, which are no labels: look for their cause.")
+        raise ValueError(f"{name} holds NaN or infinite numbers, which are not labels: look for their cause.")
     if mask.dtype.kind == "f" and (mask != np.round(mask)).any():
         are_shares = (mask >= 0).all() and (mask <= 1).all()
         line = "(mask > 0.5).astype('uint8')" if are_shares else "(mask > 0).astype('uint8')"
         kind = "probabilities" if are_shares else "logits"
-        raise ValueError(f"{name} holds numbers that are no labels: threshold {kind}, `{line}`.")
+        raise ValueError(f"{name} holds numbers that are not labels: threshold {kind}, `{line}`.")
 
 
 def _as_labels(mask: np.ndarray, name: str, highest: int) -> np.ndarray:
-    """The labels as uint8. Raises `ValueError` for values that are no labels."""
+    """The labels as uint8. Raises `ValueError` for values that are not labels."""
     for invalid in mask[(mask < 0) | (mask > highest)][:1]:
         advice = "write the lesion as 1" if invalid == IGNORE_INDEX else "give labels from 0 to 254"
-        raise ValueError(f"{name} holds {invalid:g}, which is no label: {advice}.")
+        raise ValueError(f"{name} holds {invalid:g}, which is not a label: {advice}.")
     return mask.astype(np.uint8)
 
 

@@ -94,7 +94,11 @@ def register_metric(
 
     Args:
         key: its name in reports and tables, and for `metric_for_best_model`.
-        of_image, label, sums, fields: see `Metric`.
+        of_image: the score of one image; that of a set is the mean over images.
+        label: its name on a model card.
+        sums: label -> (numerator, denominator) of one image. The score of a set is then the ratio of both sums over all
+            images, a mean over labels, and `of_image`, if given, is used for per-image tables only.
+        fields: `unit`, `higher_is_better`, `of_boundaries`, `in_short_table` and `on_card` of `Metric`.
         exist_ok: replace a metric of this name.
 
     Raises `ValueError` if the key is taken or no identifier, or if neither `of_image` nor `sums` is given.

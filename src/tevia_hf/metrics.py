@@ -24,24 +24,24 @@ def image_metrics(
     surface_tolerance: float = SURFACE_TOLERANCE,
     white_is_lesion: bool | None = None,
 ) -> dict[str, float]:
-    """The scores of one image, by the keys of those `METRICS` that have a value for a single image.
+    """The scores of one image: the name of each of the `METRICS` -> its value, without pooled ones.
 
-    All are fractions of 1, except `hd95`, which is in mm, or in pixels if no spacing is given.
+    All are from 0 to 1, except `hd95`, which is in mm, or in pixels if no spacing is given.
 
     Args:
-        prediction, reference: (height, width) integer labels, 0 the background; pixels of 255 in the reference are
-            ignored in both masks, and so is the Trainer's padding, -100. With several labels each score is a mean over
-            those present in either.
+        prediction: (height, width) integer labels, 0 the background. With several labels, each score is a mean over
+            those present in either mask.
+        reference: the true labels; pixels of 255 are ignored in both masks, and so is the Trainer's padding, -100.
         spacing_mm: (row, column) size of a pixel.
         surface_tolerance: maximum distance at which boundaries count as equal in `surface_dice`, in the unit of `hd95`.
-        white_is_lesion: True reads 255 as the lesion in both, False as ignored; needed if the reference holds 255 but
-            no label, which is ambiguous.
+        white_is_lesion: True reads 255 as the lesion in both, False as ignored; required if 255 is the only value of
+            the reference besides 0.
 
     `hd95` is the 95th percentile of the distances from each boundary to the other, the larger of both directions.
     A true lesion counts as detected, and a predicted one as correct, if the other mask covers at least a tenth of it;
     without true (predicted) lesions, recall (precision) is 1.
 
-    Raises `ValueError` if shapes differ, the prediction holds 255, or values are no labels, such as probabilities.
+    Raises `ValueError` if shapes differ, the prediction holds 255, or values are not labels, such as probabilities.
     """
     (scores,) = score_images([prediction], [reference], [spacing_mm], surface_tolerance, True, white_is_lesion)
     return scores.values
@@ -56,14 +56,18 @@ def segmentation_metrics(
     white_is_lesion: bool | None = None,
     classes: Mapping[int, str] | None = None,
 ) -> dict[str, float]:
-    """The scores of a set of images; see `summarize`.
+    """The scores of a set of images, by the keys of `METRICS`.
+
+    All are fractions of 1, except `hd95`, which is in mm or pixels.
 
     Args:
-        predictions, references: lists of label arrays of any sizes; see `image_metrics`.
+        predictions: (height, width) integer labels of each image, 0 the background; sizes may differ between images.
+        references: those of the true masks. Pixels of 255, or -100, are ignored in both masks.
         spacing_mm: one (row, column) per image; distances are in mm if every image has one, else in pixels.
-        surface_tolerance: see `image_metrics`.
+        surface_tolerance: maximum distance at which boundaries count as equal in `surface_dice`, in the unit of `hd95`.
         outlines: `False` leaves out the boundary metrics `hd95` and `surface_dice`, which take most of the time.
-        white_is_lesion: see `image_metrics`; needed if references hold 255 but none of them a label.
+        white_is_lesion: True reads 255 as the lesion in both, False as ignored; needed if references hold 255 but none
+            of them a label, which is ambiguous.
         classes: label -> name, such as {1: "benign", 2: "malignant"}; adds the scores of each class over the images
             that hold it, such as `dice/benign`, unless they are undefined. See `ClassScores`.
 

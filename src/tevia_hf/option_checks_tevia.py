@@ -75,7 +75,7 @@ def _checked(name: str, value: Any, is_right: bool, allowed: str) -> Any:
     if is_right:
         return value
     if isinstance(value, str) and re.fullmatch(r"\s*[-+]?\d*,\d+\s*", value):
-        allowed = f"{value.strip().replace(',', '.')}, with a point for the comma; allowed is {allowed}"
+        allowed = f"{value.strip().replace(',', '.')}, with a decimal point; allowed is {allowed}"
     shown = repr(value) if isinstance(value, str) else value
     raise ValueError(f"`{name}` is {shown}: give {allowed}.")
 

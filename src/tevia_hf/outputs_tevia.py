@@ -57,7 +57,8 @@ class TeViASegmentationOutput(ModelOutput):
         logits: `(batch, num_labels, height, width)` at the size of `pixel_values`.
         text_embeddings: one vector `(batch, channels)` per scale, coarse first.
         visual_embeddings: the same for the true foreground; zero for a sample without foreground.
-        hidden_states, attentions: on request, see `TeViAModelOutput`; of the image padded to multiples of 32.
+        hidden_states: on request, see `TeViAModelOutput`; of the image padded to multiples of 32.
+        attentions: likewise.
     """
 
     loss: torch.Tensor | None = None

@@ -82,13 +82,15 @@ class TeViASegmentationPipeline(Pipeline):
         return {}, {}, {name: value for name, value in options.items() if value is not None}
 
     def preprocess(self, input_: Mapping[str, Any], **_: Any) -> dict[str, Any]:
+        """The model's inputs for one image and text, and "image", its pixels (1 or 3, height, width)."""
         image, text = input_["image"], input_.get("text")
         if isinstance(image, str) and image.startswith(("http://", "https://")):
             image = download_image(image)
         pixels = self.processor.image_processor.read_image(image, input_.get("index", 0))  # (1 or 3, height, width)
         if self.model.config.use_text and self.model.config.text_dropout == 0 and not (text or "").strip():
             warnings.warn(
-                "The model was never trained without a text (`text_dropout=0`): give one, its mask means little.",
+                "The model was never trained without a text (`text_dropout=0`): give one, a mask predicted without "
+                "it is unreliable.",
                 UserWarning,
                 stacklevel=2,
             )

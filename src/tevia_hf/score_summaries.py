@@ -28,7 +28,8 @@ class ImageScores(NamedTuple):
     Args:
         values: metric -> score.
         sums: metric -> sums, for metrics that are ratios over the whole set.
-        predicted_pixels, true_pixels: number of lesion pixels, without ignored ones.
+        predicted_pixels: number of lesion pixels in the prediction, without ignored ones.
+        true_pixels: number of lesion pixels in the reference.
         classes: label -> scores of this class alone, if classes were requested.
     """
 
@@ -96,7 +97,8 @@ def class_scores(
 
     Args:
         scores: of all images: of all classes, or `ImageScores.classes[label]` of one.
-        groups, seed: of the intervals, see `score_intervals`.
+        groups: the patient of each image, see `score_intervals`.
+        seed: of the intervals.
         with_intervals: `False` leaves the intervals out.
     """
     is_true = np.array([score.true_pixels > 0 for score in scores])

@@ -65,9 +65,9 @@ def text_model_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
     is_dual = {"vision_config", "audio_config"} & set(config.sub_configs)
     choice = "choose e.g. a bert, roberta or t5, or the `text_config` of a dual encoder such as CLIP."
     if text_class is None or text_class.main_input_name != "input_ids" or is_dual:
-        raise ValueError(f"`{family}` is no text model that transformers knows: {choice}")
+        raise ValueError(f"`{family}` is not a text model that transformers knows: {choice}")
     if config.is_encoder_decoder and type(config) not in MODEL_FOR_TEXT_ENCODING_MAPPING:
-        raise ValueError(f"`{family}` is an encoder-decoder whose encoder transformers has no class for: {choice}")
+        raise ValueError(f"transformers cannot load the encoder of `{family}`, an encoder-decoder, alone: {choice}")
     return text_class
 
 

@@ -26,8 +26,10 @@ class Layout:
         stages: indices of the model's maps that are used, fine to coarse; of a single-scale model its only one.
         channels: of the four maps that the backbone returns, fine to coarse.
         unused: names of parameters that none of the used maps depends on.
-        min_size, max_size: minimum and maximum side of an image for the model; `None` is no limit.
-        patch, stride: of a single-scale model, its patch size in pixels and the stride that its map is assigned.
+        min_size: minimum side of an image for the model; `None` is no limit.
+        max_size: maximum side; likewise.
+        patch: of a single-scale model, its patch size in pixels.
+        stride: of a single-scale model, the stride that its map is assigned.
         channels_last: whether the model's maps are `(batch, height, width, channels)`.
     """
 
@@ -60,7 +62,9 @@ def nearest(family: str) -> str:
 
 def layout_of(config: PreTrainedConfig) -> Layout:
     """The result of `probe_layout`, cached for equal configs as it takes a second."""
-    key = config.to_json_string(use_diff=False)
+    in_any_dtype = copy.copy(config)  # loading sets the dtype, which the dry run does not use
+    in_any_dtype.dtype = None
+    key = in_any_dtype.to_json_string(use_diff=False)
     if key not in _LAYOUTS:
         _LAYOUTS[key] = probe_layout(config)
     return _LAYOUTS[key]
@@ -131,7 +135,12 @@ class SumRecorder(TorchFunctionMode):
 
 
 def check_stage_ends(family: str, maps: list[torch.Tensor], sums: list[torch.Tensor]) -> None:
-    """Raises `ValueError` if residual blocks of a map's size follow it, before the next coarser map.
+    """Raises `ValueError` if a map is not the last output of its stage: residual blocks of its size still follow.
+
+    Args:
+        family: of the vision model, for the message.
+        maps: its feature maps, from fine to coarse.
+        sums: the outputs of its residual additions.
 
     The output of a stage before its blocks, or after the downsampling in front of it, has the right size and channels.
     """
@@ -191,9 +200,10 @@ def size_range(model: PreTrainedModel, size: int) -> tuple[int, int | None]:
     return minimum, None if accepts_size(model, 2 * size, size) else size
 
 
+@torch.no_grad()
 def accepts_size(model: PreTrainedModel, height: int, width: int) -> bool:
     try:
-        maps_on_meta(model, height, width)
+        maps_on_meta(model.eval(), height, width)  # batch norms in training are slow on the meta device
     except Exception:  # each family fails in its own way
         return False
     return True

@@ -59,8 +59,9 @@ def heat_map(image: Image.Image | np.ndarray, values: np.ndarray, longest_side: 
     """RGB image with a translucent heat map: orange for positive values, blue for negative, none for 0.
 
     Args:
-        image, longest_side: see `overlay`.
+        image: a PIL image, or an array as for `overlay`.
         values: (height, width), at the image's size, from -1 to 1, which have the full colours.
+        longest_side: in pixels, to which larger images are downsampled.
 
     Small images are enlarged as by `overlay`. Raises `ValueError` if the values do not have the image's size.
     """

@@ -46,11 +46,12 @@ class TextAwareAugmentation:
     Raises `ValueError` for an example with a `mask`: masks must be decoded to `labels` before they are interpolated.
 
     Args:
-        flip_probability, vertical_flip_probability: of mirroring left to right, and top to bottom.
+        flip_probability: of mirroring left to right.
+        vertical_flip_probability: of mirroring top to bottom.
         zoom_probability: of a zoom by 0.95 to 1.2; the published training zooms with probability 0.1 and nothing else.
         rotation_probability: of a rotation by up to 15 degrees either way.
-        intensity_probability, noise_probability: of a gamma of 0.7 to 1.5, and of Gaussian noise with a standard
-            deviation of up to 5 % of the image's intensity range.
+        intensity_probability: of a gamma of 0.7 to 1.5.
+        noise_probability: of Gaussian noise with a standard deviation of up to 5 % of the image's intensity range.
         paraphrase_probability: of a paraphrase of a text in a known language (`ReportLanguage.paraphrase`), applied
             after the other changes; at most 128 paraphrases per text.
         patient_sides: whether "left" in the texts is the patient's left.

@@ -93,7 +93,8 @@ def check_dataset(
         count_tokens: returns the number of tokens of a text; by default words and punctuation marks.
         max_text_length: number of tokens beyond which a text is truncated; None does not count truncated texts.
         seed: selects the examples of the contact sheet.
-        white_is_lesion, cache: see `ReadingOptions`.
+        white_is_lesion: see `ReadingOptions`.
+        cache: see `ReadingOptions`.
         classes: label -> name of the class, for the statistics and the legend; by default LABEL_1, ...
 
     Faults are: files that cannot be paired or read; masks that do not lie on their image's grid, or whose values are
@@ -208,9 +209,11 @@ def _check_texts(
     if max_text_length is not None:
         report.texts["truncated"] = truncated = sum(lengths[text] > max_text_length for text in texts)
         if truncated:
-            report.warnings.append(f"{truncated} texts are longer than {max_text_length} {unit}: raise max_text_length")
+            limit = max(lengths.values()) if unit == "tokens" else "..."
+            advice = f"raise `max_text_length` (`config: {{max_text_length: {limit}}}` of a recipe)"
+            report.warnings.append(f"{truncated} texts are longer than {max_text_length} {unit}: {advice}")
     if not texts:
-        hint = "generate texts with `tevia prompts`, or train with use_text: false"
+        hint = "generate texts with `tevia prompts`, or train with `config: {use_text: false}`"
         report.warnings.append(f"no example has a text: {hint}")
     elif without_text:
         names = some_of(without_text, _SHOWN)

@@ -35,7 +35,7 @@ def decode_labels(
         num_labels: of the model; None accepts all labels.
         white_is_lesion: what 255 means in the example's data set; by default inferred from this mask alone.
 
-    Raises `ValueError` that names the example's id, the file and the fix if values are no labels.
+    Raises `ValueError` that names the example's id, the file and the fix if values are not labels.
     """
     if example.get("labels") is not None:
         return example["labels"]

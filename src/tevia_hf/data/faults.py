@@ -30,7 +30,7 @@ class Cause(NamedTuple):
         reason: the whole message.
         kind: equal for equal faults.
         name: of the example or of its mask file.
-        values: the distinct values of the mask, if some are no labels.
+        values: the distinct values of the mask, if some are not labels.
     """
 
     reason: str

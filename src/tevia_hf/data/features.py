@@ -67,7 +67,8 @@ def dataset_from_rows(
         rows: One mapping per example with `image` and `mask` (a path, an `ImageRef`, for a mask also a tuple of them,
             or a PIL image; None if it is missing) and `id`; `text`, `group` and `spacing_mm` (row, column) are
             optional. No file is opened.
-        source, problems: Name of the source and its other problems, for the error message.
+        source: Name of the source, for the error message.
+        problems: Its other problems, for the error message.
         may_lack_files: Keep rows without image or mask, so that reading can skip them.
 
     Raises one `ValueError` for all problems: no rows, rows without image or mask, equal ids, and `problems`.

@@ -116,7 +116,7 @@ def generate_prompts(
         cache: while inferring it, reuse earlier results for unchanged files.
         class_names: of labels 1, 2, ...; several are the findings of the masks that hold them.
     """
-    classes = {}
+    classes: dict[int, str] = {}
     if class_names is not None:
         classes, num_labels = named_classes(class_names, num_labels)
     owner = "the patient" if patient_sides else "the image"
@@ -171,10 +171,18 @@ def write_prompts(
     """Generates texts from the masks of a data set and writes them to a table, as `tevia prompts` does.
 
     Args:
-        dataset, data_dir: see `list_examples`.
+        dataset: name of a data set on disk.
+        data_dir: its folder.
         output: the CSV to write; `overwrite` replaces an existing one.
-        language, template, empty_template: see `choose_language`.
-        finding, patient_sides, num_labels, white_is_lesion, cache, class_names: see `generate_prompts`.
+        language: report language of the texts, a name of `LANGUAGES`; by default that of the data set.
+        template: your own template instead, such as "{Count_word} {size} lesion{s} at the {place}.".
+        empty_template: text of an empty mask, with `template`.
+        finding: the class, for examples whose class neither the mask nor the data set gives.
+        patient_sides: "left" is the patient's left (the patient faces the viewer).
+        num_labels: number of labels of the masks; None accepts all labels.
+        white_is_lesion: what 255 means in the masks; by default inferred from all of them.
+        cache: while inferring it, reuse earlier results for unchanged files.
+        class_names: of labels 1, 2, ...; several are the findings of the masks that hold them.
     """
     chosen = choose_language(dataset, language, template, empty_template)
     listing = list_examples(dataset, data_dir)

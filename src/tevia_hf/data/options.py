@@ -23,15 +23,15 @@ class SourceOptions:
     """Selection of examples and texts of a data set on disk; each option may be text, as in YAML, or a value."""
 
     text_table: str | None = field(
-        default=None, metadata={"help": "Table (Image, Description) whose texts replace those of the data set."}
+        default=None, metadata={"help": "table (Image, Description) whose texts replace those of the data set"}
     )
     group_split: str | None = field(
-        default=None, metadata={"help": "Split by patient or study: shares of train, val, test, such as 0.7,0.1,0.2."}
+        default=None, metadata={"help": "split by patient or study: shares of train, val and test, such as 0.7,0.1,0.2"}
     )
-    split_seed: int = field(default=0, metadata={"help": "Seed of the split by groups."})
+    split_seed: int = field(default=0, metadata={"help": "seed of the split by patient or study"})
     window: str | None = field(
         default=None,
-        metadata={"help": "Window centre and width of DICOM and NIfTI images (write --window=-600,1500)."},
+        metadata={"help": "window centre and width of DICOM and NIfTI images (write --window=-600,1500)"},
     )
     # Options that are parsed or checked.
     readers: ClassVar[dict[str, Callable[[Any], Any]]] = {
@@ -66,13 +66,13 @@ class ReadingOptions:
 
     white_is_lesion: bool | None = field(
         default=None,
-        metadata={"help": "255 marks the lesion (true) or is ignored (false); default: inferred from all masks."},
+        metadata={"help": "255 marks the lesion (true) or is ignored (false); default: inferred from all masks"},
     )
     on_error: OnError = field(
-        default="raise", metadata={"help": "'skip' skips examples that cannot be read, and lists them; 'raise' stops."}
+        default="raise", metadata={"help": "'skip' skips examples that cannot be read, and lists them; 'raise' stops"}
     )
     cache: bool = field(
-        default=True, metadata={"help": "Cache the checks of files, so that unchanged files are not read again."}
+        default=True, metadata={"help": "cache the checks of files, so that unchanged files are not read again"}
     )
 
     def __post_init__(self) -> None:

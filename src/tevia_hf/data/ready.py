@@ -59,7 +59,7 @@ def ready_dataset(dataset: AnyDataset, uses_text: bool = True, several_texts: st
     if dataset.format["type"] == "custom":
         raise ValueError(
             "The data set has a transform of its own, which the training's would replace: apply it by `map`, or train "
-            "with a dtype `transformers.Trainer`."
+            "with a plain `transformers.Trainer`."
         )
     if not len(dataset):
         raise ValueError(NO_EXAMPLE)

@@ -52,7 +52,11 @@ def register_dataset(
     """Adds a data set, whose name recipes, `load_segmentation_dataset` and the subcommands of `tevia` then accept.
 
     Args:
-        list_examples, language, make: see `Source`; give exactly one of the two functions.
+        name: its name.
+        list_examples: `(data_dir)` -> a `Listing` of the examples of all splits, for a data set on disk.
+        language: report language of its texts, used by augmentation, text conditions and `tevia prompts`.
+        make: `(split)` -> a `datasets.Dataset` with the columns image, mask, text, id, group and spacing_mm, instead of
+            `list_examples`.
         exist_ok: replace an existing data set of this name.
 
     Raises `ValueError` for a blank, reserved or existing name, and unless exactly one function is given.
@@ -85,7 +89,8 @@ def load_segmentation_dataset(
         split: "train", "val" or "test".
         on_error: "skip" keeps rows whose image or mask is missing, so that reading can skip them, and warns about files
             without a row.
-        options: For data sets on disk those of `list_examples`; for "synthetic" `size`, `count`, `seed`, `counterpart`.
+        options: For data sets on disk `text_table` (texts in place of its own), `group_split` and `split_seed` (a split
+            by patient) and `window`; for "synthetic" `size`, `count`, `seed` and `counterpart`.
 
     Raises `ValueError` for an unknown name or split, a missing or unexpected data_dir or option, and the errors of the
     source.

@@ -42,7 +42,7 @@ class Examined(NamedTuple):
 
 
 class Findings(NamedTuple):
-    """Properties of an example without its pixels; `lesion` and `corners` for 255 as ignored and as lesion."""
+    """Properties of an example without its pixels; `lesion` and `corners` with 255 as ignored, and as the lesion."""
 
     size: tuple[int, int]  # (height, width) of the image
     values: list[list[float]]  # the distinct values of each mask
@@ -59,7 +59,7 @@ def examine(example: Mapping[str, Any], image_processor: Any) -> Examined:
     """Reads an example's image and masks, and checks that they fit together.
 
     Raises `ValueError` with the example's id and the fix for a file that cannot be read, a mask on another grid than
-    its image, and values that are no labels of `image_processor.num_labels`.
+    its image, and values that are not labels of `image_processor.num_labels`.
     """
     with named(example, "image"):
         image = load_image(example["image"])
@@ -84,7 +84,7 @@ def reference_labels(
 
 
 def findings_of(examined: Examined, num_labels: int, declared: bool | None) -> Findings:
-    """The findings of an examined example; `declared` is the meaning of 255 set by the user."""
+    """The properties of an example for a model with `num_labels`; `declared` is the meaning of 255 set by the user."""
     own_reading = WhiteReading(num_labels)
     for mask, values in zip(examined.masks, examined.values, strict=True):
         own_reading.add(name_of(mask), values)

@@ -148,7 +148,7 @@ def measure(
 def masks_of_texts(
     model: TeViAForSegmentation, processor: TeViAProcessor, dataset: Dataset, *texts: Sequence[str]
 ) -> list[tuple[np.ndarray, ...]]:
-    """The masks of all images for each of several lists of texts, with one text per image."""
+    """For each list of `texts`, one text per image, the masks (height, width) of all images."""
     requests = zip(undecoded(dataset), zip(*texts, strict=True), strict=True)
     answers = masks_of_each(Predictor(model, processor), requests, len(dataset))
     return list(zip(*(masks for _, masks in answers), strict=True))

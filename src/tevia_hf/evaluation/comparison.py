@@ -20,10 +20,11 @@ def compare_runs(
     With several classes there are also rows of each, such as "dice/benign", over the images that show the class.
 
     Args:
-        a, b: per-image tables, as `EvaluationReport.save` writes them.
-        text_mode, other_text_mode: the text condition in `a` and in `b`; not used for a vision-only model, which has
-            only one.
-        seed: of bootstrap and permutations.
+        a: per-image table of a run, the file `evaluation.csv` of its report.
+        b: that of the other run.
+        text_mode: the text condition in `a`; not used for a vision-only model, which has only one.
+        other_text_mode: the text condition in `b`.
+        seed: seed of bootstrap and permutations.
 
     Differences are paired by image and resampled by group. Raises `ValueError` if a table cannot be read or lacks the
     text condition, or the two hold different images.
@@ -33,10 +34,8 @@ def compare_runs(
     raise_problems("The two runs", images_apart(first, second, a, b), "Evaluate both on the same images.")
     second = second.loc[first.index]
     rows = []
-    for score in (column for column in first.columns if column in second.columns and is_paired(column)):
+    for score in paired_scores(first, second):
         used = has_class(first, score)
-        if not used.any():
-            continue
         groups = first.loc[used, "group"].astype(str)
         result = paired_difference(list(first.loc[used, score]), list(second.loc[used, score]), list(groups), seed)
         low, high = result.interval or (None, None)
@@ -48,6 +47,12 @@ def images_apart(first: pd.DataFrame, second: pd.DataFrame, a: str | Path, b: st
     """The images that only one of two runs, `a` and `b`, was evaluated on."""
     problems = [f"'{name}' is in {b} only" for name in sorted(set(second.index) - set(first.index))]
     return problems + [f"'{name}' is in {a} only" for name in sorted(set(first.index) - set(second.index))]
+
+
+def paired_scores(first: pd.DataFrame, second: pd.DataFrame) -> list[str]:
+    """The scores in both tables whose mean over images is that of the set; those of classes that are shown, last."""
+    of_classes = [column for column in first.columns if "/" in column and has_class(first, column).any()]
+    return [score for score in (*METRICS, *of_classes) if score in first and score in second and is_paired(score)]
 
 
 def is_paired(column: str) -> bool:

@@ -56,8 +56,8 @@ def evaluate_model(
     `tevia bundle` accepts the saved report, which identifies the weights, preprocessing and examples.
 
     Args:
-        model, processor: a `TeViAForSegmentation` and its `TeViAProcessor`; the report of a vision-only model has one
-            row, "no text branch".
+        model: a `TeViAForSegmentation`; the report of a vision-only model has one row, "no text branch".
+        processor: its `TeViAProcessor`.
         dataset: from `load_segmentation_dataset`, or a part of that; any other one with the same columns is called
             "unknown" in the report.
         text_modes: names of `TEXT_CONDITIONS`: "none", "flipped" (sides changed), "contradictory" (presence denied, or
@@ -66,7 +66,7 @@ def evaluate_model(
             (another image's text) are always included. Default: "none", and "paraphrased" if it changes any text.
         threshold: on the lesion's probability, for models with one label.
         batch_size: number of images per forward pass.
-        seed: of the shuffling, the bootstrap and the choice of examples in the figure.
+        seed: seed of the shuffling, the bootstrap and the choice of examples in the figure.
         white_is_lesion: the meaning of 255 in the masks; by default inferred from all of them.
         on_error: "skip" leaves out images and masks that cannot be read, and lists them in the report; "raise" raises
             an error that names them.
@@ -152,13 +152,24 @@ def evaluate_dataset(
 
     Args:
         model: name or folder of a TeViA model.
-        dataset, data_dir, split, options: see `load_segmentation_dataset`.
-        output_dir: folder to save the report to; `overwrite` deletes an earlier output there.
+        dataset: name of a data set, as for `load_segmentation_dataset`.
+        data_dir: its folder; not for "synthetic".
+        split: "train", "val" or "test".
+        output_dir: folder to save the report to.
         max_samples: maximum number of images, sampled by the seed.
         held_out: leave out all images of groups (patients) in the training or validation data of the model, as listed
             in its folder, so that the rest influenced neither weights nor model selection.
-        text_modes, threshold, batch_size, seed, white_is_lesion, on_error, cache: see `evaluate_model`; the meaning of
-            255 is inferred from all masks of the data set, including those that are not evaluated.
+        text_modes: text conditions; see `evaluate_model`, also for their default.
+        threshold: on the lesion's probability, for models with one label.
+        batch_size: number of images per forward pass.
+        seed: seed of the sampled images, the shuffled texts and the bootstrap.
+        white_is_lesion: the meaning of 255 in the masks; by default inferred from all masks of the data set, including
+            those that are not evaluated.
+        on_error: "skip" leaves out images and masks that cannot be read, and lists them in the report; "raise" raises
+            an error that names them.
+        cache: skip files that were checked before and have not changed.
+        overwrite: delete an earlier output in `output_dir`.
+        options: other arguments of `load_segmentation_dataset`.
 
     Raises `ValueError` for models, data and options that cannot be used, without changing the output folder.
     """

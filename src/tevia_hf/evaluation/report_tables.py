@@ -69,7 +69,9 @@ def class_table(classes: Mapping[str, ClassScores]) -> Table:
     rows = []
     for name, scores in classes.items():
         interval = interval_text(scores.intervals[PRIMARY])
-        share = f"{number(scores.scores[FALSE_POSITIVES])} of {scores.absent}" if scores.absent else "-"
+        share = number(scores.scores[FALSE_POSITIVES])
+        if scores.absent:
+            share += f" ({scores.predicted - scores.both}/{scores.absent})"
         values = [value_and_count(scores, key) for key in others]
         rows.append([name, scores.images, number(scores.scores[PRIMARY]), interval, *values, share])
     return Table(header, rows, "By class, over the images whose true mask holds it; ratios count all images.")

@@ -102,7 +102,10 @@ def register_text_condition(
 
     Args:
         name: without commas, which separate names on the command line.
-        choose, change, label, fields: see `TextCondition`; give one of the two functions.
+        choose: `(texts, seed) -> texts`, one text per image, "" for none.
+        label: description of the texts, for model cards.
+        change: `(language, text, rng) -> text`, for one image, in the report language of its text; instead of `choose`.
+        fields: `always`, `by_default`, `rewords` and `denies` of `TextCondition`.
         exist_ok: replace a condition of this name.
 
     Raises `ValueError` if the name is taken, empty or has a comma, or not exactly one function is given.

@@ -83,7 +83,16 @@ def write_bundle(
     name: str | None = None,
     overwrite: bool = False,
 ) -> Bundle:
-    """Writes the bundle of `read_bundle` to `output_dir`; `overwrite` deletes an earlier output there.
+    """Writes the folder for the Hub: a trained model with processor, code, recipe, report and model card.
+
+    Args:
+        model_dir: folder written by a training or an earlier bundle.
+        output_dir: folder to write to.
+        card: `card.yaml` with licences, intended use and limits; by default the one in the model folder.
+        evaluation: output folder of `tevia evaluate` with the scores for the card; by default the model folder, if it
+            holds any. Without a report the card has no scores.
+        name: "org/name", for the card; by default the name of the model folder.
+        overwrite: delete an earlier output in `output_dir`.
 
     Raises the errors of `read_bundle`, and `ValueError` for a folder with other files, which are kept.
     """
@@ -106,7 +115,9 @@ def push_model(
     Report, recipe, weights and code of an earlier push that this one does not contain are deleted there.
 
     Args:
-        model_dir, card, evaluation: see `read_bundle`.
+        model_dir: folder written by a training or an earlier bundle.
+        card: `card.yaml` with licences, intended use and limits; by default the one in the model folder.
+        evaluation: output folder of `tevia evaluate` with the scores for the card; by default the model folder.
         repo_id: "org/name", or "name" in your own namespace.
         private: True creates a private repository and rejects a public one; `None` uses the default of the Hub.
 

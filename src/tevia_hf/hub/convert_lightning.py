@@ -78,7 +78,8 @@ def convert_lightning_checkpoint(
 
     Args:
         checkpoint: a `.ckpt` file (read with `weights_only=True`) or its content.
-        backbone_config, text_config: configs of the two encoders; for CXR-BERT a plain BERT config.
+        backbone_config: config of the vision encoder.
+        text_config: config of the text encoder; for CXR-BERT a plain BERT config.
         config_kwargs: changes to `TeViAConfig.published`.
 
     Raises `ValueError` if the file is not such a checkpoint, or its tensors do not fit the configs.
@@ -101,7 +102,9 @@ def convert_checkpoint_file(
 
     Args:
         checkpoint: a Lightning `.ckpt` file; no code in it is executed.
-        vision, text: names or folders with the config of the ConvNeXt, and config and tokenizer of the text encoder.
+        vision: name or folder with the config of the ConvNeXt.
+        text: name or folder with config and tokenizer of the text encoder.
+        output_dir: folder to write to.
         overwrite: delete an earlier output in the folder.
 
     Raises `ValueError` for another checkpoint, for encoders that do not fit, and for a folder that holds files.

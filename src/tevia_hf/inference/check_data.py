@@ -35,9 +35,11 @@ def check_data(
     """The report of `tevia check-data`: the content of a data set, its faults and warnings.
 
     Args:
-        dataset, data_dir, options: see `list_examples`.
+        dataset: name of a data set on disk.
+        data_dir: its folder.
+        options: `text_table`, `group_split`, `split_seed` and `window`: see the fields of a recipe.
         output_dir: folder to save the report to; `overwrite` deletes an earlier output there.
-        num_labels: of the masks; by default 1, or the number of class names and the background.
+        num_labels: number of labels of the masks; by default 1, or the number of class names and the background.
         class_names: of labels 1, 2, ..., for the statistics and the legend.
         tokenizer: name or folder of a text encoder, to count tokens and to detect texts that it cannot distinguish; by
             default words are counted, and only equal texts and equal beginnings are detected.

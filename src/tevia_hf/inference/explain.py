@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..logits_tevia import lesion_probability
+from ..logits_tevia import labels_from_probabilities, lesion_probability
 from ..modeling_tevia import TeViAForSegmentation
 from ..processing_tevia import TeViAProcessor
 from ..vision_layout_tevia import STRIDES
@@ -21,14 +21,20 @@ class TextInfluence(NamedTuple):
 
     Args:
         probability: of a lesion, with the text.
-        effect: difference in that probability from a prediction without text, -1 to 1.
+        effect: that probability minus the one without text, -1 to 1.
         attention: how selectively each position attends to tokens, from 0 (all alike) to 1 (a single one), mean over
             the heads of the finest scale. `None` without a text or a text branch.
+        labels: label map (uint8) of a model with several labels; `None` with one: call `mask(threshold)`.
     """
 
     probability: np.ndarray
     effect: np.ndarray
     attention: np.ndarray | None
+    labels: np.ndarray | None = None
+
+    def mask(self, threshold: float = 0.5) -> np.ndarray:
+        """The label map (height, width), uint8; the threshold is for models with one label."""
+        return (self.probability > threshold).astype(np.uint8) if self.labels is None else self.labels
 
 
 def explain_texts(
@@ -40,6 +46,8 @@ def explain_texts(
     distinguishes tokens, not whether that changes the mask.
 
     Args:
+        model: a `TeViAForSegmentation`.
+        processor: its `TeViAProcessor`.
         image: see `Predictor.prepare`.
         texts: None or "" for no text, whose effect is 0.
     """
@@ -47,18 +55,20 @@ def explain_texts(
     encoded = predictor.encode([prepared := predictor.prepare(image)])
     network_size = prepared.pixel_values.shape[-2:]
 
-    def predict(text: str) -> tuple[np.ndarray, Any]:
+    def predict(text: str) -> tuple[np.ndarray, np.ndarray | None, Any]:
         outputs = predictor.ask(encoded, [text], output_attentions=True)
         (maps,) = processor.post_process_segmentation(outputs, encoded.sizes, return_probabilities=True)
-        return lesion_probability(maps).cpu().numpy(), outputs.attentions
+        labels = labels_from_probabilities(maps).cpu().numpy() if len(maps) > 1 else None
+        return lesion_probability(maps).cpu().numpy(), labels, outputs.attentions
 
-    without_text, _ = predict("")
+    without_text, labels_without_text, _ = predict("")
     influences = []
     for text in texts:
-        probability, attentions = predict(text) if text and text.strip() else (without_text, None)
+        without = without_text, labels_without_text, None
+        probability, labels, attentions = predict(text) if text and text.strip() else without
         finest = None if attentions is None else attentions[-1][0]
         attention = None if finest is None else attention_map(finest, network_size, processor, encoded.sizes[0])
-        influences.append(TextInfluence(probability, probability - without_text, attention))
+        influences.append(TextInfluence(probability, probability - without_text, attention, labels))
     return influences
 
 
@@ -96,7 +106,7 @@ def text_warnings(model, processor, text: str | None) -> list[str]:
     if len(tokens) > limit:
         warnings.append(f"it has {len(tokens)} tokens, of which the model reads the first {limit}.")
     if tokenizer.unk_token_id is not None and (unknown := tokens.count(tokenizer.unk_token_id)):
-        warnings.append(f"{unknown} of its words or signs are unknown to the model, which cannot use them.")
+        warnings.append(f"{unknown} of its tokens are unknown to the tokenizer, so that the model cannot use them.")
     if words := processor.unfamiliar_words(text):
         listed = ", ".join(words[:MAX_WORDS]) + (" …" if len(words) > MAX_WORDS else "")
         warnings.append(f"most of its words were in no text of the training ({listed}), so the mask may mean little.")

@@ -44,7 +44,8 @@ def predict_masks(
     """A label map uint8 `(height, width)` for each example, at the size of its image.
 
     Args:
-        model, processor: a `TeViAForSegmentation` and its `TeViAProcessor`.
+        model: a `TeViAForSegmentation`.
+        processor: its `TeViAProcessor`.
         examples: mappings with "image" (path, image, array or undecoded column entry) and "text" ("" for none).
         threshold: on the lesion's probability, for models with one label.
         batch_size: number of images per forward pass.
@@ -94,9 +95,13 @@ def predict(
     """Writes a mask `NAME.png` and an overlay `overlays/NAME.png` for each image file, and returns a table of them.
 
     Args:
-        model, processor, threshold, batch_size: see `predict_masks`.
-        images, texts: one text per image, "" for none. An image may include a slice and a window (`io.parse_address`).
+        model: a `TeViAForSegmentation`.
+        processor: its `TeViAProcessor`.
+        images: image files; a name may include a slice and a window, as in "scan.nii.gz#40@-600,1500".
+        texts: one text per image, "" for none.
         output_dir: folder to write to, batch by batch; the table is saved there as `predictions.csv`.
+        threshold: on the lesion's probability, for models with one label.
+        batch_size: number of images per forward pass.
         mask_suffix: ".png"; or ".nii.gz" or ".nii" for masks that keep the image's spacing and position.
 
     Returns one row per file: `image, text, mask, overlay, foreground` (share of the image), `pixels`, `mm2` (empty if
@@ -151,11 +156,14 @@ def predict_files(
     Args:
         model: name or folder of a TeViA model.
         images: files or folders; slices as scan.nii.gz#40.
-        output_dir: folder to write to; `overwrite` deletes an earlier output there.
+        output_dir: folder to write to.
         text: for every image, unless `text_table` is given.
         text_table: file with the columns Image, Description.
         window: (centre, width) of grey values, for DICOM and NIfTI.
-        threshold, batch_size, mask_suffix: see `predict`.
+        threshold: on the lesion's probability, for models with one label.
+        batch_size: number of images per forward pass.
+        mask_suffix: ".png"; or ".nii.gz" or ".nii" for masks that keep the image's spacing and position.
+        overwrite: delete an earlier output in `output_dir`.
 
     Raises `ValueError` for an option out of range, before anything is loaded.
     """
@@ -177,7 +185,10 @@ def output_names(images: Sequence[ImageRef], texts: Sequence[str]) -> list[str]:
         raise ValueError(f"{len(images)} images but {len(texts)} texts: give one text per image, '' for none.")
     names = [stem(path) for path in images]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"Images share the names {repeated[:5]} and so their output: predict them in separate calls.")
+        raise ValueError(
+            f"Several images are named {repeated[:5]}, and their outputs would overwrite each other: rename them, or "
+            "predict each folder into its own output folder."
+        )
     return names
 
 

@@ -72,7 +72,8 @@ class Predictor:
     predicts once where several conditions give a whole batch the same texts.
 
     Args:
-        model, processor: a `TeViAForSegmentation` and its `TeViAProcessor`.
+        model: a `TeViAForSegmentation`.
+        processor: its `TeViAProcessor`.
         threshold: on the lesion's probability, for models with one label.
         batch_size: number of images per forward pass.
         text_features: a cache to share between predictors.
@@ -205,7 +206,7 @@ class Predictor:
                 return [([], error, [])]
             pairs = zip(images, texts, strict=True)
             return [self._masks_or_error([image], [own_texts])[0] for image, own_texts in pairs]
-        results = []
+        results: list[tuple[list[np.ndarray], NonFiniteLogitsError | None, list[dict[str, ClassStatistics]]]] = []
         for index in range(len(images)):
             masks, statistics = zip(*(measured[batch_texts][index] for batch_texts in texts_of_batch), strict=True)
             results.append((list(masks), None, list(statistics) if self.with_statistics else []))

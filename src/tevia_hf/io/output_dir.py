@@ -39,12 +39,13 @@ def check_output_dir(
         return
     if not (resume or overwrite):
         raise ValueError(
-            f"{folder} already holds files: name another folder, or set `--overwrite` or, for a run, `--resume`."
+            f"{folder} already holds files: name another folder, delete them with `--overwrite` (`overwrite=True`), or "
+            "resume a training run with `--resume`."
         )
     if not overwrite:
         return
     if not (folder / MARKER).exists():
-        raise ValueError(f"{folder} is no output of tevia, so `overwrite` does not delete it: empty it yourself.")
+        raise ValueError(f"{folder} was not written by tevia, so `overwrite` does not delete it: empty it yourself.")
     for path in (path for path in inputs if path):
         if folder.resolve() in (Path(path).resolve(), *Path(path).resolve().parents):
             raise ValueError(f"`overwrite` would delete the input {path}: name another folder than {folder}.")

@@ -21,7 +21,7 @@ def write_mask(path: str | Path, mask: np.ndarray, num_labels: int = 1, like: Me
         mask: (height, width), boolean or integer: 0/1 or 0/255, or with several labels 0 to num_labels - 1 and 255.
         like: The image as returned by `read_image`, for spacing and position.
 
-    Raises `ValueError` for another suffix, another shape than the image's, and values that are no labels.
+    Raises `ValueError` for another suffix, another shape than the image's, and values that are not labels.
     """
     path, mask = Path(path), np.asarray(mask)
     suffix = next((suffix for suffix in MASK_SUFFIXES if path.name.lower().endswith(suffix)), None)

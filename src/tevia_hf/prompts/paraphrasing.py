@@ -104,7 +104,7 @@ def typos_of(words: Collection[str]) -> dict[str, str]:
 
 
 def with_typo(text: str, typos: Mapping[str, str], rng: np.random.Generator) -> str:
-    """The text with a typo in one of the words that have any."""
+    """The text with one random word misspelled, if any has a typo in `typos` (misspelling -> word)."""
     spans = [match for match in _WORD.finditer(text) if match[0].lower() in set(typos.values())]
     if not spans:
         return text

@@ -153,12 +153,14 @@ class ReportLanguage(Template, FreeText):
     """Texts of one template, with their variants and paraphrases.
 
     Args:
-        template, empty: see `Template`.
+        template: see `Template`.
+        empty: see `Template`.
         name: key in `LANGUAGES`.
         less_specific: templates without the location, or without the count; by default the template without its
             location. Without any, texts cannot be underspecified.
         irrelevant: findings that are common in such a report and irrelevant to the lesion.
-        training, evaluation: phrasings for the two tables of `WORDINGS`; without them texts are not paraphrased.
+        training: phrasings for the paraphrases of training; without them texts are not paraphrased.
+        evaluation: phrasings for those of evaluation.
 
     Raises `ValueError` for a field that does not exist or that the template lacks, for phrasings that cannot be read
     back, and for left, right, upper or lower in variants of a text without sides, which would not follow a flip.

@@ -151,8 +151,8 @@ def unknown_sides_warning(texts: Iterable[str | None], axes: Sequence[Axis] = AX
     count = sum(text in unknown for text in texts)
     example = next(text for text in texts if text in unknown)
     return (
-        f"{count} of {len(texts)} texts may hold a side that cannot be rewritten, e.g. {example!r}: their images are "
-        "not flipped. To flip them, write sides in English as left and right (upper and lower)"
+        f"{count} of {len(texts)} texts may name a side (left, right) that a flip cannot swap, e.g. {example!r}: their "
+        "images are not flipped. To flip them, write sides in English as left and right (upper and lower)"
     )
 
 

@@ -99,8 +99,9 @@ def adaptable_layers(model: TeViAForSegmentation, excluded: str | list[str] | No
         convolutions = [name for name, part in layers.items() if type(part) is nn.Conv2d and part.groups == 1]
         if layers and not linear and not convolutions:
             raise ValueError(
-                f"`{encoder.model.config.model_type}` has no plain linear layer or convolution to adapt: name "
-                "`target_modules`, or train the whole model with a small `backbone_learning_rate`."
+                f"`{encoder.model.config.model_type}` has no plain linear layer or convolution for LoRA: name modules "
+                "in the recipe (`lora: {target_modules: [...]}`), or leave `lora` out and train the whole model with a "
+                "small `backbone_learning_rate`."
             )
         names += [prefix + name for name in linear or convolutions]
     return names

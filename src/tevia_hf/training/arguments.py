@@ -3,9 +3,9 @@
 import dataclasses
 import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 import yaml
@@ -50,18 +50,29 @@ RANGES = (  # check, example, checked fields of TeViATrainingArguments
 )
 
 
+def option(default: Any, help: str) -> Any:
+    """A field of a recipe, with the help that `docs/recipe.md` lists."""
+    return field(default=default, metadata={"help": help})
+
+
 @dataclass
 class ModelArguments:
     """The encoders to combine, or the TeViA model to fine-tune."""
 
-    model_name_or_path: str = ""  # a TeViA model to fine-tune, in place of the two encoders
-    config_name: str = ""  # a TeViA configuration and processor to train from random weights, in place of encoders
-    vision_model: str = ""  # name or folder of the vision model
-    text_model: str = ""  # name or folder of the text encoder
-    config: dict | str | None = None  # fields of TeViAConfig that differ from its defaults (or from `published: true`)
-    image_processor: dict | str | None = None  # fields of TeViAImageProcessor that differ from its defaults
-    lora: dict | str | None = (
-        None  # train adapters in place of the encoders' weights: fields of LoraConfig, e.g. {r: 8}
+    model_name_or_path: str = option("", "TeViA model to fine-tune, instead of two encoders: its name or folder")
+    config_name: str = option(
+        "", "TeViA configuration and processor to train from random weights, instead of two encoders: name or folder"
+    )
+    vision_model: str = option("", "name or folder of the vision model")
+    text_model: str = option("", "name or folder of the text encoder")
+    config: dict | str | None = option(
+        None, "fields of `TeViAConfig`; `published: true` sets the values of the TeViA paper"
+    )
+    image_processor: dict | str | None = option(
+        None, "fields of `TeViAImageProcessor`, e.g. `{size: {height: 128, width: 128}}`"
+    )
+    lora: dict | str | None = option(
+        None, "train adapters instead of the encoders' weights: fields of `peft.LoraConfig`, e.g. `{r: 8}`"
     )
 
     def __post_init__(self):
@@ -89,22 +100,30 @@ class ModelArguments:
 class DataArguments(ReadingOptions, SourceOptions):
     """The data set, the number of samples, and the augmentation."""
 
-    dataset: str = "synthetic"  # a name of load_segmentation_dataset; "ready" for one passed to train_from_recipe
-    data_dir: str | None = None  # folder of the data set
-    train_split: str = "train"
-    eval_split: str = "val"
-    max_train_samples: int | None = None  # maximum number of training samples
-    max_eval_samples: int | None = None  # maximum number of validation samples
-    sample_seed: int | None = None  # seed that selects these samples; default: `seed`
-    several_texts: str | None = None  # for lists of texts per image: "draw" samples one in each epoch, or "first"
-    flip_probability: float = 0.5  # of left-right flips; the text is flipped too
-    vertical_flip_probability: float = 0.0  # of top-bottom flips; the text is flipped too
-    zoom_probability: float = 0.1  # of zooms by 0.95 to 1.2 (published)
-    rotation_probability: float = 0.0  # of rotations by up to 15 degrees
-    intensity_probability: float = 0.0  # of gammas of 0.7 to 1.5
-    noise_probability: float = 0.0  # of added noise
-    paraphrase_probability: float = 0.0  # of paraphrases of texts in a known language
-    patient_sides: bool = False  # "left" in the texts is the left of the patient, not of the image
+    dataset: str = option(
+        "synthetic", "name of a data set; `ready`: the `train_dataset` passed to `train_from_recipe` in Python"
+    )
+    data_dir: str | None = option(None, "folder of the data set")
+    train_split: str = option("train", "split to train on")
+    eval_split: str = option("val", "split to validate on")
+    max_train_samples: int | None = option(None, "maximum number of training samples")
+    max_eval_samples: int | None = option(None, "maximum number of validation samples")
+    sample_seed: int | None = option(None, "seed that selects these samples; default: `seed`")
+    several_texts: str | None = option(
+        None,
+        "for lists of texts per image: `draw` samples one in each epoch of training, `first` takes the first; "
+        "default: such lists are rejected",
+    )
+    flip_probability: float = option(0.5, "probability of left-right flips; texts are rewritten")
+    vertical_flip_probability: float = option(0.0, "probability of top-bottom flips; texts are rewritten")
+    zoom_probability: float = option(0.1, "probability of zooms by 0.95 to 1.2, as in the paper")
+    rotation_probability: float = option(0.0, "probability of rotations by up to 15 degrees")
+    intensity_probability: float = option(0.0, "probability of gamma changes by 0.7 to 1.5")
+    noise_probability: float = option(0.0, "probability of added noise")
+    paraphrase_probability: float = option(
+        0.0, "probability of other wordings, for texts of a report language (own_data.md, step 2)"
+    )
+    patient_sides: bool = option(False, "'left' in the texts is the left of the patient, not of the image")
 
     def __post_init__(self):
         SourceOptions.__post_init__(self)
@@ -124,26 +143,38 @@ class DataArguments(ReadingOptions, SourceOptions):
 class TeViATrainingArguments(TrainingArguments):
     """`transformers.TrainingArguments` with TeViA's schedule; by default the best validation Dice is selected."""
 
-    output_dir: str = ""
-    learning_rate: float = 3e-4
-    backbone_learning_rate: float | None = None  # of the pre-trained vision model; default: `learning_rate`
-    layerwise_learning_rate_decay: float = 1.0  # factor on the vision model's rate from one layer to the one below it
-    weight_average_decay: float = 0.0  # decay of a moving average of the weights to evaluate and save; 0: none
-    freeze_backbone: bool = False  # do not train the vision model
-    prototype_warmup_epochs: int = 1  # epochs before the one that collects the prototypes (published: 20)
-    early_stopping_patience: int | None = None  # evaluations without a better score once prototypes are active
-    resume: bool = False  # resume from the last checkpoint in `output_dir`
-    overwrite: bool = False  # delete an earlier run in `output_dir`
-    lr_scheduler_type: str = "cosine"
-    eval_strategy: str = "epoch"
-    save_strategy: str = "epoch"
-    save_total_limit: int | None = 2
-    load_best_model_at_end: bool = True
-    metric_for_best_model: str | None = PRIMARY
-    logging_steps: float = 20
-    logging_nan_inf_filter: bool = False  # True would log a loss of 0 for NaN
-    remove_unused_columns: bool = False  # the collator reads the data set's own columns
-    restore_callback_states_from_checkpoint: bool = True
+    output_dir: str = option("", "folder to write the run to; required")
+    learning_rate: float = option(3e-4, "learning rate after the warm-up")
+    backbone_learning_rate: float | None = option(
+        None, "learning rate of the pre-trained vision model; default: `learning_rate`"
+    )
+    layerwise_learning_rate_decay: float = option(
+        1.0,
+        "the learning rate of each layer of the vision model is that of the next deeper one times this; 1: all equal",
+    )
+    weight_average_decay: float = option(
+        0.0, "decay of a moving average of the weights, which is evaluated and saved; 0: none"
+    )
+    freeze_backbone: bool = option(False, "do not train the vision model")
+    prototype_warmup_epochs: int = option(
+        1,
+        "epochs before the one that first computes the prototype, a running mean of lesion features (paper: 20)",
+    )
+    early_stopping_patience: int | None = option(
+        None, "validations without a better score before training stops, counted once the prototype is in use"
+    )
+    resume: bool = option(False, "resume from the last checkpoint in `output_dir`")
+    overwrite: bool = option(False, "delete an earlier run in `output_dir`")
+    lr_scheduler_type: str = option("cosine", "schedule of the learning rate")
+    eval_strategy: str = option("epoch", "when to validate: `no`, `steps` or `epoch`")
+    save_strategy: str = option("epoch", "when to save a checkpoint: `no`, `steps`, `epoch` or `best`")
+    save_total_limit: int | None = option(2, "maximum number of checkpoints to keep")
+    load_best_model_at_end: bool = option(True, "save the model with the best validation score, not the last one")
+    metric_for_best_model: str | None = option(PRIMARY, "score that selects the best model, or `loss`")
+    logging_steps: float = option(20, "steps between two lines of the log")
+    logging_nan_inf_filter: bool = option(False, "hide NaN and infinite losses from the log")
+    remove_unused_columns: bool = option(False, "keep this: the collator reads the data set's own columns")
+    restore_callback_states_from_checkpoint: bool = option(True, "keep this: resumed runs continue their counters")
 
     def __post_init__(self):
         if not self.output_dir:

@@ -55,11 +55,13 @@ def layer_depths(encoder: PreTrainedModel) -> dict[str, int]:
     """
     model, size = build_on_meta(encoder.config), probe_size(encoder.config)
     states = with_hidden_states(model, blank_images(model, size, size)).hidden_states
-    names, parameters = zip(*model.named_parameters(), strict=True)
+    remaining = dict(model.named_parameters())
     depths: dict[str, int] = {}
     for index, state in enumerate(states):
-        if state.requires_grad:  # the first one may be the image itself
-            gradients = torch.autograd.grad(state.sum(), parameters, allow_unused=True, retain_graph=True)
-            reached = [name for name, gradient in zip(names, gradients, strict=True) if gradient is not None]
-            depths = {**{name: len(states) - index for name in reached}, **depths}
+        if remaining and state.requires_grad:  # the first one may be the image itself
+            # Of the remaining weights only, whose gradients take no pass through the layers below.
+            gradients = torch.autograd.grad(state.sum(), [*remaining.values()], allow_unused=True, retain_graph=True)
+            reached = [name for name, gradient in zip(remaining, gradients, strict=True) if gradient is not None]
+            depths |= dict.fromkeys(reached, len(states) - index)
+            remaining = {name: weight for name, weight in remaining.items() if name not in depths}
     return depths

@@ -45,8 +45,9 @@ def train_from_recipe(
     Args:
         recipe_path: a YAML file with fields of `ModelArguments`, `DataArguments` and `TeViATrainingArguments`.
         overrides: command-line options `--name value`, which override the recipe.
-        train_dataset, eval_dataset: data sets in place of those that the recipe names: see `ready_dataset`. The saved
-            recipe then has `dataset: ready`.
+        train_dataset: training data in place of those that the recipe names: see `ready_dataset`. The saved recipe then
+            has `dataset: ready`.
+        eval_dataset: the validation data to go with it.
 
     Every image and mask is read once before the first step, so that an unreadable file costs no training time; this
     does not apply to streams. Files that `check_data` or another training has read are read again only if they changed.
@@ -163,7 +164,7 @@ def prepare_datasets(
     elif eval_dataset is None and recipe.training.eval_strategy != "no":
         raise ValueError(
             "There is a `train_dataset` but no `eval_dataset`: give one too, or train without validation by "
-            "`--eval_strategy no --load_best_model_at_end false`."
+            "`--eval-strategy no --load-best-model-at-end false`."
         )
     data = recipe.data
     train_dataset = checked(ready_dataset(train_dataset, uses_text, data.several_texts), "train", recipe, survey)

@@ -60,8 +60,11 @@ def build_trainer(
 
     Args:
         model: a TeViA model, optionally with adapters by `peft.get_peft_model`.
-        train_dataset, eval_dataset: from `load_segmentation_dataset`, or your own: see `ready_dataset`. A data set
+        processor: its processor.
+        args: training arguments, with the fields of a recipe.
+        train_dataset: from `load_segmentation_dataset`, or your own with the columns image, mask and text. A data set
             without length, such as a `datasets.IterableDataset`, needs `max_steps` in `args`.
+        eval_dataset: validation data; likewise.
         augmentation: of the training images only.
         callbacks: in addition to those of `training_callbacks`.
         white_is_lesion: what 255 means in the masks; by default inferred from all of them, in a stream from each alone.
