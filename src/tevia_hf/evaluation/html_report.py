@@ -2,7 +2,6 @@
 
 import base64
 import json
-import re
 from collections.abc import Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
@@ -19,7 +18,6 @@ from ..score_summaries import class_key
 
 with needed_for("An HTML report"):
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup, escape
 
 if TYPE_CHECKING:
     from .report import EvaluationReport
@@ -40,7 +38,7 @@ def html_report(report: "EvaluationReport") -> str:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters |= {"code": with_code, "data_uri": data_uri}
+    environment.filters["data_uri"] = data_uri
     environment.tests |= {"table": is_table, "bullets": is_bullets}
     template = environment.get_template("report.html")
     colours = {
@@ -89,11 +87,6 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, s
             yield from flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def with_code(text: str) -> Markup:
-    """The escaped text, with names in backticks as code."""
-    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def data_uri(image: Image.Image) -> str:
