@@ -18,6 +18,7 @@ from tevia_hf import DivergenceCallback, TeViAForSegmentation, TrainingDivergedE
 from tevia_hf.data.collate import SegmentationCollator
 from tevia_hf.training.arguments import TeViATrainingArguments
 from tevia_hf.training.divergence import last_finite_checkpoint, remember_ids, remove_ids_from_inputs
+from tevia_hf.training.trainer import validation_failure
 
 
 class Spoils(TrainerCallback):
@@ -259,14 +260,20 @@ def test_the_command_ends_without_a_traceback_and_without_a_model(recipe, few, t
     assert isinstance(caught.value.__cause__, TrainingDivergedError)
 
 
-@pytest.mark.parametrize(("best", "is_advised"), [(0.0, True), (0.4, False), (None, False)])
-def test_a_best_dice_of_0_is_reported_with_advice_that_does_no_harm(best, is_advised, monkeypatch, capsys):
-    args = SimpleNamespace(metric_for_best_model="dice", output_dir="run", greater_is_better=True)
-    ended = SimpleNamespace(state=SimpleNamespace(best_metric=best), args=args, end=lambda: None)
+@pytest.mark.parametrize(("pooled", "is_failure"), [(0.0, True), (0.4, False), (None, False)])
+def test_a_selected_model_that_finds_no_lesion_is_called_that_beside_its_best_score(
+    pooled, is_failure, monkeypatch, capsys
+):
+    history = [{"step": 2, "eval_dice_pooled": pooled}, {"step": 4, "eval_dice_pooled": 0.9 - (pooled or 0)}]
+    history = history if pooled is not None else [{"step": 2, "loss": 1.0}]
+    state = SimpleNamespace(best_metric=0.56, best_global_step=2, log_history=history)
+    args = SimpleNamespace(metric_for_best_model="dice", output_dir="run")
+    ended = SimpleNamespace(state=state, args=args, end=lambda: None)
     monkeypatch.setattr("tevia_hf.training.recipe.train_from_recipe", lambda *words: ended)
     assert main(["train", "recipe.yaml"]) == 0
     shown = capsys.readouterr().out
-    assert ("marks nothing" in shown) == ("tevia check-data" in shown) == is_advised and "rate" not in shown
+    assert "best validation: Dice, mean over images 0.560" in shown and ("recall 0" in shown) == is_failure
+    assert ("`tevia check-data`" in validation_failure(state)) == is_failure
 
 
 def test_a_lower_rate_as_the_message_advises_trains_to_the_end(recipe, few, tmp_path, capsys):
