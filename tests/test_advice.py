@@ -89,7 +89,7 @@ def classes_by_check_data(root, out, capsys):
     number = re.search(r"`(--num-labels \d)` of `tevia check-data`", faults(folder(root)))[1]
     main(["check-data", "folder", str(root), *number.split()])
     shown = capsys.readouterr().out
-    assert "no labels" not in shown and "LABEL_1 2, LABEL_2 1" in shown
+    assert "not labels" not in shown and "LABEL_1 2, LABEL_2 1" in shown
 
 
 def classes_by_num_labels_of_a_recipe(root, out, capsys):
@@ -115,7 +115,7 @@ def one_class_written_as_1(root, out, capsys):
     expression = re.search(r"one class, write 1 for all \((mask > 0)\)", faults(root))[1]
     for path in (root / "masks").iterdir():
         Image.fromarray(eval(expression, {"mask": np.asarray(Image.open(path))}).astype(np.uint8)).save(path)
-    assert "no labels" not in faults(root) and all(labels.any() for labels in labels_of(root, 1))
+    assert "not labels" not in faults(root) and all(labels.any() for labels in labels_of(root, 1))
 
 
 def labels_beyond_the_model(root, out, capsys):
@@ -156,7 +156,7 @@ def references_of_255_alone(root, out, capsys):
 def names_that_do_not_fit(root, out, capsys):
     message = raised(lambda: check_data("folder", folder(root), class_names=["a", "b"], num_labels=2))
     number = int(re.search(r"set `num_labels` to (\d)", message)[1])
-    assert "no labels" not in faults(root, class_names=["a", "b"], num_labels=number)
+    assert "not labels" not in faults(root, class_names=["a", "b"], num_labels=number)
 
 
 def names_without_a_background(root, out, capsys):

@@ -56,7 +56,7 @@ def corrupt_file(root):
 FAULTS = {
     missing_mask: "has no mask",
     other_size: "segmentation map|size",
-    other_values: r"no labels \(7\)",
+    other_values: r"not labels \(7\)",
     corrupt_file: "corrupt or cut short",
 }
 PICTURES = {key: value for key, value in LAYOUTS.items() if key != "figshare"}
@@ -312,7 +312,7 @@ def test_images_are_counted_for_each_class_if_there_are_several(tmp_path, proces
     root = many(tmp_path, [[1]] * 5 + [[2]] * 3 + [[1, 2], [255], []])
     report = check_data("folder", root, class_names=["benign", "malignant"], output_dir=tmp_path / "out")
     assert report.splits["train"]["images per class"] == "benign 6, malignant 4"
-    assert not any("no labels" in fault for fault in report.faults)
+    assert not any("not labels" in fault for fault in report.faults)
     assert check_data("folder", root, num_labels=3).splits["train"]["images per class"] == "LABEL_1 6, LABEL_2 4"
     one = check_data("folder", root, class_names=["tumour"])
     assert "images per class" not in one.splits["train"] and any("num_labels=3" in fault for fault in one.faults)

@@ -176,11 +176,11 @@ def test_no_vision_model_is_refused_with_one_that_is(family, message):
 @pytest.mark.parametrize(
     ("family", "message"),
     [
-        ("vit", "`vit` is no text model.*bert, roberta or t5"),
-        ("whisper", "`whisper` is no text model"),
-        ("clap", "no text model.*`text_config` of a dual encoder"),
-        ("siglip", "no text model.*`text_config` of a dual encoder such as CLIP"),
-        ("bart", "`bart` is an encoder-decoder whose encoder transformers has no class for"),
+        ("vit", "`vit` is not a text model.*bert, roberta or t5"),
+        ("whisper", "`whisper` is not a text model"),
+        ("clap", "not a text model.*`text_config` of a dual encoder"),
+        ("siglip", "not a text model.*`text_config` of a dual encoder such as CLIP"),
+        ("bart", "transformers cannot load the encoder of `bart`, an encoder-decoder, alone"),
     ],
 )
 def test_no_text_model_is_refused_with_one_that_is(family, message):
@@ -215,13 +215,13 @@ def test_a_model_that_is_none_of_transformers_is_refused_without_running_its_cod
 def test_swapped_names_are_refused(tmp_path):
     ConvNextModel(tiny_vision_config()).save_pretrained(tmp_path / "vision")
     TeViATextEncoder(tiny_text_config()).model.save_pretrained(tmp_path / "text")
-    with pytest.raises(ValueError, match="`convnext` is no text model|`bert` takes `input_ids`, not images"):
+    with pytest.raises(ValueError, match="`convnext` is not a text model|`bert` takes `input_ids`, not images"):
         TeViAForSegmentation.from_vision_text_pretrained(str(tmp_path / "text"), str(tmp_path / "vision"))
 
 
 @pytest.mark.parametrize("family", ["resnet", "clip"])
 def test_a_model_refuses_what_is_no_text_model_by_its_name(family):
-    with pytest.raises(ValueError, match=f"`{family}` is no text model"):
+    with pytest.raises(ValueError, match=f"`{family}` is not a text model"):
         TeViAForSegmentation(tiny_config(text_config=AutoConfig.for_model(family)))
 
 

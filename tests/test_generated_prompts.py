@@ -193,7 +193,7 @@ def test_labels_beyond_the_class_names_are_problems_with_advice(tmp_path):
     root = folder_of(tmp_path, a=two_lesions(1, 3))
     language = choose_language("folder", None, "{finding} lesion{s}.", "No lesion.")
     generated = generate_prompts(list_examples("folder", root), language, class_names=["benign", "malignant"])
-    assert any("no labels (3)" in problem for problem in generated.problems)
+    assert any("not labels (3)" in problem for problem in generated.problems)
 
 
 def test_several_classes_are_listed_by_area():

@@ -69,7 +69,7 @@ def test_the_error_states_the_value_and_the_range():
 
 
 def test_a_decimal_comma_is_refused_with_the_point_to_write():
-    with pytest.raises(ValueError, match=r"`threshold` is '0,8': give 0\.8, with a decimal point .* from 0 to 1"):
+    with pytest.raises(ValueError, match=r"`threshold` is '0,8': give 0\.8, with a decimal point.* from 0 to 1"):
         check_share("threshold", "0,8")
 
 

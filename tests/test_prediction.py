@@ -244,7 +244,7 @@ def test_the_table_is_written_when_no_file_can_be_read(model, tmp_path):
 
 def test_images_that_would_overwrite_each_others_masks_are_refused(model, images, tmp_path):
     same_stem = tmp_path / "a.jpg"
-    with pytest.raises(ValueError, match=r"share the names \['a'\] and so their output"):
+    with pytest.raises(ValueError, match=r"Several images are named \['a'\], and their outputs would overwrite"):
         predict(model, tiny_processor(), [*images, same_stem], [*TEXTS, ""], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -199,7 +199,7 @@ def test_a_text_of_10_000_characters_is_refused(client, image):
 )
 def test_words_that_the_model_does_not_know_are_reported(sentence, client, image):
     answer = ask(client, image, sentence)
-    assert "unknown to the model" in answer["report"] and "<script>" not in answer["report"]
+    assert "unknown to the tokenizer" in answer["report"] and "<script>" not in answer["report"]
 
 
 def test_a_text_unlike_those_of_the_training_causes_a_warning_beside_the_mask(client, image):

@@ -51,7 +51,7 @@ BAD = {
     "cut short": cut_short,
     "mask of another size": other_size,
     "second mask of another size": second_mask_of_another_size,
-    "no labels": no_labels,
+    "not labels": no_labels,
     "NaN": not_finite,
     "mask in colours": coloured_mask,
 }

@@ -57,9 +57,12 @@ class WorstCase(NamedTuple):
     """An image with a bad score.
 
     Args:
-        id, text: of the example; "" without a text.
+        id: of the example.
+        text: its own, "" for none.
         score: its primary score with this text.
-        image, reference, prediction: the image alone, with the reference as lines, and with the predicted areas too.
+        image: the image alone.
+        reference: with the boundary of the reference.
+        prediction: with the predicted areas too.
     """
 
     id: str
