@@ -46,8 +46,8 @@ def test_the_table_names_missing_and_unpredicted_classes_and_what_is_averaged(re
     note = "(mean over 4 images of the mean over the classes in either mask, 1 of them without a lesion)"
     assert table.startswith(f"Dice 0.250 with its own text {note}.")
     assert "No image has the class cyst: it is not scored." in table
-    assert "malignant is never predicted, although 1 images have it." in table
-    assert EMPTY_MASK_RULE in table and "1 images without a lesion: a share of 1.000" in table
+    assert "malignant is never predicted; images that show it: 1." in table
+    assert EMPTY_MASK_RULE in table and "Images without a lesion (1): share with a false positive 1.000" in table
     assert class_table(report.classes["correct"]).markdown() in table
     assert "| correct | 0.500 | 0.000 | - |" in table and "| none | 0.500 | 0.000 | - |" in table
 
@@ -108,8 +108,10 @@ def test_empty_images_and_missed_lesions_are_scored_apart_with_one_class(report_
     report = report_on([mask, empty, mask, empty], [mask, mask, empty, empty], {0: "lesion"})
     table = report.table()
     assert table.startswith("Dice 0.500 with its own text (mean over 4 images, 2 of them without a lesion).")
-    assert "2 images with a lesion: `dice` 0.500" in table and "`hd95` 0.000 over the 1 where both masks hold" in table
-    assert "2 images without a lesion: a share of 0.500" in table
+    assert (
+        "Images with a lesion (2): `dice` 0.500" in table and "`hd95` 0.000 over the 1 where both masks hold" in table
+    )
+    assert "Images without a lesion (2): share with a false positive 0.500" in table
 
 
 def test_a_model_that_marks_nothing_is_called_that_whatever_its_dice(report_on):
@@ -117,14 +119,14 @@ def test_a_model_that_marks_nothing_is_called_that_whatever_its_dice(report_on):
     report = report_on([empty] * 3, [label_map((1, 0, 0)), empty, empty], {0: "lesion"})
     assert report.scores["correct"]["dice"] == pytest.approx(2 / 3)
     for line in (report.headline(), report.table()):
-        assert line.startswith("Recall 0: the model marks nothing in any of the 1 images with one.")
+        assert line.startswith("Recall 0: the model marks nothing; images with a lesion: 1.")
 
 
 def test_a_set_of_empty_masks_only_is_no_failure(report_on):
     empty = label_map()
     report = report_on([empty, label_map((2, 0, 0))], [empty, empty])
     table = report.table()
-    assert "Recall 0" not in table and "2 images without a lesion: a share of 0.500" in table
+    assert "Recall 0" not in table and "Images without a lesion (2): share with a false positive 0.500" in table
     assert table.count("No image has the class") == 3
     assert report.figure.size[0] > 0
 

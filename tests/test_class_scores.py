@@ -107,7 +107,7 @@ def test_one_class_adds_nothing():
 
 @pytest.mark.parametrize(
     ("prediction", "start"),
-    [(row(0, 0), "Recall 0: the model marks nothing in any of the 2 images"), (row(0, 1), "Recall 0: no predicted")],
+    [(row(0, 0), "Recall 0: the model marks nothing; images with a lesion: 2."), (row(0, 1), "Recall 0: no predicted")],
 )
 def test_a_model_that_finds_no_lesion_is_called_that_despite_its_mean_dice(prediction, start):
     scores = score_images([prediction, prediction, row(0, 0)], [row(1, 0), row(1, 0), row(0, 0)])

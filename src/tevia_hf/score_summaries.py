@@ -156,7 +156,7 @@ def failure_text(foreground: ClassScores) -> str:
     if not foreground.images or foreground.scores[POOLED] != 0:
         return ""
     marks = "no predicted pixel lies on a lesion" if foreground.predicted else "the model marks nothing"
-    return f"Recall 0: {marks} in any of the {foreground.images} images with one. {ADVICE_FOR_FAILURE}"
+    return f"Recall 0: {marks}; images with a lesion: {foreground.images}. {ADVICE_FOR_FAILURE}"
 
 
 def scores_by_class(

@@ -34,12 +34,10 @@ def foreground_lines(foreground: ClassScores) -> Iterator[str]:
             for key, value in foreground.scores.items()
             if key.endswith(BOTH) and both
         ]
-        yield (
-            ", ".join([f"{images} images with a lesion: `{PRIMARY}` {number(dice)}, 95 % {interval}", *distances]) + "."
-        )
+        yield ", ".join([f"Images with a lesion ({images}): `{PRIMARY}` {number(dice)} {interval}", *distances]) + "."
     if absent:
         share, interval = foreground.scores[FALSE_POSITIVES], interval_text(foreground.intervals[FALSE_POSITIVES])
-        yield f"{absent} images without a lesion: a share of {number(share)}, 95 % {interval}, got a false positive."
+        yield f"Images without a lesion ({absent}): share with a false positive {number(share)} {interval}."
 
 
 def class_blocks(classes: Mapping[str, Mapping[str, ClassScores]]) -> Iterator[Block]:
@@ -56,7 +54,7 @@ def class_blocks(classes: Mapping[str, Mapping[str, ClassScores]]) -> Iterator[B
         if not scores.images:
             yield f"No image has the class {name}: it is not scored."
         elif not scores.predicted:
-            yield f"{name} is never predicted, although {scores.images} images have it."
+            yield f"{name} is never predicted; images that show it: {scores.images}."
     if others:
         rows = [[mode, *(number(own.scores[PRIMARY]) for own in of_mode.values())] for mode, of_mode in classes.items()]
         yield Table(["text", *classes[own]], rows, f"`{PRIMARY}` by class with each text.")
