@@ -286,7 +286,8 @@ def test_masks_with_equal_faults_are_one_fault_with_advice_for_all_masks(tmp_pat
         (root / "images" / f"{index:03}.png").write_bytes(b"no image")
     values, unreadable = sorted(examined("folder", root, processor).faults, key=len, reverse=True)
     assert values.startswith(
-        "62 masks hold values that are not labels (2, 3), e.g. '005.png', '006.png', '007.png', ..."
+        "62 masks hold values that are not labels (2, 3 only in '065.png', '066.png'), e.g. '005.png', '006.png', "
+        "'007.png', ..."
     )
     assert "keep them by num_labels=4 (`--num-labels 4` of `tevia check-data`" in values
     assert (

@@ -52,6 +52,18 @@ def test_the_table_names_missing_and_unpredicted_classes_and_what_is_averaged(re
     assert "| correct | 0.500 | 0.000 | - |" in table and "| none | 0.500 | 0.000 | - |" in table
 
 
+def test_conditions_that_deny_the_lesion_are_left_out_of_the_classes(report_on):
+    mask = label_map((1, 0, 0), (2, 16, 16))
+    table = report_on([mask], [mask], texts=["one lesion"], text_modes=["absent"]).table()
+    assert "| absent † |" in table and "| absent |" not in table.split("By class")[1].split("Agreement")[0]
+
+
+def test_names_of_classes_may_hold_signs_of_formulas(report_on):
+    mask = label_map((1, 0, 0), (2, 16, 16))
+    report = report_on([mask], [mask], {0: "background", 1: "T$_$", 2: "<b>|x|"})
+    assert list(report.classes["correct"]) == ["T$_$", "<b>|x|"]
+
+
 def test_class_scores_are_saved_and_can_be_computed_from_the_per_image_table(report, tmp_path):
     report.save(tmp_path)
     saved = json.loads((tmp_path / "evaluation.json").read_text())

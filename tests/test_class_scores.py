@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from tevia_hf.metrics import score_images, segmentation_metrics
 from tevia_hf.score_summaries import class_scores, failure_text, scores_by_class
+from tevia_hf.training.trainer import check_selected_class
 
 CLASSES = {1: "benign", 2: "malignant"}
 
@@ -113,6 +114,14 @@ def test_a_model_that_finds_no_lesion_is_called_that_despite_its_mean_dice(predi
     scores = score_images([prediction, prediction, row(0, 0)], [row(1, 0), row(1, 0), row(0, 0)])
     assert failure_text(class_scores(scores)).startswith(start)
     assert math.isclose(np.mean([score.values["dice"] for score in scores]), 1 / 3)
+
+
+@pytest.mark.parametrize(("metric", "classes"), [("dice/malign", CLASSES), ("dice/lesion", {1: "lesion"})])
+def test_the_best_model_is_selected_by_a_class_of_the_model_only(metric, classes):
+    check_selected_class("eval_dice/malignant", CLASSES)
+    check_selected_class("dice", {1: "lesion"})
+    with pytest.raises(ValueError, match=f"`metric_for_best_model` is {metric}, but the classes of the model are"):
+        check_selected_class(metric, classes)
 
 
 @pytest.mark.parametrize("prediction", [row(0, 0), row(0, 1)])

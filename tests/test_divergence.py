@@ -267,13 +267,15 @@ def test_a_selected_model_that_finds_no_lesion_is_called_that_beside_its_best_sc
     history = [{"step": 2, "eval_dice_pooled": pooled}, {"step": 4, "eval_dice_pooled": 0.9 - (pooled or 0)}]
     history = history if pooled is not None else [{"step": 2, "loss": 1.0}]
     state = SimpleNamespace(best_metric=0.56, best_global_step=2, log_history=history)
-    args = SimpleNamespace(metric_for_best_model="dice", output_dir="run")
+    args = SimpleNamespace(metric_for_best_model="dice", output_dir="run", load_best_model_at_end=True)
     ended = SimpleNamespace(state=state, args=args, end=lambda: None)
     monkeypatch.setattr("tevia_hf.training.recipe.train_from_recipe", lambda *words: ended)
     assert main(["train", "recipe.yaml"]) == 0
     shown = capsys.readouterr().out
     assert "best validation: Dice, mean over images 0.560" in shown and ("recall 0" in shown) == is_failure
-    assert ("`tevia check-data`" in validation_failure(state)) == is_failure
+    assert ("`tevia check-data`" in validation_failure(ended)) == is_failure
+    args.load_best_model_at_end = False  # the last one is saved
+    assert validation_failure(ended) == ""
 
 
 def test_a_lower_rate_as_the_message_advises_trains_to_the_end(recipe, few, tmp_path, capsys):

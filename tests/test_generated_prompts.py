@@ -196,7 +196,25 @@ def test_labels_beyond_the_class_names_are_problems_with_advice(tmp_path):
     assert any("not labels (3)" in problem for problem in generated.problems)
 
 
+def test_three_classes_in_one_mask_can_be_read_back(tmp_path):
+    mask = two_lesions(1, 2)
+    mask[40:44, 4:10] = 3
+    language = choose_language("folder", None, "{finding} lesion{s}.", "No lesion.")
+    names = ["benign", "malignant", "cyst"]
+    generated = generate_prompts(list_examples("folder", folder_of(tmp_path, a=mask)), language, class_names=names)
+    assert generated.problems == [] and generated.rows[0][1].count(" and ") == 2
+
+
+def test_class_names_that_a_wording_cannot_hold_are_reported(tmp_path):
+    listing = list_examples("folder", folder_of(tmp_path, a=two_lesions(1, 2)))
+    with pytest.raises(ValueError, match=r"Texts cannot name the classes \['BI-RADS 4 \(c\)'\]"):
+        generate_prompts(listing, BREAST, class_names=["benign", "BI-RADS 4 (c)"])
+    without = choose_language("folder", None, "{Count_word} lesion{s}.", "No lesion.")
+    (problem,) = generate_prompts(listing, without, class_names=["benign", "malignant"]).problems
+    assert "no text names a class" in problem
+
+
 def test_several_classes_are_listed_by_area():
     labels = np.repeat([3, 1, 2, 0, 255], [7, 3, 5, 9, 9]).reshape(1, -1)
-    assert classes_in(labels, {1: "a", 2: "b", 3: "c", 4: "d"}) == "c, b and a"
+    assert classes_in(labels, {1: "a", 2: "b", 3: "c", 4: "d"}) == "c and b and a"
     assert classes_in(np.zeros((2, 2), int), {1: "a", 2: "b"}) == ""

@@ -176,9 +176,16 @@ def test_values_that_may_be_classes_are_to_be_kept_before_anything_else(values):
 
 
 def test_the_values_of_several_masks_give_one_advice_that_fits_all():
-    error = ForeignValuesError(["a.png", "b.png", "c.png", "d.png"], np.array([0, 1, 2, 3]), 1)
+    masks = [(f"{name}.png", np.array([0, 2, 3])) for name in "abcd"]
+    error = ForeignValuesError(masks, np.array([0, 1, 2, 3]), 1)
     assert str(error).startswith("4 masks hold values that are not labels (2, 3), e.g. 'a.png', 'b.png', 'c.png', ...;")
     assert "keep them by num_labels=4" in str(error) and error.is_class_like
+
+
+def test_a_value_of_a_single_mask_among_many_is_shown_with_its_name():
+    masks = [(f"{index}.png", np.array([0, 2])) for index in range(60)] + [("stray.png", np.array([0, 1, 30]))]
+    error = ForeignValuesError(masks, np.array([0, 1, 2, 30]), 1)
+    assert str(error).startswith("61 masks hold values that are not labels (2, 30 only in 'stray.png'), e.g. '0.png'")
 
 
 def test_greys_are_not_taken_for_many_labels():

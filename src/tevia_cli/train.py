@@ -40,7 +40,7 @@ def run(recipe: str, overrides: Sequence[str]) -> int:
     best, key = trainer.state.best_metric, str(trainer.args.metric_for_best_model).removeprefix("eval_")
     label = METRICS[key].label if key in METRICS else key
     selected = "" if best is None else f"; best validation: {label} {best:.3f}"
-    remark = " (recall 0: it finds no lesion)" if validation_failure(trainer.state) else ""
+    remark = " (recall 0: it finds no lesion)" if validation_failure(trainer) else ""
     print(f"\nThe model is in {trainer.args.output_dir}{selected}{remark}.")
     trainer.end()
     return 0

@@ -28,7 +28,8 @@ LOSS_CURVES = {
 def interval_chart(values: Scores, title: str, label: str) -> Image.Image:
     """RGB bar chart: one bar per name, a value from 0 to 1 with its interval (None for none)."""
     figure, (axes,) = _new_figure(9, 1.2 + 0.45 * len(values))
-    axes.barh(list(values), [value for value, _ in values.values()], color=_unit(LABEL_COLOURS[1]), height=0.6)
+    axes.barh(range(len(values)), [value for value, _ in values.values()], color=_unit(LABEL_COLOURS[1]), height=0.6)
+    axes.set_yticks(range(len(values)), labels=list(values), parse_math=False)  # names may hold "$"
     for row, (value, interval) in enumerate(values.values()):
         if interval:
             axes.plot(interval, (row, row), color=_unit(INK), linewidth=2, solid_capstyle="butt")
@@ -54,7 +55,7 @@ def difference_chart(values: Scores, title: str, label: str) -> Image.Image:
         text = f"{value:+.3f}" + (f" [{interval[0]:+.3f}, {interval[1]:+.3f}]" if interval else "")
         axes.text(1.02, row, text, va="center", transform=axes.get_yaxis_transform())
     axes.set(xlabel=label, title=title, ylim=(len(values) - 0.5, -0.5))
-    axes.set_yticks(range(len(values)), labels=list(values))
+    axes.set_yticks(range(len(values)), labels=list(values), parse_math=False)
     return _render(figure)
 
 

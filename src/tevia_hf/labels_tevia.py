@@ -207,24 +207,38 @@ class ForeignValuesError(ValueError):
     """Raised for values that are not labels: which they are, which are allowed, and the fix.
 
     Args:
-        name: of the mask, or the names of several.
+        name: of the mask, or the names of several with the distinct values of each.
         values: the distinct ones of these masks.
     """
 
     def __init__(
-        self, name: str | Sequence[str], values: np.ndarray, num_labels: int | None = None, white_is_lesion: bool = True
+        self,
+        name: str | Sequence[tuple[str, np.ndarray]],
+        values: np.ndarray,
+        num_labels: int | None = None,
+        white_is_lesion: bool = True,
     ):
         self.values, self.advice = values, _advice(values, num_labels)
         self.is_class_like = num_labels is not None and _highest_class(values) is not None
         foreign = values[is_foreign(values, num_labels)]
-        shown = ", ".join(f"{value:g}" for value in foreign[:_MAX_SHOWN])
+        masks = [] if isinstance(name, str) else name
+        shown = ", ".join(f"{value:g}{_rare_in(masks, value)}" for value in foreign[:_MAX_SHOWN])
         shown += ", ..." if len(foreign) > _MAX_SHOWN else ""
         if isinstance(name, str):
             subject = f"{name} holds {len(foreign)} values that are not labels ({shown})"
         else:
-            examples = ", ".join(f"'{one}'" for one in name[:3]) + (", ..." if len(name) > 3 else "")
-            subject = f"{len(name)} masks hold values that are not labels ({shown}), e.g. {examples}"
+            subject = f"{len(masks)} masks hold values that are not labels ({shown}), e.g. {_quoted(masks)}"
         super().__init__(f"{subject}; {_allowed(num_labels, white_is_lesion)}: {self.advice}.")
+
+
+def _rare_in(masks: Sequence[tuple[str, np.ndarray]], value: float) -> str:
+    """The masks that hold a value, if they are few of them: one stray mask is easily overlooked."""
+    holders = [mask for mask in masks if value in mask[1]]
+    return f" only in {_quoted(holders)}" if 0 < len(holders) <= _MAX_NAMED and 4 * len(holders) < len(masks) else ""
+
+
+def _quoted(masks: Sequence[tuple[str, np.ndarray]]) -> str:
+    return ", ".join(f"'{name}'" for name, _ in masks[:3]) + (", ..." if len(masks) > 3 else "")
 
 
 def _allowed(num_labels: int | None, white_is_lesion: bool) -> str:

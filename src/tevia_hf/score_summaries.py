@@ -12,7 +12,8 @@ from tevia_hf.metric_table import DISTANCE, METRICS, POOLED
 
 EMPTY_MASK_RULE = (
     "Empty masks: if neither mask holds a lesion, a score is 1 (a distance 0). For a missed lesion, and a false one in "
-    "an image without any, `dice`, `iou` and `surface_dice` are 0 and `hd95` is the image's diagonal."
+    "an image without any, `dice`, `iou` and `surface_dice` are 0 and `hd95` is the image's diagonal. Without "
+    "predicted lesions `lesion_precision` is 1, without true ones `lesion_recall`."
 )
 ADVICE_FOR_FAILURE = (
     "Train longer (`num_train_epochs`), try another `learning_rate`, check masks and texts with `tevia check-data`; if "
@@ -155,7 +156,7 @@ def failure_text(foreground: ClassScores) -> str:
     """What to do about a model none of whose predicted pixels lies on a lesion of its class; "" otherwise."""
     if not foreground.images or foreground.scores[POOLED] != 0:
         return ""
-    marks = "no predicted pixel lies on a lesion" if foreground.predicted else "the model marks nothing"
+    marks = "no predicted pixel lies on a lesion of its class" if foreground.predicted else "the model marks nothing"
     return f"Recall 0: {marks}; images with a lesion: {foreground.images}. {ADVICE_FOR_FAILURE}"
 
 

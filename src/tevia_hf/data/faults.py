@@ -63,10 +63,12 @@ def messages_of(causes: Sequence[Cause], num_labels: int | None, labels: Sequenc
         kinds.setdefault(cause.kind, []).append(cause)
     messages = []
     for kind, equal in kinds.items():
-        values = [cause.values for cause in equal if cause.values is not None]
-        if values and len(equal) > 1:
-            every = np.unique(np.concatenate([*values, [*labels] if kind == "classes" else []]))
-            messages.append(str(ForeignValuesError([cause.name for cause in equal], every, num_labels)))
+        masks = [(cause.name, cause.values) for cause in equal if cause.values is not None]
+        if len(masks) > 1:
+            every = np.unique(
+                np.concatenate([values for _, values in masks] + [[*labels] if kind == "classes" else []])
+            )
+            messages.append(str(ForeignValuesError(masks, every, num_labels)))
         else:
             messages += shortened([cause.reason for cause in equal], [f"'{cause.name}'" for cause in equal])
     return messages

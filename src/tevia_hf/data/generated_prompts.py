@@ -21,7 +21,7 @@ from tevia_hf.data.survey import white_is_lesion_in
 from tevia_hf.data.tables import COLUMNS, LANGUAGE_SUFFIX
 from tevia_hf.labels_tevia import is_lesion
 from tevia_hf.prompts import LANGUAGES, REGIONS, ReportLanguage, as_record
-from tevia_hf.prompts.templates import FINDING
+from tevia_hf.prompts.templates import FINDING, FINDING_PATTERN
 
 Claims = tuple[dict[str, str] | None, dict[str, str]]  # fields stated by a text, and fields measured on its mask
 
@@ -119,6 +119,7 @@ def generate_prompts(
     classes: dict[int, str] = {}
     if class_names is not None:
         classes, num_labels = named_classes(class_names, num_labels)
+        check_findings(classes)
     owner = "the patient" if patient_sides else "the image"
     generated = GeneratedPrompts([], f'"Left" is the left of {owner}.', {}, [], language)
     compared: list[Claims] = []
@@ -141,15 +142,23 @@ def generate_prompts(
             compared.append((language.read(example.text), observed))
     generated.problems += [f"row '{example.id}' has no mask" for example in listing.examples if not example.masks]
     generated.problems += [problem.text for problem in listing.problems if not problem.concerns_texts]
+    if len(classes) > 1 and not any(name in text for _, text in generated.rows for name in classes.values()):
+        generated.problems.append("no text names a class, as the wording has no {finding}: give a `template` with it")
     generated.agreement = _agreement(compared)
     return generated
+
+
+def check_findings(classes: Mapping[int, str]) -> None:
+    """Raises `ValueError` for names of several classes that cannot be parsed from a text."""
+    unknown = [name for name in classes.values() if not re.fullmatch(FINDING_PATTERN, name)]
+    if len(classes) > 1 and unknown:
+        raise ValueError(f"Texts cannot name the classes {unknown}: give names of letters, digits and hyphens.")
 
 
 def classes_in(labels: np.ndarray, classes: Mapping[int, str]) -> str:
     """The names of the classes in a label map, the largest first: "benign", "benign and malignant", "" for none."""
     areas = {name: int((labels == label).sum()) for label, name in classes.items()}
-    names = sorted((name for name, area in areas.items() if area), key=lambda name: -areas[name])
-    return " and ".join([*([", ".join(names[:-1])] if names[:-1] else []), *names[-1:]])
+    return " and ".join(sorted((name for name, area in areas.items() if area), key=lambda name: -areas[name]))
 
 
 def write_prompts(

@@ -70,7 +70,7 @@ def images_table(report: "EvaluationReport") -> Table:
     cells = [list(map(cell_text, row)) for row in worst_first[columns].itertuples(index=False, name=None)]
     shown = f"the {len(cells)} with the {'lowest' if METRICS[PRIMARY].higher_is_better else 'highest'} `{PRIMARY}`"
     rest = f"{shown} of {len(rows)}; the others are in evaluation.csv" if len(cells) < len(rows) else f"all {len(rows)}"
-    return Table(columns, cells, f"Images with their own texts: {rest}.", len(ID_COLUMNS))
+    return Table(columns, cells, f"Images: {rest}.", len(ID_COLUMNS))
 
 
 def cell_text(value: Any) -> str:

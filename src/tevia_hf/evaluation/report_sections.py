@@ -18,7 +18,7 @@ def report_sections(report: "EvaluationReport") -> list[Section]:
     """The sections of a report, without empty ones."""
     sections = [
         Section("Scores with each text", [main_table(report), *score_remarks(report), *data_remarks(report)]),
-        Section("Scores by class", list(class_blocks(report.classes))),
+        Section("Scores by class", list(class_blocks(report.classes, report.denying_conditions))),
         Section("Masks against texts", text_tables(report.against_text)),
     ]
     return [section for section in sections if section.blocks]
@@ -51,7 +51,8 @@ def score_remarks(report: "EvaluationReport") -> Iterator[Block]:
             f"Text sensitivity ({PRIMARY} with an image's own text minus with another's): {paired.difference:.3f}, "
             f"{interval_text(paired.interval)}, p = {paired.p_value:.2g}."
         )
-        if report.images["text"][report.images["text_mode"] == OWN].nunique() == 1:
+        own_texts = report.images["text"][report.images["text_mode"] == OWN]
+        if len(own_texts) > 1 and own_texts.nunique() == 1:
             yield "All texts are equal: their effect cannot be measured by shuffling them."
 
 

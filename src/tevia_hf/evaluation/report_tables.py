@@ -1,6 +1,7 @@
 """Tables of scores, of all lesions and per class."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..intervals import Interval
@@ -20,33 +21,42 @@ def score_table(scores: Mapping[str, Mapping[str, Any]], names: Sequence[str] | 
     return markdown_table(["text", *names], rows)
 
 
-def interval_text(interval: Interval | None) -> str:
-    return f"[{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "-"
+def interval_text(interval: Interval | None, missing: str = "-") -> str:
+    return f"[{interval[0]:.3f}, {interval[1]:.3f}]" if interval else missing
+
+
+def with_interval(scores: ClassScores, key: str) -> str:
+    """A score and its interval, if it has one."""
+    return f"{number(scores.scores[key])} {interval_text(scores.intervals[key], missing='')}".strip()
 
 
 def foreground_lines(foreground: ClassScores) -> Iterator[str]:
     """The scores of images with and without a lesion, if a mean over all images mixes them."""
     images, absent, both = foreground.images, foreground.absent, foreground.both
     if images and (absent or both < images):
-        dice, interval = foreground.scores[PRIMARY], interval_text(foreground.intervals[PRIMARY])
         distances = [
             f"`{key.removesuffix(BOTH)}` {number(value)} over the {both} where both masks hold one"
             for key, value in foreground.scores.items()
             if key.endswith(BOTH) and both
         ]
-        yield ", ".join([f"Images with a lesion ({images}): `{PRIMARY}` {number(dice)} {interval}", *distances]) + "."
+        score = f"Images with a lesion ({images}): `{PRIMARY}` {with_interval(foreground, PRIMARY)}"
+        yield ", ".join([score, *distances]) + "."
     if absent:
-        share, interval = foreground.scores[FALSE_POSITIVES], interval_text(foreground.intervals[FALSE_POSITIVES])
-        yield f"Images without a lesion ({absent}): share with a false positive {number(share)} {interval}."
+        share = with_interval(foreground, FALSE_POSITIVES)
+        yield f"Images without a lesion ({absent}): share with a false positive {share}."
 
 
-def class_blocks(classes: Mapping[str, Mapping[str, ClassScores]]) -> Iterator[Block]:
+def class_blocks(
+    classes: Mapping[str, Mapping[str, ClassScores]], denying_conditions: Collection[str] = ()
+) -> Iterator[Block]:
     """A table of the classes, with remarks, and the primary score of each with every text condition.
 
     Args:
         classes: text condition -> class -> scores; the first condition has intervals.
+        denying_conditions: those whose scores are meaningless, which are left out of the last table.
     """
-    own, *others = classes
+    own = next(iter(classes))
+    shown = {mode: scores for mode, scores in classes.items() if mode not in denying_conditions}
     if not classes[own]:
         return
     yield class_table(classes[own])
@@ -55,8 +65,8 @@ def class_blocks(classes: Mapping[str, Mapping[str, ClassScores]]) -> Iterator[B
             yield f"No image has the class {name}: it is not scored."
         elif not scores.predicted:
             yield f"{name} is never predicted; images that show it: {scores.images}."
-    if others:
-        rows = [[mode, *(number(own.scores[PRIMARY]) for own in of_mode.values())] for mode, of_mode in classes.items()]
+    if len(shown) > 1:
+        rows = [[mode, *(number(one.scores[PRIMARY]) for one in scores.values())] for mode, scores in shown.items()]
         yield Table(["text", *classes[own]], rows, f"`{PRIMARY}` by class with each text.")
 
 
@@ -84,4 +94,4 @@ def value_and_count(scores: ClassScores, key: str) -> str:
 
 
 def number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+    return "-" if value is None or math.isnan(value) else f"{value:.3f}"

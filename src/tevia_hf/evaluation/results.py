@@ -140,7 +140,7 @@ def class_charts(classes: Mapping[str, ClassScores]) -> list[Image.Image]:
     """A chart of the primary score of each class that the images show; none for a model with one class."""
     bars = {f"{name} ({own.images} images)": own for name, own in classes.items() if own.images}
     values = {name: (own.scores[PRIMARY] or 0.0, own.intervals[PRIMARY]) for name, own in bars.items()}
-    title = f"{primary_name()} by class, with the images' own texts"
+    title = f"{primary_name()} by class"
     return (
         [interval_chart(values, title, f"{METRICS[PRIMARY].label} that show the class (95 % interval)")] if bars else []
     )

@@ -104,5 +104,5 @@ def worst_cases_sheet(cases: Sequence[WorstCase], classes: Mapping[int, str]) ->
     ]
     rows = [[case.image, case.reference, case.prediction] for case in cases]
     order = "lowest" if METRICS[PRIMARY].higher_is_better else "highest"
-    title = f"Images with the {order} {primary_name()}, with their own texts"
+    title = f"Images with the {order} {primary_name()}"
     return contact_sheet(rows, captions, title, classes, with_reference=True)

@@ -208,7 +208,8 @@ class TeViATrainingArguments(TrainingArguments):
         key = (self.metric_for_best_model or PRIMARY).removeprefix("eval_")
         measured = [name for name, metric in METRICS.items() if not metric.of_boundaries] + ["loss"]
         key, _, class_name = key.partition("/")  # "dice/benign" is the score of a class
-        if key not in measured or (class_name and key == "loss"):
+        # Ratios are undefined in epochs that predict none of the class.
+        if key not in measured or (class_name and (key == "loss" or METRICS[key].is_pooled)):
             raise ValueError(
                 f"`metric_for_best_model` is {self.metric_for_best_model}, which validation does not measure: take one "
                 f"of {', '.join(measured)}, or that of a class, such as {PRIMARY}/malignant."

@@ -81,7 +81,7 @@ def train_from_recipe(
     if recipe.model.lora is not None:  # save a plain model, which needs no peft
         adapted: Any = model
         trainer.model = model = adapted.merge_and_unload()
-    if failure := validation_failure(trainer.state):
+    if failure := validation_failure(trainer):
         warnings.warn(failure, UserWarning, stacklevel=2)
     trainer.save_model()
     trainer.save_state()

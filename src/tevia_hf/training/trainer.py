@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset, IterableDataset
-from transformers import EvalPrediction, Trainer, TrainerCallback, TrainerState
+from transformers import EvalPrediction, Trainer, TrainerCallback
 
 from ..auto import TeViAForSegmentation, TeViAProcessor
 from ..data.augment import TextAwareAugmentation, augmented
@@ -103,6 +103,8 @@ def build_trainer(
         train_examples = undecoded(train_dataset)
     else:
         train_examples = augmented(train_dataset, augmentation, processor.image_processor.num_labels, white_is_lesion)
+    classes = class_names(unwrapped(model).config.id2label)
+    check_selected_class(args.metric_for_best_model, classes)
     optimizer = build_optimizer(model, args)
     trainer = Trainer(
         model=model,
@@ -111,7 +113,7 @@ def build_trainer(
         eval_dataset=eval_dataset,
         data_collator=SegmentationCollator(processor, texts, white_is_lesion, with_ids=can_carry_ids),
         processing_class=processor,
-        compute_metrics=partial(compute_metrics, classes=class_names(unwrapped(model).config.id2label)),
+        compute_metrics=partial(compute_metrics, classes=classes),
         preprocess_logits_for_metrics=lambda logits, labels: labels_from_logits(
             logits
         ),  # collecting logits would need much memory
@@ -204,6 +206,17 @@ def training_callbacks(
     ]
 
 
+def check_selected_class(metric: str | None, classes: Mapping[int, str]) -> None:
+    """Raises `ValueError` if the best model is selected by the score of a class that validation does not report."""
+    name = (metric or "").partition("/")[2]
+    known = list(classes.values()) if len(classes) > 1 else []
+    if name and name not in known:
+        raise ValueError(
+            f"`metric_for_best_model` is {metric}, but the classes of the model are {known or ['lesion']}: take one of "
+            "several, or leave the class out."
+        )
+
+
 def compute_metrics(prediction: EvalPrediction, classes: Mapping[int, str] | None = None) -> dict[str, float]:
     """The Trainer's validation scores, at the model's input size: both Dice definitions, no boundary metrics.
 
@@ -213,10 +226,11 @@ def compute_metrics(prediction: EvalPrediction, classes: Mapping[int, str] | Non
     return segmentation_metrics(*masks, outlines=False, white_is_lesion=False, classes=classes)
 
 
-def validation_failure(state: TrainerState) -> str:
-    """What to do if the selected model, or else the last one, found no lesion of the validation data; "" otherwise."""
-    records = [record for record in state.log_history if f"eval_{POOLED}" in record]
-    selected = [record for record in records if record["step"] == state.best_global_step] or records[-1:]
-    if not selected or selected[0][f"eval_{POOLED}"] != 0:
+def validation_failure(trainer: Trainer) -> str:
+    """What to do if the saved model found no lesion of the validation data; "" otherwise."""
+    records = [record for record in trainer.state.log_history if f"eval_{POOLED}" in record]
+    best = trainer.state.best_global_step if trainer.args.load_best_model_at_end else None
+    saved = [record for record in records if record["step"] == best] or records[-1:]
+    if not saved or saved[0][f"eval_{POOLED}"] != 0:
         return ""
-    return f"No predicted pixel lies on a lesion of the validation images (recall 0). {ADVICE_FOR_FAILURE}"
+    return f"No predicted pixel lies on a lesion of its class in any validation image (recall 0). {ADVICE_FOR_FAILURE}"
