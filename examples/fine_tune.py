@@ -1,4 +1,4 @@
-"""Fine-tunes a TeViA model with the plain `Trainer`, on synthetic images; needs `pip install 'tevia_hf[train]'`."""
+"""Fine-tunes a TeViA model with the plain `Trainer`, on synthetic images; needs the extra `train`."""
 
 import torch
 from transformers import AutoModelForSemanticSegmentation, AutoProcessor, Trainer, TrainingArguments
@@ -12,7 +12,8 @@ processor = AutoProcessor.from_pretrained(name)
 
 def collate(examples):
     columns = {key: [example[key] for example in examples] for key in ("image", "text", "mask")}
-    return processor(columns["image"], columns["text"], columns["mask"])  # pixels, tokens and labels
+    # Pixels, tokens and labels. Without `white_is_lesion`, each batch decides for itself what 255 means in its masks.
+    return processor(columns["image"], columns["text"], columns["mask"], white_is_lesion=True)
 
 
 def compute_metrics(prediction):
@@ -36,6 +37,7 @@ trainer = Trainer(
     data_collator=collate,
     processing_class=processor,  # saved, and pushed, beside the model
     compute_metrics=compute_metrics,
+    # For a model of one label; with several, `logits.argmax(1).to(torch.uint8)`.
     preprocess_logits_for_metrics=lambda logits, labels: (logits[:, 0] > 0).to(torch.uint8),
     callbacks=[MomentumPrototypeCallback()],
 )

@@ -1,4 +1,4 @@
-"""Fine-tunes a model by LoRA with the plain `Trainer`, and merges the adapters; needs `tevia_hf[train,peft]`.
+"""Fine-tunes a model by LoRA with the plain `Trainer`, and merges the adapters; needs the extras `train`, `peft`.
 
     python examples/lora.py hub_configs/tevia-tiny outputs/lora
 

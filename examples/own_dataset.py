@@ -1,4 +1,4 @@
-"""Trains by recipe on your own `datasets.Dataset`; needs `pip install 'tevia_hf[train]'`.
+"""Trains by recipe on your own `datasets.Dataset`; needs the extra `train`.
 
     python examples/own_dataset.py scans recipe.yaml --output-dir outputs/scans
 

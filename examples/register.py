@@ -1,4 +1,4 @@
-"""Evaluates a model on a data set, and by a metric, that the package does not know; needs `tevia_hf[train]`.
+"""Evaluates a model on a data set, and by a metric, that the package does not know; needs the extra `train`.
 
     python examples/register.py hub_configs/tevia-tiny outputs/registered
 
