@@ -13,6 +13,7 @@ from PIL import Image
 from tevia_cli.main import main
 from tevia_hf import compare_runs, results_table
 from tevia_hf.io.latex import latex_text
+from tevia_hf.io.markdown import Table
 from tevia_hf.score_summaries import ClassScores
 
 COUNTS = {"dice_pooled": (4, 8), "lesion_precision": (0, 0)}
@@ -110,6 +111,13 @@ def test_a_name_breaks_no_format(runs):
     assert all(len(re.findall(r"(?<!\\)\|", line)) == 5 for line in markdown[:5])
     assert "<script>" not in re.sub(r"\\<", "", table.text()) and r"| \_b\_ |" in markdown[3]
     assert list(csv.DictReader(table.text("csv").splitlines()))[0]["run"] == HOSTILE
+
+
+def test_a_name_is_escaped_alike_in_reports(runs):
+    (row,) = [line for line in results_table(runs[:1], names=[HOSTILE]).text().splitlines() if "script" in line]
+    header, _, escaped = Table(["class", HOSTILE], [[HOSTILE, "0.5"]]).markdown().splitlines()
+    name = row.split(" | ")[0]
+    assert escaped == f"{name} | 0.5 |" and header == f"| class {name} |"
 
 
 def test_runs_are_called_by_their_folders_with_parents_where_these_are_equal(tmp_path):
