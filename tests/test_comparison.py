@@ -6,11 +6,11 @@ import pytest
 from tevia_hf.evaluation.comparison import compare_runs, comparison_text
 
 
-def write_run(path, dice, mode="correct", names=None, groups=None):
+def write_run(path, dice, mode="correct", names=None, groups=None, **columns):
     names = names or [f"image-{index}" for index in range(len(dice))]
     table = pd.DataFrame(
         {"id": names, "group": groups or names, "text_mode": mode, "dice": dice, "hd95": [1.0] * len(dice)}
-    )
+    ).assign(**({"predicted_pixels": 4, "true_pixels": 4} | columns))
     table.to_csv(path, mode="a" if path.exists() else "w", header=not path.exists(), index=False)
     return path
 
@@ -72,3 +72,35 @@ def test_the_comparison_is_shown_as_a_table(tmp_path):
     text = comparison_text(compare_runs(a, b))
     assert "| dice | 0.750 | 0.550 | +0.200 | [0.200, 0.200] | 0.5 |" in text
     assert "2 images of 2 groups" in text
+
+
+def test_runs_with_other_reference_masks_are_refused_by_image(tmp_path):
+    a = write_run(tmp_path / "a.csv", [0.9, 0.6])
+    b = write_run(tmp_path / "b.csv", [0.7, 0.4], true_pixels=[4, 9])
+    with pytest.raises(ValueError, match=r"(?s)'image-1' has .* true_pixels is 4 in .*a.csv, 9 in .*reference masks"):
+        compare_runs(a, b)
+
+
+def test_classes_that_are_swapped_in_the_reference_masks_are_other_masks(tmp_path):
+    a = write_run(tmp_path / "a.csv", [0.9], **{"true_pixels/benign": 4, "true_pixels/malignant": 0})
+    b = write_run(tmp_path / "b.csv", [0.9], **{"true_pixels/benign": 0, "true_pixels/malignant": 4})
+    with pytest.raises(ValueError, match="2 problems:\n.*true_pixels/benign is 4 in"):
+        compare_runs(a, b)
+
+
+@pytest.mark.parametrize(
+    ("predicted", "true", "remark"), [([0, 0], [4, 0], True), ([0, 1], [4, 0], False), (0, 0, False)]
+)
+def test_a_run_that_finds_no_lesion_is_named(tmp_path, predicted, true, remark):
+    a = write_run(tmp_path / "a.csv", [0.9, 0.6], true_pixels=true)
+    b = write_run(tmp_path / "b.csv", [0.0, 1.0], predicted_pixels=predicted, true_pixels=true)
+    text = comparison_text(compare_runs(a, b))
+    assert ("B finds no lesion (recall 0)." in text) is remark and "A finds no lesion" not in text
+
+
+def test_a_score_that_images_lack_is_named_and_not_compared(tmp_path):
+    a = write_run(tmp_path / "a.csv", [0.9, 0.6, 0.5], iou=[0.5, float("nan"), 0.4])
+    b = write_run(tmp_path / "b.csv", [0.7, 0.4, 0.3], iou=[0.5, 0.4, 0.3])
+    text = comparison_text(compare_runs(a, b))
+    assert "| iou | - | - | - | - | - |" in text and "| dice | 0.667 | 0.467 | +0.200 |" in text
+    assert "iou is missing for 1 of 3 images of A: not compared." in text

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from dataclasses import asdict
 
 import pandas as pd
 import pytest
@@ -12,19 +13,24 @@ from PIL import Image
 from tevia_cli.main import main
 from tevia_hf import compare_runs, results_table
 from tevia_hf.io.latex import latex_text
+from tevia_hf.io.markdown import Table
+from tevia_hf.score_summaries import ClassScores
 
+COUNTS = {"dice_pooled": (4, 8), "lesion_precision": (0, 0)}
 DICE = {"a": [0.9, 0.8, 0.7, 0.9], "b": [0.5, 0.6, 0.6, 0.7], "c": [0.9, 0.7, 0.8, 0.8]}
 
 
-def write_run(folder, dice, mode="correct", unit="px", ids="wxyz"):
-    """A run with these Dice values of images of two patients."""
+def write_run(folder, dice, mode="correct", unit="px", ids="wxyz", true_pixels=4, lesions=None, **fields):
+    """A run with these Dice values of images of two patients; `lesions` are scores of images with a lesion."""
     folder.mkdir(parents=True)
     rows = pd.DataFrame({"id": list(ids), "group": list("ppqq"), "text_mode": mode, "dice": dice, "hd95": 1.0})
+    rows = rows.assign(predicted_pixels=4, true_pixels=true_pixels)
     rows.to_csv(folder / "evaluation.csv", index=False)
     mean = sum(dice) / len(dice)
-    scores = {"dice": mean, "iou": mean - 0.2, "hd95": 10 * mean, "dice_pooled": 0.5}
+    scores = {"dice": mean, "iou": mean - 0.2, "hd95": 10 * mean, "dice_pooled": 0.5, "lesion_precision": 1.0}
     intervals = {key: [value - 0.1, value + 0.1] for key, value in scores.items()}
     report = {"settings": {"hd95_unit": unit}, "scores": {mode: scores}, "intervals": {mode: intervals}}
+    report |= {"foreground": {mode: asdict(ClassScores(4, 0, 4, 4, scores | (lesions or {}), {}, COUNTS))}} | fields
     (folder / "evaluation.json").write_text(json.dumps(report))
     return folder
 
@@ -97,13 +103,21 @@ def test_a_name_breaks_no_format(runs):
     table = results_table(runs, names=[HOSTILE, "_b_", "*c*"], against=HOSTILE, metrics=["dice"])
     latex = table.text("latex")
     (row,) = [line for line in latex.splitlines() if "script" in line and "&" in line and "textbf" in line]
-    escaped = r"{}[{<}script{>}|a\_b \& 5\% \$x\textasciicircum{}2\$ \textasciitilde{}\#\{c\}\textbackslash{}"
+    script = r"{}[\textless{}script\textgreater{}\textbar{}"
+    escaped = script + r"a\_b \& 5\% \$x\textasciicircum{}2\$ \textasciitilde{}\#\{c\}\textbackslash{}"
     assert row.startswith(f"{escaped} & ") and latex_text(HOSTILE) == escaped
     assert len(re.findall(r"(?<!\\)&", row)) == 3
     markdown = table.text().splitlines()
     assert all(len(re.findall(r"(?<!\\)\|", line)) == 5 for line in markdown[:5])
     assert "<script>" not in re.sub(r"\\<", "", table.text()) and r"| \_b\_ |" in markdown[3]
     assert list(csv.DictReader(table.text("csv").splitlines()))[0]["run"] == HOSTILE
+
+
+def test_a_name_is_escaped_alike_in_reports(runs):
+    (row,) = [line for line in results_table(runs[:1], names=[HOSTILE]).text().splitlines() if "script" in line]
+    header, _, escaped = Table(["class", HOSTILE], [[HOSTILE, "0.5"]]).markdown().splitlines()
+    name = row.split(" | ")[0]
+    assert escaped == f"{name} | 0.5 |" and header == f"| class {name} |"
 
 
 def test_runs_are_called_by_their_folders_with_parents_where_these_are_equal(tmp_path):
@@ -122,6 +136,44 @@ def test_runs_on_other_images_are_refused_by_name(tmp_path, runs):
     other = write_run(tmp_path / "other", [0.5] * 4, ids="wxyv")
     with pytest.raises(ValueError, match=r"(?s)2 problems:\n  'v' is in other only\n  'z' is in a only"):
         results_table([runs[0], other])
+
+
+def test_runs_with_other_reference_masks_are_refused_by_image(tmp_path, runs):
+    other = write_run(tmp_path / "other", [0.5] * 4, true_pixels=[4, 4, 9, 4])
+    with pytest.raises(ValueError, match="(?s)'y' has different .* true_pixels is 4 in a, 9 in other\n.*same images"):
+        results_table([runs[0], other])
+
+
+def test_runs_with_other_classes_are_refused(tmp_path, runs):
+    other = write_run(tmp_path / "other", [0.5] * 4, classes={"correct": {"benign": {}, "malignant": {}}})
+    with pytest.raises(ValueError, match=r"other has the classes \['benign', 'malignant'\], a has one class"):
+        results_table([runs[0], other])
+
+
+def test_a_run_that_finds_no_lesion_is_named_and_never_the_best(tmp_path, runs):
+    other = write_run(tmp_path / "other", [1.0] * 4, lesions={"dice_pooled": 0.0})
+    text = results_table([*runs, other], metrics=["dice"]).text()
+    assert "| other | 1.000 [0.900, 1.100] |" in text and "| a | **0.825** [0.725, 0.925] |" in text
+    assert text.count("finds no lesion") == 1 and "other finds no lesion (recall 0)." in text
+
+
+def test_a_ratio_of_0_to_0_has_no_value(tmp_path):
+    runs = [write_run(tmp_path / "a", [0.5] * 4, lesions={"lesion_precision": None})]
+    runs += [write_run(tmp_path / "b", [0.5] * 4)]
+    _, _, *rows = results_table(runs, metrics=["lesion_precision"]).text().splitlines()
+    assert rows[0].endswith("| - |") and rows[1].endswith("| **1.000** [0.900, 1.100] |")
+
+
+def test_texts_that_deny_the_lesion_are_neither_ranked_nor_tested(tmp_path, runs):
+    denied = [
+        write_run(tmp_path / f"{name}2", [0.9] * 4, mode="absent", denying_conditions=["absent"]) for name in "ab"
+    ]
+    vision = write_run(tmp_path / "vision", [0.5] * 4, mode="no text branch")
+    table = results_table([*denied, vision], metrics=["dice"], against="vision", text_mode="absent")
+    text = table.text()
+    assert "| a2 | 0.900 [0.800, 1.000] | - | - |" in text and "| vision | **0.500** " in text
+    assert "a2: its texts deny the lesion, so that its scores are meaningless." in text and "p: two-sided" not in text
+    assert results_table([*denied, vision], against="a2", text_mode="absent").frame["p"].isna().all()
 
 
 def test_distances_in_two_units_share_no_column(tmp_path, runs):
@@ -160,7 +212,7 @@ def test_classes_have_rows_of_their_own(tmp_path, monkeypatch):
     assert rows.loc[("benign", "a"), "p"] == 1 and pd.isna(rows.loc[("benign", "b"), "p"])
     text = table.text()
     assert "| benign | a | **1.000** [1.000, 1.000] | 1 | 1 | 2 |" in text and "| cyst | a | - | - | - | 0 |" in text
-    assert "1 comparison in each class" in text
+    assert "1 comparison in each class" in text and "b finds no lesion of the class malignant (recall 0)." in text
 
 
 def test_the_command_writes_table_and_figure(tmp_path, runs, capsys):

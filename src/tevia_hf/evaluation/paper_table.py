@@ -1,43 +1,27 @@
 """Several evaluated runs in one table, for papers: Markdown, CSV, LaTeX, and a figure."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import pandas as pd
 
 from ..charts import save_forest_plot
-from ..data.features import check_choice, raise_problems
+from ..data.features import check_choice
 from ..intervals import holm, paired_difference
 from ..io.latex import booktabs, latex_text
 from ..io.markdown import markdown_table, plain_text
 from ..metric_table import METRICS, PRIMARY
 from ..option_checks_tevia import check_seed
 from ..score_summaries import class_key
-from .comparison import has_class, images_apart, read_rows
+from .comparison import has_class
+from .evaluated_runs import EvaluatedRun, common_classes, common_metrics, read_runs, reference_run, run_names
 from .text_conditions import OWN
 
 Format = Literal["markdown", "csv", "latex"]
 IN_PAPERS = ("dice", "iou", "hd95")
 FIGURES = (".pdf", ".png", ".svg")
-
-
-class EvaluatedRun(NamedTuple):
-    """A run: its name, its `evaluation.json`, and the rows of one text condition of its `evaluation.csv`, by id."""
-
-    name: str
-    report: Mapping[str, Any]
-    rows: pd.DataFrame
-
-    def score(self, metric: str, label: str | None) -> tuple[float | None, Any]:
-        """The score of all lesions, or of one class, and its interval, None if it is not known."""
-        mode = self.rows["text_mode"].iloc[0]
-        if label is None:
-            return self.report["scores"][mode].get(metric), self.report["intervals"][mode].get(metric)
-        scores = self.report["classes"][mode][label]
-        return scores["scores"].get(metric), scores["intervals"].get(metric)
 
 
 @dataclass(frozen=True)
@@ -49,11 +33,13 @@ class ResultsTable:
             `_high`; `p` and `p_holm` against another run; `images`, `groups`. Missing values are NaN.
         metrics: metric -> description, see `Metric.about`.
         notes: what the values are, a sentence each.
+        ranked: for each row, whether its scores may be the best of a column.
     """
 
     frame: pd.DataFrame
     metrics: Mapping[str, Mapping[str, Any]]
     notes: Sequence[str]
+    ranked: pd.Series
 
     def text(self, format: Format = "markdown") -> str:
         """The table in Markdown or LaTeX (booktabs), with the best score of each column in bold, or as CSV."""
@@ -71,16 +57,16 @@ class ResultsTable:
     def header(self) -> list[str]:
         units = {key: about["unit"] for key, about in self.metrics.items()}
         scores = [f"{key} ({unit})" if unit else key for key, unit in units.items()]
-        names = ["class", "run"] if "class" in self.frame else ["run"]
-        return [*names, *scores, *(["p", "p, Holm"] if "p" in self.frame else []), "images"][
-            : None if names[1:] else -1
-        ]
+        tests = ["p", "p, Holm"] if "p" in self.frame else []
+        if "class" in self.frame:
+            return ["class", "run", *scores, *tests, "images"]
+        return ["run", *scores, *tests]
 
     def cells(self, bold: Any) -> Iterator[list[str]]:
         """The rows as text, with the best score of each column, or of each class in it, in bold."""
-        for row in self.frame.to_dict("records"):
+        for row, is_ranked in zip(self.frame.to_dict("records"), self.ranked, strict=True):
             names = [row[name] for name in ("class", "run") if name in row]
-            scores = [self.score_cell(row, key, bold) for key in self.metrics]
+            scores = [self.score_cell(row, key, bold if is_ranked else str) for key in self.metrics]
             tests = [f"{row[name]:.2g}" if pd.notna(row[name]) else "-" for name in ("p", "p_holm") if name in row]
             yield [*names, *scores, *tests, *([str(row["images"])] if "class" in row else [])]
 
@@ -89,7 +75,8 @@ class ResultsTable:
         if pd.isna(row[key]):
             return "-"
         rivals = self.frame[self.frame["class"] == row["class"]] if "class" in row else self.frame
-        best = rivals[key].max() if self.metrics[key]["higher_is_better"] else rivals[key].min()
+        ranked = rivals.loc[self.ranked[rivals.index], key]
+        best = ranked.max() if self.metrics[key]["higher_is_better"] else ranked.min()
         value = f"{row[key]:.3f}"
         value = bold(value) if len(rivals) > 1 and value == f"{best:.3f}" else value
         low, high = row[f"{key}_low"], row[f"{key}_high"]
@@ -127,17 +114,22 @@ def results_table(
         by_class: one row per class and run, over the images whose reference holds the class.
         seed: of the permutations.
 
-    Raises `ValueError` if a run cannot be read, lacks a metric, a class or the text condition, or was evaluated on
-    other images.
+    Raises `ValueError` if a run cannot be read, lacks a metric or the text condition, or has other images, reference
+    masks or classes.
     """
     check_seed("seed", seed)
     evaluated = read_runs(runs, run_names(runs, names), text_mode)
     reference = reference_run(evaluated, runs, against)
     keys = list(dict.fromkeys((PRIMARY, *metrics) if PRIMARY not in metrics else metrics))
     about = common_metrics(evaluated, keys)
-    labels = common_classes(evaluated) if by_class else [None]
-    rows = [row for label in labels for row in rows_of(evaluated, keys, label, reference, seed)]
-    return ResultsTable(pd.DataFrame(rows), about, list(notes_on(evaluated, about, text_mode, reference, by_class)))
+    classes = common_classes(evaluated)
+    if by_class and not classes:
+        raise ValueError(f"{evaluated[0].name} has one class: leave out the scores by class (`by_class`, --by-class).")
+    labels = classes if by_class else [None]
+    frame = pd.DataFrame([row for label in labels for row in rows_of(evaluated, keys, label, reference, seed)])
+    notes = [*notes_on(evaluated, about, text_mode, reference, by_class), *run_notes(evaluated, labels)]
+    ranked = frame.pop("ranked")
+    return ResultsTable(frame, about, notes, ranked)
 
 
 def rows_of(
@@ -150,19 +142,23 @@ def rows_of(
     rows = []
     for run in runs:
         row: dict[str, Any] = {} if label is None else {"class": label}
-        row["run"] = run.name
+        row |= {"run": run.name, "ranked": not (run.denies or run.finds_no_lesion(label))}
         for metric in metrics:
             value, interval = run.score(metric, label)
             low, high = interval or (None, None)
             row |= {metric: value, f"{metric}_low": low, f"{metric}_high": high}
         rows.append(row | size)
     if reference is not None:
-        others = [index for index, run in enumerate(runs) if run is not reference]
+        others = [index for index, run in enumerate(runs) if is_tested(run, reference)]
         p_values = [p_value(runs[index], reference, column, used, seed) for index in others] if used.any() else []
         corrected = dict(zip(others, zip(p_values, holm(p_values), strict=True), strict=False))
         for index, row in enumerate(rows):
             row["p"], row["p_holm"] = corrected.get(index, (None, None))
     return rows
+
+
+def is_tested(run: EvaluatedRun, reference: EvaluatedRun) -> bool:
+    return run is not reference and not run.denies and not reference.denies
 
 
 def p_value(run: EvaluatedRun, reference: EvaluatedRun, column: str, used: pd.Series, seed: int) -> float:
@@ -179,7 +175,7 @@ def notes_on(
     by_class: bool,
 ) -> Iterator[str]:
     """What the values of a table are, one sentence each."""
-    rows, others = runs[0].rows, len(runs) - 1
+    rows = runs[0].rows
     yield (
         "Scores with bootstrap 95 % intervals, resampled by group (patient); "
         f"{len(rows)} images of {rows['group'].nunique()} groups, text condition: {text_mode}."
@@ -188,7 +184,7 @@ def notes_on(
         yield "Scores of a class are over the images whose reference holds it."
     lower = [key for key, about in metrics.items() if not about["higher_is_better"]]
     yield from [f"Lower is better: {', '.join(lower)}."] if lower else []
-    if reference is not None:
+    if reference is not None and (others := sum(is_tested(run, reference) for run in runs)):
         yield (
             f"p: two-sided permutation test of {PRIMARY} against {reference.name}, paired by image, with signs flipped "
             f"by group; p, Holm: corrected for {others} comparison{'s' if others != 1 else ''}"
@@ -196,81 +192,15 @@ def notes_on(
         )
 
 
-def read_runs(runs: Sequence[str | Path], names: Sequence[str], text_mode: str) -> list[EvaluatedRun]:
-    """The runs. Raises `ValueError` if one cannot be read, or if they were evaluated on different images."""
-    evaluated = []
-    for folder, name in zip(map(Path, runs), names, strict=True):
-        try:
-            report = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{folder}: no readable evaluation.json. Give the folder of `tevia evaluate`.") from error
-        evaluated.append(EvaluatedRun(name, report, read_rows(folder / "evaluation.csv", text_mode)))
-    first = evaluated[0]
-    problems = [
-        problem for run in evaluated[1:] for problem in images_apart(first.rows, run.rows, first.name, run.name)
-    ]
-    raise_problems("The runs", problems, "Evaluate all on the same images.")
-    return [run._replace(rows=run.rows.loc[first.rows.index]) for run in evaluated]
-
-
-def run_names(runs: Sequence[str | Path], names: Sequence[str] | None) -> list[str]:
-    """The given names, or those of the folders, preceded by as many parents as tell equal ones apart."""
-    paths = [Path(run).resolve() for run in runs]
-    if not paths:
-        raise ValueError("No runs were given: give at least one folder of `tevia evaluate`.")
-    if repeated := sorted({str(path) for path in paths if paths.count(path) > 1}):
-        raise ValueError(f"{', '.join(repeated)}: given twice. Give each run once.")
-    if names is not None:
-        if len(names) != len(paths) or len(set(names)) < len(names) or not all(name.strip() for name in names):
-            raise ValueError(f"{len(paths)} runs and the names {list(names)}: give each run its own name.")
-        return list(names)
-    lengths = [1] * len(paths)
-    while True:
-        found = ["/".join(path.parts[-length:]) for path, length in zip(paths, lengths, strict=True)]
-        if len(set(found)) == len(found):
-            return found
-        lengths = [length + (found.count(name) > 1) for name, length in zip(found, lengths, strict=True)]
-
-
-def reference_run(
-    evaluated: Sequence[EvaluatedRun], runs: Sequence[str | Path], against: str | Path | None
-) -> EvaluatedRun | None:
-    """The run to compare with, by name or folder."""
-    if against is None:
-        return None
-    by_name = {run.name: run for run in evaluated}
-    by_folder = {Path(folder).resolve(): run for folder, run in zip(runs, evaluated, strict=True)}
-    reference = by_name.get(str(against)) or by_folder.get(Path(against).resolve())
-    if reference is None:
-        raise ValueError(f"'{against}' is none of the runs: give one of {', '.join(by_name)}.")
-    return reference
-
-
-def common_metrics(runs: Sequence[EvaluatedRun], keys: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
-    """The description of each metric. Raises `ValueError` if a run lacks it or gives it in another unit."""
-    descriptions = []
-    for run in runs:
-        about = {key: metric.about(run.report["settings"]["hd95_unit"]) for key, metric in METRICS.items()}
-        about |= run.report.get("metrics", {})
-        measured = [key for key in next(iter(run.report["scores"].values())) if key in about]
-        for key in keys:
-            check_choice(f"A metric of the table (run {run.name})", key, measured)
-        descriptions.append({key: about[key] for key in keys})
-    for key in keys:
-        if len(units := {about[key]["unit"] for about in descriptions}) > 1:
-            raise ValueError(f"The runs give {key} in {' and '.join(sorted(units))}: evaluate all with one pixel size.")
-    return descriptions[0]
-
-
-def common_classes(runs: Sequence[EvaluatedRun]) -> list[str | None]:
-    """The names of the classes. Raises `ValueError` if there is only one, or if the runs have others."""
-    first, *others = [list(next(iter((run.report.get("classes") or {"": {}}).values()))) for run in runs]
-    if not first:
-        raise ValueError(f"{runs[0].name} has one class: leave out the scores by class (`by_class`, --by-class).")
-    for run, classes in zip(runs[1:], others, strict=True):
-        if classes != first:
-            raise ValueError(f"{run.name} has the classes {classes}, {runs[0].name} has {first}: compare equal ones.")
-    return [*first]
+def run_notes(runs: Sequence[EvaluatedRun], labels: Sequence[str | None]) -> Iterator[str]:
+    """Which runs are not ranked, and why, one sentence each."""
+    yield from (
+        f"{run.name}: its texts deny the lesion, so that its scores are meaningless." for run in runs if run.denies
+    )
+    for label in labels:
+        for run in runs:
+            if not run.denies and run.finds_no_lesion(label):
+                yield f"{run.name} finds no lesion{f' of the class {label}' if label else ''} (recall 0)."
 
 
 def check_figure(path: str | Path) -> None:

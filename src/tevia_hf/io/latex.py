@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 ESCAPED: dict[str, str] = {character: f"\\{character}" for character in "&%$#_{}"}
-ESCAPED |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "<": "{<}", ">": "{>}"}
+ESCAPED |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
+ESCAPED |= {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}  # other characters in the encoding OT1
 
 
 def latex_text(text: Any) -> str:

@@ -21,8 +21,10 @@ class Table(NamedTuple):
     text_columns: int = 1
 
     def markdown(self) -> str:
-        """The table in Markdown, without its caption."""
-        return markdown_table(self.header, self.rows)
+        """The table in Markdown, without its caption; header and text columns, which may hold names, are escaped."""
+        count = self.text_columns
+        rows = [[*map(plain_text, row[:count]), *row[count:]] for row in self.rows]
+        return markdown_table(list(map(plain_text, self.header)), rows)
 
 
 class Bullets(NamedTuple):
@@ -53,11 +55,7 @@ def markdown_blocks(blocks: Iterable[Block]) -> str:
             parts += [block.caption] if block.caption else []
             parts.append(block.markdown())
         else:
-            text = (
-                block
-                if isinstance(block, str)
-                else "\n".join(f"- {cell(line)}" for line in block.lines).replace("<", "\\<")
-            )
+            text = block if isinstance(block, str) else block.markdown()
             if isinstance(previous, str):
                 parts[-1] += f"\n{text}"
             else:
