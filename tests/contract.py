@@ -168,7 +168,7 @@ class EncoderContract:
 
     def test_adapters_start_without_effect_train_and_merge(self, model):
         if self.lora is None:
-            with pytest.raises(ValueError, match="no plain linear layer or convolution to adapt"):
+            with pytest.raises(ValueError, match="no plain linear layer or convolution for LoRA"):
                 with_lora(model, {"r": 2})
             return
         x, ids = images(64, 64), texts(6)
