@@ -12,12 +12,14 @@ from PIL import Image
 from tiny import tiny_config, tiny_processor, tiny_reader
 
 from tevia_hf import TeViAForSegmentation, predict
-from tevia_hf.inference import predict as predicting
+from tevia_hf.inference import outputs as writing
 from tevia_hf.inference import predictor as asking
 from tevia_hf.inference.loading import load_trained
-from tevia_hf.inference.predict import list_images, predict_masks, texts_from_table
+from tevia_hf.inference.items import items_of_table, list_images
+from tevia_hf.inference.predict import predict_masks
 from tevia_hf.inference.predictor import Predictor
 from tevia_hf.io import read_image, writers
+from tevia_hf.io.output_dir import MARKER
 
 SIZES = {"a.png": (40, 56), "b.png": (64, 32), "c.tif": (33, 70)}
 TEXTS = ["left lung", "", "upper right lung"]
@@ -115,7 +117,7 @@ def test_an_overlay_has_its_images_name_whatever_the_mask_is_written_as(model, i
     monkeypatch.setitem(writers._WRITERS, ".npy", lambda path, labels, *_: np.save(path, labels))
     table = predict(model, tiny_processor(), images, TEXTS, tmp_path / "out", mask_suffix=".npy")
     assert [Path(path).name for path in table["mask"]] == ["a.npy", "b.npy", "c.npy"]
-    assert [Path(path).name for path in table["overlay"]] == ["a.png", "b.png", "c.png"]
+    assert [Path(path).name for path in table["overlay"]] == ["a.jpg", "b.jpg", "c.jpg"]
 
 
 def test_masks_overlays_and_the_table_are_written(model, images, examples, tmp_path):
@@ -128,9 +130,10 @@ def test_masks_overlays_and_the_table_are_written(model, images, examples, tmp_p
         with Image.open(row["overlay"]) as overlay:
             assert overlay.width * mask.shape[0] == overlay.height * mask.shape[1]
     names = {"a.png", "b.png", "c.png"}
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {*names, "overlays", "predictions.csv"}
-    assert {path.name for path in (tmp_path / "out" / "overlays").iterdir()} == names
-    names = ["image", "text", "mask", "overlay", "foreground", "pixels", "mm2", "probability", "error"]
+    written = {*names, "overlays", "predictions.csv", "manifest.jsonl", MARKER}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == written
+    assert {path.name for path in (tmp_path / "out" / "overlays").iterdir()} == {"a.jpg", "b.jpg", "c.jpg"}
+    names = ["image", "text", "mask", "overlay", "foreground", "pixels", "mm2", "probability", "status", "error"]
     written = pd.read_csv(tmp_path / "out" / "predictions.csv", keep_default_na=False, na_values={"mm2": ""})
     assert list(written) == names
     pd.testing.assert_frame_equal(written, table, check_dtype=False)
@@ -163,7 +166,7 @@ def test_the_table_has_area_and_mean_probability_of_a_mask(model, images, tmp_pa
 def test_the_table_has_the_measures_of_each_class_by_name(images, tmp_path):
     model, processor = several_classes()
     table = predict(model, processor, images, TEXTS, tmp_path / "out", batch_size=1)
-    assert list(table)[5:-1] == [
+    assert list(table)[5:-2] == [
         f"{field}/{name}" for name in ("benign", "malignant") for field in ("pixels", "mm2", "probability")
     ]
     for (_, row), path, text in zip(table.iterrows(), images, TEXTS, strict=True):
@@ -244,7 +247,7 @@ def test_the_table_is_written_when_no_file_can_be_read(model, tmp_path):
 
 def test_images_that_would_overwrite_each_others_masks_are_refused(model, images, tmp_path):
     same_stem = tmp_path / "a.jpg"
-    with pytest.raises(ValueError, match=r"Several images are named \['a'\], and their outputs would overwrite"):
+    with pytest.raises(ValueError, match=r"Several outputs would be named \['a'\] and overwrite each other"):
         predict(model, tiny_processor(), [*images, same_stem], [*TEXTS, ""], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -307,17 +310,14 @@ def test_a_model_without_a_single_finite_logit_is_refused_and_the_table_is_kept(
 
 @pytest.mark.parametrize("part", ["write_mask", "overlay"])
 def test_a_write_error_affects_one_row_and_leaves_no_incomplete_file(model, images, tmp_path, monkeypatch, part):
-    usual, folder = getattr(predicting, part), tmp_path / "out"
+    usual, folder = getattr(writing, part), tmp_path / "out"
 
     def fails(*args, **kwargs):
-        fails.calls += 1
-        if fails.calls == 2:
-            (folder / ("b.png" if part == "write_mask" else "overlays/b.png")).write_bytes(b"half")
+        if 64 in np.shape(args[1]):  # that of b.png
             raise RuntimeError("no\nspace")
         return usual(*args, **kwargs)
 
-    fails.calls = 0
-    monkeypatch.setattr(predicting, part, fails)
+    monkeypatch.setattr(writing, part, fails)
     table = predict(model, tiny_processor(), images, TEXTS, folder)
     assert table["error"][1] == f"{images[1]}: RuntimeError: no space" and list(table["error"][[0, 2]]) == ["", ""]
     assert sorted(path.stem for path in (folder / "overlays").iterdir()) == ["a", "c"]
@@ -374,26 +374,40 @@ def table_of(tmp_path):
 @pytest.mark.parametrize("name", ["texts.csv", "texts.xlsx"])
 def test_texts_are_found_by_the_images_name_in_any_order(images, table_of, name):
     path = table_of([("c.png", TEXTS[2]), ("mask_a.png", TEXTS[0]), ("b", None)], name)
-    assert texts_from_table(path, images) == TEXTS
+    assert [(item.name, item.text) for item in items_of_table(path, images)] == list(zip("abc", TEXTS, strict=True))
 
 
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        ([("a.png", "x"), ("b.png", "y")], "'c' has no row"),
-        ([("a.png", "x"), ("b.png", "y"), ("c.png", "z"), ("a.jpg", "x")], "'a' has several rows"),
-        ([("a.png", "x"), ("b.png", "y"), ("c.png", "z"), ("d.png", "x")], "row 'd' has no image"),
-    ],
-    ids=["missing", "duplicate", "left over"],
-)
-def test_a_table_that_does_not_fit_the_images_is_refused(images, table_of, rows, message):
-    with pytest.raises(ValueError, match=f"1 problem:\n  {message}\nEach image needs one row"):
-        texts_from_table(table_of(rows), images)
+def test_every_image_without_a_row_is_reported_at_once(images, table_of):
+    with pytest.raises(ValueError, match="2 problems:\n  'b' has no row\n  'c' has no row\nEach image needs a row"):
+        items_of_table(table_of([("a.png", "x"), ("a.png", "y")]), images)
 
 
-def test_every_problem_of_a_table_is_reported_at_once(images, table_of):
-    with pytest.raises(ValueError, match="3 problems:\n  'b' has no row\n  'c' has no row\n  'a' has several rows"):
-        texts_from_table(table_of([("a.png", "x"), ("a.png", "y")]), images)
+def test_rows_without_an_image_are_counted_in_a_warning(images, table_of):
+    rows = [("a.png", "x"), ("b.png", "y"), ("c.png", "z"), ("d.png", "x"), ("d.png", "y"), ("e.png", "y")]
+    with pytest.warns(UserWarning, match="3 rows name none of the images, e.g. 'd'"):
+        assert [item.text for item in items_of_table(table_of(rows), images)] == ["x", "y", "z"]
+
+
+def test_an_image_with_several_rows_has_a_numbered_mask_for_each(images, table_of):
+    rows = [("a.png", "x"), ("b.png", "y"), ("a.png", "z"), ("c.png", "")]
+    items = items_of_table(table_of(rows), images)
+    assert [(item.name, item.text) for item in items] == [("a_1", "x"), ("a_2", "z"), ("b", "y"), ("c", "")]
+
+
+def test_a_column_names_the_masks(images, tmp_path):
+    rows = [("a.png", "x", "upper"), ("b.png", "y", ""), ("c.tif", "z", "last"), ("a.png", "z", "lower")]
+    path = tmp_path / "texts.csv"
+    pd.DataFrame(rows, columns=["Image", "Description", "name"]).to_csv(path, index=False)
+    assert [item.name for item in items_of_table(path, images)] == ["upper", "lower", "b", "last"]
+
+
+@pytest.mark.parametrize(("name", "message"), [("../x", "cannot be named"), ("b", "Several outputs would be named")])
+def test_a_name_that_would_leave_the_folder_or_replace_a_mask_is_refused(images, tmp_path, name, message):
+    path = tmp_path / "texts.csv"
+    rows = [("a.png", "x", name), ("b.png", "y", ""), ("c.tif", "z", "")]
+    pd.DataFrame(rows, columns=["Image", "Description", "Name"]).to_csv(path, index=False)
+    with pytest.raises(ValueError, match=message):
+        items_of_table(path, images)
 
 
 def test_predict_never_writes_over_its_images(model, images):

@@ -6,34 +6,61 @@ from typing import Any
 
 from .options import add_number, checked
 
-OPTIONS = "--help --text --text-table --window --mask-suffix --threshold --batch-size --output-dir --overwrite".split()
+OPTIONS = (
+    "--help --text --text-table --window --mask-suffix --threshold --batch-size --no-overlays --probabilities --device "
+    "--on-error --output-dir --resume --overwrite --shard --merge"
+).split()
+IMAGES = (
+    "image files or folders, slices as scan.nii.gz#40 or scan.dcm#3; or one table (CSV, xlsx, parquet) or saved data "
+    "set with a row for each mask"
+)
 TEXT = "the text for every image (default: none); 'left' is the left side of the image"
+TABLE = (
+    "CSV or xlsx with the columns Image, Description and, if given, Name (of the mask); several rows for several texts"
+)
 WINDOW = "window centre and width of DICOM and NIfTI images (write --window=-600,1500)"
+ON_ERROR = "report an image that cannot be read or predicted in its row, or stop there (default: %(default)s)"
+SHARD = "predict a part of the images, as one of N processes: 0/N, 1/N, ... (set by torchrun)"
+MERGE = "put together the table of what the shards have finished, and report what is missing"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from tevia_hf.inference.items import parse_shard
     from tevia_hf.io import MASK_SUFFIXES, parse_window
 
     parser.add_argument("model", help="name or folder of a TeViA model")
-    parser.add_argument("images", nargs="+", help="image files or folders; slices as scan.nii.gz#40 or scan.dcm#3")
+    parser.add_argument("images", nargs="+", help=IMAGES)
     texts = parser.add_mutually_exclusive_group()
     texts.add_argument("--text", default="", help=TEXT)
-    texts.add_argument("--text-table", help="CSV or xlsx with the columns Image, Description")
+    texts.add_argument("--text-table", help=TABLE)
     parser.add_argument("--window", type=checked(parse_window), help=WINDOW)
     suffix = "of the masks (default: %(default)s)"
     parser.add_argument("--mask-suffix", default=".png", choices=MASK_SUFFIXES, help=suffix)
     add_number(parser, "threshold", "check_share", "on the probability, from 0 to 1", default=0.5)
     add_number(parser, "batch_size", "check_count", "images per batch", default=16)
+    parser.add_argument("--no-overlays", dest="overlays", action="store_false", help="write masks only")
+    parser.add_argument("--probabilities", action="store_true", help="write float16 maps of the probabilities (.npy)")
+    parser.add_argument("--device", help="device to compute on, e.g. cuda:1 (default: the GPU, if there is one)")
+    parser.add_argument("--on-error", default="skip", choices=("skip", "raise"), help=ON_ERROR)
     parser.add_argument("--output-dir", required=True, help="folder to write to")
+    parser.add_argument("--resume", action="store_true", help="continue an interrupted job in the folder, or begin it")
     parser.add_argument("--overwrite", action="store_true", help="delete an earlier output in the folder")
+    parser.add_argument("--shard", type=checked(parse_shard), metavar="I/N", help=SHARD)
+    parser.add_argument("--merge", action="store_true", help=MERGE)
 
 
 def run(output_dir: str, **options: Any) -> int:
     from tevia_hf.inference.predict import predict_files
 
     table = predict_files(output_dir=output_dir, **options)
-    failures = table[table["error"] != ""]
-    for error in failures["error"]:
+    failed, missing = table[table["status"] == "failed"], table[table["status"] == "missing"]
+    for error in failed["error"]:
         print(error, file=sys.stderr)
-    print(f"\n{len(table) - len(failures)} of {len(table)} masks are in {output_dir}.")
-    return 1 if len(failures) else 0
+    if len(missing):
+        print(
+            f"{len(missing)} masks are missing, e.g. that of {missing.iloc[0]['image']}: repeat their shards with "
+            "--resume, or the whole command without --shard and --merge.",
+            file=sys.stderr,
+        )
+    print(f"\n{len(table) - len(failed) - len(missing)} of {len(table)} masks are in {output_dir}.")
+    return 1 if len(failed) or len(missing) else 0

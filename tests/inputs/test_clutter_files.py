@@ -7,7 +7,7 @@ from layouts import mosmed, qata
 from tevia_cli.main import main
 from tevia_hf import load_segmentation_dataset
 from tevia_hf.data.registry import list_examples
-from tevia_hf.inference.predict import list_images
+from tevia_hf.inference.items import list_images
 
 APPLE = b"\0\5\x16\7\0\2\0\0Mac OS X        " + bytes(60)  # how AppleDouble files begin
 

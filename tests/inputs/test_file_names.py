@@ -11,7 +11,7 @@ from PIL import Image
 from tevia_cli.main import main
 from tevia_hf import TeViAImageProcessor, TeViASegmentationPipeline, load_segmentation_dataset
 from tevia_hf.data.registry import list_examples
-from tevia_hf.inference.predict import list_images
+from tevia_hf.inference.items import list_images
 from tevia_hf.io import read_image
 
 RAMP = (np.arange(64, dtype=np.uint16) * 10).reshape(8, 8)

@@ -24,7 +24,7 @@ from tevia_hf import load_segmentation_dataset
 from tevia_hf.data.ready import ready_dataset
 from tevia_hf.data.registry import list_examples
 from tevia_hf.data.tables import read_table, texts_for
-from tevia_hf.inference.predict import texts_from_table
+from tevia_hf.inference.items import items_of_table
 
 HEAD = "Image,Description,split\n"
 
@@ -253,7 +253,7 @@ def test_a_table_of_texts_finds_its_images_in_either_unicode_form(tmp_path):
     image = tmp_path / unicodedata.normalize("NFD", "Größe.png")
     put(image, noise())
     path = csv(tmp_path, unicodedata.normalize("NFC", "Image,Description\nGröße.png,Left\n"))
-    given = answer(lambda: texts_from_table(path, [image]))
+    given = answer(lambda: [item.text for item in items_of_table(path, [image])])
     assert given.names("unicode", "NFD", "NFC") if given.error else given.value == ["Left"]
     wanted = unicodedata.normalize("NFD", "Größe")
     given = answer(lambda: texts_for(path, [wanted]))

@@ -28,8 +28,12 @@ CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: quota and period i
 SETTLED = 2  # seconds after a write in which a file can change again with the same modification time
 
 
-def on_all_cores(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:
+def on_all_cores(
+    function: Callable[[Item], Result], items: Iterable[Item], ahead: int = 0
+) -> Iterator[tuple[Item, Result]]:
     """Pairs of item and result of the function, in order; few results are in memory at a time.
+
+    `ahead` is the number of further results to compute while the caller is busy, e.g. with a batch of that size.
 
     Runs in threads: decoders release the GIL, and user-defined readers and transforms need not be picklable.
     """
@@ -42,7 +46,7 @@ def on_all_cores(function: Callable[[Item], Result], items: Iterable[Item]) -> I
     with ThreadPoolExecutor(threads) as pool:
         for item in items:
             pending.append((item, pool.submit(function, item)))
-            if len(pending) > 2 * threads:
+            if len(pending) > ahead + 2 * threads:
                 item, future = pending.popleft()
                 yield item, future.result()
         for item, future in pending:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ NON_PIXEL_FIELDS = (
 )
 
 
-def load_trained(name: str) -> tuple[TeViAForSegmentation, TeViAProcessor]:
-    """A TeViA model and its processor, by name or folder.
+def load_trained(name: str, device: str | None = None) -> tuple[TeViAForSegmentation, TeViAProcessor]:
+    """A TeViA model, on a device, and its processor, by name or folder.
+
+    The device is by default the GPU, if there is one; under `torchrun`, that of the process.
 
     Raises `ValueError` for another kind of model, and if weights are missing, which `from_pretrained` would initialise
     randomly.
@@ -33,7 +36,8 @@ def load_trained(name: str) -> tuple[TeViAForSegmentation, TeViAProcessor]:
             f"{name} lacks {len(missing)} of the model's weights, e.g. {missing[0]}, which would be random: save the "
             "whole model there."
         )
-    return model, TeViAProcessor.from_pretrained(name)
+    gpu = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+    return model.to(device or gpu), TeViAProcessor.from_pretrained(name)
 
 
 def build_untrained(name: str) -> tuple[TeViAForSegmentation, TeViAProcessor]:

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import count, islice
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from ..data.reading import on_all_cores
 from ..io import MedicalImage, load_image
 from ..labels_tevia import class_names
 from ..logits_tevia import NonFiniteLogitsError, labels_from_probabilities, mean_probability
@@ -49,19 +50,38 @@ class ClassStatistics(NamedTuple):
     probability: float | None
 
 
-class Prediction(NamedTuple):
-    """The result for one example: a label map uint8 (height, width) per text, or the error that occurred.
+class Answer(NamedTuple):
+    """The result for one image and one text.
 
-    `statistics` has, for each mask, those of each class by name; it is empty unless the predictor has
-    `with_statistics`.
+    Args:
+        mask: label map uint8 (height, width), at the image's size.
+        statistics: of each class by name; empty unless the predictor has `with_statistics`.
+        probabilities: float16 (num_labels, height, width); `None` unless the predictor has `with_probabilities`.
     """
+
+    mask: np.ndarray
+    statistics: dict[str, ClassStatistics]
+    probabilities: np.ndarray | None = None
+
+
+class Prediction(NamedTuple):
+    """The result for one example: an answer per text, or the error that occurred."""
 
     example: Mapping[str, Any]
     name: str
     image: MedicalImage | None
-    masks: list[np.ndarray]
+    answers: list[Answer]
     error: Exception | None = None
-    statistics: Sequence[dict[str, ClassStatistics]] = ()
+
+    @property
+    def masks(self) -> list[np.ndarray]:
+        """The label map uint8 (height, width) of each text."""
+        return [answer.mask for answer in self.answers]
+
+    @property
+    def statistics(self) -> list[dict[str, ClassStatistics]]:
+        """For each mask, those of each class by name; empty unless the predictor has `with_statistics`."""
+        return [answer.statistics for answer in self.answers if answer.statistics]
 
 
 class Predictor:
@@ -78,6 +98,7 @@ class Predictor:
         batch_size: number of images per forward pass.
         text_features: a cache to share between predictors.
         with_statistics: whether `predictions` include area and mean probability of each class.
+        with_probabilities: whether `predictions` include the probability of each label in each pixel.
 
     Raises `ValueError` for a threshold or batch size out of range.
     """
@@ -90,11 +111,13 @@ class Predictor:
         batch_size: int = 16,
         text_features: TextFeatureCache | None = None,
         with_statistics: bool = False,
+        with_probabilities: bool = False,
     ):
         check_predictor_options(threshold, batch_size)
         self.model, self.processor = model, processor
         self.threshold, self.batch_size = threshold, batch_size
-        self.with_statistics, self.classes = with_statistics, class_names(model.config.id2label or {})
+        self.with_statistics, self.with_probabilities = with_statistics, with_probabilities
+        self.classes = class_names(model.config.id2label or {})
         uses_text = bool(model.config.use_text)
         self.text_features = text_features or (TextFeatureCache(model, processor) if uses_text else None)
 
@@ -131,24 +154,22 @@ class Predictor:
 
         Raises `NonFiniteLogitsError`, with the images' names, if logits are not finite.
         """
-        return [mask for mask, _ in self._measured_masks(encoded, texts, with_statistics=False)]
+        return [answer.mask for answer in self._answers(encoded, texts)]
 
-    def _measured_masks(
-        self, encoded: EncodedImages, texts: Sequence[str], with_statistics: bool
-    ) -> list[tuple[np.ndarray, dict[str, ClassStatistics]]]:
-        """The mask of each image and the statistics of its classes, none without `with_statistics`."""
+    def _answers(self, encoded: EncodedImages, texts: Sequence[str]) -> list[Answer]:
         try:
             maps = self.processor.post_process_segmentation(
                 self.ask(encoded, texts), target_sizes=encoded.sizes, return_probabilities=True
             )
         except NonFiniteLogitsError as error:
             raise NonFiniteLogitsError(error.indices, [encoded.names[index] for index in error.indices]) from error
-        results = []
+        answers = []
         for probabilities, spacing in zip(maps, encoded.spacings, strict=True):
             labels = labels_from_probabilities(probabilities, self.threshold)
-            statistics = self._statistics(labels, probabilities, spacing) if with_statistics else {}
-            results.append((labels.cpu().numpy(), statistics))
-        return results
+            statistics = self._statistics(labels, probabilities, spacing) if self.with_statistics else {}
+            stored = probabilities.half().cpu().numpy() if self.with_probabilities else None
+            answers.append(Answer(labels.cpu().numpy(), statistics, stored))
+        return answers
 
     def _statistics(
         self, labels: torch.Tensor, probabilities: torch.Tensor, spacing_mm: Sequence[float] | None
@@ -163,54 +184,65 @@ class Predictor:
     def predictions(self, requests: Iterable[tuple[Mapping[str, Any], Sequence[str]]]) -> Iterator[Prediction]:
         """The predictions of all images, in order; the error of an image does not affect the others.
 
+        While the network computes a batch, the images of the next one are read in other threads.
+
         Args:
-            requests: pairs of an example, which is a mapping with "image" and, for errors, "id", and its texts, equally
-                many for every example. They are read once, batch by batch.
+            requests: pairs of an example, which is a mapping with "image" and, for errors, "id", and its texts, one or
+                more. They are read once, little more than a batch ahead.
         """
-        requests, positions = iter(requests), count()
-        while batch := list(islice(requests, self.batch_size)):
+        prepared = on_all_cores(self._prepared_or_error, enumerate(requests), ahead=self.batch_size)
+        while batch := list(islice(prepared, self.batch_size)):
             results: list[Prediction | None] = [None] * len(batch)
-            by_size: dict[tuple[int, ...], list[tuple[int, PreparedImage]]] = {}
-            for index, (example, _) in enumerate(batch):
-                position, value = next(positions), example["image"]
-                name = str(position if example.get("id") is None else example["id"])
-                try:
-                    image = self.prepare(value, name)
-                    if spacing := example.get("spacing_mm"):
-                        image = image._replace(image=image.image._replace(spacing_mm=tuple(spacing)))
-                except Exception as error:  # the libraries that read medical files raise errors of any kind
-                    results[index] = Prediction(example, name, None, [], error)
+            # One batch of the network holds images of one size, and as many texts of each.
+            groups: dict[tuple[int, ...], list[tuple[int, PreparedImage]]] = {}
+            for index, ((position, (example, texts)), image) in enumerate(batch):
+                if isinstance(image, Exception):
+                    results[index] = Prediction(example, name_of(example, position), None, [], image)
                 else:
-                    by_size.setdefault(image.pixel_values.shape, []).append((index, image))
-            for group in by_size.values():
+                    groups.setdefault((*image.pixel_values.shape, len(texts)), []).append((index, image))
+            for group in groups.values():
                 indices, images = zip(*group, strict=True)
-                outcomes = self._masks_or_error(images, [batch[index][1] for index in indices])
-                for index, image, outcome in zip(indices, images, outcomes, strict=True):
-                    results[index] = Prediction(batch[index][0], image.name, image.image, *outcome)
+                requested = [batch[index][0][1] for index in indices]
+                outcomes = self._answers_or_error(images, [texts for _, texts in requested])
+                for image, (example, _), index, outcome in zip(images, requested, indices, outcomes, strict=True):
+                    results[index] = Prediction(example, image.name, image.image, *outcome)
             yield from filter(None, results)
 
-    def _masks_or_error(
+    def _prepared_or_error(
+        self, request: tuple[int, tuple[Mapping[str, Any], Sequence[str]]]
+    ) -> PreparedImage | Exception:
+        position, (example, _) = request
+        value = example["image"]
+        try:
+            image = self.prepare(value, name_of(example, position))
+        except Exception as error:  # the libraries that read medical files raise errors of any kind
+            return error
+        if spacing := example.get("spacing_mm"):
+            return image._replace(image=image.image._replace(spacing_mm=tuple(spacing)))
+        return image
+
+    def _answers_or_error(
         self, images: Sequence[PreparedImage], texts: Sequence[Sequence[str]]
-    ) -> list[tuple[list[np.ndarray], NonFiniteLogitsError | None, list[dict[str, ClassStatistics]]]]:
-        """The masks, error and statistics of each of several images of one size."""
+    ) -> list[tuple[list[Answer], NonFiniteLogitsError | None]]:
+        """The answers, or the error, of each of several images of one size with equally many texts."""
         encoded = self.encode(images)
         texts_of_batch = list(zip(*texts, strict=True))
         try:
             # Always the whole batch, so that a mask does not depend on the other texts that are asked for.
-            measured = {
-                batch_texts: self._measured_masks(encoded, batch_texts, self.with_statistics)
-                for batch_texts in dict.fromkeys(texts_of_batch)
+            answers = {
+                batch_texts: self._answers(encoded, batch_texts) for batch_texts in dict.fromkeys(texts_of_batch)
             }
         except NonFiniteLogitsError as error:
             if len(images) == 1:
-                return [([], error, [])]
+                return [([], error)]
             pairs = zip(images, texts, strict=True)
-            return [self._masks_or_error([image], [own_texts])[0] for image, own_texts in pairs]
-        results: list[tuple[list[np.ndarray], NonFiniteLogitsError | None, list[dict[str, ClassStatistics]]]] = []
-        for index in range(len(images)):
-            masks, statistics = zip(*(measured[batch_texts][index] for batch_texts in texts_of_batch), strict=True)
-            results.append((list(masks), None, list(statistics) if self.with_statistics else []))
-        return results
+            return [self._answers_or_error([image], [own_texts])[0] for image, own_texts in pairs]
+        return [([answers[each][index] for each in texts_of_batch], None) for index in range(len(images))]
+
+
+def name_of(example: Mapping[str, Any], position: int) -> str:
+    """The example's id, or its position."""
+    return str(position if example.get("id") is None else example["id"])
 
 
 def check_predictor_options(threshold: float, batch_size: int) -> None:

@@ -2,11 +2,13 @@
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
 MARKER = ".tevia-output"
+PART = ".part-"  # beginning of the names of files that are being written
 
 
 def claim_output_dir(
@@ -35,12 +37,12 @@ def check_output_dir(
     folder = Path(folder)
     if resume and overwrite:
         raise ValueError("Give either `resume` or `overwrite`, not both.")
-    if not (folder.is_dir() and any(folder.iterdir())):
+    if not (folder.is_dir() and any(path.name != MARKER for path in folder.iterdir())):
         return
     if not (resume or overwrite):
         raise ValueError(
             f"{folder} already holds files: name another folder, delete them with `--overwrite` (`overwrite=True`), or "
-            "resume a training run with `--resume`."
+            "resume an interrupted training or prediction with `--resume`."
         )
     if not overwrite:
         return
@@ -53,7 +55,26 @@ def check_output_dir(
 
 def write_whole(path: Path, content: str | bytes) -> None:
     """Writes a file atomically."""
+    with whole_file(path) as part:
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A path to write to, in the same folder and with the same suffix, which then replaces the file at once.
+
+    After an error or a kill, the file is as it was before. Missing folders are created.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{uuid4().hex}")
-    part.write_bytes(content.encode() if isinstance(content, str) else content)
-    part.replace(path)
+    part = path.with_name(f"{PART}{uuid4().hex}.{path.name}")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def remove_parts(folder: Path) -> None:
+    """Deletes the incomplete files that a killed run left in a folder."""
+    for part in folder.glob(f"{PART}*"):
+        part.unlink(missing_ok=True)

@@ -8,11 +8,12 @@ from PIL import Image
 
 from tevia_hf.extras import needed_for
 from tevia_hf.io.medical_image import MedicalImage
+from tevia_hf.io.output_dir import whole_file
 from tevia_hf.labels_tevia import WHITE, highest_label, to_labels
 
 
 def write_mask(path: str | Path, mask: np.ndarray, num_labels: int = 1, like: MedicalImage | None = None) -> Path:
-    """Writes a mask and returns its path; missing folders are created.
+    """Writes a mask atomically and returns its path; missing folders are created.
 
     - `.png`: 8-bit grey. One label is written as 0 and 255, visible in any viewer; several labels are written as such.
     - `.nii`, `.nii.gz`: labels, one slice, at the position of the image.
@@ -36,8 +37,8 @@ def write_mask(path: str | Path, mask: np.ndarray, num_labels: int = 1, like: Me
             f"{path}: the mask holds ignored pixels (255), which no file with num_labels=1 can hold: set them to 0, or "
             "write it with num_labels=2."
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _WRITERS[suffix](path, labels, num_labels, like)
+    with whole_file(path) as part:
+        _WRITERS[suffix](part, labels, num_labels, like)
     return path
 
 

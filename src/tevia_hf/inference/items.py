@@ -1,0 +1,272 @@
+"""The masks that a prediction job makes: its images, texts and output names, from files, tables and data sets."""
+
+import os
+import re
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..data.affixes import find_affixes
+from ..data.features import raise_problems
+from ..data.pairing import example_id
+from ..data.tables import TABLE_SUFFIXES, read_table
+from ..extras import needed_for
+from ..io import ImageRef, is_image_file, parse_address, stem, supported_suffixes, with_window
+from ..io.address import Window, is_clutter
+
+with needed_for("Predicting files"):
+    from datasets import Dataset, load_from_disk
+    from datasets import Image as ImageColumn
+
+ImagePath = str | Path | ImageRef
+NAME_COLUMNS = ("name", "id")  # of the output, in tables and data sets, whatever the case
+UNSAFE = re.compile(r'[\\/:*?"<>|\x00-\x1f]')  # in a file name
+
+
+@dataclass(frozen=True)
+class Row:
+    """An image in a data set, which is read from there when it is needed."""
+
+    dataset: Dataset
+    index: int
+
+
+class Item(NamedTuple):
+    """A mask to predict.
+
+    Args:
+        name: of its files, without suffix; unique in the job.
+        image: where its pixels are.
+        text: "" for none.
+        label: the name of the image in tables and errors.
+    """
+
+    name: str
+    image: ImageRef | Row
+    text: str
+    label: str
+
+    def source(self) -> Any:
+        """The image as `load_image` takes it."""
+        return self.image.dataset[self.image.index]["image"] if isinstance(self.image, Row) else self.image
+
+    def with_window(self, window: Window) -> "Item":
+        """The item whose file is read with a window, unless its address has one or its format supports none."""
+        return self if isinstance(self.image, Row) else self._replace(image=with_window(self.image, window))
+
+    def state(self) -> list[int] | None:
+        """Size and modification time of the file, which tell whether it has changed; `None` if they are unknown."""
+        if isinstance(self.image, Row):
+            return None
+        try:
+            state = self.image.path.stat()
+        except OSError:
+            return None
+        return [state.st_size, state.st_mtime_ns]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A part of a job: each process of `count` takes another one, by its `index` from 0."""
+
+    index: int = 0
+    count: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+
+def parse_shard(text: str) -> Shard:
+    """The shard written as "0/3". Raises `ValueError` for other text."""
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    shard = Shard(int(match[1]), int(match[2])) if match else None
+    if shard is None or shard.index >= shard.count:
+        raise ValueError(f"shard is '{text}': give index and number, as in 0/3, 1/3 and 2/3 for three processes.")
+    return shard
+
+
+def shard_of_process() -> Shard:
+    """The shard of this process among those started by `torchrun` or another launcher that sets RANK and WORLD_SIZE."""
+    return Shard(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
+
+
+def batches(items: Sequence[Item], batch_size: int) -> list[list[Item]]:
+    """The items in the batches of their images, `batch_size` images each.
+
+    They depend on the list alone: a resumed or divided job forms the batches of one that is neither, so that masks are
+    equal to the last pixel.
+    """
+    images = [list(own) for _, own in groupby(items, key=lambda item: item.image)]
+    starts = range(0, len(images), batch_size)
+    return [[item for own in images[start : start + batch_size] for item in own] for start in starts]
+
+
+def requests_of(items: Sequence[Item]) -> Iterator[tuple[dict[str, Any], list[str]]]:
+    """Requests for `Predictor.predictions`: one for each image, with all of its texts."""
+    for _, group in groupby(items, key=lambda item: item.image):
+        own = list(group)
+        yield {"image": own[0].source(), "id": own[0].label, "items": own}, [item.text for item in own]
+
+
+def job_of(sources: Sequence[ImagePath], text: str = "", text_table: str | Path | None = None) -> list[Item]:
+    """The items of `tevia predict`.
+
+    Args:
+        sources: image files and folders of images; or one table (CSV, xlsx), parquet file or folder of a saved data
+            set, which has a row for each mask.
+        text: of images without another text.
+        text_table: CSV or xlsx with the texts of image files, by name: see `items_of_table`.
+    """
+    rows = [source for source in map(Path, sources) if holds_rows(source)]
+    if not rows:
+        images = list_images(sources)
+        return items_of_table(text_table, images) if text_table is not None else items_of(images, [text] * len(images))
+    if len(sources) > 1 or text_table is not None:
+        raise ValueError(f"{rows[0]} holds images and texts itself: give it alone, without other images or a table.")
+    is_table = rows[0].suffix.lower() in TABLE_SUFFIXES
+    return items_of_listing(rows[0], text) if is_table else items_of_dataset(open_dataset(rows[0]), text, str(rows[0]))
+
+
+def holds_rows(path: Path) -> bool:
+    """Whether a path is a table, a parquet file or the folder of a saved data set, and no image or folder of images."""
+    return path.suffix.lower() in (*TABLE_SUFFIXES, ".parquet") or (path / "dataset_info.json").is_file()
+
+
+def open_dataset(path: Path) -> Dataset:
+    """The data set in a parquet file, or in the folder that `Dataset.save_to_disk` wrote."""
+    if not path.exists():
+        raise ValueError(f"No file {path} in {Path.cwd()}: check the path.")
+    dataset = load_from_disk(str(path)) if path.is_dir() else Dataset.from_parquet(str(path))
+    if not isinstance(dataset, Dataset):
+        raise ValueError(f"{path} holds several splits: give the folder of one, e.g. {path / next(iter(dataset))}.")
+    return dataset
+
+
+def items_of(
+    images: Sequence[ImagePath], texts: Sequence[str], names: Sequence[str | None] | None = None
+) -> list[Item]:
+    """One item for each image and text, named as the image; the texts of a repeated image are numbered, "scan_2".
+
+    Raises `ValueError` if texts and images differ in number or two outputs have one name.
+    """
+    if len(images) != len(texts):
+        raise ValueError(f"{len(images)} images but {len(texts)} texts: give one text per image, '' for none.")
+    files = [parse_address(image) for image in images]
+    return named_items(files, texts, [str(image) for image in images], [stem(file) for file in files], names)
+
+
+def named_items(
+    images: Sequence[ImageRef | Row],
+    texts: Sequence[str],
+    labels: Sequence[str],
+    stems: Sequence[str],
+    names: Sequence[str | None] | None = None,
+) -> list[Item]:
+    """The items, with all texts of an image in a row.
+
+    Args:
+        stems: the names of the images, for outputs without another name.
+        names: of the outputs; None for those of the images.
+    """
+    times, seen = Counter(images), Counter[Any]()
+    items: dict[Any, list[Item]] = defaultdict(list)
+    for index, (image, text, label, own) in enumerate(zip(images, texts, labels, stems, strict=True)):
+        seen[image] += 1
+        numbered = f"{own}_{seen[image]}" if times[image] > 1 else own
+        name = names[index] if names else None
+        items[image].append(Item(name or numbered, image, text or "", label))
+    ordered = [item for own in items.values() for item in own]
+    check_names(ordered)
+    return ordered
+
+
+def check_names(items: Sequence[Item]) -> None:
+    """Raises `ValueError` for names that two items share."""
+    if repeated := sorted(name for name, times in Counter(item.name for item in items).items() if times > 1):
+        raise ValueError(
+            f"Several outputs would be named {repeated[:5]} and overwrite each other: rename the images, predict each "
+            "folder into its own output folder, or name the outputs in the column `Name` of a table."
+        )
+
+
+def list_images(paths: Sequence[ImagePath]) -> list[ImagePath]:
+    """The given files, and the image files in the given folders, sorted, without hidden files and subfolders.
+
+    Raises `ValueError` if a path does not exist or a folder holds no image.
+    """
+    images: list[ImagePath] = []
+    for path in map(Path, paths):
+        files = [path]
+        if path.is_dir():
+            files = sorted(file for file in path.iterdir() if is_image_file(file) and not is_clutter(file))
+        if not files or not parse_address(path).path.exists():
+            suffixes = ", ".join(supported_suffixes())
+            raise ValueError(f"No image at {path}: give image files, or folders with {suffixes} files.")
+        images += files
+    return images
+
+
+def items_of_table(path: str | Path, images: Sequence[ImagePath]) -> list[Item]:
+    """The items of image files with the texts of a table, whose rows name the images.
+
+    A CSV or xlsx with the columns `Image`, `Description` (empty for no text) and, if given, `Name` (of the output). An
+    image with several rows has several masks. A suffix or prefix that all rows add to the names of the images, such as
+    "_segmentation", is stripped.
+
+    Raises `ValueError` for images without a row and names that several images share; warns about rows without an image.
+    """
+    table, ids = read_table(path), [example_id(Path(image).name) for image in images]
+    row_ids = [example_id(name) for name in table["Image"]]
+    affixes = find_affixes(row_ids, ids)
+    rows_of = defaultdict(list)
+    for index, name in enumerate(row_ids):
+        rows_of[affixes[0].strip(name) if len(affixes) == 1 else name].append(index)
+    problems = [f"'{name}' is the name of {times} images" for name, times in Counter(ids).items() if times > 1]
+    problems += [f"'{name}' has no row" for name in sorted(set(ids) - set(rows_of))]
+    raise_problems(str(path), problems, "Each image needs a row; leave Description empty for an image without text.")
+    if others := sorted(set(rows_of) - set(ids)):
+        count = sum(len(rows_of[name]) for name in others)
+        warnings.warn(f"{path}: {count} rows name none of the images, e.g. '{others[0]}'", UserWarning, stacklevel=2)
+    pairs = [(image, row) for image, own in zip(images, ids, strict=True) for row in rows_of[own]]
+    names, texts = output_names(table), list(table["Description"])
+    return items_of(
+        [image for image, _ in pairs], [texts[row] or "" for _, row in pairs], [names[row] for _, row in pairs]
+    )
+
+
+def items_of_listing(path: Path, text: str = "") -> list[Item]:
+    """The items of a table whose column `Image` holds paths, relative to its folder; `text` where a row has none."""
+    table = read_table(path)
+    images = [os.path.join(path.parent, name) for name in table["Image"]]
+    return items_of(images, [own or text for own in table["Description"]], output_names(table))
+
+
+def output_names(table: Any) -> list[str | None]:
+    """The output names in the column `Name` of a table; all None without it."""
+    column = next((name for name in table.columns if name.lower() == "name"), None)
+    names = [None] * len(table) if column is None else list(table[column])
+    if unsafe := [name for name in names if name and (UNSAFE.search(name) or name.startswith("."))]:
+        raise ValueError(f"Outputs cannot be named {unsafe[:5]}: use letters, digits, '-' and '_' in the column Name.")
+    return names
+
+
+def items_of_dataset(dataset: Dataset, text: str = "", source: str = "The data set") -> list[Item]:
+    """The items of a data set with the columns `image` and, if given, `text` and `name` or `id`.
+
+    Images are read from the data set one by one. `text` is that of rows without one.
+    """
+    if "image" not in dataset.column_names:
+        raise ValueError(
+            f"{source} has no column `image` but {', '.join(dataset.column_names)}: rename that of images."
+        )
+    undecoded = dataset.cast_column("image", ImageColumn(decode=False))
+    texts = dataset["text"] if "text" in dataset.column_names else [None] * len(dataset)
+    column = next((name for name in NAME_COLUMNS if name in dataset.column_names), None)
+    names = [f"row_{index}" for index in range(len(dataset))] if column is None else list(map(str, dataset[column]))
+    images = [Row(undecoded, index) for index in range(len(dataset))]
+    stems = [UNSAFE.sub("_", name) for name in names]
+    return named_items(images, [own or text for own in texts], names, stems)

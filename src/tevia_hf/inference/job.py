@@ -1,0 +1,220 @@
+"""A prediction job: masks of any number of images, written as they are made, which can be resumed and divided."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+import transformers
+
+import tevia_hf
+
+from ..data.features import check_choice
+from ..data.reading import on_all_cores
+from ..extras import needed_for
+from ..io import ImageRef
+from ..io.output_dir import MARKER, check_output_dir, claim_output_dir, remove_parts, write_whole
+from ..logits_tevia import NonFiniteLogitsError
+from ..modeling_tevia import TeViAForSegmentation
+from ..processing_tevia import TeViAProcessor
+from .items import Item, Row, Shard, batches, requests_of, shard_of_process
+from .loading import pixel_settings, weights_digest
+from .manifest import PATTERN, Manifest, Record, read_records
+from .outputs import MASK, OVERLAY, PROBABILITY_MAP, Outputs, statistics_columns, stop_if_fatal
+from .predictor import Prediction, Predictor
+
+with needed_for("Predicting files"):
+    import pandas as pd
+    from datasets.utils import tqdm
+
+TABLE = "predictions.csv"
+DONE, FAILED, MISSING = "done", "failed", "missing"  # values of the column `status`
+OnError = Literal["skip", "raise"]
+
+
+def run_job(
+    model: TeViAForSegmentation,
+    processor: TeViAProcessor,
+    items: Sequence[Item],
+    output_dir: str | Path,
+    *,
+    threshold: float = 0.5,
+    batch_size: int = 16,
+    mask_suffix: str = ".png",
+    overlays: bool = True,
+    probabilities: bool = False,
+    on_error: OnError = "skip",
+    resume: bool = False,
+    overwrite: bool = False,
+    shard: Shard | None = None,
+    merge: bool = False,
+    inputs: Iterable[str | PathLike | None] = (),
+) -> pd.DataFrame:
+    """Writes the masks of all items and a table of them, `predictions.csv`.
+
+    Each mask is on disk, and recorded in `manifest.jsonl`, soon after the network made it: after a kill, `resume`
+    predicts what is missing, and the outputs are those of an unbroken run.
+
+    Args:
+        model: a `TeViAForSegmentation`.
+        processor: its `TeViAProcessor`.
+        items: the masks to predict, see `items_of` and `job_of`.
+        output_dir: folder to write to.
+        threshold: on the lesion's probability, for models with one label.
+        batch_size: number of images per forward pass.
+        mask_suffix: ".png"; or ".nii.gz" or ".nii" for masks that keep the image's spacing and position.
+        overlays: write `overlays/NAME.jpg` too.
+        probabilities: write `probabilities/NAME.npy` too: float16 (height, width), or with several labels (num_labels,
+            height, width).
+        on_error: "skip" reports an image that cannot be read or predicted in its row; "raise" stops there.
+        resume: continue an earlier job in the folder, or begin it; failed items are tried again.
+        overwrite: delete an earlier output in the folder.
+        shard: the part of the items for this process; by default that of a process of `torchrun`. The table is written
+            by a call with `merge`, or by one with `resume`.
+        merge: predict nothing, but put together the table of what the shards have finished.
+        inputs: paths that must not lie in the folder if `overwrite` deletes it.
+
+    Returns one row per item: `image, text, mask, overlay, probabilities, foreground` (share of the image), `pixels`,
+    `mm2` (empty if the size of pixels is unknown), `probability` (mean inside the mask, empty without one), `status`
+    ("done", "failed" or "missing") and `error`, empty on success. With several classes there are `pixels/NAME`,
+    `mm2/NAME` and `probability/NAME` for each.
+
+    Raises `ValueError` for an option out of range, a folder that holds the outputs of another job, and if the logits of
+    no image are finite; `OutputError` if the disk is full or read-only.
+    """
+    predictor = Predictor(
+        model, processor, threshold, batch_size, with_statistics=True, with_probabilities=probabilities
+    )
+    shard, folder = shard or shard_of_process(), Path(output_dir)
+    outputs = Outputs(folder, mask_suffix, overlays, probabilities, processor.image_processor.num_labels)
+    inputs = [*inputs, *(item.image.path for item in items if isinstance(item.image, ImageRef))]
+    check_job_folder(
+        folder, items, inputs, resume=resume, overwrite=overwrite, shard=shard, merge=merge, on_error=on_error
+    )
+    claim_output_dir(folder, resume=not overwrite, overwrite=overwrite, inputs=inputs)
+    if shard.count == 1:
+        remove_parts(folder)  # which no other process is writing
+    settings = {
+        "weights": weights_digest(model),
+        "image_processor": pixel_settings(processor.image_processor),
+        "classes": {name: label for label, name in predictor.classes.items()},
+        "threshold": threshold,
+        **{name: value for name, value in outputs._asdict().items() if name != "folder"},
+    }
+    versions = {module.__name__: module.__version__ for module in (tevia_hf, torch, transformers)}
+    own = [item for batch in batches(items, batch_size)[shard.index :: shard.count] for item in batch]
+    with Manifest(manifest_path(folder, shard), settings, versions) as manifest:
+        try:
+            if not merge:
+                predict_pending(predictor, outputs, own, manifest, on_error)
+        finally:
+            table = table_of(own, manifest.rows, outputs, statistics_columns(predictor.classes.values()))
+            if shard.count == 1:
+                with suppress(OSError):
+                    write_whole(folder / TABLE, table.to_csv(index=False))
+    return table
+
+
+def predict_pending(
+    predictor: Predictor, outputs: Outputs, items: Sequence[Item], manifest: Manifest, on_error: OnError
+) -> None:
+    """Predicts the items that are not finished, and records their rows in order.
+
+    Reading, the network and writing overlap: files are read and written in other threads.
+    """
+    done = {item.name for item in items if is_done(item, manifest.rows.get(item.name), outputs.folder)}
+    pending = [
+        item
+        for batch in batches(items, predictor.batch_size)
+        if any(i.name not in done for i in batch)
+        for item in batch
+    ]
+    not_finite, has_finite = list[str](), bool(done)
+
+    def answers() -> Iterator[tuple[Item, Prediction, int]]:
+        nonlocal has_finite
+        for prediction in predictor.predictions(requests_of(pending)):
+            has_finite |= bool(prediction.answers)
+            if isinstance(prediction.error, NonFiniteLogitsError):
+                not_finite.append(prediction.name)
+            own = enumerate(prediction.example["items"])
+            yield from ((item, prediction, index) for index, item in own if item.name not in done)
+
+    written = on_all_cores(lambda answer: outputs.write(*answer), answers(), ahead=predictor.batch_size)
+    for _, row in tqdm(written, "Predicting", len(items), initial=len(done), unit=" images"):
+        with stop_if_fatal(outputs.folder):
+            manifest.add(row)
+        if row["error"] and on_error == "raise":
+            raise ValueError(row["error"])
+    if not_finite and not has_finite:
+        raise NonFiniteLogitsError(range(len(not_finite)), not_finite)
+
+
+def manifest_path(folder: Path, shard: Shard) -> Path:
+    """The manifest of a process: each shard has one, so that they can write at the same time."""
+    return folder / (f"manifest-{shard.index}-of-{shard.count}.jsonl" if shard.count > 1 else "manifest.jsonl")
+
+
+def is_done(item: Item, row: Record | None, folder: Path) -> bool:
+    """Whether an item was finished with the same image and text, and its mask is still there."""
+    if row is None or row["error"] or (row["image"], row["text"]) != (item.label, item.text):
+        return False
+    return item.state() in (None, row["state"]) and (folder / row[MASK]).is_file()
+
+
+def table_of(
+    items: Sequence[Item], rows: Mapping[str, Record], outputs: Outputs, measures: Sequence[str]
+) -> pd.DataFrame:
+    """The table of a job, in the order of its items."""
+    is_written = {MASK: True, OVERLAY: outputs.overlays, PROBABILITY_MAP: outputs.probabilities}
+    files = [name for name, written in is_written.items() if written]
+    columns = ["image", "text", *files, "foreground", *measures, "status", "error"]
+    table = []
+    for item in items:
+        row = rows.get(item.name)
+        if row is not None and (row["image"], row["text"]) != (item.label, item.text):
+            row = None  # of an earlier text
+        status = MISSING if row is None else FAILED if row["error"] else DONE
+        row = {"image": item.label, "text": item.text, "error": "", "status": status} | (row or {})
+        row |= {name: str(outputs.folder / row[name]) if row.get(name) else "" for name in files}
+        table.append(row)
+    frame = pd.DataFrame(table, columns=columns)
+    numbers = {name: "Int64" if name.partition("/")[0] == "pixels" else float for name in ("foreground", *measures)}
+    return frame.astype(numbers)
+
+
+def check_job_folder(
+    output_dir: str | Path,
+    items: Sequence[Item],
+    inputs: Iterable[str | PathLike | None] = (),
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    shard: Shard | None = None,
+    merge: bool = False,
+    on_error: str = "skip",
+    **_: Any,
+) -> None:
+    """Raises `ValueError` for options that contradict each other, and for a folder that the job must not use."""
+    check_choice("on_error", on_error, get_args(OnError))
+    folder, shard = Path(output_dir), shard or shard_of_process()
+    if folder.resolve() in {item.image.path.resolve().parent for item in items if not isinstance(item.image, Row)}:
+        raise ValueError(f"{folder} holds the images themselves, and masks would replace them: name another folder.")
+    if merge and (resume or overwrite or shard.count > 1):
+        raise ValueError("`merge` predicts nothing: give it without `resume`, `overwrite` and `shard`.")
+    if overwrite and shard.count > 1:
+        raise ValueError("`overwrite` would delete the outputs of other shards: delete the folder before all of them.")
+    own = manifest_path(folder, shard)
+    manifests = [path for path in folder.glob(PATTERN) if shard.count == 1 or path == own]
+    if merge and not manifests:
+        raise ValueError(f"{folder} holds no outputs to merge: predict the shards first, with the same output folder.")
+    if manifests and not (resume or overwrite or merge):
+        finished = sum(len(read_records(path)[1:]) for path in manifests)
+        raise ValueError(
+            f"{folder} holds {finished} finished images of {len(items)}: continue with `--resume` (`resume=True`), "
+            "start again with `--overwrite` (`overwrite=True`), or name another folder."
+        )
+    has_begun = bool(manifests) or (shard.count > 1 and (folder / MARKER).exists())  # perhaps by other shards
+    check_output_dir(folder, resume=has_begun and not overwrite, overwrite=overwrite, inputs=inputs)

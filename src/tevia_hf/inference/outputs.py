@@ -1,0 +1,102 @@
+"""The files of one prediction: mask, overlay, probabilities; and its row in the table."""
+
+import errno
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ..io import write_mask
+from ..io.output_dir import whole_file
+from ..labels_tevia import is_lesion
+from ..visualization import overlay
+from .items import Item
+from .manifest import Record
+from .predictor import ClassStatistics, Prediction
+
+OVERLAYS, PROBABILITIES = "overlays", "probabilities"  # folders
+MASK, OVERLAY, PROBABILITY_MAP = "mask", "overlay", "probabilities"  # columns with the names of files
+JPEG_QUALITY = 90
+# Errors of the disk or folder, which every further file would have.
+FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+
+
+class OutputError(OSError):
+    """The output folder cannot be written to, so that the job stops."""
+
+
+class Outputs(NamedTuple):
+    """What is written for each item, beside its row."""
+
+    folder: Path
+    mask_suffix: str = ".png"
+    overlays: bool = True
+    probabilities: bool = False
+    num_labels: int = 1
+
+    def write(self, item: Item, prediction: Prediction, index: int) -> Record:
+        """Writes the files of an item, whose answer has this index, and returns its row.
+
+        The row has the error if the image could not be used, or its files not be written. Raises `OutputError` if no
+        file could be.
+        """
+        row: Record = {"name": item.name, "image": item.label, "text": item.text, "state": item.state()}
+        if prediction.error is not None:
+            return row | {"error": error_text(item.label, prediction.error)}
+        try:
+            with stop_if_fatal(self.folder):
+                self._write_files(row, item.name, prediction, index)
+        except OutputError:
+            raise
+        except Exception as error:  # the libraries that write medical files raise errors of any kind
+            return row | {"error": error_text(item.label, error)}
+        return row | {"error": ""}
+
+    def _write_files(self, row: Record, name: str, prediction: Prediction, index: int) -> None:
+        """Writes the files, and adds their names and the measures to the row."""
+        mask, statistics, probabilities = prediction.answers[index]
+        file_name = f"{name}{self.mask_suffix}"
+        write_mask(self.folder / file_name, mask, self.num_labels, like=prediction.image)
+        values = [value for one in statistics.values() for value in one]
+        row |= {MASK: file_name, "foreground": float(is_lesion(mask).mean())}
+        row |= zip(statistics_columns(statistics), values, strict=True)
+        if self.overlays:
+            file_name = f"{OVERLAYS}/{name}.jpg"
+            pixels = prediction.image.array  # type: ignore[union-attr]  # set if there is no error
+            with whole_file(self.folder / file_name) as part:
+                overlay(pixels, mask).save(part, quality=JPEG_QUALITY, subsampling=0)
+            row[OVERLAY] = file_name
+        if probabilities is not None:
+            file_name = f"{PROBABILITIES}/{name}.npy"
+            with whole_file(self.folder / file_name) as part, part.open("wb") as file:
+                np.save(file, probabilities[0] if len(probabilities) == 1 else probabilities)
+            row[PROBABILITY_MAP] = file_name
+
+
+@contextmanager
+def stop_if_fatal(folder: Path) -> Iterator[None]:
+    """Context in which an error that every further file would have becomes an `OutputError`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FATAL:
+            raise
+        raise OutputError(
+            f"{folder} cannot be written to ({error.strerror}): finished masks are kept. Free the disk or the folder, "
+            "and repeat the command with `--resume`."
+        ) from error
+
+
+def statistics_columns(names: Iterable[str]) -> list[str]:
+    """The columns of the statistics of these classes; with one, without its name."""
+    names = list(names)
+    return [field if len(names) == 1 else f"{field}/{name}" for name in names for field in ClassStatistics._fields]
+
+
+def error_text(image: str, error: Exception) -> str:
+    """The message of an error, with the file's name, which some messages lack."""
+    if isinstance(error, (ValueError, OSError)):
+        return str(error) if Path(image).name in str(error) else f"{image}: {error}"
+    return f"{image}: {type(error).__name__}: {' '.join(str(error).split())}"
