@@ -173,7 +173,7 @@ def test_predict_writes_masks_and_overlays_for_a_folder(model_dir, image_paths, 
     for path in image_paths:
         mask = read_image(out / path.name).array
         assert mask.shape == (32, 32) and set(np.unique(mask)) <= {0, 255}
-        assert (out / "overlays" / path.name).exists()
+        assert (out / "overlays" / path.with_suffix(".jpg").name).exists()
     assert f"2 of 2 masks are in {out}" in capsys.readouterr().out
 
 
@@ -470,7 +470,7 @@ def test_a_slice_of_a_scan_is_predicted_and_its_mask_lies_over_it(model_dir, tmp
     inside = nibabel.affines.apply_affine(np.linalg.inv(affine) @ mask.affine, np.argwhere(np.ones(mask.shape)))
     assert inside.min() >= -1e-4 and (inside.max(0) <= np.array(volume.shape) - 1 + 1e-4).all()
     assert set(np.round(inside[:, 2])) == {2}
-    assert (out / "overlays" / "ct_coronal_9.png").is_file()
+    assert (out / "overlays" / "ct_coronal_9.jpg").is_file()
     table = pd.read_csv(out / "predictions.csv", keep_default_na=False)
     assert list(table["error"]) == ["", ""]
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import threading
 import time
 
 import datasets
@@ -13,10 +12,9 @@ from test_survey import rows, square
 from tiny import tiny_config, tiny_processor
 
 from tevia_hf import TeViAForSegmentation, load_segmentation_dataset
-from tevia_hf.data import reading
 from tevia_hf.data.check import check_dataset
 from tevia_hf.data.features import undecoded
-from tevia_hf.data.reading import on_all_cores, remembered
+from tevia_hf.data.reading import remembered
 from tevia_hf.data.registry import list_examples
 from tevia_hf.data.survey import Survey, white_is_lesion_in
 from tevia_hf.io import parse_address, readers
@@ -157,43 +155,6 @@ def test_masks_consulted_for_255_alone_are_kept_too_and_those_that_were_read_are
     assert decoded == ["b.png"] and survey.white.without_labels == [str(examples[0]["mask"][0].path)]
     survey_of(examples[:1]).consult(examples)
     assert decoded == ["b.png"]
-
-
-def test_results_come_in_order_from_several_threads_with_few_items_held(monkeypatch, tmp_path):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(4), raising=False)
-    monkeypatch.setattr(reading, "CPU_QUOTA", tmp_path / "none")
-    threads, taken = set(), []
-
-    def square(number):
-        threads.add(threading.get_ident())
-        time.sleep(0.01 if number % 2 else 0)
-        return number**2
-
-    def numbers():
-        for number in range(40):
-            taken.append(number)
-            yield number
-
-    results = on_all_cores(square, numbers())
-    assert next(results) == (0, 0) and len(taken) < 12
-    assert [result for _, result in results] == [number**2 for number in range(1, 40)] and len(threads) > 1
-
-
-@pytest.mark.parametrize(
-    ("cores", "quota", "expected"), [(64, "max 100000", 8), (64, "250000 100000", 3), (2, "800000 100000", 2)]
-)
-def test_no_more_threads_are_started_than_the_container_may_use(cores, quota, expected, monkeypatch, tmp_path):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(cores), raising=False)
-    monkeypatch.setattr(reading, "CPU_QUOTA", tmp_path / "cpu.max")
-    (tmp_path / "cpu.max").write_text(f"{quota}\n")
-    pools, usual = [], reading.ThreadPoolExecutor
-    monkeypatch.setattr(reading, "ThreadPoolExecutor", lambda threads: pools.append(threads) or usual(threads))
-    assert list(on_all_cores(abs, [-1])) == [(-1, 1)] and pools == [expected]
-
-
-def test_an_error_of_a_thread_is_raised():
-    with pytest.raises(ZeroDivisionError):
-        list(on_all_cores(lambda number: 1 / number, [1, 0]))
 
 
 def test_a_data_set_of_rows_shares_the_cache_with_the_check(tmp_path, cache, decoded):

@@ -25,7 +25,7 @@ MERGE = "put together the table of what the shards have finished, and report wha
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from tevia_hf.inference.items import parse_shard
+    from tevia_hf.inference.shards import parse_shard
     from tevia_hf.io import MASK_SUFFIXES, parse_window
 
     parser.add_argument("model", help="name or folder of a TeViA model")

@@ -205,7 +205,9 @@ def images(tmp_path):
 def test_an_error_in_writing_costs_its_own_row(tmp_path, reader, processor, images, suffix, batch_size):
     out = tmp_path / "out"
     (out / f"b{suffix}" / "in the way").mkdir(parents=True)  # a folder where the mask should be
-    found = predict(reader, processor, images, ["left"] * 4, out, batch_size=batch_size, mask_suffix=suffix)
+    (out / "manifest.jsonl").touch()
+    options = {"batch_size": batch_size, "mask_suffix": suffix, "resume": True}
+    found = predict(reader, processor, images, ["left"] * 4, out, **options)
     assert [bool(error) for error in found["error"]] == [False, True, False, False]
     assert all((out / f"{name}{suffix}").is_file() for name in "acd")
     assert pd.read_csv(out / "predictions.csv")["image"].tolist() == list(map(str, images))
@@ -213,8 +215,9 @@ def test_an_error_in_writing_costs_its_own_row(tmp_path, reader, processor, imag
 
 def test_an_error_in_writing_an_overlay_costs_its_own_row(tmp_path, reader, processor, images):
     out = tmp_path / "out"
-    (out / "overlays" / "c.png" / "in the way").mkdir(parents=True)
-    found = predict(reader, processor, images, ["left"] * 4, out)
+    (out / "overlays" / "c.jpg" / "in the way").mkdir(parents=True)
+    (out / "manifest.jsonl").touch()
+    found = predict(reader, processor, images, ["left"] * 4, out, resume=True)
     assert [bool(error) for error in found["error"]] == [False, False, True, False]
     assert (out / "d.png").is_file() and (out / "predictions.csv").is_file()
 

@@ -16,10 +16,10 @@ from tevia_hf.data.example import Example
 from tevia_hf.data.faults import grouped, labels_in
 from tevia_hf.data.features import SPLITS, row_problems, some_of
 from tevia_hf.data.listing import Listing
-from tevia_hf.data.reading import on_all_cores
 from tevia_hf.data.survey import THUMBNAIL, Findings, Survey, examine
 from tevia_hf.io.markdown import markdown_table
 from tevia_hf.io.output_dir import write_whole
+from tevia_hf.io.parallel import on_all_cores
 from tevia_hf.visualization import contact_sheet, overlay
 
 SHEET_ROWS, SHEET_COLUMNS, SHEET_PIXELS = 3, 4, 768

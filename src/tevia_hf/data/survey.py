@@ -16,9 +16,10 @@ from tevia_hf.data.decoding import files_of, labels_of, load_masks, name_of, nam
 from tevia_hf.data.faults import Cause, Fault, cause_of, labels_in, messages_of
 from tevia_hf.data.features import check_choice, raise_problems, some_of
 from tevia_hf.data.listing import OnError
-from tevia_hf.data.reading import on_all_cores, remembered
+from tevia_hf.data.reading import remembered
 from tevia_hf.io import ImageRef, MedicalImage, load_image
 from tevia_hf.io.grid import grid_fault, turn_note
+from tevia_hf.io.parallel import on_all_cores
 from tevia_hf.labels_tevia import ForeignValuesError, WhiteReading, is_foreign, is_lesion, values_of
 from tevia_hf.mask_scores import Spacing
 

@@ -69,31 +69,6 @@ class Item(NamedTuple):
         return [state.st_size, state.st_mtime_ns]
 
 
-@dataclass(frozen=True)
-class Shard:
-    """A part of a job: each process of `count` takes another one, by its `index` from 0."""
-
-    index: int = 0
-    count: int = 1
-
-    def __str__(self) -> str:
-        return f"{self.index}/{self.count}"
-
-
-def parse_shard(text: str) -> Shard:
-    """The shard written as "0/3". Raises `ValueError` for other text."""
-    match = re.fullmatch(r"(\d+)/(\d+)", text)
-    shard = Shard(int(match[1]), int(match[2])) if match else None
-    if shard is None or shard.index >= shard.count:
-        raise ValueError(f"shard is '{text}': give index and number, as in 0/3, 1/3 and 2/3 for three processes.")
-    return shard
-
-
-def shard_of_process() -> Shard:
-    """The shard of this process among those started by `torchrun` or another launcher that sets RANK and WORLD_SIZE."""
-    return Shard(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
-
-
 def batches(items: Sequence[Item], batch_size: int) -> list[list[Item]]:
     """The items in the batches of their images, `batch_size` images each.
 

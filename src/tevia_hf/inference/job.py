@@ -9,21 +9,22 @@ from typing import Any, Literal, get_args
 import torch
 import transformers
 
-import tevia_hf
+from tevia_hf import __version__
 
 from ..data.features import check_choice
-from ..data.reading import on_all_cores
 from ..extras import needed_for
 from ..io import ImageRef
 from ..io.output_dir import MARKER, check_output_dir, claim_output_dir, remove_parts, write_whole
+from ..io.parallel import on_all_cores
 from ..logits_tevia import NonFiniteLogitsError
 from ..modeling_tevia import TeViAForSegmentation
 from ..processing_tevia import TeViAProcessor
-from .items import Item, Row, Shard, batches, requests_of, shard_of_process
+from .items import Item, Row, batches, requests_of
 from .loading import pixel_settings, weights_digest
 from .manifest import PATTERN, Manifest, Record, read_records
 from .outputs import MASK, OVERLAY, PROBABILITY_MAP, Outputs, statistics_columns, stop_if_fatal
 from .predictor import Prediction, Predictor
+from .shards import Shard, shard_of_process
 
 with needed_for("Predicting files"):
     import pandas as pd
@@ -103,7 +104,7 @@ def run_job(
         "threshold": threshold,
         **{name: value for name, value in outputs._asdict().items() if name != "folder"},
     }
-    versions = {module.__name__: module.__version__ for module in (tevia_hf, torch, transformers)}
+    versions = {"tevia_hf": __version__, "torch": torch.__version__, "transformers": transformers.__version__}
     own = [item for batch in batches(items, batch_size)[shard.index :: shard.count] for item in batch]
     with Manifest(manifest_path(folder, shard), settings, versions) as manifest:
         try:
@@ -213,7 +214,7 @@ def check_job_folder(
     if manifests and not (resume or overwrite or merge):
         finished = sum(len(read_records(path)[1:]) for path in manifests)
         raise ValueError(
-            f"{folder} holds {finished} finished images of {len(items)}: continue with `--resume` (`resume=True`), "
+            f"{folder} holds {finished} finished masks of {len(items)}: continue with `--resume` (`resume=True`), "
             "start again with `--overwrite` (`overwrite=True`), or name another folder."
         )
     has_begun = bool(manifests) or (shard.count > 1 and (folder / MARKER).exists())  # perhaps by other shards

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ..data.reading import on_all_cores
 from ..io import MedicalImage, load_image
+from ..io.parallel import on_all_cores
 from ..labels_tevia import class_names
 from ..logits_tevia import NonFiniteLogitsError, labels_from_probabilities, mean_probability
 from ..modeling_tevia import TeViAForSegmentation
