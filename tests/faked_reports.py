@@ -6,7 +6,7 @@ from tiny import tiny_processor, tiny_reader
 
 from tevia_hf import evaluate_model
 from tevia_hf.data.features import dataset_from_rows
-from tevia_hf.evaluation import evaluate
+from tevia_hf.evaluation import measuring
 
 NAMES = {0: "background", 1: "benign", 2: "malignant", 3: "cyst"}
 SIZE = (32, 40)
@@ -41,7 +41,7 @@ def report_maker(monkeypatch):
             for (example, own_texts), mask in zip(requests, predictions, strict=True):
                 yield example, [mask] * len(own_texts)
 
-        monkeypatch.setattr(evaluate, "masks_of_each", masks_of_each)
+        monkeypatch.setattr(measuring, "masks_of_each", masks_of_each)
         processor = tiny_processor(num_labels=len(id2label))
         return evaluate_model(model, processor, dataset(references, texts), **options)
 

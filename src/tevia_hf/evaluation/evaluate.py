@@ -1,14 +1,14 @@
 """Evaluation of masks, and of how much they depend on the text."""
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 from datasets import Dataset
 
-from ..data.decoding import decode_labels
 from ..data.features import check_choice, undecoded
 from ..data.origin import language_in
 from ..data.registry import load_segmentation_dataset, rows_of_all_splits
@@ -17,19 +17,20 @@ from ..data.splits import sample
 from ..data.survey import OnError, Survey
 from ..extras import needed_for
 from ..inference.loading import load_trained
-from ..inference.predict import masks_of_each
+from ..inference.manifest import Manifest
 from ..inference.predictor import Predictor
 from ..io.output_dir import check_output_dir, claim_output_dir
 from ..labels_tevia import class_names
+from ..metric_table import METRICS
 from ..metrics import common_spacing
 from ..modeling_tevia import TeViAForSegmentation
 from ..option_checks_tevia import check_count, check_seed, check_share
 from ..processing_tevia import TeViAProcessor
+from .measuring import Examination, measure
 from .provenance import provenance
 from .report import EvaluationReport
-from .results import ConditionResults, measure_masks, report_of
+from .results import report_of
 from .text_conditions import changed_texts, check_texts, chosen_texts, conditions_for, default_conditions
-from .worst_cases import WorstMasks
 
 with needed_for("Evaluation"):  # used at the end only, but a missing library should be reported at the start
     import matplotlib as matplotlib
@@ -76,6 +77,40 @@ def evaluate_model(
     Raises `ValueError` for unknown conditions, for a condition that should reword the texts but changes none, and if no
     example has a text although the model has a text encoder.
     """
+    return evaluate_recorded(
+        model,
+        processor,
+        dataset,
+        text_modes,
+        threshold,
+        batch_size,
+        seed,
+        white_is_lesion,
+        on_error,
+        other_examples,
+        cache,
+    )
+
+
+def evaluate_recorded(
+    model: TeViAForSegmentation,
+    processor: TeViAProcessor,
+    dataset: Dataset,
+    text_modes: Sequence[str] | None,
+    threshold: float,
+    batch_size: int,
+    seed: int,
+    white_is_lesion: bool | None,
+    on_error: OnError,
+    other_examples: Iterable[Mapping[str, Any]],
+    cache: bool,
+    open_manifest: Callable[[dict[str, Any]], Manifest] | None = None,
+) -> EvaluationReport:
+    """`evaluate_model`, which records each image in a manifest, and takes the images from there that are in it.
+
+    Args:
+        open_manifest: opens it for the settings on which measurements depend, once all inputs have been checked.
+    """
     check_options(threshold, batch_size, seed, on_error=on_error)
     check_texts(dataset, model.config.use_text)
     settings = provenance(model, processor, dataset)
@@ -84,31 +119,33 @@ def evaluate_model(
     survey.consult(other_examples)
     white = survey.white_is_lesion()
     if warning := survey.white.warning():
-        warnings.warn(warning, UserWarning, stacklevel=2)
+        warnings.warn(warning, UserWarning, stacklevel=3)
     own, language = list(dataset["text"]), language_in(dataset)
     modes = default_conditions(own, seed, language) if text_modes is None else text_modes
     conditions = conditions_for(modes, model.config.use_text)
-    condition_texts = chosen_texts(conditions, own, seed, language)
-    spacings, classes = common_spacing(survey.spacings, len(dataset)), class_names(model.config.id2label)
-    results = {name: ConditionResults(condition, condition_texts[name]) for name, condition in conditions.items()}
-    shown_references = dict.fromkeys(examples_to_show(survey.lesion_shares(), seed), np.empty(0))  # filled below
-    worst = WorstMasks()
-    texts = list(zip(*condition_texts.values(), strict=True))
-    requests = zip(undecoded(dataset), texts, strict=True)
-    predictions = masks_of_each(Predictor(model, processor, threshold, batch_size), requests, len(dataset))
-    for index, ((example, masks), own_texts, spacing) in enumerate(zip(predictions, texts, spacings, strict=True)):
-        reference = decode_labels(example, processor.image_processor.num_labels, white)
-        measured = measure_masks(own_texts, masks, reference, spacing, language, classes)
-        for result, measured_mask in zip(results.values(), measured, strict=True):
-            result.add(measured_mask, is_shown=index in shown_references)
-        worst.add(index, measured[0].scores, measured[0].mask, reference)  # with its own text
-        shown_references |= {index: reference} if index in shown_references else {}
-    unit = "px" if spacings[0] is None else "mm"
+    examination = Examination(
+        dataset,
+        conditions,
+        chosen_texts(conditions, own, seed, language),
+        common_spacing(survey.spacings, len(dataset)),
+        language,
+        class_names(model.config.id2label),
+        processor.image_processor.num_labels,
+        white,
+        examples_to_show(survey.lesion_shares(), seed),
+    )
+    predictor = Predictor(model, processor, threshold, batch_size)
+    measured_with = {"weights": settings["weights"], "image_processor": settings["image_processor"]}
+    measured_with |= {"threshold": threshold, "examples and texts": examination.digest(), "metrics": list(METRICS)}
+    with open_manifest(measured_with) if open_manifest else nullcontext() as manifest:
+        measurements = measure(examination, predictor, manifest)
+    unit = "px" if examination.spacings[0] is None else "mm"
     details: dict[str, Any] = {"images": len(dataset), "threshold": threshold, "seed": seed, "hd95_unit": unit}
     details |= {"white_is_lesion": white, "skipped": survey.skipped()}
-    details["classes"] = {name: label for label, name in classes.items()}
-    details["texts_changed"] = changed_texts(conditions, own, condition_texts)
-    return report_of(results, dataset, shown_references, details | settings, worst)
+    details["classes"] = {name: label for label, name in examination.classes.items()}
+    details["texts_changed"] = changed_texts(conditions, own, examination.texts)
+    references = measurements.references()
+    return report_of(measurements.by_condition(), dataset, references, details | settings, measurements.worst)
 
 
 def check_options(
@@ -145,8 +182,10 @@ def evaluate_dataset(
     white_is_lesion: bool | None = None,
     on_error: OnError = "raise",
     cache: bool = True,
+    device: str | None = None,
+    resume: bool = False,
     overwrite: bool = False,
-    **options: Any,
+    **source_options: Any,
 ) -> EvaluationReport:
     """The report of `tevia evaluate`, for a model and a data set by name or folder.
 
@@ -168,25 +207,30 @@ def evaluate_dataset(
         on_error: "skip" leaves out images and masks that cannot be read, and lists them in the report; "raise" raises
             an error that names them.
         cache: skip files that were checked before and have not changed.
+        device: to compute on, e.g. "cuda:1"; by default the GPU, if there is one.
+        resume: continue an interrupted evaluation in `output_dir`, or begin it.
         overwrite: delete an earlier output in `output_dir`.
-        options: other arguments of `load_segmentation_dataset`.
+        source_options: other arguments of `load_segmentation_dataset`.
 
     Raises `ValueError` for models, data and options that cannot be used, without changing the output folder.
     """
     check_options(threshold, batch_size, seed, max_samples, on_error)  # before anything is loaded
     conditions_for(text_modes or (), uses_text=True)
-    network, processor = load_trained(str(model))
-    examples = load_segmentation_dataset(dataset, data_dir, split, on_error, **options)
-    others = rows_of_all_splits(dataset, data_dir, **options)
+    network, processor = load_trained(str(model), device)
+    examples = load_segmentation_dataset(dataset, data_dir, split, on_error, **source_options)
+    others = rows_of_all_splits(dataset, data_dir, **source_options)
     examples = sample(held_out_of(examples, model) if held_out else examples, max_samples, seed)
     check_texts(examples, network.config.use_text)
-    inputs = [model, data_dir, options.get("text_table")]
+    inputs = [model, data_dir, source_options.get("text_table")]
     if output_dir is not None:
-        check_output_dir(output_dir, overwrite=overwrite, inputs=inputs)
-    report = evaluate_model(
-        network, processor, examples, text_modes, threshold, batch_size, seed, white_is_lesion, on_error, others, cache
-    )
+        check_output_dir(output_dir, resume=resume, overwrite=overwrite, inputs=inputs)
+
+    def open_manifest(settings: dict[str, Any]) -> Manifest:
+        claim_output_dir(str(output_dir), resume=resume, overwrite=overwrite, inputs=inputs)
+        return Manifest(Path(str(output_dir), "manifest.jsonl"), settings)
+
+    options = text_modes, threshold, batch_size, seed, white_is_lesion, on_error, others, cache
+    report = evaluate_recorded(network, processor, examples, *options, open_manifest if output_dir else None)
     if output_dir is not None:
-        claim_output_dir(output_dir, overwrite=overwrite, inputs=inputs)
         report.save(output_dir)
     return report

@@ -35,10 +35,9 @@ from .text_conditions import OWN, SHUFFLED, TextCondition
 from .worst_cases import WorstMasks, worst_cases
 
 
-class MeasuredMask(NamedTuple):
-    """A mask, its scores against the true one, and its comparison with the text."""
+class Measurement(NamedTuple):
+    """The scores of a mask against the true one, and its comparison with the text."""
 
-    mask: np.ndarray
     scores: ImageScores
     against_text: MaskAndText
 
@@ -50,7 +49,7 @@ def measure_masks(
     spacing_mm: Spacing | None,
     language: ReportLanguage | None,
     classes: Collection[int] = (),
-) -> list[MeasuredMask]:
+) -> list[Measurement]:
     """The measurements of one image's masks, one for each text; of several `classes` (labels), of each.
 
     Those of the true mask, the `reference`, are computed once for all of them, and equal masks are scored once.
@@ -58,16 +57,16 @@ def measure_masks(
     true_lesions = Lesions(reference)
     scores = score_predictions(masks, reference, spacing_mm, white_is_lesion=False, classes=classes)
     return [
-        MeasuredMask(mask, score, compare_with_text(text, mask, reference, language, true_lesions))
+        Measurement(score, compare_with_text(text, mask, reference, language, true_lesions))
         for text, mask, score in zip(texts, masks, scores, strict=True)
     ]
 
 
 @dataclass
 class ConditionResults:
-    """The results of one text condition: the text and scores of each image; masks for the figure.
+    """The results of one text condition: the text and scores of each image; masks of those in the figure.
 
-    `scores` are against the true masks, `against_text` against the texts.
+    `scores` are against the true masks, `against_text` against the texts; `shown` are masks by position.
     """
 
     condition: TextCondition
@@ -75,13 +74,6 @@ class ConditionResults:
     scores: list[ImageScores] = field(default_factory=list)
     rows: list[MaskAndText] = field(default_factory=list)
     shown: dict[int, np.ndarray] = field(default_factory=dict)
-
-    def add(self, measured: MeasuredMask, is_shown: bool) -> None:
-        """Adds the next image."""
-        if is_shown:
-            self.shown[len(self.rows)] = measured.mask
-        self.rows.append(measured.against_text)
-        self.scores.append(measured.scores)
 
     @cached_property
     def against_text(self) -> TextScores:

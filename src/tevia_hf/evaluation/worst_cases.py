@@ -21,12 +21,15 @@ TEXT_LENGTH = 200  # characters of a text on the sheet
 
 
 class ScoredMasks(NamedTuple):
-    """The predicted and reference mask (label maps) of one image, its position in the data set and its score."""
+    """The predicted and reference mask (label maps) of one image, its position in the data set and its score.
+
+    Masks are `None` until they are predicted again, if an earlier, interrupted run measured them.
+    """
 
     position: int
     score: float
-    mask: np.ndarray
-    reference: np.ndarray
+    mask: np.ndarray | None
+    reference: np.ndarray | None
 
 
 class WorstMasks:
@@ -38,15 +41,28 @@ class WorstMasks:
     def __init__(self) -> None:
         self.heap: list[tuple[tuple[float, int, int], ScoredMasks]] = []  # the least bad first
 
-    def add(self, position: int, scores: ImageScores, mask: np.ndarray, reference: np.ndarray) -> None:
-        """Adds an image, or drops it if enough others are worse."""
+    def add(
+        self,
+        position: int,
+        scores: ImageScores,
+        mask: np.ndarray | None = None,
+        reference: np.ndarray | None = None,
+    ) -> None:
+        """Adds an image, or drops it if enough others are worse; one that is here already gets its masks."""
         score = scores.values[PRIMARY]
         badness = -score if METRICS[PRIMARY].higher_is_better else score
         entry = (badness, scores.true_pixels, -position), ScoredMasks(position, score, mask, reference)
-        if len(self.heap) < WORST_CASES:
+        keys = [key for key, _ in self.heap]
+        if entry[0] in keys:
+            self.heap[keys.index(entry[0])] = entry
+        elif len(self.heap) < WORST_CASES:
             heapq.heappush(self.heap, entry)
         else:
             heapq.heappushpop(self.heap, entry)
+
+    def without_masks(self) -> list[int]:
+        """The positions of images whose masks are missing."""
+        return [masks.position for _, masks in self.heap if masks.mask is None]
 
     def ordered(self) -> list[ScoredMasks]:
         """The masks, the worst first."""
@@ -79,6 +95,7 @@ def worst_cases(worst: WorstMasks, dataset: Dataset, texts: Sequence[str]) -> li
     examples = undecoded(dataset.select([masks.position for masks in all_masks]))
     cases = []
     for example, (position, score, mask, reference) in zip(examples, all_masks, strict=True):
+        assert mask is not None and reference is not None
         image, empty = decode_image(example), np.zeros_like(mask)
         tiles = [
             overlay(image, areas, lines, longest_side=TILE_SIDE)

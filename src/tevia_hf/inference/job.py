@@ -6,11 +6,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import torch
-import transformers
-
-from tevia_hf import __version__
-
 from ..data.features import check_choice
 from ..extras import needed_for
 from ..io import ImageRef
@@ -104,9 +99,8 @@ def run_job(
         "threshold": threshold,
         **{name: value for name, value in outputs._asdict().items() if name != "folder"},
     }
-    versions = {"tevia_hf": __version__, "torch": torch.__version__, "transformers": transformers.__version__}
     own = [item for batch in batches(items, batch_size)[shard.index :: shard.count] for item in batch]
-    with Manifest(manifest_path(folder, shard), settings, versions) as manifest:
+    with Manifest(manifest_path(folder, shard), settings) as manifest:
         try:
             if not merge:
                 predict_pending(predictor, outputs, own, manifest, on_error)

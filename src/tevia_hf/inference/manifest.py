@@ -12,6 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+import transformers
+
+from tevia_hf import __version__
+
 Record = dict[str, Any]
 PATTERN = "manifest*.jsonl"
 
@@ -21,15 +26,16 @@ class Manifest:
 
     Args:
         path: the file of this process, which is created or continued.
-        settings: what the outputs depend on, as JSON values; another job's manifest is refused.
-        versions: of the libraries, by name; others than those of the manifest cause a warning.
+        settings: what the outputs depend on, as JSON values; another job's manifest is refused. Other versions of the
+            libraries cause a warning.
 
     Raises `ValueError` for a manifest with other settings, with the differences.
     """
 
-    def __init__(self, path: Path, settings: Mapping[str, Any], versions: Mapping[str, str]):
+    def __init__(self, path: Path, settings: Mapping[str, Any]):
         self.path = path
         self.rows: dict[str, Record] = {}
+        versions = {"tevia_hf": __version__, "torch": torch.__version__, "transformers": transformers.__version__}
         header = json.loads(json.dumps({"settings": settings, "versions": versions}))
         for other in sorted(path.parent.glob(PATTERN)):
             if records := read_records(other):

@@ -42,7 +42,7 @@ def check_output_dir(
     if not (resume or overwrite):
         raise ValueError(
             f"{folder} already holds files: name another folder, delete them with `--overwrite` (`overwrite=True`), or "
-            "resume an interrupted training or prediction with `--resume`."
+            "continue an interrupted training, prediction or evaluation with `--resume`."
         )
     if not overwrite:
         return
