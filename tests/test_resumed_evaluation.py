@@ -13,6 +13,7 @@ from tevia_hf.evaluation.evaluate import evaluate_dataset
 from tevia_hf.evaluation.measuring import measurements_in, record_of
 from tevia_hf.evaluation.results import measure_masks
 from tevia_hf.inference.manifest import Manifest, read_records
+from tevia_hf.inference.predictor import Predictor
 from tevia_hf.prompts import QATA
 
 COUNT = 14
@@ -99,10 +100,8 @@ def test_the_report_of_a_resumed_evaluation_is_that_of_an_unbroken_one(evaluate,
 
 
 def test_measured_images_are_not_predicted_again_but_for_those_that_are_shown(evaluate, whole, monkeypatch):
-    calls, usual = [], predicting.Predictor.encode
-    monkeypatch.setattr(
-        predicting.Predictor, "encode", lambda self, images: calls.append(len(images)) or usual(self, images)
-    )
+    calls, usual = [], Predictor.encode
+    monkeypatch.setattr(Predictor, "encode", lambda self, images: calls.append(len(images)) or usual(self, images))
     before = content(whole)
     evaluate(whole, resume=True)
     assert content(whole) == before and 0 < sum(calls) <= COUNT
@@ -138,7 +137,7 @@ def test_measurements_survive_a_manifest_exactly():
     rng = np.random.default_rng(1)
     masks, reference = rng.integers(0, 3, (2, 30, 40)).astype(np.uint8), rng.integers(0, 3, (30, 40)).astype(np.uint8)
     reference[:2] = 255
-    texts = ["Unilateral pulmonary infection, one infected area, left lung.", ""]
+    texts = ["Unilateral pulmonary infection, one infected area, middle left lung.", ""]
     measured = measure_masks(texts, masks, reference, (0.7, 1.3), QATA, [1, 2])
     assert measured[0].against_text.agreement
     assert measurements_in(json.loads(json.dumps(record_of(3, measured)))) == measured
