@@ -11,6 +11,8 @@ from tevia_hf.io.medical_image import MedicalImage
 from tevia_hf.io.output_dir import whole_file
 from tevia_hf.labels_tevia import WHITE, highest_label, to_labels
 
+PNG_LEVEL = 3  # takes half the time of zlib's default, for files a third larger
+
 
 def write_mask(path: str | Path, mask: np.ndarray, num_labels: int = 1, like: MedicalImage | None = None) -> Path:
     """Writes a mask atomically and returns its path; missing folders are created.
@@ -43,7 +45,7 @@ def write_mask(path: str | Path, mask: np.ndarray, num_labels: int = 1, like: Me
 
 
 def _write_png(path: Path, labels: np.ndarray, num_labels: int, like: MedicalImage | None) -> None:
-    Image.fromarray(labels * WHITE if num_labels == 1 else labels).save(path)
+    Image.fromarray(labels * WHITE if num_labels == 1 else labels).save(path, compress_level=PNG_LEVEL)
 
 
 def _write_nifti(path: Path, labels: np.ndarray, num_labels: int, like: MedicalImage | None) -> None:
