@@ -110,7 +110,8 @@ def kills(seed: str, *command: str) -> None:
             differing = [name for name in expected | result if expected.get(name) != result.get(name)]
             lost, doubled = len(set(names_in(whole)) - set(lines)), len(lines) - len(set(lines))
             print(
-                f"job {jobs}: {lost} rows lost, {doubled} doubled, {len(result)} files, differing: {differing or 'none'}"
+                f"job {jobs}: {lost} lost, {doubled} doubled rows; of {len(result)} files differ: {differing}",
+                flush=True,
             )
 
 
