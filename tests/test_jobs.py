@@ -120,9 +120,10 @@ def test_a_line_that_was_cut_short_is_done_again(run, whole, tmp_path, cut):
 
 def test_incomplete_files_of_a_killed_run_are_removed(run, tmp_path):
     run(tmp_path / "out")
-    (tmp_path / "out" / ".part-1.0.png").write_bytes(b"half")
+    for name in (".part-1.0.png", "overlays/.part-2.0.jpg"):
+        (tmp_path / "out" / name).write_bytes(b"half")
     run(tmp_path / "out", resume=True)
-    assert not list((tmp_path / "out").glob(".part*"))
+    assert not list((tmp_path / "out").rglob(".part*"))
 
 
 def test_a_folder_with_outputs_is_refused_unless_they_are_resumed_or_overwritten(run, tmp_path):

@@ -75,6 +75,6 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def remove_parts(folder: Path) -> None:
-    """Deletes the incomplete files that a killed run left in a folder."""
-    for part in folder.glob(f"{PART}*"):
+    """Deletes the incomplete files that a killed run left in a folder and its subfolders."""
+    for part in folder.rglob(f"{PART}*"):
         part.unlink(missing_ok=True)
