@@ -1,9 +1,8 @@
 """Fine-tunes a TeViA model with the plain `Trainer`, on synthetic images; needs the extra `train`."""
 
-import torch
 from transformers import AutoModelForSemanticSegmentation, AutoProcessor, Trainer, TrainingArguments
 
-from tevia_hf import MomentumPrototypeCallback, load_segmentation_dataset, segmentation_metrics
+from tevia_hf import MomentumPrototypeCallback, labels_from_logits, load_segmentation_dataset, segmentation_metrics
 
 name = "hub_configs/tevia-tiny"
 model = AutoModelForSemanticSegmentation.from_pretrained(name)
@@ -37,8 +36,7 @@ trainer = Trainer(
     data_collator=collate,
     processing_class=processor,  # saved, and pushed, beside the model
     compute_metrics=compute_metrics,
-    # For a model of one label; with several, `logits.argmax(1).to(torch.uint8)`.
-    preprocess_logits_for_metrics=lambda logits, labels: (logits[:, 0] > 0).to(torch.uint8),
+    preprocess_logits_for_metrics=lambda logits, labels: labels_from_logits(logits),
     callbacks=[MomentumPrototypeCallback()],
 )
 trainer.train()

@@ -200,6 +200,7 @@ def test_the_table_is_written_with_its_figure_and_every_image(finished):
 def test_the_command_of_a_row_repeats_it(finished, tmp_path, monkeypatch):
     folder, result = finished
     command = result.table.set_index("run").loc["with text", "command"]
+    assert not re.search(r"--[a-z]+_", command)  # options as the pages spell them
     steps = command.removeprefix("for seed in 0 3; do OMP_NUM_THREADS=1 ").removesuffix("; done").replace("$seed", "3")
     monkeypatch.chdir(tmp_path)
     for step in steps.split(" && "):

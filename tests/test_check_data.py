@@ -199,7 +199,7 @@ def test_splits_are_counted_with_their_sizes_and_mask_values(tmp_path, processor
     report = examined("mosmed", tmp_path, processor)
     assert report.splits["train"] == {
         "examples": 3, "readable": 3, "groups": 2, "sizes": "64x48 (3)", "mask values": "0, 255", "empty masks": 0,
-        "median lesion": "3.3 %", "with sentence": 3,
+        "median lesion": "3.3 %", "with text": 3,
     }  # fmt: skip
     assert "| train | 3 | 3 | 2 | 64x48 (3) | 0, 255 | 0 | 3.3 % | 3 |" in report.text()
 

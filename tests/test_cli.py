@@ -299,11 +299,18 @@ def test_missing_or_unknown_arguments_end_with_2_and_the_usage(arguments, capsys
             "--txet-table (did you mean --text-table?)",
         ),
         (["check-data", "folder", "data", "--xyz"], "--xyz"),
-        (["compare", "a.csv", "b.csv", "--outptu", "c.csv"], "--outptu c.csv"),
+        (["compare", "a.csv", "b.csv", "--outptu", "c.csv"], "--outptu c.csv (did you mean --output?)"),
+        (["compare", "a.csv", "b.csv", "--xyz"], "--xyz\n"),
+        (["predict", "model", "a.png", "--output", "out"], "--output (did you mean --output-dir?)"),
+        (["evaluate", "model", "--thresh=0.4", "--output-dir", "out"], "--thresh (did you mean --threshold?)"),
+        (["table", "run", "--against", "run", "--out", "a.md"], "--out a.md (did you mean --output?)"),
+        (["ablate", "a.yaml", "--grid", "b.yaml", "--table"], "--table (did you mean --table-only?)"),
+        (["ablate", "a.yaml", "--grid", "b.yaml", "--output", "out"], "--output out (did you mean --output-dir?)"),
+        (["train", "a.yaml", "--over", "--output-dir", "out"], "--over --output-dir out (did you mean --overwrite?)"),
     ],
     ids=lambda part: part[0] if isinstance(part, list) else "",
 )
-def test_a_misspelt_option_is_reported_by_the_subcommand_without_waiting_for_torch(arguments, message):
+def test_a_misspelt_or_abbreviated_option_is_reported_by_the_subcommand_without_waiting_for_torch(arguments, message):
     code = (
         "import sys\nfrom tevia_cli.main import main\ntry:\n    main(sys.argv[1:])\nfinally:\n    print(*sys.modules)"
     )
@@ -313,10 +320,24 @@ def test_a_misspelt_option_is_reported_by_the_subcommand_without_waiting_for_tor
     assert f"tevia {arguments[0]}: error: unrecognized arguments: {message}" in result.stderr
 
 
-def test_abbreviations_and_values_with_dashes_are_no_misspelt_options(model_dir, image_paths, out):
-    arguments = ["predict", model_dir, str(image_paths[0]), "--text", "--left lung", "--thresh=0.4", "--output-dir"]
+def test_values_with_dashes_are_no_misspelt_options(model_dir, image_paths, out):
+    arguments = ["predict", model_dir, str(image_paths[0]), "--text", "--left lung", "--threshold=0.4", "--output-dir"]
     assert main([*arguments, str(out)]) == 0
     assert list(pd.read_csv(out / "predictions.csv")["text"]) == ["--left lung"]
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--output", "Unrecognized arguments: --output (did you mean --output-dir?)."),
+        ("--learning_rat", "Unrecognized arguments: --learning_rat (did you mean --learning-rate?)."),
+        ("--num-train", "Unrecognized arguments: --num-train (did you mean --num-train-epochs?)."),
+        ("stray", "Unrecognized arguments: stray, value."),
+    ],
+)
+def test_an_abbreviated_recipe_field_is_reported_and_trains_nothing(option, message, recipe, tmp_path, capsys):
+    refused(["train", recipe, option, "value"], capsys, message)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("subcommand", ["predict", "evaluate", "check-data", "prompts"])

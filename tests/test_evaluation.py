@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from datasets import Dataset
 from PIL import Image
 from scipy import ndimage
 from tiny import tiny_config, tiny_processor, tiny_reader
@@ -74,6 +75,23 @@ def test_each_image_has_a_row_for_each_text_condition(report, examples):
     for mode, rows in report.images.groupby("text_mode"):
         assert list(rows["id"]) == list(examples["id"]) and list(rows["group"]) == list(examples["group"])
         assert rows["dice"].mean() == pytest.approx(report.scores[mode]["dice"])
+
+
+def test_a_data_set_without_ids_is_evaluated_by_row_numbers(report, model, examples):
+    columns = {name: [row[name] for row in examples] for name in ("image", "mask", "text")}
+    own = evaluate_model(model, tiny_processor(), Dataset.from_dict(columns), batch_size=3, seed=5)
+    assert own.settings["dataset"] == "unknown" and own.scores == report.scores
+    first = own.images[own.images["text_mode"] == "correct"]
+    assert list(first["id"]) == list(first["group"]) == ["0", "1", "2", "3"]
+    assert {case.id for case in own.worst_cases} == set(first["id"])
+
+
+def test_an_unreadable_row_without_an_id_is_named_by_its_number(model, examples):
+    rows = [{name: row[name] for name in ("image", "mask", "text")} for row in examples]
+    rows[2]["mask"] = Image.new("L", (8, 8))
+    report = evaluate_model(model, tiny_processor(), Dataset.from_list(rows), (), on_error="skip")
+    assert [row["id"] for row in report.settings["skipped"]] == ["2"]
+    assert list(report.images["id"][:3]) == ["0", "1", "3"]
 
 
 def test_correct_text_is_the_images_own_shuffled_anothers_and_none_is_empty(report, examples):

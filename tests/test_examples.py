@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tiny import tiny_text_config, tiny_tokenizer, tiny_vision_config
 from transformers import BertModel, ConvNextModel
@@ -15,6 +16,7 @@ from transformers import BertModel, ConvNextModel
 import tevia_hf
 from tevia_hf import TeViAForSegmentation, TeViAProcessor, load_segmentation_dataset
 from tevia_hf.extras import EXTRA_OF
+from tevia_hf.training.adapters import with_lora
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -142,10 +144,18 @@ def test_a_registered_metric_and_data_set_are_in_the_report(tmp_path, run_exampl
     assert 0 <= report["scores"]["correct"]["area_error"] < 1 and "area_error" in result.stdout
 
 
-def test_lora_saves_a_small_adapter_and_a_plain_model(tmp_path, run_example):
+def test_lora_trains_what_a_recipe_trains_and_reloads_it_as_a_plain_model(tmp_path, run_example):
     pytest.importorskip("peft")
     result = run_example("lora.py", TINY, tmp_path, "--images", 16)
     assert result.returncode == 0, result.stderr
-    assert (tmp_path / "adapter" / "adapter_config.json").is_file()
-    merged = TeViAForSegmentation.from_pretrained(tmp_path / "merged")
+    base = TeViAForSegmentation.from_pretrained(TINY)
+    trained = sum(p.numel() for p in with_lora(base, {"r": 8}).parameters() if p.requires_grad)
+    assert f"trainable params: {trained:,} " in result.stdout
+    for path in (tmp_path / "adapter" / "adapter_model.safetensors", tmp_path / "merged" / "model.safetensors"):
+        assert f"{path}: {path.stat().st_size / 1e6:.1f} MB" in result.stdout
+    merged, before = (TeViAForSegmentation.from_pretrained(folder) for folder in (tmp_path / "merged", TINY))
     assert merged.prototype_memory.is_active and not [name for name, _ in merged.named_parameters() if "lora" in name]
+    others = before.state_dict()
+    moved = {name for name, value in merged.state_dict().items() if not torch.equal(value, others[name])}
+    assert {"decode_head.classifier.weight", "model.null_text", "model.prototype_memory.prototype_0"} <= moved
+    assert {name.split(".")[1] for name in moved} >= {"backbone", "text_encoder", "decoder", "laterals"}

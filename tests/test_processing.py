@@ -12,6 +12,7 @@ from PIL import Image
 from tiny import tiny_processor, tiny_reader
 from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer, BertConfig, BertTokenizer, PreTrainedConfig
 
+from tevia_hf.configuration_tevia import TeViAConfig
 from tevia_hf.image_processing_tevia import TeViAImageProcessor
 from tevia_hf.processing_tevia import TeViAProcessor
 
@@ -348,6 +349,25 @@ def test_from_encoders_works_for_an_encoder_without_an_image_processor(text_enco
     processor = TeViAProcessor.from_encoders(tmp_path, text_encoder)
     assert processor.image_processor.to_dict() == TeViAImageProcessor().to_dict()
     assert processor.tokenizer.model_max_length == 64
+
+
+@pytest.mark.parametrize("names", [{0: "background", 1: "benign", 2: "malignant"}, {0: "tumour"}, {}])
+def test_the_names_that_a_model_takes_set_the_number_of_labels(names, text_encoder, tmp_path):
+    config = TeViAConfig(use_text=False, id2label=names or None)
+    processor = TeViAProcessor.from_encoders(tmp_path, text_encoder, id2label=names or None)
+    assert processor.image_processor.num_labels == config.num_labels == max(len(names), 1)
+
+
+@pytest.mark.parametrize(
+    ("names", "num_labels", "message"),
+    [
+        ({0: "background", 1: "benign", 2: "malignant"}, 2, "`num_labels` is 2, but `id2label` names 3 labels"),
+        ({1: "benign", 2: "malignant"}, None, "number the labels 0, 1, 2"),
+    ],
+)
+def test_names_that_a_model_would_not_take_are_refused(names, num_labels, message, text_encoder, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        TeViAProcessor.from_encoders(tmp_path, text_encoder, num_labels=num_labels, id2label=names)
 
 
 @pytest.mark.parametrize(

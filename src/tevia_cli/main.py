@@ -5,9 +5,11 @@ that imports `tevia_hf`, `OPTIONS` lists their names, so that a misspelt one is 
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
+from functools import partial
 from importlib import import_module
 from importlib.metadata import version
 from itertools import filterfalse, takewhile
@@ -30,13 +32,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The parsed options; unknown ones become `overrides` if the subcommand takes any."""
+    """The parsed options; unknown ones become `overrides` if the subcommand takes any, but for abbreviated options."""
     parser, subparser = build_parsers(arguments)
     args, unknown = parser.parse_known_args(arguments)
-    if "overrides" in args:
+    known = re.findall(r"--[a-z][a-z-]*", subparser.format_usage())
+    names = [argument.partition("=")[0] for argument in unknown if argument.startswith("--")]
+    abbreviated = [name for name in names if name not in known and any(option.startswith(name) for option in known)]
+    if "overrides" in args and not abbreviated:
         args.overrides = unknown
     elif unknown:
-        subparser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        hints = "".join(map(partial(hint, known=known), abbreviated or names))
+        subparser.error(f"unrecognized arguments: {' '.join(unknown)}{hints}")
     return args
 
 
@@ -51,14 +57,15 @@ def chosen_subcommand(arguments: Sequence[str]) -> str | None:
 def build_parsers(arguments: Sequence[str]) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     """The parser, and that of the chosen subcommand; only this one gets its options, which may import `tevia_hf`."""
     chosen = chosen_subcommand(arguments)
-    parser = argparse.ArgumentParser(prog="tevia", description="Text-guided segmentation of medical images.")
+    about = "Text-guided segmentation of medical images."
+    parser = argparse.ArgumentParser(prog="tevia", description=about, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"tevia_hf {version('tevia_hf')}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     subparsers = parser.add_subparsers(dest="subcommand", required=True, metavar="SUBCOMMAND")
     for name in SUBCOMMANDS:
         module = import_module(f"{__package__}.{name.replace('-', '_')}")
         about = (module.__doc__ or "").replace("%", "%%")  # argparse formats help
-        subparser = subparsers.add_parser(name, help=about, description=module.__doc__)
+        subparser = subparsers.add_parser(name, help=about, description=module.__doc__, allow_abbrev=False)
         if name == chosen:
             check_option_names(subparser, arguments[arguments.index(name) + 1 :], getattr(module, "OPTIONS", ()))
             module.add_arguments(subparser)
@@ -67,10 +74,16 @@ def build_parsers(arguments: Sequence[str]) -> tuple[argparse.ArgumentParser, ar
 
 
 def check_option_names(parser: argparse.ArgumentParser, arguments: Sequence[str], known: Sequence[str]) -> None:
-    """Exits with 2 for a misspelt option, before the declarations of the options import `tevia_hf` and torch."""
+    """Exits with 2 for an unknown option, before the declarations of the options import `tevia_hf` and torch."""
     for argument in takewhile("--".__ne__, arguments if known else ()):
         name = argument.partition("=")[0]
-        if name.startswith("--") and " " not in name and not any(option.startswith(name) for option in known):
-            matches = get_close_matches(name, known, n=1)
-            hint = f" (did you mean {matches[0]}?)" if matches else ""
-            parser.exit(2, f"{parser.prog}: error: unrecognized arguments: {name}{hint}; see {parser.prog} --help\n")
+        if name.startswith("--") and " " not in name and name not in known:
+            fault = f"unrecognized arguments: {name}{hint(name, known)}"
+            parser.exit(2, f"{parser.prog}: error: {fault}; see {parser.prog} --help\n")
+
+
+def hint(name: str, known: Sequence[str]) -> str:
+    """The option that an unknown one abbreviates or resembles, as a question; "" for none."""
+    longer = [option for option in known if option.startswith(name)]
+    matches = get_close_matches(name, longer or known, n=1, cutoff=0.0 if longer else 0.6)
+    return f" (did you mean {matches[0]}?)" if matches else ""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .inference.predict import predict_files as predict_files
     from .inference.predictor import Predictor as Predictor
     from .io.readers import read_image as read_image
+    from .logits_tevia import labels_from_logits as labels_from_logits
     from .loss_tevia import register_loss as register_loss
     from .metric_table import METRICS as METRICS
     from .metric_table import register_metric as register_metric
@@ -79,6 +80,7 @@ _MODULE_OF = {
     "evaluate_model": "evaluation.evaluate",
     "explain_texts": "inference.explain",
     "heat_map": "visualization",
+    "labels_from_logits": "logits_tevia",
     "load_segmentation_dataset": "data.registry",
     "overlay": "visualization",
     "predict": "inference.predict",

@@ -65,7 +65,13 @@ def mean_probability(labels: torch.Tensor, probabilities: torch.Tensor, label: i
 
 
 def labels_from_logits(logits: torch.Tensor) -> torch.Tensor:
-    """Labels `(batch, height, width)` uint8 at the threshold 0.5; raises the errors of `check_logits`."""
+    """Labels `(batch, height, width)` uint8 of logits `(batch, num_labels, height, width)`, at the logits' size.
+
+    A single label is chosen where its probability exceeds 0.5; of several the most probable one. In a plain `Trainer`
+    use `preprocess_logits_for_metrics=lambda logits, labels: labels_from_logits(logits)`.
+
+    Raises `NonFiniteLogitsError`, a `ValueError`, for NaN or infinity.
+    """
     check_logits(logits)
     return labels_from_probabilities(logits, threshold=0.0)  # sigmoid and softmax are monotonic
 

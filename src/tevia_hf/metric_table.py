@@ -66,10 +66,10 @@ METRICS: dict[str, Metric] = {
     "surface_dice": Metric("Surface Dice", mask_scores.surface_dice, of_boundaries=True),
     "accuracy": Metric("Pixel accuracy", mask_scores.accuracy),
     "lesion_precision": Metric(
-        "Precision, whole lesions", mask_scores.share(mask_scores.correct_lesions), mask_scores.correct_lesions
+        "Precision (lesion-wise)", mask_scores.share(mask_scores.correct_lesions), mask_scores.correct_lesions
     ),
     "lesion_recall": Metric(
-        "Recall, whole lesions", mask_scores.share(mask_scores.detected_lesions), mask_scores.detected_lesions
+        "Recall (lesion-wise)", mask_scores.share(mask_scores.detected_lesions), mask_scores.detected_lesions
     ),
 }
 POOLED = "dice_pooled"  # 0 if no predicted pixel lies on a lesion, however many masks are empty

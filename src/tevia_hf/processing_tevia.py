@@ -17,6 +17,7 @@ from transformers.tokenization_utils_base import PaddingStrategy, TruncationStra
 
 from .encoder_quirks_tevia import has_bert_tokenizer
 from .image_processing_tevia import TeViAImageProcessor, TeViAImageProcessorKwargs, check_names
+from .labels_tevia import class_names
 
 TEXT_INPUTS = ["input_ids", "attention_mask"]
 MAX_KNOWN_WORDS = 2000
@@ -76,7 +77,8 @@ class TeViAProcessor(ProcessorMixin):
         vision: str | os.PathLike,
         text: str | os.PathLike,
         max_text_length: int = 64,
-        num_labels: int = 1,
+        num_labels: int | None = None,
+        id2label: Mapping[int, str] | None = None,
         **image_kwargs: Any,
     ) -> "TeViAProcessor":
         """The processor for two pre-trained encoders.
@@ -86,10 +88,23 @@ class TeViAProcessor(ProcessorMixin):
             text: folder or Hub name of the text encoder; CXR-BERT loads without remote code. Texts are padded on the
                 right, with the end-of-text token if the tokenizer has no padding token.
             max_text_length: in tokens; longer texts are truncated.
+            num_labels: of the masks; by default as many as `id2label` names, or 1.
+            id2label: label -> name, as for `TeViAForSegmentation.from_vision_text_pretrained`; sets `num_labels` only,
+                as the model keeps the names.
             image_kwargs: settings of `TeViAImageProcessor`.
+
+        Raises `ValueError` for an invalid `id2label`, or if `num_labels` is not the number of its names.
         """
+        if id2label is not None:
+            class_names(id2label)
+            if num_labels not in (None, len(id2label)):
+                raise ValueError(
+                    f"`num_labels` is {num_labels}, but `id2label` names {len(id2label)} labels: leave `num_labels` "
+                    "out, or name all labels, with `0: background` first if there are several."
+                )
+            num_labels = len(id2label)
         settings = _pixel_statistics(vision) | image_kwargs
-        image_processor = TeViAImageProcessor(num_labels=num_labels, **settings)
+        image_processor = TeViAImageProcessor(num_labels=1 if num_labels is None else num_labels, **settings)
         return cls(image_processor, _load_tokenizer(text, max_text_length))
 
     def __call__(

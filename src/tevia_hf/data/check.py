@@ -152,7 +152,7 @@ def _split_facts(
         "empty masks": len(readable) - len(shares),
         **({"images per class": _images_per_class(readable, classes)} if len(classes) > 1 else {}),
         "median lesion": f"{100 * np.median(shares):.1f} %" if shares else "-",
-        "with sentence": sum(bool(example.text) for example in examples),
+        "with text": sum(bool(example.text) for example in examples),
     }
 
 

@@ -41,7 +41,7 @@ def ready_dataset(dataset: AnyDataset, uses_text: bool = True, several_texts: st
             epoch. An empty list is no text.
 
     Raises `ValueError` for another type of data set, missing columns, pixels or texts of another type, and a transform
-    set by the user, which the transform of the training would replace.
+    set by the user, which would not be applied.
     """
     if several_texts not in (None, *SEVERAL_TEXTS):
         raise ValueError(f"`several_texts` is {several_texts!r}: give 'first' or 'draw', or leave it out.")
@@ -58,8 +58,8 @@ def ready_dataset(dataset: AnyDataset, uses_text: bool = True, several_texts: st
         return ready_stream(dataset, uses_text, several_texts)
     if dataset.format["type"] == "custom":
         raise ValueError(
-            "The data set has a transform of its own, which the training's would replace: apply it by `map`, or train "
-            "with a plain `transformers.Trainer`."
+            "The data set has a transform of its own, which would not be applied: apply it by `map`, or train with a "
+            "plain `transformers.Trainer`."
         )
     if not len(dataset):
         raise ValueError(NO_EXAMPLE)

@@ -11,6 +11,7 @@ from datasets import Dataset
 
 from ..data.features import check_choice, undecoded
 from ..data.origin import language_in
+from ..data.ready import ready_dataset
 from ..data.registry import load_segmentation_dataset, rows_of_all_splits
 from ..data.splits import held_out as held_out_of
 from ..data.splits import sample
@@ -59,8 +60,9 @@ def evaluate_model(
     Args:
         model: a `TeViAForSegmentation`; the report of a vision-only model has one row, "no text branch".
         processor: its `TeViAProcessor`.
-        dataset: from `load_segmentation_dataset`, or a part of that; any other one with the same columns is called
-            "unknown" in the report.
+        dataset: from `load_segmentation_dataset`, or a part of that, or your own as for `train_from_recipe`, which the
+            report calls "unknown": with `image`, `mask` and `text`, and optionally `id` (default: the example's number,
+            counted from 0), `group` (default: its `id`) and `spacing_mm`.
         text_modes: names of `TEXT_CONDITIONS`: "none", "flipped" (sides changed), "contradictory" (presence denied, or
             claimed), "paraphrased" (in other words), "underspecified" (location or count left out), "overspecified"
             (with irrelevant findings), "absent" (nothing is there), or registered ones; "correct" and "shuffled"
@@ -112,6 +114,7 @@ def evaluate_recorded(
         open_manifest: opens it for the settings on which measurements depend, once all inputs have been checked.
     """
     check_options(threshold, batch_size, seed, on_error=on_error)
+    dataset = ready_dataset(dataset, model.config.use_text)
     check_texts(dataset, model.config.use_text)
     settings = provenance(model, processor, dataset)
     survey = Survey(processor.image_processor, white_is_lesion, cache)

@@ -150,7 +150,7 @@ def commands(runs: Sequence[Run], threads: int, evaluation: Mapping[str, Any]) -
         options.append(f"--{name.replace('_', '-')}" + ("" if value == "True" else f"={shlex.quote(value)}"))
     folder, again = runs[0].folder.parent, f"again/{runs[0].folder.parent.name}/seed-$seed"
     seeds = " ".join(str(run.seed) for run in runs)
-    train = f"tevia train {shlex.quote(str(folder))}/seed-$seed.yaml --output_dir {again}"
+    train = f"tevia train {shlex.quote(str(folder))}/seed-$seed.yaml --output-dir {again}"
     evaluate = f"tevia evaluate {again} {' '.join(options)} --output-dir {again}/evaluation"
     return f"for seed in {seeds}; do OMP_NUM_THREADS={threads} {train} && {evaluate}; done"
 

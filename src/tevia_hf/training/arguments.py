@@ -267,13 +267,17 @@ def parse_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 def parse_fields(values: dict, overrides: Sequence[str] = (), source: str = "The recipe") -> Recipe:
     """The recipe of these fields, as read from a file by `parse_recipe`; errors name `source`."""
-    parser = RecipeParser([ModelArguments, DataArguments, TeViATrainingArguments])  # type: ignore[list-item]  # data classes
+    parts: Any = [ModelArguments, DataArguments, TeViATrainingArguments]
+    parser = RecipeParser(parts, allow_abbrev=False)
     defaults = vars(parser.parse_args([]))
     check_names(values, defaults, f"{source} has unknown fields")
     # YAML reads a bare `no`, as in `save_strategy: no`, as False.
     values = {k: "no" if v is False and isinstance(defaults[k], str) else v for k, v in values.items()}
     parser.set_defaults(**values)
-    chosen = vars(parser.parse_args(list(overrides)))
+    options, unknown = parser.parse_known_args(list(overrides))
+    names = [argument.partition("=")[0] for argument in unknown if argument.startswith("--")]
+    check_names(names or unknown, (f"--{name.replace('_', '-')}" for name in defaults), "Unrecognized arguments")
+    chosen = vars(options)
     given = {name: value for name, value in chosen.items() if name in values or value != defaults[name]}
     known_of_config = {*(part.name for part in dataclasses.fields(TeViAConfig)), "published", "num_labels"}
     known_of_config |= {f"{name}_loss_weight" for name in LOSSES}  # registered ones too
@@ -289,9 +293,14 @@ def parse_fields(values: dict, overrides: Sequence[str] = (), source: str = "The
 
 
 def check_names(given: Iterable[str], known: Iterable[str], fault: str) -> None:
-    """Raises `ValueError` for unknown names, with the closest known ones."""
+    """Raises `ValueError` for unknown names, with the known ones that they abbreviate or resemble."""
+    known = list(known)
     if unknown := sorted(map(str, set(given) - set(known))):
-        matches = {name: difflib.get_close_matches(name, list(known), n=1) for name in unknown}
+        longer = {name: [other for other in known if other.startswith(name)] for name in unknown}
+        matches = {
+            name: difflib.get_close_matches(name, others or known, n=1, cutoff=0.0 if others else 0.6)
+            for name, others in longer.items()
+        }
         hints = [f"{name} (did you mean {close[0]}?)" if close else name for name, close in matches.items()]
         raise ValueError(f"{fault}: {', '.join(hints)}.")
 
