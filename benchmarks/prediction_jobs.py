@@ -100,7 +100,7 @@ def kills(seed: str, *command: str) -> None:
                 process, known = run(*command, "--output-dir", str(folder), "--resume"), lines_in(folder)
                 wait_for_line(process, folder, known + 1)
                 try:
-                    code = process.wait(rng.uniform(0, duration / 2))
+                    code = process.wait(rng.uniform(0, duration / 2) if killed < KILLS else None)
                 except subprocess.TimeoutExpired:
                     os.killpg(process.pid, signal.SIGKILL)
                     process.wait()

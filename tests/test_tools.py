@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from tevia_hf.training.arguments import DataArguments, ModelArguments, TeViATrainingArguments
+from tevia_hf.configuration_tevia import TeViAConfig
+from tevia_hf.training.arguments import PIXEL_FIELDS, DataArguments, ModelArguments, TeViATrainingArguments
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
@@ -84,6 +85,8 @@ def test_the_page_of_recipe_fields_is_current_and_lists_every_field():
     listed = re.findall(r"^\| `(\w+)` \| .* \| \S.* \|$", page, re.MULTILINE)
     fields = [field.name for group in (ModelArguments, DataArguments) for field in dataclasses.fields(group)]
     assert sorted(listed) == sorted([*fields, *TeViATrainingArguments.__annotations__])
+    explained = re.findall(r"^\| `(\w+)` \| [^|]+ \|$", page, re.MULTILINE)
+    assert sorted(explained) == sorted({*TeViAConfig.__annotations__, *PIXEL_FIELDS} - {"model_type", "sub_configs"})
 
 
 def test_a_fall_is_measured_from_the_best_value_before():

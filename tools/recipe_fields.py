@@ -4,6 +4,9 @@ python tools/recipe_fields.py
 """
 
 import dataclasses
+import inspect
+import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import yaml
 
 from tevia_hf.configuration_tevia import TeViAConfig
 from tevia_hf.data.options import ReadingOptions, SourceOptions
+from tevia_hf.image_processing_tevia import TeViAImageProcessor
 from tevia_hf.io.markdown import markdown_table
 from tevia_hf.training.arguments import PIXEL_FIELDS, DataArguments, ModelArguments, TeViATrainingArguments
 
@@ -27,10 +31,8 @@ def content() -> str:
         model=table(ModelArguments),
         data=table(DataArguments, SourceOptions, ReadingOptions),
         training=table(TeViATrainingArguments),
-        config=listed(
-            {*TeViAConfig.__annotations__, "published", "num_labels", "id2label"} - {"model_type", "sub_configs"}
-        ),
-        image_processor=listed(PIXEL_FIELDS),
+        config=documented(TeViAConfig, {*TeViAConfig.__annotations__} - {"model_type", "sub_configs"}),
+        image_processor=documented(TeViAImageProcessor, PIXEL_FIELDS),
     )
 
 
@@ -51,8 +53,12 @@ def default_of(field: dataclasses.Field[Any]) -> str:
     return f"`{yaml.safe_dump(field.default).removesuffix('...').splitlines()[0]}`"
 
 
-def listed(names: set[str]) -> str:
-    return ", ".join(f"`{name}`" for name in sorted(names))
+def documented(owner: type, names: Collection[str]) -> str:
+    """The fields of a class and their meaning, from the arguments in its docstring."""
+    arguments = inspect.cleandoc(owner.__doc__ or "").partition("Args:\n")[2].split("\n\n")[0]
+    entries = re.findall(r"^    (\w[\w, ]*?)(?: \(.*?\))?:((?:.|\n(?!    \w))*)", arguments, re.MULTILINE)
+    meanings = {name: " ".join(text.split()) for fields, text in entries for name in fields.split(", ")}
+    return markdown_table(["field", "meaning"], [[f"`{name}`", meanings[name]] for name in meanings if name in names])
 
 
 if __name__ == "__main__":

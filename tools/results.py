@@ -115,11 +115,14 @@ def kinds_table() -> str:
 def falls() -> str:
     """Validation Dice after each epoch of the recommended recipe, and the largest drop below the best so far."""
     lines = []
-    for row in rows_of(RECOMMENDED) + rows_of(FULL):
+    recipes = [(row, "shortened") for row in rows_of(RECOMMENDED)] + [(row, "full") for row in rows_of(FULL)]
+    for row, recipe in recipes:
         values = row["validation_dice"]
         epochs = " ".join(f"{value:.3f}" for value in values)
-        lines.append([row["run"], len(values), epochs, f"{100 * largest_fall(values):.1f}"])
-    return markdown_table(["run", "epochs", "validation Dice after each epoch", "largest fall, points"], lines)
+        lines.append([row["run"], recipe, len(values), epochs, f"{100 * largest_fall(values):.1f}"])
+    return markdown_table(
+        ["run", "recipe", "epochs", "validation Dice after each epoch", "largest fall, points"], lines
+    )
 
 
 def largest_fall(values: list[float]) -> float:
@@ -159,7 +162,7 @@ def headline() -> str:
     gain = f"Gain of the text over the baseline: {difference(RECOMMENDED, TEXT)} points of Dice per image"
     size = f"({text[0]['images']} images, {text[0]['groups']} patients)"
     whole = [number(score(rows_of(FULL), OWN, metric)) for metric in ("dice", "dice_pooled")]
-    in_full = "The unshortened recipe (without a baseline run), on the same images: "
+    in_full = "The full recipe (without a baseline run), on the same images: "
     in_full += f"{' / '.join(whole)} with each image's own text"
     in_full += f", {number(score(rows_of(FULL), 'paraphrased'))} paraphrased"
     return "\n".join([table, "", f"{gain} {size}.", f"{in_full} (Dice per image / pooled). {cost(rows_of(FULL)[0])}."])

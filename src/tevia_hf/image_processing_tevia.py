@@ -59,6 +59,8 @@ class TeViAImageProcessor(PilBackend):
         do_normalize: False keeps the pixels in [0, 1].
         normalization: `"zscore"` gives each channel of each image mean 0 and (biased) standard deviation 1, as
             published; `"fixed"` gives (x - `image_mean`) / `image_std` with x in [0, 1].
+        image_mean: one number, or one for each of three channels, for `"fixed"`. Default: ImageNet's.
+        image_std: as `image_mean`.
         num_labels: 1 = lesion or not; more = that many labels, 0 the background. 255 is ignored in both cases.
         white_is_lesion: with one label, the meaning of 255 in the masks. True: lesion. False: ignored, as in a label
             map. None infers it from all masks of a call: lesion, unless one of them holds other labels besides 255.
