@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -349,10 +350,12 @@ def test_a_saved_data_set_is_predicted(run, images, whole, tmp_path, kind):
         assert np.mean(mask != expected) < 0.01
 
 
-def test_a_data_set_without_texts_or_ids_has_the_given_text_and_numbered_rows(images):
-    dataset = dataset_from_rows([{"id": "a", "image": path, "mask": path} for path in images[:2]][:1])
-    items = items_of_dataset(dataset.remove_columns(["text", "id"]), "lung")
-    assert [(item.name, item.text) for item in items] == [("row_0", "lung")]
+def test_a_data_set_without_texts_or_ids_has_the_given_text_and_numbered_rows(images, tmp_path):
+    dataset = dataset_from_rows([{"id": "a", "image": images[0], "mask": images[0]}]).map(lambda row: row)
+    dataset.remove_columns(["text", "id"]).to_parquet(tmp_path / "set.parquet")
+    (item,) = items_of_dataset(tmp_path / "set.parquet", "lung")
+    assert (item.name, item.text) == ("row_0", "lung")
+    assert pickle.loads(pickle.dumps(item)).source() == item.source()
 
 
 def test_a_source_that_is_no_job_is_refused(images, tmp_path):

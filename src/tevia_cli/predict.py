@@ -8,7 +8,7 @@ from .options import add_number, checked
 
 OPTIONS = (
     "--help --text --text-table --window --mask-suffix --threshold --batch-size --no-overlays --probabilities --device "
-    "--on-error --output-dir --resume --overwrite --shard --merge"
+    "--on-error --output-dir --resume --overwrite --shard --merge --engine"
 ).split()
 IMAGES = (
     "image files or folders, slices as scan.nii.gz#40 or scan.dcm#3; or one table (CSV, xlsx, parquet) or saved data "
@@ -21,6 +21,7 @@ TABLE = (
 WINDOW = "window centre and width of DICOM and NIfTI images (write --window=-600,1500)"
 ON_ERROR = "report an image that cannot be read or predicted in its row, or stop there (default: %(default)s)"
 SHARD = "predict a part of the images, as one of N processes: 0/N, 1/N, ... (set by torchrun)"
+ENGINE = "where to predict: in this process, or on the nodes of a Ray cluster (extra ray; default: %(default)s)"
 MERGE = "put together the table of what the shards have finished, and report what is missing"
 
 
@@ -47,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="delete an earlier output in the folder")
     parser.add_argument("--shard", type=checked(parse_shard), metavar="I/N", help=SHARD)
     parser.add_argument("--merge", action="store_true", help=MERGE)
+    parser.add_argument("--engine", default="local", choices=("local", "ray"), help=ENGINE)
 
 
 def run(output_dir: str, **options: Any) -> int:

@@ -6,6 +6,7 @@ import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,10 +30,22 @@ UNSAFE = re.compile(r'[\\/:*?"<>|\x00-\x1f]')  # in a file name
 
 @dataclass(frozen=True)
 class Row:
-    """An image in a data set, which is read from there when it is needed."""
+    """An image in a data set, which is read from there when it is needed.
+
+    Args:
+        path: of the data set; other processes open it again.
+    """
 
     dataset: Dataset
     index: int
+    path: Path | None = None
+
+    def __reduce__(self) -> Any:
+        return (row_of_file, (self.path, self.index)) if self.path else (type(self), (self.dataset, self.index))
+
+
+def row_of_file(path: Path, index: int) -> Row:
+    return Row(open_undecoded(path), index, path)
 
 
 class Item(NamedTuple):
@@ -103,7 +116,7 @@ def job_of(sources: Sequence[ImagePath], text: str = "", text_table: str | Path 
     if len(sources) > 1 or text_table is not None:
         raise ValueError(f"{rows[0]} holds images and texts itself: give it alone, without other images or a table.")
     is_table = rows[0].suffix.lower() in TABLE_SUFFIXES
-    return items_of_listing(rows[0], text) if is_table else items_of_dataset(open_dataset(rows[0]), text, str(rows[0]))
+    return items_of_listing(rows[0], text) if is_table else items_of_dataset(rows[0], text)
 
 
 def holds_rows(path: Path) -> bool:
@@ -111,14 +124,21 @@ def holds_rows(path: Path) -> bool:
     return path.suffix.lower() in (*TABLE_SUFFIXES, ".parquet") or (path / "dataset_info.json").is_file()
 
 
-def open_dataset(path: Path) -> Dataset:
-    """The data set in a parquet file, or in the folder that `Dataset.save_to_disk` wrote."""
+@lru_cache(maxsize=1)
+def open_undecoded(path: Path) -> Dataset:
+    """The data set in a parquet file, or in the folder that `Dataset.save_to_disk` wrote, with images as stored.
+
+    Raises `ValueError` if there is none, or several splits, or no column `image`.
+    """
     if not path.exists():
         raise ValueError(f"No file {path} in {Path.cwd()}: check the path.")
     dataset = load_from_disk(str(path)) if path.is_dir() else Dataset.from_parquet(str(path))
     if not isinstance(dataset, Dataset):
         raise ValueError(f"{path} holds several splits: give the folder of one, e.g. {path / next(iter(dataset))}.")
-    return dataset
+    if "image" not in dataset.column_names:
+        columns = ", ".join(dataset.column_names)
+        raise ValueError(f"{path} has no column `image` but {columns}: rename that of the images.")
+    return dataset.cast_column("image", ImageColumn(decode=False))
 
 
 def items_of(
@@ -229,19 +249,15 @@ def output_names(table: Any) -> list[str | None]:
     return names
 
 
-def items_of_dataset(dataset: Dataset, text: str = "", source: str = "The data set") -> list[Item]:
-    """The items of a data set with the columns `image` and, if given, `text` and `name` or `id`.
+def items_of_dataset(path: Path, text: str = "") -> list[Item]:
+    """The items of a data set on disk with the columns `image` and, if given, `text` and `name` or `id`.
 
     Images are read from the data set one by one. `text` is that of rows without one.
     """
-    if "image" not in dataset.column_names:
-        raise ValueError(
-            f"{source} has no column `image` but {', '.join(dataset.column_names)}: rename that of images."
-        )
-    undecoded = dataset.cast_column("image", ImageColumn(decode=False))
+    dataset = open_undecoded(path)
     texts = dataset["text"] if "text" in dataset.column_names else [None] * len(dataset)
     column = next((name for name in NAME_COLUMNS if name in dataset.column_names), None)
     names = [f"row_{index}" for index in range(len(dataset))] if column is None else list(map(str, dataset[column]))
-    images = [Row(undecoded, index) for index in range(len(dataset))]
+    images = [Row(dataset, index, path) for index in range(len(dataset))]
     stems = [UNSAFE.sub("_", name) for name in names]
     return named_items(images, [own or text for own in texts], names, stems)

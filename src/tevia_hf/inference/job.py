@@ -1,6 +1,6 @@
 """A prediction job: masks of any number of images, written as they are made, which can be resumed and divided."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from os import PathLike
 from pathlib import Path
@@ -17,7 +17,7 @@ from ..processing_tevia import TeViAProcessor
 from .items import Item, Row, batches, requests_of
 from .loading import pixel_settings, weights_digest
 from .manifest import PATTERN, Manifest, Record, read_records
-from .outputs import MASK, OVERLAY, PROBABILITY_MAP, Outputs, statistics_columns, stop_if_fatal
+from .outputs import MASK, NOT_FINITE, OVERLAY, PROBABILITY_MAP, Outputs, statistics_columns, stop_if_fatal
 from .predictor import Prediction, Predictor
 from .shards import Shard, shard_of_process
 
@@ -28,6 +28,8 @@ with needed_for("Predicting files"):
 TABLE = "predictions.csv"
 DONE, FAILED, MISSING = "done", "failed", "missing"  # values of the column `status`
 OnError = Literal["skip", "raise"]
+# Of a predictor, the outputs to write, batches of items, and the names of the finished ones among these: new rows.
+Engine = Callable[[Predictor, Outputs, Sequence[Sequence[Item]], Collection[str]], Iterator[Record]]
 
 
 def run_job(
@@ -46,6 +48,7 @@ def run_job(
     overwrite: bool = False,
     shard: Shard | None = None,
     merge: bool = False,
+    engine: Engine | None = None,
     inputs: Iterable[str | PathLike | None] = (),
 ) -> pd.DataFrame:
     """Writes the masks of all items and a table of them, `predictions.csv`.
@@ -70,6 +73,7 @@ def run_job(
         shard: the part of the items for this process; by default that of a process of `torchrun`. The table is written
             by a call with `merge`, or by one with `resume`.
         merge: predict nothing, but put together the table of what the shards have finished.
+        engine: what writes the outputs and returns the rows; by default this process (`rows_locally`).
         inputs: paths that must not lie in the folder if `overwrite` deletes it.
 
     Returns one row per item: `image, text, mask, overlay, probabilities, foreground` (share of the image), `pixels`,
@@ -103,7 +107,7 @@ def run_job(
     with Manifest(manifest_path(folder, shard), settings) as manifest:
         try:
             if not merge:
-                predict_pending(predictor, outputs, own, manifest, on_error)
+                predict_pending(engine or rows_locally, predictor, outputs, own, manifest, on_error)
         finally:
             table = table_of(own, manifest.rows, outputs, statistics_columns(predictor.classes.values()))
             if shard.count == 1:
@@ -113,38 +117,45 @@ def run_job(
 
 
 def predict_pending(
-    predictor: Predictor, outputs: Outputs, items: Sequence[Item], manifest: Manifest, on_error: OnError
+    engine: Engine,
+    predictor: Predictor,
+    outputs: Outputs,
+    items: Sequence[Item],
+    manifest: Manifest,
+    on_error: OnError,
 ) -> None:
-    """Predicts the items that are not finished, and records their rows in order.
-
-    Reading, the network and writing overlap: files are read and written in other threads.
-    """
+    """Predicts the items that are not finished, and records their rows as they are made."""
     done = {item.name for item in items if is_done(item, manifest.rows.get(item.name), outputs.folder)}
-    pending = [
-        item
-        for batch in batches(items, predictor.batch_size)
-        if any(i.name not in done for i in batch)
-        for item in batch
-    ]
+    unfinished = [batch for batch in batches(items, predictor.batch_size) if any(i.name not in done for i in batch)]
     not_finite, has_finite = list[str](), bool(done)
-
-    def answers() -> Iterator[tuple[Item, Prediction, int]]:
-        nonlocal has_finite
-        for prediction in predictor.predictions(requests_of(pending)):
-            has_finite |= bool(prediction.answers)
-            if isinstance(prediction.error, NonFiniteLogitsError):
-                not_finite.append(prediction.name)
-            own = enumerate(prediction.example["items"])
-            yield from ((item, prediction, index) for index, item in own if item.name not in done)
-
-    written = on_all_cores(lambda answer: outputs.write(*answer), answers(), ahead=predictor.batch_size)
-    for _, row in tqdm(written, "Predicting", len(items), initial=len(done), unit=" images"):
+    rows = engine(predictor, outputs, unfinished, done)
+    for row in tqdm(rows, "Predicting", len(items), initial=len(done), unit=" images"):
         with stop_if_fatal(outputs.folder):
             manifest.add(row)
         if row["error"] and on_error == "raise":
             raise ValueError(row["error"])
+        not_finite += [row["image"]] if row.get(NOT_FINITE) else []
+        has_finite |= not row["error"]
     if not_finite and not has_finite:
         raise NonFiniteLogitsError(range(len(not_finite)), not_finite)
+
+
+def rows_locally(
+    predictor: Predictor, outputs: Outputs, unfinished: Sequence[Sequence[Item]], done: Collection[str]
+) -> Iterator[Record]:
+    """Writes the outputs of the items in these batches that are not done, and returns their rows, in order.
+
+    Reading, the network and writing overlap: files are read and written in other threads.
+    """
+    pending = [item for batch in unfinished for item in batch]
+
+    def answers() -> Iterator[tuple[Item, Prediction, int]]:
+        for prediction in predictor.predictions(requests_of(pending)):
+            own = enumerate(prediction.example["items"])
+            yield from ((item, prediction, index) for index, item in own if item.name not in done)
+
+    written = on_all_cores(lambda answer: outputs.write(*answer), answers(), ahead=predictor.batch_size)
+    yield from (row for _, row in written)
 
 
 def manifest_path(folder: Path, shard: Shard) -> Path:

@@ -11,6 +11,7 @@ import numpy as np
 from ..io import write_mask
 from ..io.output_dir import whole_file
 from ..labels_tevia import is_lesion
+from ..logits_tevia import NonFiniteLogitsError
 from ..visualization import overlay
 from .items import Item
 from .manifest import Record
@@ -18,6 +19,7 @@ from .predictor import ClassStatistics, Prediction
 
 OVERLAYS, PROBABILITIES = "overlays", "probabilities"  # folders
 MASK, OVERLAY, PROBABILITY_MAP = "mask", "overlay", "probabilities"  # columns with the names of files
+NOT_FINITE = "not_finite"  # in the row of an image whose logits are not
 JPEG_QUALITY = 90
 # Errors of the disk or folder, which every further file would have.
 FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
@@ -44,7 +46,8 @@ class Outputs(NamedTuple):
         """
         row: Record = {"name": item.name, "image": item.label, "text": item.text, "state": item.state()}
         if prediction.error is not None:
-            return row | {"error": error_text(item.label, prediction.error)}
+            kind = {NOT_FINITE: True} if isinstance(prediction.error, NonFiniteLogitsError) else {}
+            return row | {"error": error_text(item.label, prediction.error)} | kind
         try:
             with stop_if_fatal(self.folder):
                 self._write_files(row, item.name, prediction, index)

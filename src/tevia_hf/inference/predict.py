@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..data.features import check_choice
 from ..extras import needed_for
 from ..io.address import Window, check_window
 from ..logits_tevia import NonFiniteLogitsError
@@ -113,6 +114,7 @@ def predict_files(
     threshold: float = 0.5,
     batch_size: int = 16,
     device: str | None = None,
+    engine: str = "local",
     **options: Any,
 ) -> pd.DataFrame:
     """Predicts the masks of `tevia predict`, by a model's name or folder; returns the table of `run_job`.
@@ -128,11 +130,13 @@ def predict_files(
         threshold: on the lesion's probability, for models with one label.
         batch_size: number of images per forward pass.
         device: to compute on, e.g. "cuda:1"; by default the GPU, if there is one.
+        engine: "local", or "ray" to divide the images among the nodes of a Ray cluster, which all read the same files.
         options: other arguments of `run_job`.
 
     Raises the errors of `run_job`, as far as possible before the model is loaded.
     """
     check_predictor_options(threshold, batch_size)
+    check_choice("engine", engine, ("local", "ray"))
     if window is not None:
         check_window(window)
     items = job_of(images, text, text_table)
@@ -140,7 +144,11 @@ def predict_files(
         items = [item.with_window(window) for item in items]
     inputs = [model, *images, text_table]
     check_job_folder(output_dir, items, inputs, **options)
-    network, processor = load_trained(model, device)
+    if engine == "ray":
+        from .ray_engine import rows_on_ray  # needs the extra `ray`
+
+        options["engine"] = rows_on_ray(model, device)
+    network, processor = load_trained(model, "cpu" if engine == "ray" else device)
     return run_job(
         network, processor, items, output_dir, inputs=inputs, threshold=threshold, batch_size=batch_size, **options
     )
