@@ -34,7 +34,7 @@ def compute_metrics(prediction):
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("model")
 parser.add_argument("output_dir")
-parser.add_argument("--images", type=int, default=256, help="number of training images")
+parser.add_argument("--epochs", type=int, default=10, help="with few, the new head may miss a class")
 args = parser.parse_args()
 set_seed(0)  # of the new head for three labels
 # For a model of two encoders, `from_vision_text_pretrained` and `from_encoders` take the same `id2label`.
@@ -42,12 +42,12 @@ names = {0: "background", **CLASSES}
 model = TeViAForSegmentation.from_pretrained(args.model, id2label=names, ignore_mismatched_sizes=True)
 processor = TeViAProcessor.from_pretrained(args.model)
 processor.image_processor.num_labels = len(names)
-settings = {"num_train_epochs": 4, "per_device_train_batch_size": 16, "learning_rate": 1e-3, "eval_strategy": "epoch"}
+settings = {"num_train_epochs": args.epochs, "per_device_train_batch_size": 16, "learning_rate": 1e-3}
+settings |= {"eval_strategy": "epoch", "remove_unused_columns": False}  # the latter: the collator needs the columns
 trainer = Trainer(
     model=model,
-    # Without `remove_unused_columns=False` the collator would get no image, text and mask.
-    args=TrainingArguments(args.output_dir, remove_unused_columns=False, report_to=[], **settings),
-    train_dataset=load("train", args.images),
+    args=TrainingArguments(args.output_dir, report_to=[], **settings),
+    train_dataset=load("train", 256),
     eval_dataset=load("val", 32),
     data_collator=lambda rows: processor(*([row[name] for row in rows] for name in ("image", "text", "mask"))),
     processing_class=processor,
