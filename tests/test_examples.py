@@ -116,6 +116,18 @@ def test_training_on_ones_own_dataset_keeps_patients_apart_and_saves_a_model(tmp
     TeViAForSegmentation.from_pretrained(tmp_path / "out")
 
 
+def test_a_plain_trainer_takes_named_classes_of_ones_own_dataset_and_reports_them(tmp_path, run_example):
+    result = run_example("own_trainer.py", TINY, tmp_path, "--epochs", 1)
+    assert result.returncode == 0, result.stderr
+    model = TeViAForSegmentation.from_pretrained(tmp_path)
+    assert model.config.id2label == {0: "background", 1: "left lesion", 2: "right lesion"}
+    assert TeViAProcessor.from_pretrained(tmp_path).image_processor.num_labels == 3
+    assert model.prototype_memory.is_active and "eval_dice/left lesion" in result.stdout
+    table = result.stdout[result.stdout.index("By class") :]
+    for name in ("left lesion", "right lesion"):
+        assert re.search(rf"\| {name} \| \d+ \| [01]\.\d+ ", table)  # images and Dice
+
+
 def by_part(rows):
     rows = list(rows)
     return {part: [row for row in rows if row["part"] == part] for part in {row["part"] for row in rows}}
