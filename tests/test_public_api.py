@@ -140,6 +140,13 @@ def test_editors_see_exactly_the_public_names():
     assert names_editors_see() == {f"{module}.{name}" for name, module in tevia_hf._MODULE_OF.items()}
 
 
+@pytest.mark.parametrize("before", ["", "tevia_hf.lesion_statistics", "from tevia_hf.lesion_statistics import Lesion"])
+@pytest.mark.parametrize("after", ["", "import tevia_hf.lesion_statistics"])
+def test_a_public_function_is_found_beside_a_module_of_its_name(before, after, modules_loaded_by):
+    code = f"import tevia_hf\n{before}\n{after}\nassert tevia_hf.lesion_statistics.__name__ == 'lesion_statistics'"
+    assert "tevia_hf.lesion_statistics" in modules_loaded_by(code)
+
+
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="'tevia_hf' has no attribute 'TeVia'"):
         _ = tevia_hf.TeVia

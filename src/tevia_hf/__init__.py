@@ -4,7 +4,9 @@ Importing this package registers TeViA with transformers' Auto classes and `pipe
 such as data sets and training, are imported on first use.
 """
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from .inference.predict import predict_files as predict_files
     from .inference.predictor import Predictor as Predictor
     from .io.readers import read_image as read_image
+    from .lesion_statistics import lesion_statistics as lesion_statistics
     from .loss_tevia import register_loss as register_loss
     from .metric_table import METRICS as METRICS
     from .metric_table import register_metric as register_metric
@@ -79,6 +82,7 @@ _MODULE_OF = {
     "evaluate_model": "evaluation.evaluate",
     "explain_texts": "inference.explain",
     "heat_map": "visualization",
+    "lesion_statistics": "lesion_statistics",
     "load_segmentation_dataset": "data.registry",
     "overlay": "visualization",
     "predict": "inference.predict",
@@ -101,6 +105,16 @@ _MODULE_OF = {
 }
 
 __all__ = ["__version__", *_MODULE_OF]
+
+
+class _Package(ModuleType):
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Python binds each module it imports to its package, and would so replace the function `lesion_statistics`
+        if not (name in _MODULE_OF and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

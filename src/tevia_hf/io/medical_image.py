@@ -18,6 +18,17 @@ class Geometry:
     orientation: int = 1  # EXIF orientation applied to the stored pixels; 1 for none
     is_placed: bool = True  # whether the affine gives the position in the patient, not only in the file
 
+    @property
+    def slice_spacing_mm(self) -> float | None:
+        """The distance between the planes of neighbouring slices of a volume; `None` for a single slice.
+
+        The affine of a single slice has a third step even where the file has none.
+        """
+        if self.affine is None or self.count < 2:
+            return None
+        normal = np.cross(self.affine[:3, 0], self.affine[:3, 1])
+        return float(abs(normal @ self.affine[:3, 2]) / np.linalg.norm(normal))
+
 
 class MedicalImage(NamedTuple):
     """Pixels `array` (height, width[, channels]), their (row, column) size `spacing_mm`, and the source geometry.
