@@ -33,11 +33,11 @@ DATA = {"datasets", "pandas", "scipy"}
 TRAINING = DATA | {"accelerate", "monai"}
 EVALUATION = DATA | {"jinja2", "matplotlib", "monai"}
 NEEDS = {
-    **dict.fromkeys(["METRICS", "register_metric", "segmentation_metrics"], {"scipy"}),
+    **dict.fromkeys(["METRICS", "register_metric", "segmentation_metrics", "lesion_statistics"], {"scipy"}),
     **dict.fromkeys(["load_segmentation_dataset", "register_dataset", "check_data", "write_prompts"], DATA),
     **dict.fromkeys(["TEXT_CONDITIONS", "register_text_condition", "compare_runs"], DATA),
     "results_table": DATA,
-    **dict.fromkeys(["predict", "predict_files"], DATA - {"scipy"}),
+    **dict.fromkeys(["predict", "predict_files"], DATA),
     **dict.fromkeys(["write_bundle", "push_model"], DATA),
     **dict.fromkeys(["evaluate_model", "evaluate_dataset"], EVALUATION),
     **dict.fromkeys(["LossLoggingCallback", "MomentumPrototypeCallback"], {"accelerate", "datasets"}),
@@ -54,7 +54,7 @@ SUBCOMMANDS = {
     "ablate": ([f"{TINY}/recipe.yaml", "--grid", "grid.yaml"], TRAINING | EVALUATION),
     "compare": (["a.csv", "b.csv"], DATA),
     "table": (["a", "b"], DATA),
-    "predict": ([TINY, str(ROOT / "docs" / "result.jpg"), "--output-dir", "masks"], DATA - {"scipy"}),
+    "predict": ([TINY, str(ROOT / "docs" / "result.jpg"), "--output-dir", "masks"], DATA),
     "prompts": (["qata", "data"], DATA),
     "check-data": (["qata", "data"], DATA),
     "convert": (["missing.ckpt", "--vision", "v", "--text", "t", "--output-dir", "converted"], set()),

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from medical_files import write_nifti
 from PIL import Image
 from tiny import tiny_config, tiny_processor, tiny_reader
 
@@ -406,3 +407,26 @@ def test_the_command_merges_and_ends_with_1_where_masks_are_missing(model, image
     assert "6 masks are missing" in capsys.readouterr().err
     assert main([*arguments, *options, "--shard", "0/2"]) == 0
     assert main([*arguments, *options, "--merge"]) == 0
+
+
+# Lesions
+
+
+def test_lesions_are_measured_in_a_table_of_their_own(run, whole, images, tmp_path):
+    table = run(tmp_path / "out", items_of(images[:3], TEXTS[:1] * 3), statistics=True)
+    lesions = pd.read_csv(tmp_path / "out" / "lesions.csv")
+    assert list(lesions)[:5] == ["name", "image", "text", "label", "pixels"] and lesions["area_mm2"].isna().all()
+    for row in table.itertuples():
+        own = lesions[lesions["image"] == row.image]
+        assert (own["pixels"].sum(), len(own), own["diameter_px"].max()) == (row.pixels, row.lesions, row.diameter_px)
+    assert table["lesions"].dtype == "Int64" and table["diameter_mm"].isna().all()
+    run(tmp_path / "again", items_of(images[:3], TEXTS[:1] * 3), statistics=True, shard=Shard(0, 1))
+    assert (tmp_path / "again" / "lesions.csv").read_text() == (tmp_path / "out" / "lesions.csv").read_text()
+
+
+def test_lesions_of_a_volume_are_measured_in_mm(model, tmp_path):
+    path = write_nifti(tmp_path / "scan.nii", np.random.default_rng(0).random((24, 24, 3)), np.diag([2.0, 3, 4, 1]))
+    items = items_of([f"{path}#1"], ["left lung"])
+    (row,) = run_job(model, tiny_processor(), items, tmp_path / "out", statistics=True).itertuples()
+    lesions = pd.read_csv(tmp_path / "out" / "lesions.csv")
+    assert row.mm2 == 6 * row.pixels > 0 and row.volume_mm3 == 4 * row.mm2 == lesions["volume_mm3"].sum()

@@ -27,6 +27,7 @@ LEAVES = {
     "score_summaries",
     "mask_pairs",
     "mask_scores",
+    "lesion_measures",
     "intervals",
     "io",
 }

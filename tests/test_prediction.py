@@ -133,7 +133,19 @@ def test_masks_overlays_and_the_table_are_written(model, images, examples, tmp_p
     written = {*names, "overlays", "predictions.csv", "manifest.jsonl", MARKER}
     assert {path.name for path in (tmp_path / "out").iterdir()} == written
     assert {path.name for path in (tmp_path / "out" / "overlays").iterdir()} == {"a.jpg", "b.jpg", "c.jpg"}
-    names = ["image", "text", "mask", "overlay", "foreground", "pixels", "mm2", "probability", "status", "error"]
+    names = [
+        "name",
+        "image",
+        "text",
+        "mask",
+        "overlay",
+        "foreground",
+        "pixels",
+        "mm2",
+        "probability",
+        "status",
+        "error",
+    ]
     written = pd.read_csv(tmp_path / "out" / "predictions.csv", keep_default_na=False, na_values={"mm2": ""})
     assert list(written) == names
     pd.testing.assert_frame_equal(written, table, check_dtype=False)
@@ -166,7 +178,7 @@ def test_the_table_has_area_and_mean_probability_of_a_mask(model, images, tmp_pa
 def test_the_table_has_the_measures_of_each_class_by_name(images, tmp_path):
     model, processor = several_classes()
     table = predict(model, processor, images, TEXTS, tmp_path / "out", batch_size=1)
-    assert list(table)[5:-2] == [
+    assert list(table)[6:-2] == [
         f"{field}/{name}" for name in ("benign", "malignant") for field in ("pixels", "mm2", "probability")
     ]
     for (_, row), path, text in zip(table.iterrows(), images, TEXTS, strict=True):

@@ -52,6 +52,7 @@ def test_every_requirement_has_a_cap():
 
 def test_a_requirement_is_pinned_to_its_floor():
     assert pinned("numpy>=2.0.0,<3") == "numpy==2.0.0"
+    assert pinned("ray[data]>=2.60.0,<3") == "ray==2.60.0"
     assert pinned("types-PyYAML>=6.0.12.20261113") == "types-PyYAML==6.0.12.20261113"
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from PIL import Image
-from scipy.ndimage import gaussian_filter, minimum_filter
+from scipy.ndimage import gaussian_filter, maximum_filter, minimum_filter
 
 from tevia_hf.charts import CURVE_COLOURS, difference_chart
 from tevia_hf.visualization import (
@@ -49,6 +49,65 @@ def test_a_boundary_is_what_a_square_erosion_removes_also_at_the_edge_of_the_ima
     width = 2 * max(2, max(shape) // 200) + 1
     expected = area & ~minimum_filter(area, width, mode="constant", cval=0)
     assert expected.any() and (has_colour(image, LABEL_COLOURS[0]) == expected).all()
+
+
+def painted_on_the_whole_image(image, mask, reference, longest_side):
+    """The overlay by its definition: every step on all pixels, each label after the other."""
+    canvas = Image.fromarray(image).convert("RGB")
+    factor = -(-384 // max(canvas.size))
+    factor = factor if longest_side is None else min(factor, longest_side / max(canvas.size))
+    size = [max(1, round(side * factor)) for side in canvas.size]
+    line = max(2, max(size) // 200)
+    canvas = canvas.resize(size, Image.Resampling.BICUBIC)
+
+    def areas(labels):
+        shown = np.asarray(Image.fromarray(labels.astype(np.uint8)).resize(size, Image.Resampling.NEAREST))
+        return {label: shown == label for label in range(1, 255) if (shown == label).any()}
+
+    def paint(colour, where, opacity=255):
+        canvas.paste(colour, mask=Image.fromarray((where * opacity).astype(np.uint8)))
+
+    def inner(area, width):
+        return minimum_filter(area, 2 * width + 1, mode="constant", cval=0)
+
+    for label, area in areas(mask).items():
+        paint(LABEL_COLOURS[(label - 1) % 6], area, int(255 * 0.35))
+    lines, width = (areas(mask), line) if reference is None else (areas(reference), 3 * line // 2)
+    for area in lines.values() if reference is not None else ():
+        around = maximum_filter(area, 2 * (line // 2) + 1, mode="constant", cval=0)
+        paint(CASING_COLOUR, around & ~inner(area, 2 * line), 255)
+    for label, area in lines.items():
+        paint(LABEL_COLOURS[(label - 1) % 6], area & ~inner(area, width), 255)
+    return np.asarray(canvas)
+
+
+def blobs(shape, seed):
+    """Several areas of the labels 1, 2, 7 and 255, up to the border of the image."""
+    values = gaussian_filter(np.random.default_rng(seed).random(shape), 3)
+    return np.array([0, 1, 2, 0, 7, 255])[np.digitize(values, np.quantile(values, [0.3, 0.5, 0.6, 0.8, 0.95]))]
+
+
+def corner(shape):
+    mask = np.zeros(shape, bool)
+    mask[-shape[0] // 3 :, -shape[1] // 4 :] = True
+    return mask
+
+
+@pytest.mark.parametrize("channels", [(), (3,)])
+@pytest.mark.parametrize(
+    ("shape", "longest_side"), [((48, 60), None), ((390, 70), None), ((90, 410), 203), ((9, 1), 5)]
+)
+@pytest.mark.parametrize("kind", ["labels", "corner", "pixel", "full", "empty"])
+def test_drawing_where_a_label_lies_gives_the_pixels_of_drawing_everywhere(kind, shape, longest_side, channels):
+    image = np.random.default_rng(0).integers(0, 256, (*shape, *channels), np.uint8)
+    pixel = np.zeros(shape, np.int64)
+    pixel[shape[0] // 2, 0] = 3
+    mask = {"labels": blobs(shape, 1), "corner": corner(shape), "pixel": pixel, "full": np.ones(shape)}.get(
+        kind, pixel * 0
+    )
+    for reference in (None, blobs(shape, 2), corner(shape), mask):
+        expected = painted_on_the_whole_image(image, mask, reference, longest_side)
+        np.testing.assert_array_equal(np.asarray(overlay(image, mask, reference, longest_side)), expected)
 
 
 def test_the_fill_is_translucent_and_its_boundary_solid():

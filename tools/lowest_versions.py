@@ -26,8 +26,8 @@ def lowest_versions() -> str:
 
 
 def pinned(requirement: str) -> str:
-    """`"numpy>=2.0.0,<3"` -> `"numpy==2.0.0"`."""
-    match = re.match(r"([\w.-]+)>=([\w.]+)", requirement)
+    """`"numpy>=2.0.0,<3"` -> `"numpy==2.0.0"`, without extras."""
+    match = re.match(r"([\w.-]+)(?:\[\w+\])?>=([\w.]+)", requirement)
     if match is None:
         raise ValueError(f"pyproject.toml: '{requirement}' has no floor. Write it as name>=lowest,<next.")
     return "==".join(match.groups())

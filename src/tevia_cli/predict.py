@@ -7,8 +7,8 @@ from typing import Any
 from .options import add_number, checked
 
 OPTIONS = (
-    "--help --text --text-table --window --mask-suffix --threshold --batch-size --no-overlays --probabilities --device "
-    "--on-error --output-dir --resume --overwrite --shard --merge --engine"
+    "--help --text --text-table --window --mask-suffix --threshold --batch-size --no-overlays --probabilities "
+    "--statistics --device --on-error --output-dir --resume --overwrite --shard --merge --engine"
 ).split()
 IMAGES = (
     "image files or folders, slices as scan.nii.gz#40 or scan.dcm#3; or one table (CSV, xlsx, parquet) or saved data "
@@ -19,6 +19,7 @@ TABLE = (
     "CSV or xlsx with the columns Image, Description and, if given, Name (of the mask); several rows for several texts"
 )
 WINDOW = "window centre and width of DICOM and NIfTI images (write --window=-600,1500)"
+STATISTICS = "measure each lesion: area, volume, diameter, centre and side, in mm where known (lesions.csv)"
 ON_ERROR = "report an image that cannot be read or predicted in its row, or stop there (default: %(default)s)"
 SHARD = "predict a part of the images, as one of N processes: 0/N, 1/N, ... (set by torchrun)"
 ENGINE = "where to predict: in this process, or on the nodes of a Ray cluster (extra ray; default: %(default)s)"
@@ -41,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_number(parser, "batch_size", "check_count", "images per batch", default=16)
     parser.add_argument("--no-overlays", dest="overlays", action="store_false", help="write masks only")
     parser.add_argument("--probabilities", action="store_true", help="write float16 maps of the probabilities (.npy)")
+    parser.add_argument("--statistics", action="store_true", help=STATISTICS)
     parser.add_argument("--device", help="device to compute on, e.g. cuda:1 (default: the GPU, if there is one)")
     parser.add_argument("--on-error", default="skip", choices=("skip", "raise"), help=ON_ERROR)
     parser.add_argument("--output-dir", required=True, help="folder to write to")

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .inference.predict import predict_files as predict_files
     from .inference.predictor import Predictor as Predictor
     from .io.readers import read_image as read_image
+    from .lesion_measures import lesion_statistics as lesion_statistics
     from .logits_tevia import labels_from_logits as labels_from_logits
     from .loss_tevia import register_loss as register_loss
     from .metric_table import METRICS as METRICS
@@ -81,6 +82,7 @@ _MODULE_OF = {
     "explain_texts": "inference.explain",
     "heat_map": "visualization",
     "labels_from_logits": "logits_tevia",
+    "lesion_statistics": "lesion_measures",
     "load_segmentation_dataset": "data.registry",
     "overlay": "visualization",
     "predict": "inference.predict",

@@ -19,6 +19,7 @@ EXTRA_OF = {
     "tifffile": "medical",
     "gradio": "demo",
     "peft": "peft",
+    "ray": "ray",
 }
 
 

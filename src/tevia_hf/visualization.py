@@ -1,13 +1,14 @@
 """Overlays of masks on images, and contact sheets of them."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from tevia_hf.colours_tevia import FILL_OPACITY, LABEL_COLOURS, colour_of
-from tevia_hf.labels_tevia import WHITE, is_lesion
+from tevia_hf.labels_tevia import WHITE, is_lesion, values_of
 
 CASING_COLOUR = (20, 20, 24)  # around the line of a reference, which lies on areas of the same colour
 HEAT_OPACITY = 0.8
@@ -40,18 +41,20 @@ def overlay(
     size = _display_size(canvas, longest_side)
     masks = {"mask": mask} if reference is None else {"mask": mask, "reference": reference}
     labels = {name: _resize_labels(np.asarray(array), name, canvas, size) for name, array in masks.items()}
-    canvas = canvas.resize(size, Image.Resampling.BICUBIC)
-    areas = {name: _areas(array) for name, array in labels.items()}
+    line = max(2, max(size) // 200)
+    areas = {name: _areas(array, _label_values(masks[name]), line) for name, array in labels.items()}
+    canvas = _resize(canvas, size)
     for label, area in areas["mask"].items():
-        canvas.paste(colour_of(label), mask=area.point(lambda value: int(value * FILL_OPACITY)))
+        fill = Image.fromarray(area.pixels * np.uint8(WHITE * FILL_OPACITY))
+        canvas.paste(colour_of(label), area.box, fill)
     if reference is None:
         for label, area in areas["mask"].items():
-            canvas.paste(colour_of(label), mask=_boundary(area, _line_width(area)))
+            _paint(canvas, colour_of(label), area.box, _boundary(area.pixels, line))
         return canvas
     for area in areas["reference"].values():  # before all lines, so that none is hidden by that of a neighbour
-        canvas.paste(CASING_COLOUR, mask=_casing(area))
+        _paint(canvas, CASING_COLOUR, area.box, _casing(area.pixels, line))
     for label, area in areas["reference"].items():
-        canvas.paste(colour_of(label), mask=_boundary(area, 3 * _line_width(area) // 2))
+        _paint(canvas, colour_of(label), area.box, _boundary(area.pixels, 3 * line // 2))
     return canvas
 
 
@@ -184,28 +187,51 @@ def _resize_labels(labels: np.ndarray, name: str, image: Image.Image, size: tupl
     return np.asarray(Image.fromarray(labels.astype(np.uint8)).resize(size, Image.Resampling.NEAREST))
 
 
-def _areas(labels: np.ndarray) -> dict[int, Image.Image]:
-    """The area of each lesion label, white on black."""
-    present = [int(label) for label in np.unique(labels) if is_lesion(label)]
-    return {label: Image.fromarray(np.where(labels == label, WHITE, 0).astype(np.uint8)) for label in present}
+class _Area(NamedTuple):
+    """Where a label lies: the `pixels` of a `box` (left, top, right, bottom) that has room for the line around it."""
+
+    box: tuple[int, int, int, int]
+    pixels: np.ndarray
 
 
-def _line_width(area: Image.Image) -> int:
-    """1/200 of the longer side, at least 2 px."""
-    return max(2, max(area.size) // 200)
+def _areas(labels: np.ndarray, present: Iterable[int], line: int) -> dict[int, _Area]:
+    """The area of each of the labels; none for those that have no pixel at this size."""
+    (height, width), room, areas = labels.shape, line // 2, {}
+    for label in present:
+        pixels = labels == label
+        if box := Image.fromarray(pixels).getbbox():  # drawing in it alone takes a fraction of the time
+            left, top = max(0, box[0] - room), max(0, box[1] - room)
+            right, bottom = min(width, box[2] + room), min(height, box[3] + room)
+            areas[label] = _Area((left, top, right, bottom), pixels[top:bottom, left:right])
+    return areas
 
 
-def _boundary(area: Image.Image, width: int) -> Image.Image:
+def _label_values(mask: np.ndarray) -> list[int]:
+    return [int(label) for label in values_of(np.asarray(mask).astype(np.uint8)) if is_lesion(label)]
+
+
+def _resize(canvas: Image.Image, size: tuple[int, int]) -> Image.Image:
+    if canvas.size != size:
+        pixels = np.asarray(canvas)
+        if (pixels[..., 1:] == pixels[..., :1]).all():  # interpolating one channel takes a third of the time
+            canvas = canvas.getchannel(0)
+    return canvas.resize(size, Image.Resampling.BICUBIC).convert("RGB")
+
+
+def _paint(
+    canvas: Image.Image, colour: tuple[int, int, int], box: tuple[int, int, int, int], pixels: np.ndarray
+) -> None:
+    canvas.paste(colour, box, Image.fromarray(pixels))
+
+
+def _boundary(area: np.ndarray, width: int) -> np.ndarray:
     """A line along the inner edge of the area."""
-    inner = _eroded(np.asarray(area) > 0, width)
-    return Image.fromarray(np.where(inner, 0, np.asarray(area)).astype(np.uint8))
+    return area & ~_eroded(area, width)
 
 
-def _casing(area: Image.Image) -> Image.Image:
+def _casing(area: np.ndarray, line: int) -> np.ndarray:
     """The line of a reference, wider on either side."""
-    line, filled = _line_width(area), np.asarray(area) > 0
-    outer, inner = ~_eroded(~filled, line // 2, beyond_image=True), _eroded(filled, 2 * line)
-    return Image.fromarray(np.where(outer & ~inner, WHITE, 0).astype(np.uint8))
+    return ~_eroded(~area, line // 2, beyond_image=True) & ~_eroded(area, 2 * line)
 
 
 def _eroded(area: np.ndarray, width: int, beyond_image: bool = False) -> np.ndarray:

@@ -11,13 +11,14 @@ from ..extras import needed_for
 from ..io import ImageRef
 from ..io.output_dir import MARKER, check_output_dir, claim_output_dir, remove_parts, write_whole
 from ..io.parallel import on_all_cores
+from ..lesion_measures import Lesion
 from ..logits_tevia import NonFiniteLogitsError
 from ..modeling_tevia import TeViAForSegmentation
 from ..processing_tevia import TeViAProcessor
 from .items import Item, Row, batches, requests_of
 from .loading import pixel_settings, weights_digest
 from .manifest import PATTERN, Manifest, Record, read_records
-from .outputs import MASK, NOT_FINITE, OVERLAY, PROBABILITY_MAP, Outputs, statistics_columns, stop_if_fatal
+from .outputs import LESIONS, MASK, NOT_FINITE, OVERLAY, PROBABILITY_MAP, Outputs, stop_if_fatal
 from .predictor import Prediction, Predictor
 from .shards import Shard, shard_of_process
 
@@ -25,7 +26,7 @@ with needed_for("Predicting files"):
     import pandas as pd
     from datasets.utils import tqdm
 
-TABLE = "predictions.csv"
+TABLE, LESION_TABLE = "predictions.csv", "lesions.csv"
 DONE, FAILED, MISSING = "done", "failed", "missing"  # values of the column `status`
 OnError = Literal["skip", "raise"]
 # Of a predictor, the outputs to write, batches of items, and the names of the finished ones among these: new rows.
@@ -43,6 +44,7 @@ def run_job(
     mask_suffix: str = ".png",
     overlays: bool = True,
     probabilities: bool = False,
+    statistics: bool = False,
     on_error: OnError = "skip",
     resume: bool = False,
     overwrite: bool = False,
@@ -67,6 +69,8 @@ def run_job(
         overlays: write `overlays/NAME.jpg` too.
         probabilities: write `probabilities/NAME.npy` too: float16 (height, width), or with several labels (num_labels,
             height, width).
+        statistics: measure each lesion too, see `lesion_statistics`: one row for each in `lesions.csv`, and their
+            number, volume and longest diameter in the table.
         on_error: "skip" reports an image that cannot be read or predicted in its row; "raise" stops there.
         resume: continue an earlier job in the folder, or begin it; failed items are tried again.
         overwrite: delete an earlier output in the folder.
@@ -76,8 +80,8 @@ def run_job(
         engine: what writes the outputs and returns the rows; by default this process (`rows_locally`).
         inputs: paths that must not lie in the folder if `overwrite` deletes it.
 
-    Returns one row per item: `image, text, mask, overlay, probabilities, foreground` (share of the image), `pixels`,
-    `mm2` (empty if the size of pixels is unknown), `probability` (mean inside the mask, empty without one), `status`
+    Returns one row per item: `name, image, text, mask, overlay, probabilities, foreground` (share of the image),
+    `pixels`, `mm2` (empty if the size of pixels is unknown), `probability` (mean inside the mask, empty without one), `status`
     ("done", "failed" or "missing") and `error`, empty on success. With several classes there are `pixels/NAME`,
     `mm2/NAME` and `probability/NAME` for each.
 
@@ -88,7 +92,8 @@ def run_job(
         model, processor, threshold, batch_size, with_statistics=True, with_probabilities=probabilities
     )
     shard, folder = shard or shard_of_process(), Path(output_dir)
-    outputs = Outputs(folder, mask_suffix, overlays, probabilities, processor.image_processor.num_labels)
+    num_labels = processor.image_processor.num_labels
+    outputs = Outputs(folder, mask_suffix, overlays, probabilities, statistics, predictor.classes, num_labels)
     inputs = [*inputs, *(item.image.path for item in items if isinstance(item.image, ImageRef))]
     check_job_folder(
         folder, items, inputs, resume=resume, overwrite=overwrite, shard=shard, merge=merge, on_error=on_error
@@ -99,7 +104,6 @@ def run_job(
     settings = {
         "weights": weights_digest(model),
         "image_processor": pixel_settings(processor.image_processor),
-        "classes": {name: label for label, name in predictor.classes.items()},
         "threshold": threshold,
         **{name: value for name, value in outputs._asdict().items() if name != "folder"},
     }
@@ -109,10 +113,12 @@ def run_job(
             if not merge:
                 predict_pending(engine or rows_locally, predictor, outputs, own, manifest, on_error)
         finally:
-            table = table_of(own, manifest.rows, outputs, statistics_columns(predictor.classes.values()))
+            table = table_of(own, manifest.rows, outputs)
             if shard.count == 1:
                 with suppress(OSError):
                     write_whole(folder / TABLE, table.to_csv(index=False))
+                    if statistics:
+                        write_whole(folder / LESION_TABLE, lesions_of(table, manifest.rows).to_csv(index=False))
     return table
 
 
@@ -170,25 +176,34 @@ def is_done(item: Item, row: Record | None, folder: Path) -> bool:
     return item.state() in (None, row["state"]) and (folder / row[MASK]).is_file()
 
 
-def table_of(
-    items: Sequence[Item], rows: Mapping[str, Record], outputs: Outputs, measures: Sequence[str]
-) -> pd.DataFrame:
+def table_of(items: Sequence[Item], rows: Mapping[str, Record], outputs: Outputs) -> pd.DataFrame:
     """The table of a job, in the order of its items."""
     is_written = {MASK: True, OVERLAY: outputs.overlays, PROBABILITY_MAP: outputs.probabilities}
-    files = [name for name, written in is_written.items() if written]
-    columns = ["image", "text", *files, "foreground", *measures, "status", "error"]
+    files, measures = [name for name, written in is_written.items() if written], outputs.columns()
     table = []
     for item in items:
         row = rows.get(item.name)
         if row is not None and (row["image"], row["text"]) != (item.label, item.text):
             row = None  # of an earlier text
         status = MISSING if row is None else FAILED if row["error"] else DONE
-        row = {"image": item.label, "text": item.text, "error": "", "status": status} | (row or {})
+        row = {"name": item.name, "image": item.label, "text": item.text, "error": "", "status": status} | (row or {})
         row |= {name: str(outputs.folder / row[name]) if row.get(name) else "" for name in files}
         table.append(row)
-    frame = pd.DataFrame(table, columns=columns)
-    numbers = {name: "Int64" if name.partition("/")[0] == "pixels" else float for name in ("foreground", *measures)}
-    return frame.astype(numbers)
+    columns = ["name", "image", "text", *files, "foreground", *measures, "status", "error"]
+    whole = {name: "Int64" for name in measures if name.partition("/")[0] in ("pixels", "lesions")}
+    return pd.DataFrame(table, columns=columns).astype(dict.fromkeys(["foreground", *measures], float) | whole)
+
+
+def lesions_of(table: pd.DataFrame, rows: Mapping[str, Record]) -> pd.DataFrame:
+    """One row for each lesion of the finished masks: `name, image, text`, and the fields of a `Lesion`."""
+    finished = table[table["status"] == DONE]
+    keys = ["name", "image", "text"]
+    lesions = [
+        dict(zip(keys, values, strict=True)) | lesion
+        for values in finished[keys].itertuples(index=False)
+        for lesion in rows[values[0]][LESIONS]
+    ]
+    return pd.DataFrame(lesions, columns=[*keys, *Lesion._fields])
 
 
 def check_job_folder(

@@ -1,16 +1,17 @@
 """The files of one prediction: mask, overlay, probabilities; and its row in the table."""
 
 import errno
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from ..io import write_mask
+from ..io import MedicalImage, write_mask
 from ..io.output_dir import whole_file
 from ..labels_tevia import is_lesion
+from ..lesion_measures import class_statistics, lesion_statistics
 from ..logits_tevia import NonFiniteLogitsError
 from ..visualization import overlay
 from .items import Item
@@ -19,6 +20,8 @@ from .predictor import ClassStatistics, Prediction
 
 OVERLAYS, PROBABILITIES = "overlays", "probabilities"  # folders
 MASK, OVERLAY, PROBABILITY_MAP = "mask", "overlay", "probabilities"  # columns with the names of files
+LESIONS = "lesion_list"  # in a row: the measurements of each lesion
+SIZES = ("lesions", "volume_mm3", "diameter_px", "diameter_mm")  # of a class, see `class_statistics`
 NOT_FINITE = "not_finite"  # in the row of an image whose logits are not
 JPEG_QUALITY = 90
 # Errors of the disk or folder, which every further file would have.
@@ -36,6 +39,8 @@ class Outputs(NamedTuple):
     mask_suffix: str = ".png"
     overlays: bool = True
     probabilities: bool = False
+    statistics: bool = False
+    classes: Mapping[int, str] = {}
     num_labels: int = 1
 
     def write(self, item: Item, prediction: Prediction, index: int) -> Record:
@@ -57,6 +62,20 @@ class Outputs(NamedTuple):
             return row | {"error": error_text(item.label, error)}
         return row | {"error": ""}
 
+    def columns(self) -> list[str]:
+        """The columns of measures in the table."""
+        names = self.classes.values()
+        return by_class(ClassStatistics._fields, names) + (by_class(SIZES, names) if self.statistics else [])
+
+    def _lesions(self, mask: np.ndarray, image: MedicalImage) -> Record:
+        """The measurements of each lesion, under `LESIONS`, and those of the classes."""
+        thickness = image.source.slice_spacing_mm if image.source else None
+        lesions = lesion_statistics(mask, self.classes, image.spacing_mm, thickness)
+        sizes = class_statistics(lesions, self.classes.values())
+        values = [one[field] for one in sizes.values() for field in SIZES]
+        measures = dict(zip(by_class(SIZES, sizes), values, strict=True))
+        return {LESIONS: [lesion._asdict() for lesion in lesions], **measures}
+
     def _write_files(self, row: Record, name: str, prediction: Prediction, index: int) -> None:
         """Writes the files, and adds their names and the measures to the row."""
         mask, statistics, probabilities = prediction.answers[index]
@@ -64,7 +83,9 @@ class Outputs(NamedTuple):
         write_mask(self.folder / file_name, mask, self.num_labels, like=prediction.image)
         values = [value for one in statistics.values() for value in one]
         row |= {MASK: file_name, "foreground": float(is_lesion(mask).mean())}
-        row |= zip(statistics_columns(statistics), values, strict=True)
+        row |= zip(by_class(ClassStatistics._fields, statistics), values, strict=True)
+        if self.statistics:
+            row |= self._lesions(mask, prediction.image)  # type: ignore[arg-type]  # set if there is no error
         if self.overlays:
             file_name = f"{OVERLAYS}/{name}.jpg"
             pixels = prediction.image.array  # type: ignore[union-attr]  # set if there is no error
@@ -92,10 +113,10 @@ def stop_if_fatal(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def statistics_columns(names: Iterable[str]) -> list[str]:
-    """The columns of the statistics of these classes; with one, without its name."""
+def by_class(fields: Sequence[str], names: Iterable[str]) -> list[str]:
+    """The columns of these fields of each class, such as "pixels/benign"; with one class, without its name."""
     names = list(names)
-    return [field if len(names) == 1 else f"{field}/{name}" for name in names for field in ClassStatistics._fields]
+    return [field if len(names) == 1 else f"{field}/{name}" for name in names for field in fields]
 
 
 def error_text(image: str, error: Exception) -> str:

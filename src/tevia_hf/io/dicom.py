@@ -59,7 +59,8 @@ def read_dicom(address: ImageRef, is_mask: bool = False, most_pixels: int | None
         )
     else:
         pixels = to_whole_numbers(stored, path)
-    geometry = Geometry(path, _optional(_affine, dataset, frame), frame, count)
+    affine, thickness = _optional(_affine, dataset, frame), _optional(_slice_spacing, dataset, frame)
+    geometry = Geometry(path, affine, frame, count, slice_spacing_mm=thickness)
     return MedicalImage(pixels, _optional(_spacing, dataset, frame), geometry)
 
 
@@ -236,6 +237,13 @@ def _spacing(dataset: Any, frame: int) -> tuple[float, float] | None:
     return scales.pop() if len(scales) == 1 else None  # ambiguous if regions differ
 
 
+def _slice_spacing(dataset: Any, frame: int) -> float | None:
+    """The distance to the next slice in mm, or else the thickness of the slice."""
+    measures = _functional_group(dataset, frame, "PixelMeasuresSequence")
+    spacing = abs(float(measures.get("SpacingBetweenSlices") or measures.get("SliceThickness")))
+    return spacing if 0 < spacing < math.inf else None
+
+
 def _affine(dataset: Any, frame: int) -> np.ndarray | None:
     """The affine from (column, row, 0) to RAS+ mm; `None` if the file does not give the position of this frame."""
     plane_position = _functional_group(dataset, frame, "PlanePositionSequence")
@@ -244,8 +252,7 @@ def _affine(dataset: Any, frame: int) -> np.ndarray | None:
     if not (plane_position.get("ImagePositionPatient") and orientation.get("ImageOrientationPatient") and spacing):
         return None
     along_row, along_column = np.array(orientation.ImageOrientationPatient, float).reshape(2, 3)
-    measures = _functional_group(dataset, frame, "PixelMeasuresSequence")
-    thickness = _optional(lambda: float(measures.get("SpacingBetweenSlices") or measures.get("SliceThickness"))) or 1.0
+    thickness = _optional(_slice_spacing, dataset, frame) or 1.0
     directions = np.stack([along_row, along_column, normal := np.cross(along_row, along_column)])
     position = np.array(plane_position.ImagePositionPatient, float)
     if plane_position is dataset and int(dataset.get("NumberOfFrames") or 1) > 1:

@@ -17,6 +17,7 @@ class Geometry:
     count: int = 1  # number of slices or frames in the file
     orientation: int = 1  # EXIF orientation applied to the stored pixels; 1 for none
     is_placed: bool = True  # whether the affine gives the position in the patient, not only in the file
+    slice_spacing_mm: float | None = None  # across the image, to the next slice; None if the file does not give it
 
 
 class MedicalImage(NamedTuple):

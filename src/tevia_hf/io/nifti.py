@@ -56,7 +56,9 @@ def read_nifti(address: ImageRef, is_mask: bool = False, most_pixels: int | None
     affine = affine @ inv_ornt_aff(turn, stored)
     affine[:3, 3] += index * affine[:3, 2]
     is_placed = any(int(volume.header[code]) > 0 for code in ("sform_code", "qform_code") if code in volume.header)
-    geometry = Geometry(path, affine, index, count, is_placed=is_placed)
+    normal = np.cross(affine[:3, 0], affine[:3, 1])
+    between = float(abs(normal @ affine[:3, 2]) / np.linalg.norm(normal)) if count > 1 else None
+    geometry = Geometry(path, affine, index, count, is_placed=is_placed, slice_spacing_mm=between)
     column, row = (float(step) for step in np.linalg.norm(affine[:3, :2], axis=0))
     return MedicalImage(_pixels(pixels, address, is_mask), (row, column), geometry)
 
