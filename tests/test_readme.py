@@ -11,12 +11,12 @@ from tiny import tiny_text_config, tiny_tokenizer, tiny_vision_config
 from transformers import BertModel, ConvNextModel
 
 from tevia_cli.main import main, parse
-from tevia_hf import load_segmentation_dataset
 from tevia_hf.experiments.grid import read_plan
 from tevia_hf.training.arguments import parse_recipe
 
 ROOT = Path(__file__).parents[1]
-README, GUIDE, TRAIN = (ROOT / name for name in ("README.md", "docs/own_data.md", "docs/train.md"))
+README, DOCS = ROOT / "README.md", ROOT / "docs"
+GUIDE, TRAIN, DEPLOY = (DOCS / f"{name}.md" for name in ("own_data", "train", "deploy"))
 NAMES = ("install", "predict", "train", "recipe", "evaluate", "ablation", "share", "deploy", "datasets", "encoders")
 TASKS = [ROOT / "docs" / f"{name}.md" for name in NAMES]
 PAGES = [README, GUIDE, *TASKS]
@@ -52,6 +52,8 @@ MUST_HOLD = {
     "result": "assert result['mask'].size == (256, 256) and result['score'] > 0.5",
     "results": "assert results[0]['mask'].size == (256, 256)",
     "masks": "assert tuple(masks[0].shape) == (256, 256) and masks[0].any()",
+    "tuned": "assert model.config.id2label == tuned.config.id2label == names; "
+    "assert processor.image_processor.num_labels == tuned_processor.image_processor.num_labels == 3",
     "influences": "left, right = masks_by_text.values(); assert left.any() and (left != right).any()",
     "trainer": "assert trainer.state.log_history[-2]['eval_dice'] > 0.8 and model.prototype_memory.is_active",
 }
@@ -63,6 +65,7 @@ PYTHON_BLOCKS = [
     if page.stem != "encoders"
     for number in range(len(blocks(page, "python")))
 ]
+PYTHON_BLOCKS.append((GUIDE, 1))  # the first begins the guide, see below
 OFFLINE = {"HF_ENDPOINT": "http://127.0.0.1:9"}
 
 
@@ -79,11 +82,13 @@ def test_a_python_block_of_the_pages_runs_by_itself(page, number, clone, fresh_i
 
 
 def prepared(code, folder):
-    """The code, with the files it reads in the folder and a model of the Hub replaced by a bundle."""
-    if "org/tevia-qata" in code:
-        load_segmentation_dataset("synthetic", split="test", size=256, count=1)[0]["image"].save(folder / "scan.png")
-        assert main(["bundle", "hub_configs/tevia-tiny", "--output-dir", "bundle"]) == 0
-    return code.replace("org/tevia-qata", "bundle")
+    """The code, with the bundle that it reads in the folder, and encoders of the Hub replaced by small ones there."""
+    if "outputs/bundle" in code:
+        (bundle,) = (arguments for arguments in commands(DEPLOY) if arguments[0] == "bundle")
+        assert main(bundle) == 0
+    if "facebook/convnext" in code:
+        small_recipe(folder)
+    return re.sub(r'"facebook/convnext[^"]*", "microsoft/[^"]*"', '"vision", "text"', code)
 
 
 def test_the_readme_has_at_most_150_lines():
@@ -163,7 +168,9 @@ def yaml_block(path, field):
 def small_recipe(folder):
     """The guide's recipe with encoders and a length for a test."""
     ConvNextModel(tiny_vision_config()).save_pretrained(folder / "vision")
-    BertModel(tiny_text_config(), add_pooling_layer=False).save_pretrained(folder / "text")
+    text_config = tiny_text_config()
+    text_config.max_position_embeddings = 64  # the default of `max_text_length`
+    BertModel(text_config, add_pooling_layer=False).save_pretrained(folder / "text")
     tiny_tokenizer().save_pretrained(folder / "text")
     fields = yaml.safe_load(yaml_block(GUIDE, "vision_model:"))
     small = {"vision_model": "vision", "text_model": "text", "num_train_epochs": 1, "use_cpu": True}
@@ -172,7 +179,7 @@ def small_recipe(folder):
 
 
 def test_the_guide_leads_from_a_folder_to_a_bundle(clone):
-    (script,) = blocks(GUIDE, "python")
+    script, _ = blocks(GUIDE, "python")
     counts = '{"train": 160, "val": 20, "test": 40}'
     assert counts in script
     exec(script.replace(counts, '{"train": 6, "val": 3, "test": 3}'), {})

@@ -36,6 +36,16 @@ def test_an_entry_of_the_reference_is_that_public_name(entry):
     assert getattr(import_module(module), name) is getattr(tevia_hf, name)
 
 
+@pytest.mark.parametrize("page", API)
+def test_a_page_of_the_reference_lists_its_names_and_their_files_for_readers_without_the_site(page):
+    listed = {
+        f"tevia_hf.{file.replace('/', '.')}.{name}"
+        for names, file in re.findall(r"^- (.+): `(\S+)\.py`$", API[page], re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", names)
+    }
+    assert listed == set(re.findall(r"^::: (\S+)$", API[page], re.MULTILINE))
+
+
 def joint_entries(code: str) -> list[str]:
     """Lines of docstrings that describe several arguments at once, which the reference shows without their types."""
     nodes = [node for node in ast.walk(ast.parse(code)) if isinstance(node, (ast.FunctionDef, ast.ClassDef))]

@@ -21,6 +21,7 @@ ROWS = ROOT / "benchmarks" / "results"
 TEMPLATE = Path(__file__).parent / "results_template.md"
 RECOMMENDED, BASELINE, TEXT = "qata", "vision-only", "text"  # the experiment of the headline, and its two runs
 FULL = "qata_full"  # the full recipe, with text
+RECIPES = {RECOMMENDED: "shortened recipe", FULL: "full recipe", "qata_plain": "earlier recipe"}  # of runs called alike
 OTHERS = ("paraphrased", "none", "shuffled")
 START, END = "results: written by tools/results.py", "end of results"
 DATA_SETS = {"qata": "QaTa-COV19", "monuseg": "MoNuSeg", "busi": "BUSI", "lgg": "LGG"}  # experiment -> name
@@ -77,8 +78,13 @@ def runs_table(experiment: str) -> str:
         others = ["-" if is_vision_only else number(score(run_rows, name)) for name in OTHERS]
         against = (comparison(experiment, run) or {"against": "-"})["against"]
         own = [number(score(run_rows, OWN, metric)) for metric in ("dice", "dice_pooled")]
-        lines.append([run, *own, *others, difference(experiment, run), against, len(run_rows)])
+        lines.append([run_name(experiment, run), *own, *others, difference(experiment, run), against, len(run_rows)])
     return markdown_table(header, lines)
+
+
+def run_name(experiment: str, run: str) -> str:
+    """The name of a run in the tables, with its recipe if other experiments have a run of the same name and data."""
+    return f"{run}, {RECIPES[experiment]}" if experiment in RECIPES else run
 
 
 def data_sets_table() -> str:
@@ -115,14 +121,13 @@ def kinds_table() -> str:
 def falls() -> str:
     """Validation Dice after each epoch of the recommended recipe, and the largest drop below the best so far."""
     lines = []
-    recipes = [(row, "shortened") for row in rows_of(RECOMMENDED)] + [(row, "full") for row in rows_of(FULL)]
-    for row, recipe in recipes:
+    runs = [(experiment, row) for experiment in (RECOMMENDED, FULL) for row in rows_of(experiment)]
+    for experiment, row in runs:
         values = row["validation_dice"]
         epochs = " ".join(f"{value:.3f}" for value in values)
-        lines.append([row["run"], recipe, len(values), epochs, f"{100 * largest_fall(values):.1f}"])
-    return markdown_table(
-        ["run", "recipe", "epochs", "validation Dice after each epoch", "largest fall, points"], lines
-    )
+        name = run_name(experiment, row["run"])
+        lines.append([name, len(values), epochs, f"{100 * largest_fall(values):.1f}"])
+    return markdown_table(["run", "epochs", "validation Dice after each epoch", "largest fall, points"], lines)
 
 
 def largest_fall(values: list[float]) -> float:
