@@ -81,9 +81,9 @@ def run_job(
         inputs: paths that must not lie in the folder if `overwrite` deletes it.
 
     Returns one row per item: `name, image, text, mask, overlay, probabilities, foreground` (share of the image),
-    `pixels`, `mm2` (empty if the size of pixels is unknown), `probability` (mean inside the mask, empty without one), `status`
-    ("done", "failed" or "missing") and `error`, empty on success. With several classes there are `pixels/NAME`,
-    `mm2/NAME` and `probability/NAME` for each.
+    `pixels`, `mm2` (empty if the size of pixels is unknown), `probability` (mean inside the mask, empty without one),
+    `status` ("done", "failed" or "missing") and `error`, empty on success. With several classes there are
+    `pixels/NAME`, `mm2/NAME` and `probability/NAME` for each.
 
     Raises `ValueError` for an option out of range, a folder that holds the outputs of another job, and if the logits of
     no image are finite; `OutputError` if the disk is full or read-only.
