@@ -2,6 +2,7 @@
 
 from transformers import AutoModelForSemanticSegmentation, AutoProcessor, Trainer, TrainingArguments
 
+# This import also registers TeViA with the Auto classes.
 from tevia_hf import MomentumPrototypeCallback, labels_from_logits, load_segmentation_dataset, segmentation_metrics
 
 name = "hub_configs/tevia-tiny"
