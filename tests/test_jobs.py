@@ -418,7 +418,8 @@ def test_lesions_are_measured_in_a_table_of_their_own(run, whole, images, tmp_pa
     assert list(lesions)[:5] == ["name", "image", "text", "label", "pixels"] and lesions["area_mm2"].isna().all()
     for row in table.itertuples():
         own = lesions[lesions["image"] == row.image]
-        assert (own["pixels"].sum(), len(own), own["diameter_px"].max()) == (row.pixels, row.lesions, row.diameter_px)
+        assert (own["pixels"].sum(), len(own)) == (row.pixels, row.lesions)
+        assert own["diameter_px"].max() == pytest.approx(row.diameter_px)
     assert table["lesions"].dtype == "Int64" and table["diameter_mm"].isna().all()
     run(tmp_path / "again", items_of(images[:3], TEXTS[:1] * 3), statistics=True, shard=Shard(0, 1))
     assert (tmp_path / "again" / "lesions.csv").read_text() == (tmp_path / "out" / "lesions.csv").read_text()
