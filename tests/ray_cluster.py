@@ -39,7 +39,10 @@ def main(root: Path) -> None:
     loss.start()
     table = predict_files(str(root / "model"), [root / "images"], root / "ray", engine="ray", **job)
     loss.join()
-    nodes = sum(node["Alive"] for node in ray.nodes())
+    for _ in range(60):  # Ray notices a loss after some seconds
+        if (nodes := sum(node["Alive"] for node in ray.nodes())) == 1:
+            break
+        time.sleep(1)
     ray.shutdown()
     cluster.shutdown()
     rows = [json.loads(line) for line in (root / "ray" / "manifest.jsonl").read_text().splitlines()[1:]]
