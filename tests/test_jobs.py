@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from killing import Killed, kill_after
 from medical_files import write_nifti
 from PIL import Image
 from tiny import tiny_config, tiny_processor, tiny_reader
@@ -76,27 +77,15 @@ def rows_in(folder):
     return [row["name"] for path in folder.glob("manifest*.jsonl") for row in read_records(path)[1:]]
 
 
-class Killed(BaseException):
-    """Stands for a kill: nothing handles it."""
-
-
 # Resumption
 
 
 @pytest.mark.parametrize("at", [0, 1, 5, 12])
 def test_a_resumed_job_has_the_outputs_of_an_unbroken_one(run, whole, items, tmp_path, monkeypatch, at):
-    usual, calls = Manifest.add, []
-
-    def add(self, row):
-        if len(calls) == at:
-            raise Killed
-        calls.append(row["name"])
-        usual(self, row)
-
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(Manifest, "add", add)
+        names = kill_after(patch, at)
         run(tmp_path / "out")
-    assert rows_in(tmp_path / "out") == calls
+    assert rows_in(tmp_path / "out") == names
     run(tmp_path / "out", resume=True)
     assert content(tmp_path / "out") == content(whole)
     assert sorted(rows_in(tmp_path / "out")) == sorted(item.name for item in items)
@@ -278,16 +267,18 @@ def test_a_merge_names_what_is_missing_and_a_resumed_job_makes_it(run, whole, mo
     assert content(tmp_path / "out") == content(whole)
 
 
-def test_a_launcher_gives_each_process_its_shard(run, whole, tmp_path, monkeypatch):
+def test_a_launcher_gives_each_process_of_the_command_its_shard(model, images, tmp_path, monkeypatch, run):
+    model.save_pretrained(tmp_path / "model")
+    tiny_processor().save_pretrained(tmp_path / "model")
+    arguments = ["predict", str(tmp_path / "model"), str(images[0].parent), "--output-dir", str(tmp_path / "out")]
     monkeypatch.setenv("WORLD_SIZE", "2")
     for rank in "01":
         monkeypatch.setenv("RANK", rank)
-        run(tmp_path / "out")
+        assert main([*arguments, "--batch-size", "3"]) == 0
     assert {path.name for path in (tmp_path / "out").glob("man*")} == {f"manifest-{rank}-of-2.jsonl" for rank in "01"}
-    monkeypatch.delenv("WORLD_SIZE")
-    monkeypatch.delenv("RANK")
-    run(tmp_path / "out", merge=True)
-    assert content(tmp_path / "out") == content(whole)
+    assert sorted(rows_in(tmp_path / "out")) == sorted(path.stem for path in images)
+    table = run(tmp_path / "whole")  # a function that one process calls is not divided
+    assert len(table) == 13 and (tmp_path / "whole" / "predictions.csv").exists()
 
 
 @pytest.mark.parametrize("text", ["3/3", "1", "-1/2", "a/b", "1/0", "1/2/3"])
@@ -357,6 +348,16 @@ def test_a_data_set_without_texts_or_ids_has_the_given_text_and_numbered_rows(im
     (item,) = items_of_dataset(tmp_path / "set.parquet", "lung")
     assert (item.name, item.text) == ("row_0", "lung")
     assert pickle.loads(pickle.dumps(item)).source() == item.source()
+
+
+def test_a_data_set_that_has_changed_is_read_and_predicted_again(run, images, tmp_path):
+    source = tmp_path / "set.parquet"
+    for number, path in enumerate(images[:2]):
+        dataset = dataset_from_rows([{"id": "a", "image": path, "mask": path}]).map(lambda row: row)
+        dataset.to_parquet(source)
+        os.utime(source, (number, number))
+        run(tmp_path / "out", job_of([source]), resume=True)
+    assert read_image(tmp_path / "out" / "a.png").array.shape == read_image(images[1]).array.shape
 
 
 def test_a_source_that_is_no_job_is_refused(images, tmp_path):

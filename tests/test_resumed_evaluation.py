@@ -1,10 +1,12 @@
 """An evaluation that was interrupted and resumed gives the report of an uninterrupted one."""
 
 import json
+import os
 
 import numpy as np
 import pandas as pd
 import pytest
+from killing import Killed, kill_after
 from PIL import Image
 from tiny import tiny_config, tiny_processor
 
@@ -12,16 +14,12 @@ from tevia_hf import TeViAForSegmentation
 from tevia_hf.evaluation.evaluate import evaluate_dataset
 from tevia_hf.evaluation.measuring import measurements_in, record_of
 from tevia_hf.evaluation.results import measure_masks
-from tevia_hf.inference.manifest import Manifest, read_records
+from tevia_hf.inference.manifest import read_records
 from tevia_hf.inference.predictor import Predictor
 from tevia_hf.prompts import QATA
 
 COUNT = 14
 FILES = (*(f"evaluation.{suffix}" for suffix in ("json", "md", "html", "csv", "png")), "worst_cases.jpg")
-
-
-class Killed(BaseException):
-    """Stands for a kill: nothing handles it."""
 
 
 @pytest.fixture(scope="module")
@@ -81,16 +79,8 @@ def content(folder):
 
 @pytest.mark.parametrize("at", [0, 1, 6, COUNT - 1])
 def test_the_report_of_a_resumed_evaluation_is_that_of_an_unbroken_one(evaluate, whole, tmp_path, monkeypatch, at):
-    usual, names = Manifest.add, []
-
-    def add(self, row):
-        if len(names) == at:
-            raise Killed
-        names.append(row["name"])
-        usual(self, row)
-
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(Manifest, "add", add)
+        names = kill_after(patch, at)
         evaluate(tmp_path / "out")
     assert [row["name"] for row in read_records(tmp_path / "out" / "manifest.jsonl")[1:]] == names
     evaluate(tmp_path / "out", resume=True)
@@ -121,6 +111,15 @@ def test_an_evaluation_with_other_settings_is_not_resumed(evaluate, whole, chang
     with pytest.raises(ValueError, match=f"outputs of another job.*{message}"):
         evaluate(whole, resume=True, **change)
     assert content(whole) == before
+
+
+def test_an_evaluation_whose_masks_have_changed_is_not_resumed(evaluate, source, tmp_path):
+    evaluate(tmp_path / "out")
+    state, path = (source / "masks" / "3.png").stat(), source / "masks" / "3.png"
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns + 10**9))
+    with pytest.raises(ValueError, match="outputs of another job.*examples and texts"):
+        evaluate(tmp_path / "out", resume=True)
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
 
 
 def test_an_earlier_evaluation_is_kept_until_inputs_are_checked(evaluate, whole, source, tmp_path):

@@ -53,10 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", default="local", choices=("local", "ray"), help=ENGINE)
 
 
-def run(output_dir: str, **options: Any) -> int:
+def run(output_dir: str, shard: Any, **options: Any) -> int:
     from tevia_hf.inference.predict import predict_files
+    from tevia_hf.inference.shards import shard_of_process
 
-    table = predict_files(output_dir=output_dir, **options)
+    table = predict_files(output_dir=output_dir, shard=shard or shard_of_process(), **options)
     failed, missing = table[table["status"] == "failed"], table[table["status"] == "missing"]
     for error in failed["error"]:
         print(error, file=sys.stderr)

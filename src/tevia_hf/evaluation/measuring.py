@@ -10,6 +10,7 @@ import numpy as np
 from datasets import Dataset
 
 from ..data.decoding import decode_labels
+from ..data.example import parse_files
 from ..data.features import undecoded
 from ..inference.manifest import Manifest, Record
 from ..inference.predict import masks_of_each
@@ -45,9 +46,21 @@ class Examination:
     shown: Sequence[int]
 
     def digest(self) -> str:
-        """A hash of the examples and texts, which tells whether recorded measurements are of the same ones."""
+        """A hash of the examples and texts, which tells whether recorded measurements are of the same ones.
+
+        Images and masks are identified by path, size and modification time, or by their content in memory.
+        """
         content = [list(self.dataset["id"]), list(self.dataset["text"]), dict(self.texts), self.white_is_lesion]
+        content += [identity(row[column]) for row in undecoded(self.dataset) for column in ("image", "mask")]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def identity(entry: Mapping[str, Any]) -> Any:
+    """What tells an undecoded image or mask from another one."""
+    if entry["bytes"] is not None:
+        return hashlib.sha256(entry["bytes"]).hexdigest()
+    states = [(str(file), file.path.stat()) for file in parse_files(entry["path"])]
+    return [[address, state.st_size, state.st_mtime_ns] for address, state in states]
 
 
 class Measurements:

@@ -24,7 +24,7 @@ with needed_for("Predicting files"):
     from datasets import Image as ImageColumn
 
 ImagePath = str | Path | ImageRef
-NAME_COLUMNS = ("name", "id")  # of the output, in tables and data sets, whatever the case
+NAME_COLUMNS = ("name", "id")  # of the output, in data sets
 UNSAFE = re.compile(r'[\\/:*?"<>|\x00-\x1f]')  # in a file name
 
 
@@ -45,7 +45,8 @@ class Row:
 
 
 def row_of_file(path: Path, index: int) -> Row:
-    return Row(open_undecoded(path), index, path)
+    """The row as another process receives it, which opens the data set once."""
+    return Row(_opened_once(path), index, path)
 
 
 class Item(NamedTuple):
@@ -72,8 +73,11 @@ class Item(NamedTuple):
         return self if isinstance(self.image, Row) else self._replace(image=with_window(self.image, window))
 
     def state(self) -> list[int] | None:
-        """Size and modification time of the file, which tell whether it has changed; `None` if they are unknown."""
-        if isinstance(self.image, Row):
+        """Size and modification time of the image's file, or of its data set's; `None` if they are unknown.
+
+        They tell whether it has changed.
+        """
+        if self.image.path is None:
             return None
         try:
             state = self.image.path.stat()
@@ -124,7 +128,6 @@ def holds_rows(path: Path) -> bool:
     return path.suffix.lower() in (*TABLE_SUFFIXES, ".parquet") or (path / "dataset_info.json").is_file()
 
 
-@lru_cache(maxsize=1)
 def open_undecoded(path: Path) -> Dataset:
     """The data set in a parquet file, or in the folder that `Dataset.save_to_disk` wrote, with images as stored.
 
@@ -139,6 +142,9 @@ def open_undecoded(path: Path) -> Dataset:
         columns = ", ".join(dataset.column_names)
         raise ValueError(f"{path} has no column `image` but {columns}: rename that of the images.")
     return dataset.cast_column("image", ImageColumn(decode=False))
+
+
+_opened_once = lru_cache(maxsize=1)(open_undecoded)
 
 
 def items_of(

@@ -20,7 +20,7 @@ from .loading import pixel_settings, weights_digest
 from .manifest import PATTERN, Manifest, Record, read_records
 from .outputs import LESIONS, MASK, NOT_FINITE, OVERLAY, PROBABILITY_MAP, Outputs, stop_if_fatal
 from .predictor import Prediction, Predictor
-from .shards import Shard, shard_of_process
+from .shards import WHOLE, Shard
 
 with needed_for("Predicting files"):
     import pandas as pd
@@ -48,7 +48,7 @@ def run_job(
     on_error: OnError = "skip",
     resume: bool = False,
     overwrite: bool = False,
-    shard: Shard | None = None,
+    shard: Shard = WHOLE,
     merge: bool = False,
     engine: Engine | None = None,
     inputs: Iterable[str | PathLike | None] = (),
@@ -74,8 +74,8 @@ def run_job(
         on_error: "skip" reports an image that cannot be read or predicted in its row; "raise" stops there.
         resume: continue an earlier job in the folder, or begin it; failed items are tried again.
         overwrite: delete an earlier output in the folder.
-        shard: the part of the items for this process; by default that of a process of `torchrun`. The table is written
-            by a call with `merge`, or by one with `resume`.
+        shard: the part of the items for this process, of several that write to the same folder; by default all. The
+            table of a divided job is written by a call with `merge`, or by one with `resume` and without `shard`.
         merge: predict nothing, but put together the table of what the shards have finished.
         engine: what writes the outputs and returns the rows; by default this process (`rows_locally`).
         inputs: paths that must not lie in the folder if `overwrite` deletes it.
@@ -91,7 +91,7 @@ def run_job(
     predictor = Predictor(
         model, processor, threshold, batch_size, with_statistics=True, with_probabilities=probabilities
     )
-    shard, folder = shard or shard_of_process(), Path(output_dir)
+    folder = Path(output_dir)
     num_labels = processor.image_processor.num_labels
     outputs = Outputs(folder, mask_suffix, overlays, probabilities, statistics, predictor.classes, num_labels)
     inputs = [*inputs, *(item.image.path for item in items if isinstance(item.image, ImageRef))]
@@ -213,14 +213,14 @@ def check_job_folder(
     *,
     resume: bool = False,
     overwrite: bool = False,
-    shard: Shard | None = None,
+    shard: Shard = WHOLE,
     merge: bool = False,
     on_error: str = "skip",
     **_: Any,
 ) -> None:
     """Raises `ValueError` for options that contradict each other, and for a folder that the job must not use."""
     check_choice("on_error", on_error, get_args(OnError))
-    folder, shard = Path(output_dir), shard or shard_of_process()
+    folder = Path(output_dir)
     if folder.resolve() in {item.image.path.resolve().parent for item in items if not isinstance(item.image, Row)}:
         raise ValueError(f"{folder} holds the images themselves, and masks would replace them: name another folder.")
     if merge and (resume or overwrite or shard.count > 1):

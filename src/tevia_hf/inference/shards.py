@@ -9,11 +9,11 @@ from dataclasses import dataclass
 class Shard:
     """A part of a job: each process of `count` takes another one, by its `index` from 0."""
 
-    index: int = 0
-    count: int = 1
+    index: int
+    count: int
 
-    def __str__(self) -> str:
-        return f"{self.index}/{self.count}"
+
+WHOLE = Shard(0, 1)  # of a job that is not divided
 
 
 def parse_shard(text: str) -> Shard:

@@ -59,8 +59,14 @@ def read_dicom(address: ImageRef, is_mask: bool = False, most_pixels: int | None
         )
     else:
         pixels = to_whole_numbers(stored, path)
-    affine, thickness = _optional(_affine, dataset, frame), _optional(_slice_spacing, dataset, frame)
-    geometry = Geometry(path, affine, frame, count, slice_spacing_mm=thickness)
+    between = abs(_optional(_slice_spacing, dataset, frame) or math.nan)
+    geometry = Geometry(
+        path,
+        _optional(_affine, dataset, frame),
+        frame,
+        count,
+        slice_spacing_mm=between if math.isfinite(between) else None,
+    )
     return MedicalImage(pixels, _optional(_spacing, dataset, frame), geometry)
 
 
@@ -237,11 +243,10 @@ def _spacing(dataset: Any, frame: int) -> tuple[float, float] | None:
     return scales.pop() if len(scales) == 1 else None  # ambiguous if regions differ
 
 
-def _slice_spacing(dataset: Any, frame: int) -> float | None:
-    """The distance to the next slice in mm, or else the thickness of the slice."""
+def _slice_spacing(dataset: Any, frame: int) -> float:
+    """The distance to the next slice in mm, which may be negative, or else the thickness of the slice."""
     measures = _functional_group(dataset, frame, "PixelMeasuresSequence")
-    spacing = abs(float(measures.get("SpacingBetweenSlices") or measures.get("SliceThickness")))
-    return spacing if 0 < spacing < math.inf else None
+    return float(measures.get("SpacingBetweenSlices") or measures.get("SliceThickness"))
 
 
 def _affine(dataset: Any, frame: int) -> np.ndarray | None:
