@@ -16,6 +16,7 @@ import tevia_hf
 SOURCE = Path(tevia_hf.__file__).parent
 CONSTRAINTS = Path(__file__).parents[1] / "constraints.txt"
 CHECKED = {"transformers": "5.23", "torch": "2.13", "peft": "0.21"}
+OPTIONAL = {"tevia_hf.inference.ray_engine"}  # needs an extra that is not in `dev`; its classes have no library's bases
 LIBRARIES = ("transformers", "torch", "peft", "huggingface_hub", "datasets", "safetensors", "accelerate")
 
 # Attributes that the libraries read off a class of ours, methods they call on it, and attributes of their own objects.
@@ -84,7 +85,8 @@ def is_private(name: str) -> bool:
 
 
 def own_classes() -> list[type]:
-    found = [value for name in modules() for value in vars(import_module(name)).values() if isinstance(value, type)]
+    imported = [import_module(name) for name in modules().keys() - OPTIONAL]
+    found = [value for module in imported for value in vars(module).values() if isinstance(value, type)]
     return [value for value in found if value.__module__.startswith("tevia_hf")]
 
 
