@@ -389,11 +389,14 @@ def test_in_a_browser_the_threshold_the_toggle_and_another_slice_are_followed(op
     page.get_by_label("Ignore the text").check()
     page.locator("#summary").get_by_text("No text").wait_for()
     assert mask_on(page).sum() > with_text.sum() and not page.locator("#changed img").count()
-    drop_file(page)
-    choose(page, scan)
     page.get_by_text("CT and MRI: slice").click()
-    page.get_by_label("Slice, counted").press_sequentially("2")
-    page.get_by_label("Slice, counted").press("Enter")
+    slice_number = page.get_by_label("Slice, counted")
+    for change_file in (lambda: drop_file(page), lambda: choose(page, scan)):
+        slice_number.fill("40")
+        change_file()
+        page.wait_for_function("field => !field.value", arg=slice_number.element_handle())
+    slice_number.press_sequentially("2")
+    slice_number.press("Enter")
     page.locator("#summary").get_by_text("Slice 2").wait_for()
     assert mask_on(page).any()
 
