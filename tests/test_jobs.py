@@ -222,6 +222,17 @@ def test_a_full_or_read_only_disk_stops_the_job_and_keeps_what_is_done(run, whol
     assert content(tmp_path / "out") == content(whole)
 
 
+def test_a_job_whose_folder_has_become_read_only_keeps_it_and_hands_over_the_fix(run, tmp_path, monkeypatch):
+    run(tmp_path / "out")
+
+    def touch(path, **options):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "touch", touch)
+    with pytest.raises(outputs.OutputError, match="Read-only file system.*`--resume`"):
+        run(tmp_path / "out", resume=True)
+
+
 def test_a_disk_that_takes_half_a_line_loses_that_line_alone(run, whole, tmp_path, monkeypatch):
     class Full:
         def __init__(self, file):

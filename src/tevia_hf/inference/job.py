@@ -98,9 +98,10 @@ def run_job(
     check_job_folder(
         folder, items, inputs, resume=resume, overwrite=overwrite, shard=shard, merge=merge, on_error=on_error
     )
-    claim_output_dir(folder, resume=not overwrite, overwrite=overwrite, inputs=inputs)
-    if shard.count == 1:
-        remove_parts(folder)  # which no other process is writing
+    with stop_if_fatal(folder):
+        claim_output_dir(folder, resume=not overwrite, overwrite=overwrite, inputs=inputs)
+        if shard.count == 1:
+            remove_parts(folder)  # which no other process is writing
     settings = {
         "weights": weights_digest(model),
         "image_processor": pixel_settings(processor.image_processor),
