@@ -499,6 +499,6 @@ def test_a_slice_of_a_scan_is_predicted_and_its_mask_lies_over_it(model_dir, tmp
 def test_a_slice_that_is_not_there_costs_its_own_row(model_dir, tmp_path, out, capsys):
     scan = tmp_path / "ct.nii"
     nibabel.save(nibabel.Nifti1Image(np.zeros((40, 50, 6), np.int16), np.eye(4)), scan)
-    assert main(["predict", model_dir, str(scan), f"{scan}#3", "--output-dir", str(out)]) == 1
-    assert "holds 6 axial slices" in capsys.readouterr().err
+    assert main(["predict", model_dir, f"{scan}#6", f"{scan}#3", "--output-dir", str(out)]) == 1
+    assert "holds 6 axial slices, 0 to 5; not 6" in capsys.readouterr().err
     assert (out / "ct_3.png").is_file()

@@ -2,23 +2,25 @@
 
 import argparse
 import sys
-from typing import Any
+from typing import Any, get_args
 
 from .options import add_number, checked
 
 OPTIONS = (
-    "--help --text --text-table --window --mask-suffix --threshold --batch-size --no-overlays --probabilities "
-    "--statistics --device --on-error --output-dir --resume --overwrite --shard --merge --engine"
+    "--help --text --text-table --window --plane --series --mask-suffix --threshold --batch-size --no-overlays "
+    "--probabilities --statistics --device --on-error --output-dir --resume --overwrite --shard --merge --engine"
 ).split()
 IMAGES = (
-    "image files or folders, slices as scan.nii.gz#40 or scan.dcm#3; or one table (CSV, xlsx, parquet) or saved data "
-    "set with a row for each mask"
+    "image files, volumes or folders, slices as scan.nii.gz#40 or scan.dcm#3; or one table (CSV, xlsx, parquet) or "
+    "saved data set with a row for each mask"
 )
 TEXT = "the text for every image (default: none); 'left' is the left side of the image"
 TABLE = (
     "CSV or xlsx with the columns Image, Description and, if given, Name (of the mask); several rows for several texts"
 )
 WINDOW = "window centre and width of DICOM and NIfTI images (write --window=-600,1500)"
+PLANE = "of the slices of NIfTI volumes (default: the one in which they are stored)"
+SERIES = "number, UID or description of the series to take from a folder of DICOM files that holds several"
 STATISTICS = "measure each lesion: area, volume, diameter, centre and side, in mm where known (lesions.csv)"
 ON_ERROR = "report an image that cannot be read or predicted in its row, or stop there (default: %(default)s)"
 SHARD = "predict a part of the images, as one of N processes: 0/N, 1/N, ... (set by torchrun)"
@@ -29,6 +31,7 @@ MERGE = "put together the table of what the shards have finished, and report wha
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from tevia_hf.inference.shards import parse_shard
     from tevia_hf.io import MASK_SUFFIXES, parse_window
+    from tevia_hf.io.address import Plane
 
     parser.add_argument("model", help="name or folder of a TeViA model")
     parser.add_argument("images", nargs="+", help=IMAGES)
@@ -36,7 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     texts.add_argument("--text", default="", help=TEXT)
     texts.add_argument("--text-table", help=TABLE)
     parser.add_argument("--window", type=checked(parse_window), help=WINDOW)
-    suffix = "of the masks (default: %(default)s)"
+    parser.add_argument("--plane", choices=get_args(Plane), help=PLANE)
+    parser.add_argument("--series", help=SERIES)
+    suffix = "of the masks of images (default: %(default)s); volumes have .nii.gz unless this is .nii"
     parser.add_argument("--mask-suffix", default=".png", choices=MASK_SUFFIXES, help=suffix)
     add_number(parser, "threshold", "check_share", "on the probability, from 0 to 1", default=0.5)
     add_number(parser, "batch_size", "check_count", "images per batch", default=16)

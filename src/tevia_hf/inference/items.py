@@ -4,7 +4,7 @@ import os
 import re
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
@@ -17,7 +17,8 @@ from ..data.pairing import example_id
 from ..data.tables import TABLE_SUFFIXES, read_table
 from ..extras import needed_for
 from ..io import ImageRef, is_image_file, parse_address, stem, supported_suffixes, with_window
-from ..io.address import Window, is_clutter
+from ..io.address import Plane, Window, is_clutter
+from ..io.volumes import as_volume
 
 with needed_for("Predicting files"):
     from datasets import Dataset, load_from_disk
@@ -57,12 +58,14 @@ class Item(NamedTuple):
         image: where its pixels are.
         text: "" for none.
         label: the name of the image in tables and errors.
+        slice_texts: of a volume: the numbers of slices with another text, and their texts.
     """
 
     name: str
     image: ImageRef | Row
     text: str
     label: str
+    slice_texts: tuple[tuple[int, str], ...] = ()
 
     def source(self) -> Any:
         """The image as `load_image` takes it."""
@@ -72,10 +75,14 @@ class Item(NamedTuple):
         """The item whose file is read with a window, unless its address has one or its format supports none."""
         return self if isinstance(self.image, Row) else self._replace(image=with_window(self.image, window))
 
-    def state(self) -> list[int] | None:
+    @property
+    def is_volume(self) -> bool:
+        return isinstance(self.image, ImageRef) and self.image.is_volume
+
+    def state(self) -> list[Any] | None:
         """Size and modification time of the image's file, or of its data set's; `None` if they are unknown.
 
-        They tell whether it has changed.
+        They tell whether it has changed, with the texts of slices of a volume.
         """
         if self.image.path is None:
             return None
@@ -83,18 +90,25 @@ class Item(NamedTuple):
             state = self.image.path.stat()
         except OSError:
             return None
-        return [state.st_size, state.st_mtime_ns]
+        return [state.st_size, state.st_mtime_ns, *map(list, self.slice_texts)]
 
 
 def batches(items: Sequence[Item], batch_size: int) -> list[list[Item]]:
-    """The items in the batches of their images, `batch_size` images each.
+    """The items in the batches of their images, `batch_size` images or one volume each.
 
     They depend on the list alone: a resumed or divided job forms the batches of one that is neither, so that masks are
     equal to the last pixel.
     """
-    images = [list(own) for _, own in groupby(items, key=lambda item: item.image)]
-    starts = range(0, len(images), batch_size)
-    return [[item for own in images[start : start + batch_size] for item in own] for start in starts]
+    formed: list[list[Item]] = []
+    free = 0  # images that the last batch still takes
+    for _, group in groupby(items, key=lambda item: item.image):
+        own = list(group)
+        if free == 0 or own[0].is_volume:
+            formed.append([])
+            free = batch_size
+        formed[-1] += own
+        free = 0 if own[0].is_volume else free - 1
+    return formed
 
 
 def requests_of(items: Sequence[Item]) -> Iterator[tuple[dict[str, Any], list[str]]]:
@@ -104,7 +118,13 @@ def requests_of(items: Sequence[Item]) -> Iterator[tuple[dict[str, Any], list[st
         yield {"image": own[0].source(), "id": own[0].label, "items": own}, [item.text for item in own]
 
 
-def job_of(sources: Sequence[ImagePath], text: str = "", text_table: str | Path | None = None) -> list[Item]:
+def job_of(
+    sources: Sequence[ImagePath],
+    text: str = "",
+    text_table: str | Path | None = None,
+    plane: Plane | None = None,
+    series: str | None = None,
+) -> list[Item]:
     """The items of `tevia predict`.
 
     Args:
@@ -112,10 +132,12 @@ def job_of(sources: Sequence[ImagePath], text: str = "", text_table: str | Path 
             set, which has a row for each mask.
         text: of images without another text.
         text_table: CSV or xlsx with the texts of image files, by name: see `items_of_table`.
+        plane: of the slices of volumes, see `as_volume`.
+        series: to take of folders that hold several, see `as_volume`.
     """
     rows = [source for source in map(Path, sources) if holds_rows(source)]
     if not rows:
-        images = list_images(sources)
+        images = list_images(sources, plane, series)
         return items_of_table(text_table, images) if text_table is not None else items_of(images, [text] * len(images))
     if len(sources) > 1 or text_table is not None:
         raise ValueError(f"{rows[0]} holds images and texts itself: give it alone, without other images or a table.")
@@ -150,14 +172,15 @@ _opened_once = lru_cache(maxsize=1)(open_undecoded)
 def items_of(
     images: Sequence[ImagePath], texts: Sequence[str], names: Sequence[str | None] | None = None
 ) -> list[Item]:
-    """One item for each image and text, named as the image; the texts of a repeated image are numbered, "scan_2".
+    """One item for each image or volume and text, named as it; the texts of a repeated one are numbered, "scan_2".
 
     Raises `ValueError` if texts and images differ in number or two outputs have one name.
     """
     if len(images) != len(texts):
         raise ValueError(f"{len(images)} images but {len(texts)} texts: give one text per image, '' for none.")
-    files = [parse_address(image) for image in images]
-    return named_items(files, texts, [str(image) for image in images], [stem(file) for file in files], names)
+    files = [as_volume(image) for image in images]
+    labels = [str(file.path if file.is_volume else image) for file, image in zip(files, images, strict=True)]
+    return named_items(files, texts, labels, [stem(file) for file in files], names)
 
 
 def named_items(
@@ -194,20 +217,23 @@ def check_names(items: Sequence[Item]) -> None:
         )
 
 
-def list_images(paths: Sequence[ImagePath]) -> list[ImagePath]:
+def list_images(paths: Sequence[ImagePath], plane: Plane | None = None, series: str | None = None) -> list[ImagePath]:
     """The given files, and the image files in the given folders, sorted, without hidden files and subfolders.
+
+    A file with several slices, and a folder of a DICOM series, is a volume: see `as_volume`.
 
     Raises `ValueError` if a path does not exist or a folder holds no image.
     """
     images: list[ImagePath] = []
     for path in map(Path, paths):
         files = [path]
-        if path.is_dir():
+        if path.is_dir() and not as_volume(path).is_volume:
             files = sorted(file for file in path.iterdir() if is_image_file(file) and not is_clutter(file))
         if not files or not parse_address(path).path.exists():
             suffixes = ", ".join(supported_suffixes())
             raise ValueError(f"No image at {path}: give image files, or folders with {suffixes} files.")
-        images += files
+        volumes = [as_volume(file, plane, series) for file in files]
+        images += [volume if volume.is_volume else file for file, volume in zip(files, volumes, strict=True)]
     return images
 
 
@@ -215,12 +241,15 @@ def items_of_table(path: str | Path, images: Sequence[ImagePath]) -> list[Item]:
     """The items of image files with the texts of a table, whose rows name the images.
 
     A CSV or xlsx with the columns `Image`, `Description` (empty for no text) and, if given, `Name` (of the output). An
-    image with several rows has several masks. A suffix or prefix that all rows add to the names of the images, such as
-    "_segmentation", is stripped.
+    image with several rows has several masks; "scan.nii.gz#40" gives the text of one slice of a volume. A suffix or
+    prefix that all rows add to the names of the images, such as "_segmentation", is stripped.
 
     Raises `ValueError` for images without a row and names that several images share; warns about rows without an image.
     """
-    table, ids = read_table(path), [example_id(Path(image).name) for image in images]
+    files = [parse_address(image) for image in images]
+    ids = [example_id(file.path.name if file.is_volume else file.name) for file in files]
+    volumes = {own for own, file in zip(ids, files, strict=True) if file.is_volume}
+    table, slice_texts = without_slice_texts(read_table(path), volumes)
     row_ids = [example_id(name) for name in table["Image"]]
     affixes = find_affixes(row_ids, ids)
     rows_of = defaultdict(list)
@@ -234,9 +263,32 @@ def items_of_table(path: str | Path, images: Sequence[ImagePath]) -> list[Item]:
         warnings.warn(f"{path}: {count} rows name none of the images, e.g. '{others[0]}'", UserWarning, stacklevel=2)
     pairs = [(image, row) for image, own in zip(images, ids, strict=True) for row in rows_of[own]]
     names, texts = output_names(table), list(table["Description"])
-    return items_of(
+    items = items_of(
         [image for image, _ in pairs], [texts[row] or "" for _, row in pairs], [names[row] for _, row in pairs]
     )
+    return [item._replace(slice_texts=slice_texts.get(example_id(item.image.path.name), ())) for item in items]  # type: ignore[union-attr]  # files
+
+
+def without_slice_texts(table: Any, volumes: Collection[str]) -> tuple[Any, dict[str, tuple[tuple[int, str], ...]]]:
+    """A table without the rows that name a slice of a volume, and the (number, text) of these for each volume.
+
+    A volume that has such rows alone gets one of its own, without a text.
+    """
+    texts = defaultdict[str, list[tuple[int, str]]](list)
+    is_kept = []
+    for name, text in zip(table["Image"], table["Description"], strict=True):
+        file = parse_address(name)
+        own = example_id(file.path.name)
+        if own in volumes and isinstance(file.number, int):
+            texts[own].append((file.number, text or ""))
+            is_kept.append(False)
+        else:
+            is_kept.append(True)
+    table = table[is_kept].reset_index(drop=True)
+    without = [own for own in texts if own not in set(map(example_id, table["Image"]))]
+    table = table.reindex(range(len(table) + len(without)))
+    table.loc[len(table) - len(without) :, "Image"] = without
+    return table.astype(object).where(table.notna(), None), {own: tuple(sorted(each)) for own, each in texts.items()}
 
 
 def items_of_listing(path: Path, text: str = "") -> list[Item]:

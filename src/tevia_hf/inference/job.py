@@ -15,12 +15,13 @@ from ..lesion_measures import Lesion
 from ..logits_tevia import NonFiniteLogitsError
 from ..modeling_tevia import TeViAForSegmentation
 from ..processing_tevia import TeViAProcessor
-from .items import Item, Row, batches, requests_of
+from .items import Item, Row, batches
 from .loading import pixel_settings, weights_digest
 from .manifest import PATTERN, Manifest, Record, read_records
-from .outputs import LESIONS, MASK, NOT_FINITE, OVERLAY, PROBABILITY_MAP, Outputs, stop_if_fatal
+from .outputs import LESIONS, MASK, NOT_FINITE, OVERLAY, PROBABILITY_MAP, Outputs, by_class, stop_if_fatal
 from .predictor import Prediction, Predictor
 from .shards import WHOLE, Shard
+from .volume_outputs import VOLUME, requests_for
 
 with needed_for("Predicting files"):
     import pandas as pd
@@ -96,7 +97,16 @@ def run_job(
     outputs = Outputs(folder, mask_suffix, overlays, probabilities, statistics, predictor.classes, num_labels)
     inputs = [*inputs, *(item.image.path for item in items if isinstance(item.image, ImageRef))]
     check_job_folder(
-        folder, items, inputs, resume=resume, overwrite=overwrite, shard=shard, merge=merge, on_error=on_error
+        folder,
+        items,
+        inputs,
+        resume=resume,
+        overwrite=overwrite,
+        shard=shard,
+        merge=merge,
+        on_error=on_error,
+        probabilities=probabilities,
+        statistics=statistics,
     )
     with stop_if_fatal(folder):
         claim_output_dir(folder, resume=not overwrite, overwrite=overwrite, inputs=inputs)
@@ -157,12 +167,21 @@ def rows_locally(
     pending = [item for batch in unfinished for item in batch]
 
     def answers() -> Iterator[tuple[Item, Prediction, int]]:
-        for prediction in predictor.predictions(requests_of(pending)):
+        for prediction in predictor.predictions(requests_for(pending, outputs, done)):
             own = enumerate(prediction.example["items"])
             yield from ((item, prediction, index) for index, item in own if item.name not in done)
 
-    written = on_all_cores(lambda answer: outputs.write(*answer), answers(), ahead=predictor.batch_size)
-    yield from (row for _, row in written)
+    def write(answer: tuple[Item, Prediction, int]) -> Record | None:
+        item, prediction, index = answer
+        if "volumes" not in prediction.example:
+            return outputs.write(item, prediction, index)
+        return prediction.example["volumes"][index].add(prediction, index)
+
+    for (_, prediction, index), row in on_all_cores(write, answers(), ahead=predictor.batch_size):
+        if row is not None:
+            yield row
+        elif prediction.example["is_last"]:  # the other slices are written, as results come in order
+            yield prediction.example["volumes"][index].row()
 
 
 def manifest_path(folder: Path, shard: Shard) -> Path:
@@ -180,7 +199,10 @@ def is_done(item: Item, row: Record | None, folder: Path) -> bool:
 def table_of(items: Sequence[Item], rows: Mapping[str, Record], outputs: Outputs) -> pd.DataFrame:
     """The table of a job, in the order of its items."""
     is_written = {MASK: True, OVERLAY: outputs.overlays, PROBABILITY_MAP: outputs.probabilities}
-    files, measures = [name for name, written in is_written.items() if written], outputs.columns()
+    files = [name for name, written in is_written.items() if written]
+    measures = outputs.columns() + (
+        by_class([VOLUME], outputs.classes.values()) if any(item.is_volume for item in items) else []
+    )
     table = []
     for item in items:
         row = rows.get(item.name)
@@ -217,10 +239,17 @@ def check_job_folder(
     shard: Shard = WHOLE,
     merge: bool = False,
     on_error: str = "skip",
+    probabilities: bool = False,
+    statistics: bool = False,
     **_: Any,
 ) -> None:
     """Raises `ValueError` for options that contradict each other, and for a folder that the job must not use."""
     check_choice("on_error", on_error, get_args(OnError))
+    if (probabilities or statistics) and (volumes := [item.label for item in items if item.is_volume]):
+        raise ValueError(
+            f"`probabilities` and `statistics` are for images, but {volumes[0]} is a volume: leave them out, or give "
+            "slices, e.g. scan.nii.gz#40."
+        )
     folder = Path(output_dir)
     if folder.resolve() in {item.image.path.resolve().parent for item in items if not isinstance(item.image, Row)}:
         raise ValueError(f"{folder} holds the images themselves, and masks would replace them: name another folder.")

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..data.features import check_choice
 from ..extras import needed_for
-from ..io.address import Window, check_window
+from ..io.address import Plane, Window, check_window
 from ..logits_tevia import NonFiniteLogitsError
 from ..modeling_tevia import TeViAForSegmentation
 from ..processing_tevia import TeViAProcessor
@@ -84,15 +84,19 @@ def predict(
 ) -> pd.DataFrame:
     """Writes a mask `NAME.png` and an overlay `overlays/NAME.jpg` for each image file, and returns a table of them.
 
+    The mask of a volume is `NAME.nii.gz`, with the shape and position of the volume.
+
     Args:
         model: a `TeViAForSegmentation`.
         processor: its `TeViAProcessor`.
-        images: image files; a name may include a slice and a window, as in "scan.nii.gz#40@-600,1500".
+        images: image files, NIfTI or multi-frame volumes, and folders of a DICOM series; a name may include a slice or
+            the plane of all slices, and a window, as in "scan.nii.gz#40@-600,1500" or "scan.nii.gz#coronal:all".
         texts: one text per image, "" for none.
         output_dir: folder to write to; the table is saved there as `predictions.csv`.
         threshold: on the lesion's probability, for models with one label.
         batch_size: number of images per forward pass.
-        mask_suffix: ".png"; or ".nii.gz" or ".nii" for masks that keep the image's spacing and position.
+        mask_suffix: ".png"; or ".nii.gz" or ".nii" for masks that keep the image's spacing and position. Those of
+            volumes always do.
         options: other arguments of `run_job`, such as `resume` and `probabilities`.
 
     Returns the table of `run_job`, and raises its errors. An image that is given several times has a mask for each of
@@ -111,6 +115,8 @@ def predict_files(
     text: str = "",
     text_table: str | Path | None = None,
     window: Window | None = None,
+    plane: Plane | None = None,
+    series: str | None = None,
     threshold: float = 0.5,
     batch_size: int = 16,
     device: str | None = None,
@@ -121,12 +127,14 @@ def predict_files(
 
     Args:
         model: name or folder of a TeViA model.
-        images: files or folders, slices as scan.nii.gz#40; or one table, parquet file or saved data set of images and
-            texts. See `job_of`.
+        images: files, volumes or folders, slices as scan.nii.gz#40; or one table, parquet file or saved data set of
+            images and texts. See `job_of`.
         output_dir: folder to write to.
         text: of images that have no other.
         text_table: file with the columns Image, Description and, if given, Name. See `items_of_table`.
         window: (centre, width) of grey values, for DICOM and NIfTI.
+        plane: of the slices of NIfTI volumes: "axial", "coronal" or "sagittal"; by default the one they are stored in.
+        series: number, UID or description of the series to take from a folder that holds several.
         threshold: on the lesion's probability, for models with one label.
         batch_size: number of images per forward pass.
         device: to compute on, e.g. "cuda:1"; by default the GPU, if there is one.
@@ -139,7 +147,7 @@ def predict_files(
     check_choice("engine", engine, ("local", "ray"))
     if window is not None:
         check_window(window)
-    items = job_of(images, text, text_table)
+    items = job_of(images, text, text_table, plane, series)
     if window is not None:
         items = [item.with_window(window) for item in items]
     inputs = [model, *images, text_table]

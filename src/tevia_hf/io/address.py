@@ -24,7 +24,7 @@ _LEFT_BY_SYSTEMS = ("thumbs.db", "desktop.ini", "__macosx")
 _SLICED = "|".join(map(re.escape, _SLICED_SUFFIXES))
 _ADDRESS = re.compile(rf"(?P<path>.*(?:{_SLICED}))#(?P<fragment>[^/\\]*)", re.IGNORECASE | re.DOTALL)
 _FRAGMENT = re.compile(
-    r"(?:(?P<plane>axial|coronal|sagittal):)?(?P<number>[0-9]+|middle)?"
+    r"(?:(?P<plane>axial|coronal|sagittal):)?(?P<number>[0-9]+|middle|all)?"
     r"(?:@(?P<centre>-?[0-9]+(?:\.[0-9]+)?),(?P<width>[0-9]+(?:\.[0-9]+)?))?"
 )
 
@@ -35,8 +35,9 @@ class ImageRef:
 
     path: Path
     plane: Plane = "axial"  # orientation of the slices of a volume
-    number: int | str | None = None  # of the slice or frame, from 0, or "middle"; None for a file with a single one
+    number: int | str | None = None  # of the slice or frame, from 0, "middle" or "all"; None for a file with only one
     window: Window | None = None  # (centre, width) in the file's units
+    series: str | None = None  # of a folder of DICOM files: number, UID or description
 
     def __str__(self) -> str:
         return f"{self.path}{'#' if self.fragment else ''}{self.fragment}"
@@ -50,6 +51,11 @@ class ImageRef:
         number = "" if self.number is None else self.number
         window = ",".join(repr(float(end)).removesuffix(".0") for end in self.window or ())  # repr, as :g would round
         return f"{plane}{number}{'@' if window else ''}{window}"
+
+    @property
+    def is_volume(self) -> bool:
+        """Whether it stands for all slices."""
+        return self.number == "all"
 
     @property
     def name(self) -> str:
@@ -86,8 +92,8 @@ def parse_address(address: str | Path | ImageRef) -> ImageRef:
     parts = _FRAGMENT.fullmatch(match["fragment"])
     if parts is None or not match["fragment"] or float(parts["width"] or 1) == 0:
         raise ValueError(
-            f"{address}: '#{match['fragment']}' names no slice. Write e.g. #40, #coronal:40, #middle or #40@-600,1500 "
-            "(slice 40 with the window of centre -600 and width 1500)."
+            f"{address}: '#{match['fragment']}' names no slice. Write e.g. #40, #coronal:40, #middle, #all or "
+            "#40@-600,1500 (slice 40 with the window of centre -600 and width 1500)."
         )
     number, plane = parts["number"], cast(Plane, parts["plane"] or "axial")
     window = (float(parts["centre"]), float(parts["width"])) if parts["width"] else None
@@ -157,9 +163,11 @@ def is_medical(address: str | Path | ImageRef) -> bool:
 
 
 def stem(address: str | Path | ImageRef) -> str:
-    """The file name without suffix, with the slice: "scan_40" of "scan.nii.gz#40"."""
+    """The file name without suffix, with the slice: "scan_40" of "scan.nii.gz#40", "scan" of "scan.nii.gz#all"."""
     image = parse_address(address)
     name = image.path.name[: len(image.path.name) - len(_known_suffix(image.path.name))]
+    if image.is_volume:
+        return name
     plane = "" if image.plane == "axial" else f"_{image.plane}"
     return name + (f"{plane}_{image.number}" if image.number is not None else plane)
 

@@ -21,6 +21,8 @@ _SYNTAXES = {
     (False, True): "1.2.840.10008.1.2.1",
     (False, False): "1.2.840.10008.1.2.2",
 }
+_DEFLATED = "1.2.840.10008.1.2.1.99"
+_LARGE = 2**25  # bytes of pixels that are not read before they are needed
 _CENTIMETRES = 3  # PhysicalUnitsXDirection of ultrasound regions
 
 
@@ -34,8 +36,12 @@ def read_dicom(address: ImageRef, is_mask: bool = False, most_pixels: int | None
     Raises `ValueError` for a file that is damaged, has no pixels, has a compression without an installed decoder, or
     has several frames of which none is selected.
     """
+    return read_frame(open_dicom(address.path), address, is_mask, most_pixels)
+
+
+def read_frame(dataset: Any, address: ImageRef, is_mask: bool = False, most_pixels: int | None = None) -> MedicalImage:
+    """One frame of an opened file, as `read_dicom` returns it."""
     path = address.path
-    dataset = _open(path)
     if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         raise ValueError(f"{path}: {_without_pixels(dataset, path)}")
     if address.plane != "axial":
@@ -43,8 +49,7 @@ def read_dicom(address: ImageRef, is_mask: bool = False, most_pixels: int | None
             f"{path}: '{address.plane}' is a plane of a volume, but this file has frames. Write {path.name}#0."
         )
     check_size(int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0), path, most_pixels)
-    count = _optional(lambda: int(dataset.get("NumberOfFrames") or 1)) or 0
-    if count < 1:
+    if (count := frame_count(dataset)) < 1:
         raise ValueError(
             f"{path}: its NumberOfFrames is '{dataset.get('NumberOfFrames')}': correct the number, or export it again."
         )
@@ -59,18 +64,23 @@ def read_dicom(address: ImageRef, is_mask: bool = False, most_pixels: int | None
         )
     else:
         pixels = to_whole_numbers(stored, path)
-    between = abs(_optional(_slice_spacing, dataset, frame) or math.nan)
+    between = abs(optional(_slice_spacing, dataset, frame) or math.nan)
     geometry = Geometry(
         path,
-        _optional(_affine, dataset, frame),
+        optional(affine_of, dataset, frame),
         frame,
         count,
         slice_spacing_mm=between if math.isfinite(between) else None,
     )
-    return MedicalImage(pixels, _optional(_spacing, dataset, frame), geometry)
+    return MedicalImage(pixels, optional(_spacing, dataset, frame), geometry)
 
 
-def _optional(read: Callable[..., Any], *arguments: Any) -> Any:
+def frame_count(dataset: Any) -> int:
+    """The number of frames; 0 if the tag is malformed."""
+    return max(0, optional(lambda: int(dataset.get("NumberOfFrames") or 1)) or 0)
+
+
+def optional(read: Callable[..., Any], *arguments: Any) -> Any:
     """The value of an optional tag, or `None` if it is malformed: a bad tag must not make the image unreadable."""
     try:
         return read(*arguments)
@@ -97,11 +107,18 @@ def _without_pixels(dataset: Any, path: Path) -> str:
         return f"is not a DICOM file, it begins with {content!r}. Fetch or export it again."
 
 
-def _open(path: Path) -> Any:
+def open_dicom(path: Path, only_tags: bool = False) -> Any:
+    """The pydicom data set of a file, without its pixels if only its tags are needed.
+
+    The pixels of a large file are read when they are needed. Raises `ValueError` for a damaged file.
+    """
     with needed_for(f"{path}: reading it"):
         import pydicom
     try:
-        return pydicom.dcmread(path, force=True)
+        dataset = pydicom.dcmread(path, force=True, stop_before_pixels=only_tags, defer_size=_LARGE)
+        if getattr(dataset, "file_meta", {}).get("TransferSyntaxUID") == _DEFLATED:  # its parts cannot be read alone
+            dataset = pydicom.dcmread(path, force=True, stop_before_pixels=only_tags)
+        return dataset
     except MemoryError:
         raise
     except Exception as error:  # pydicom raises almost any exception on damaged files
@@ -123,8 +140,10 @@ def _stored_pixels(dataset: Any, frame: int, path: Path) -> np.ndarray:
         available = False
     if not available:
         raise ValueError(f"{path}: compressed as {syntax.name}, for which no decoder is installed. {remedy}.")
+    # From the file, of which it reads this frame alone; a file without a preamble must be read from the data set.
+    has_frames = getattr(dataset, "preamble", None) and frame_count(dataset) > 1
     try:
-        return pixel_array(dataset, index=frame)
+        return pixel_array(path if has_frames else dataset, index=frame)
     except Exception as error:  # decoders raise almost any exception on damaged files
         reason = " ".join(str(error).split())
         if not syntax.is_compressed:
@@ -166,8 +185,8 @@ def _rescaled(dataset: Any, stored: np.ndarray, frame: int) -> np.ndarray | None
     if dataset.get("ModalityLUTSequence"):
         return _looked_up(stored, dataset.ModalityLUTSequence[0], dataset)[0]
     tags = _functional_group(dataset, frame, "PixelValueTransformationSequence")
-    slope = _optional(lambda: float(1 if tags.get("RescaleSlope") is None else tags.RescaleSlope))
-    intercept = _optional(lambda: float(tags.get("RescaleIntercept") or 0))
+    slope = optional(lambda: float(1 if tags.get("RescaleSlope") is None else tags.RescaleSlope))
+    intercept = optional(lambda: float(tags.get("RescaleIntercept") or 0))
     if not slope or intercept is None or not math.isfinite(slope + intercept):
         return None
     return stored * slope + intercept
@@ -189,7 +208,7 @@ def _through_window(dataset: Any, values: np.ndarray, frame: int, address: Image
     if tags.get("VOILUTSequence"):
         output, maximum = _looked_up(values, tags.VOILUTSequence[0], dataset)
         return (output / maximum).astype(np.float32)
-    if (window := _optional(_window_of, tags)) is None:
+    if (window := optional(_window_of, tags)) is None:
         return to_unit(values, None, valid)
     centre, width, function = window
     if function == "SIGMOID":
@@ -231,7 +250,7 @@ def _spacing(dataset: Any, frame: int) -> tuple[float, float] | None:
     """(row, column) in mm; for projections, the spacing at the detector."""
     for tags in (_functional_group(dataset, frame, "PixelMeasuresSequence"), dataset):
         for name in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
-            value = _optional(lambda tags=tags, name=name: tuple(map(float, tags.get(name))))
+            value = optional(lambda tags=tags, name=name: tuple(map(float, tags.get(name))))
             if value and len(value) == 2 and all(0 < step < math.inf for step in value):
                 return value
     regions = dataset.get("SequenceOfUltrasoundRegions") or []
@@ -249,7 +268,7 @@ def _slice_spacing(dataset: Any, frame: int) -> float:
     return float(measures.get("SpacingBetweenSlices") or measures.get("SliceThickness"))
 
 
-def _affine(dataset: Any, frame: int) -> np.ndarray | None:
+def affine_of(dataset: Any, frame: int) -> np.ndarray | None:
     """The affine from (column, row, 0) to RAS+ mm; `None` if the file does not give the position of this frame."""
     plane_position = _functional_group(dataset, frame, "PlanePositionSequence")
     orientation = _functional_group(dataset, frame, "PlaneOrientationSequence")
@@ -257,7 +276,7 @@ def _affine(dataset: Any, frame: int) -> np.ndarray | None:
     if not (plane_position.get("ImagePositionPatient") and orientation.get("ImageOrientationPatient") and spacing):
         return None
     along_row, along_column = np.array(orientation.ImageOrientationPatient, float).reshape(2, 3)
-    thickness = _optional(_slice_spacing, dataset, frame) or 1.0
+    thickness = optional(_slice_spacing, dataset, frame) or 1.0
     directions = np.stack([along_row, along_column, normal := np.cross(along_row, along_column)])
     position = np.array(plane_position.ImagePositionPatient, float)
     if plane_position is dataset and int(dataset.get("NumberOfFrames") or 1) > 1:

@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from weakref import finalize
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from tevia_hf.io.pixels import (
     to_unit,
     to_whole_numbers,
 )
+from tevia_hf.io.volume import Volume, VolumeGrid
 
 _UNITS = {"meter": 1000.0, "micron": 0.001}  # in mm; "mm" and "unknown" are 1
 # Directions of columns, rows and slices (left, posterior, inferior, ...) in radiological convention: anterior or
@@ -37,37 +39,83 @@ def read_nifti(address: ImageRef, is_mask: bool = False, most_pixels: int | None
     Raises `ValueError` for a file that is damaged, has several volumes or several slices of which none is selected, and
     for values that are not finite.
     """
-    path = address.path
+    volume = NiftiVolume(address, is_mask, most_pixels)
+    return volume.slice(choose_number(volume.address, volume.count, f"{volume.address.plane} slices"))
+
+
+class NiftiVolume(Volume):
+    """An opened NIfTI file: see `read_nifti`.
+
+    Args:
+        address: file, plane and window.
+        is_mask: whether values are returned as stored.
+        most_pixels: of a slice.
+        unpacked: an uncompressed copy to read from, which is deleted by `close`, or with the object: a slice of a
+            compressed file needs all that is before it.
+    """
+
+    def __init__(
+        self,
+        address: ImageRef,
+        is_mask: bool = False,
+        most_pixels: int | None = None,
+        unpacked: Path | None = None,
+    ):
+        path = self.path = address.path
+        self.is_mask = is_mask
+        self.unpacked = finalize(self, unpacked.unlink, missing_ok=True) if unpacked else None
+        self.stored = _open(path, unpacked)
+        from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
+
+        shape, self.affine = (*self.stored.shape, 1, 1)[:3], _affine_in_mm(self.stored, path)
+        to_ras = io_orientation(self.affine)
+        self.address = replace(address, plane=_plane(address, [shape[axis] for axis in np.argsort(to_ras[:, 0])]))
+        turn = ornt_transform(to_ras, axcodes2ornt(_DIRECTIONS[self.address.plane]))
+        self.grid = VolumeGrid(shape, turn, self.stored)
+        self.voxel_mm3 = abs(float(np.linalg.det(self.affine[:3, :3])))
+        width, height, self.count = self.grid.size
+        check_size(height, width, path, most_pixels)
+        if math.prod(shape) > MAX_FULL_SLICES * (most_pixels or MAX_PIXELS):
+            raise ValueError(f"{path}: claims {math.prod(shape):,} values, too many to unpack. Split it first.")
+
+    def slice(self, number: int) -> MedicalImage:
+        values = _values(self.stored, self.grid.place(number), self.path)
+        pixels = _pixels(self.grid.as_displayed(values), self.address, self.is_mask)
+        from nibabel.orientations import inv_ornt_aff
+
+        affine = self.affine @ inv_ornt_aff(self.grid.to_display, self.grid.shape)
+        affine[:3, 3] += number * affine[:3, 2]
+        codes, header = ("sform_code", "qform_code"), self.stored.header
+        is_placed = any(int(header[code]) > 0 for code in codes if code in header)
+        normal = np.cross(affine[:3, 0], affine[:3, 1])
+        between = float(abs(normal @ affine[:3, 2]) / np.linalg.norm(normal)) if self.count > 1 else None
+        geometry = Geometry(self.path, affine, number, self.count, is_placed=is_placed, slice_spacing_mm=between)
+        column, row = (float(step) for step in np.linalg.norm(affine[:3, :2], axis=0))
+        return MedicalImage(pixels, (row, column), geometry)
+
+    def close(self) -> None:
+        if self.unpacked is not None:
+            self.unpacked()
+
+
+def stored_plane(path: Path) -> Plane | None:
+    """The plane in which the slices of a volume are stored, usually that of the acquisition; None for a single slice.
+
+    Raises `ValueError` for a file that is damaged or has several volumes.
+    """
     volume = _open(path)
-    from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
+    from nibabel.orientations import io_orientation
 
-    stored, affine = (*volume.shape, 1, 1)[:3], _affine_in_mm(volume, path)
-    to_ras = io_orientation(affine)
-    address = replace(address, plane=_plane(address, [stored[axis] for axis in np.argsort(to_ras[:, 0])]))
-    turn = ornt_transform(to_ras, axcodes2ornt(_DIRECTIONS[address.plane]))
-    axes = np.argsort(turn[:, 0])  # file axes of columns, rows and slices
-    width, height, count = (stored[axis] for axis in axes)
-    check_size(height, width, path, most_pixels)
-    if math.prod(stored) > MAX_FULL_SLICES * (most_pixels or MAX_PIXELS):
-        raise ValueError(f"{path}: claims {math.prod(stored):,} values, too many to unpack. Split it first.")
-    index = choose_number(address, count, f"{address.plane} slices")
-    slab = _slab(volume, axes[2], index if turn[axes[2], 1] > 0 else count - 1 - index, path)
-    pixels = apply_orientation(slab, turn)[:, :, 0].T
-    affine = affine @ inv_ornt_aff(turn, stored)
-    affine[:3, 3] += index * affine[:3, 2]
-    is_placed = any(int(volume.header[code]) > 0 for code in ("sform_code", "qform_code") if code in volume.header)
-    normal = np.cross(affine[:3, 0], affine[:3, 1])
-    between = float(abs(normal @ affine[:3, 2]) / np.linalg.norm(normal)) if count > 1 else None
-    geometry = Geometry(path, affine, index, count, is_placed=is_placed, slice_spacing_mm=between)
-    column, row = (float(step) for step in np.linalg.norm(affine[:3, :2], axis=0))
-    return MedicalImage(_pixels(pixels, address, is_mask), (row, column), geometry)
+    across = int(io_orientation(_affine_in_mm(volume, path))[2, 0])
+    planes: tuple[Plane, ...] = ("sagittal", "coronal", "axial")
+    return planes[across] if min((*volume.shape, 1, 1)[:3]) > 1 else None
 
 
-def _open(path: Path) -> Any:
+def _open(path: Path, unpacked: Path | None = None) -> Any:
     with needed_for(f"{path}: reading it"):
         import nibabel
     try:
-        volume: Any = nibabel.load(path)
+        volume: Any = nibabel.load(unpacked or path)
         shape = volume.shape
     except Exception as error:  # nibabel raises almost any exception on damaged files
         raise ValueError(f"{path}: not readable as NIfTI ({error}). Fetch or export the file again.") from error
@@ -100,12 +148,10 @@ def _plane(address: ImageRef, shape: list[int]) -> Plane:
     return address.plane
 
 
-def _slab(volume: Any, axis: int, start: int, path: Path) -> np.ndarray:
-    """One slice as a volume; no other part of the file is read."""
-    index: list[Any] = [slice(None)] * 3
-    index[axis] = slice(start, start + 1)
+def _values(volume: Any, place: tuple[slice, ...], path: Path) -> np.ndarray:
+    """A part of a volume (axis, axis, axis); no other part of the file is read."""
     try:
-        values = np.asarray(volume.dataobj[tuple(index[: volume.ndim]) + (0,) * (volume.ndim - 3)])
+        values = np.asarray(volume.dataobj[tuple(place[: volume.ndim]) + (0,) * (volume.ndim - 3)])
     except Exception as error:  # a truncated file or a damaged archive
         raise ValueError(f"{path}: corrupt or cut short ({error}). Fetch or export the file again.") from error
     return values.reshape((*values.shape, 1, 1)[:3])

@@ -59,6 +59,11 @@ def write_whole(path: Path, content: str | bytes) -> None:
         part.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def part_of(path: Path) -> Path:
+    """A new path beside another, which `remove_parts` recognises, with the same suffix."""
+    return path.with_name(f"{PART}{uuid4().hex}.{path.name}")
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """A path to write to, in the same folder and with the same suffix, which then replaces the file at once.
@@ -66,7 +71,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     After an error or a kill, the file is as it was before. Missing folders are created.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{PART}{uuid4().hex}.{path.name}")
+    part = part_of(path)
     try:
         yield part
         part.replace(path)

@@ -23,6 +23,7 @@ from tevia_hf.io.dicom import read_dicom
 from tevia_hf.io.medical_image import Geometry, MedicalImage
 from tevia_hf.io.nifti import read_nifti
 from tevia_hf.io.plain import read_plain
+from tevia_hf.io.volume import VolumeSlice
 
 Reader = Callable[[ImageRef, bool, int | None], MedicalImage]
 
@@ -64,8 +65,8 @@ def read_image(path: str | Path | ImageRef, is_mask: bool = False, most_pixels: 
 def load_image(value: Any, is_mask: bool = False) -> MedicalImage:
     """An image with its geometry, from a file or from memory.
 
-    Accepts a path, an `ImageRef`, a PIL image, an array, a tensor and an entry of an undecoded column, `{"path",
-    "bytes"}`. Raises `ValueError` or `OSError` for an image that is missing or cannot be read.
+    Accepts a path, an `ImageRef`, a `VolumeSlice`, a PIL image, an array, a tensor and an entry of an undecoded column,
+    `{"path", "bytes"}`. Raises `ValueError` or `OSError` for an image that is missing or cannot be read.
     """
     if isinstance(value, Mapping):
         content, value = value["bytes"], value["path"]
@@ -80,6 +81,8 @@ def load_image(value: Any, is_mask: bool = False) -> MedicalImage:
         raise ValueError("it is missing. Add it, or leave the row out.")
     if isinstance(value, (str, Path, ImageRef)):
         return read_image(value, is_mask)
+    if isinstance(value, VolumeSlice):
+        return value.load()
     if isinstance(value, Image.Image):
         return _from_pil(value, "the mask" if is_mask else "the image", is_mask)
     pixels = np.asarray(value)

@@ -1,0 +1,142 @@
+"""Prediction of volumes: requests for their slices, and their masks, overlays and rows."""
+
+import math
+from collections.abc import Collection, Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..io.output_dir import part_of, whole_file
+from ..io.volume import Volume, VolumeMask, VolumeSlice
+from ..io.volumes import open_volume
+from ..visualization import contact_sheet, overlay
+from .items import Item, requests_of
+from .manifest import Record
+from .outputs import JPEG_QUALITY, MASK, OVERLAY, OVERLAYS, OutputError, Outputs, by_class, error_text, stop_if_fatal
+from .predictor import ClassStatistics, Prediction
+
+VOLUME = "volume_mm3"  # the column of the volume
+VOLUME_SUFFIX = ".nii.gz"  # of masks, unless they have another one of NIfTI
+TILES, COLUMNS, TILE = 12, 4, 512  # slices in the overlay of a volume, and the longest side of each in pixels
+
+
+class VolumeOutput:
+    """The outputs of a volume with a text, while its slices are predicted.
+
+    Args:
+        item: the volume.
+        volume: it, opened.
+        outputs: what is written.
+        is_last: whether the volume can be closed after it.
+    """
+
+    def __init__(self, item: Item, volume: Volume, outputs: Outputs, is_last: bool = True):
+        self.item, self.volume, self.outputs, self.is_last = item, volume, outputs, is_last
+        with stop_if_fatal(outputs.folder):
+            self.mask = VolumeMask(volume.grid, part_of(outputs.folder / f"{item.name}.mask"))
+        self.statistics: list[dict[str, ClassStatistics]] = [{}] * volume.count
+        self.error = ""
+
+    def add(self, prediction: Prediction, index: int) -> None:
+        """Takes the answer with this index for the slice of the prediction."""
+        number = prediction.example["image"].number
+        if prediction.error is not None:
+            self.error = self.error or error_text(self.item.label, prediction.error)
+            return
+        answer = prediction.answers[index]
+        with stop_if_fatal(self.outputs.folder):
+            self.mask.add(number, answer.mask)
+        self.statistics[number] = answer.statistics
+
+    def row(self) -> Record:
+        """Writes mask and overlay, once all slices are there, and returns the row of the volume; deletes the rest."""
+        try:
+            return self._written()
+        finally:
+            self.mask.close()
+            if self.is_last:
+                self.volume.close()
+
+    def _written(self) -> Record:
+        item = self.item
+        row: Record = {"name": item.name, "image": item.label, "text": item.text, "state": item.state()}
+        if self.error:
+            return row | {"error": self.error}
+        suffix = VOLUME_SUFFIX if self.outputs.mask_suffix == ".png" else self.outputs.mask_suffix
+        row |= {MASK: f"{item.name}{suffix}"} | self._measures()
+        with stop_if_fatal(self.outputs.folder):
+            self.mask.save(self.outputs.folder / row[MASK])
+            if self.outputs.overlays:
+                row[OVERLAY] = f"{OVERLAYS}/{item.name}.jpg"
+                with whole_file(self.outputs.folder / row[OVERLAY]) as part:
+                    self._overlay().save(part, quality=JPEG_QUALITY)
+        return row | {"error": ""}
+
+    def _measures(self) -> Record:
+        """Voxels (`pixels`), volume and mean probability of each class, and the share of the volume."""
+        names, values, lesion_voxels = list(self.outputs.classes.values()), [], 0
+        for name in names:
+            slices = [one[name] for one in self.statistics]
+            voxels = sum(one.pixels for one in slices)
+            total = sum((one.probability or 0) * one.pixels for one in slices)
+            volume = None if self.volume.voxel_mm3 is None else voxels * self.volume.voxel_mm3
+            values += [voxels, total / voxels if voxels else None, volume]
+            lesion_voxels += voxels
+        measures = zip(by_class(("pixels", "probability", VOLUME), names), values, strict=True)
+        return {"foreground": lesion_voxels / math.prod(self.volume.grid.shape), **dict(measures)}
+
+    def _overlay(self) -> Image.Image:
+        """A grid of slices with the mask over them: of those with a lesion, or else of all, evenly spaced."""
+        has_lesion = [n for n, one in enumerate(self.statistics) if any(each.pixels for each in one.values())]
+        numbers = has_lesion or range(self.volume.count)
+        chosen = [numbers[index] for index in sorted({*np.linspace(0, len(numbers) - 1, TILES).round().astype(int)})]
+        tiles = [overlay(self.volume.slice(n).array, self.mask.slice(n), longest_side=TILE) for n in chosen]
+        starts = range(0, len(tiles), COLUMNS)
+        rows = [tiles[start : start + COLUMNS] for start in starts]
+        captions = [[f"slice {number}" for number in chosen[start : start + COLUMNS]] for start in starts]
+        return contact_sheet(rows, captions, self.item.text or None, self.outputs.classes)
+
+
+def requests_for(
+    items: Sequence[Item], outputs: Outputs, done: Collection[str]
+) -> Iterator[tuple[dict[str, Any], list[str]]]:
+    """Requests for `Predictor.predictions`: one for each image or slice, with all of its texts."""
+    for _, group in groupby(items, key=lambda item: item.image):
+        own = list(group)
+        yield from requests_of_slices(own, outputs, done) if own[0].is_volume else requests_of(own)
+
+
+def requests_of_slices(
+    items: Sequence[Item], outputs: Outputs, done: Collection[str]
+) -> Iterator[tuple[dict[str, Any], list[str]]]:
+    """One request for each slice of a volume; under "volumes" a `VolumeOutput` for each item that is not done.
+
+    A volume that cannot be opened has a single request, which fails with the reason.
+    """
+    try:
+        with stop_if_fatal(outputs.folder):
+            volume = open_volume(items[0].image, outputs.folder)  # type: ignore[arg-type]  # a volume is no row
+        check_slice_texts(items, volume)
+    except OutputError:
+        raise
+    except (ValueError, OSError) as error:
+        yield {"image": VolumeSlice(error), "id": items[0].label, "items": items}, [item.text for item in items]
+        return
+    pending = [item for item in items if item.name not in done]
+    volumes = [VolumeOutput(one, volume, outputs, one is pending[-1]) if one in pending else None for one in items]
+    for number in range(volume.count):
+        example = {"image": VolumeSlice(volume, number), "id": f"{items[0].label}: slice {number}"}
+        texts = [dict(item.slice_texts).get(number, item.text) for item in items]
+        yield {**example, "items": items, "volumes": volumes, "is_last": number == volume.count - 1}, texts
+
+
+def check_slice_texts(items: Sequence[Item], volume: Volume) -> None:
+    """Raises `ValueError` for texts of slices that the volume does not have."""
+    numbers = sorted({number for item in items for number, _ in item.slice_texts if number >= volume.count})
+    if numbers:
+        raise ValueError(
+            f"{items[0].label}: the table has texts for the slices {numbers[:5]}, but the volume has the slices 0 to "
+            f"{volume.count - 1}: correct the numbers in the table; they are counted from 0."
+        )
