@@ -23,7 +23,8 @@ from tevia_hf.inference import outputs
 from tevia_hf.inference.items import batches, items_of, items_of_dataset, job_of
 from tevia_hf.inference.job import run_job
 from tevia_hf.inference.manifest import Manifest, read_records
-from tevia_hf.inference.shards import Shard, parse_shard
+from tevia_hf.inference.shards import Shard, parse_shard, shard_of_process
+from tevia_hf.io.output_dir import check_output_dir
 
 COUNT, BATCH = 10, 3
 TEXTS = ["left lung", "upper right lung"]
@@ -443,3 +444,126 @@ def test_lesions_of_a_volume_are_measured_in_mm(model, tmp_path):
     (row,) = run_job(model, tiny_processor(), items, tmp_path / "out", statistics=True).itertuples()
     lesions = pd.read_csv(tmp_path / "out" / "lesions.csv")
     assert row.mm2 == 6 * row.pixels > 0 and row.volume_mm3 == 4 * row.mm2 == lesions["volume_mm3"].sum()
+
+
+# Found by a review: what an earlier run left must not be taken for the result of this one
+
+
+@pytest.fixture
+def two(tmp_path):
+    """Two images of one folder."""
+    folder = tmp_path / "two"
+    folder.mkdir()
+    for name in "ab":
+        draw(folder / f"{name}.png", 1)
+    return folder
+
+
+def draw(path, seed):
+    Image.fromarray(np.random.default_rng(seed).integers(0, 255, (24, 24), dtype=np.uint8)).save(path)
+
+
+def test_another_window_or_slice_is_predicted_again(run, tmp_path):
+    scan = write_nifti(
+        tmp_path / "ct.nii", np.random.default_rng(0).integers(-1000, 1000, (24, 24, 3)).astype(np.int16)
+    )
+    windows = [(-600.0, 1500.0), (40.0, 400.0)]
+    jobs = [[item.with_window(window) for item in items_of([f"{scan}#1"], [""])] for window in windows]
+    first, fresh = (run(tmp_path / name, job)["pixels"].item() for name, job in zip("xy", jobs, strict=True))
+    assert run(tmp_path / "x", jobs[1], resume=True)["pixels"].item() == fresh != first
+
+
+def test_the_newest_row_counts_whatever_the_number_of_shards(run, two, tmp_path):
+    items = job_of([two])
+    run(tmp_path / "out", items, shard=Shard(0, 1))
+    draw(two / "a.png", 2)
+    (two / "b.png").write_bytes(b"no image")
+    assert list(run(tmp_path / "out", items, merge=True)["status"]) == ["missing", "missing"]  # of other images
+    for index in range(2):
+        run(tmp_path / "out", items, shard=Shard(index, 2), resume=True)
+    assert list(run(tmp_path / "out", items, merge=True)["status"]) == ["done", "failed"]
+    assert not (tmp_path / "out" / "b.png").exists()  # of the earlier image
+    draw(two / "b.png", 3)
+    for index in range(3):
+        run(tmp_path / "out", items, shard=Shard(index, 3), resume=True)
+    merged, fresh = run(tmp_path / "out", items, merge=True), run(tmp_path / "fresh", items)
+    assert list(merged["pixels"]) == list(fresh["pixels"]) and set(merged["status"]) == {"done"}
+
+
+def test_a_merge_leaves_files_alone_that_shards_are_writing(run, tmp_path):
+    run(tmp_path / "out", shard=Shard(0, 2))
+    (part := tmp_path / "out" / ".part-1.x.png").touch()
+    run(tmp_path / "out", merge=True)
+    assert part.exists() and not (tmp_path / "out" / "manifest.jsonl").exists()
+
+
+def test_a_data_set_that_was_saved_again_is_predicted_again(run, two, tmp_path):
+    for seed, options in ((1, {}), (2, {"resume": True})):
+        draw(two / "a.png", seed)
+        row = {
+            "image": Image.open(two / "a.png"),
+            "mask": Image.open(two / "b.png"),
+            "id": "a",
+            "text": "",
+            "group": "a",
+        }
+        dataset_from_rows([row]).save_to_disk(tmp_path / "saved")
+        table = run(tmp_path / "out", items_of_dataset(tmp_path / "saved"), **options)
+    assert table["pixels"].item() == run(tmp_path / "fresh", items_of([two / "a.png"], [""]))["pixels"].item()
+
+
+def test_a_name_that_is_not_utf8_is_predicted(run, two, tmp_path):
+    (two / "a.png").rename(path := two / os.fsdecode(b"caf\xe9.png"))
+    table = run(tmp_path / "out", job_of([two]))
+    assert list(table["status"]) == ["done", "done"] and (tmp_path / "out" / path.name).exists()
+    assert "caf" in (tmp_path / "out" / "predictions.csv").read_text()
+    assert list(run(tmp_path / "out", job_of([two]), resume=True)["status"]) == ["done", "done"]
+
+
+def test_a_table_that_cannot_be_written_is_an_error(run, tmp_path):
+    (tmp_path / "out").mkdir()
+    run(tmp_path / "out", merge=False)
+    (tmp_path / "out" / "predictions.csv").unlink()
+    (tmp_path / "out" / "predictions.csv").mkdir()
+    with pytest.raises(OSError, match=r"predictions\.csv"):
+        run(tmp_path / "out", resume=True)
+
+
+def test_a_folder_that_is_no_job_is_neither_resumed_nor_divided_into(run, two, tmp_path):
+    (two / ".tevia-output").touch()  # as a training leaves it
+    with pytest.raises(ValueError, match="already holds files"):
+        run(two, shard=Shard(0, 2))
+    (two / ".tevia-output").unlink()
+    with pytest.raises(ValueError, match="was not written by tevia, so there is nothing to resume"):
+        check_output_dir(two, resume=True)
+    (tmp_path / "out").mkdir()
+    run(tmp_path / "out")
+    draw(tmp_path / "out" / "overlays" / "own.png", 1)
+    with pytest.raises(ValueError, match="holds the images themselves"):
+        run(tmp_path / "out", job_of([tmp_path / "out" / "overlays" / "own.png"]), resume=True)
+
+
+def test_a_launched_process_with_a_bad_image_does_not_end_the_others(model, two, tmp_path, monkeypatch, capsys):
+    model.save_pretrained(tmp_path / "model")
+    tiny_processor().save_pretrained(tmp_path / "model")
+    (two / "a.png").write_bytes(b"no image")
+    command = ["predict", str(tmp_path / "model"), str(two), "--batch-size", "1", "--output-dir", str(tmp_path / "out")]
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert shard_of_process() == Shard(0, 1)  # some machines set one of the variables alone
+    for rank in "01":
+        monkeypatch.setenv("RANK", rank)
+        assert main(command) == 0
+    assert "0 of 1 masks of shard 0/2" in capsys.readouterr().out
+    monkeypatch.setenv("RANK", "2")
+    with pytest.raises(ValueError, match="2/2"):
+        shard_of_process()
+    monkeypatch.delenv("RANK")
+    assert main([*command, "--merge"]) == 1
+
+
+@pytest.mark.parametrize("line", ["[1]", "{}", '{"settings": {}}\n{"name": "a"}', "3"])
+def test_a_manifest_of_another_form_is_named(run, tmp_path, line):
+    run(tmp_path / "out", items_of([], []))
+    (tmp_path / "out" / "manifest.jsonl").write_text(f"{line}\n")
+    with pytest.raises(ValueError, match=r"manifest.jsonl is damaged .*delete it"):
+        run(tmp_path / "out", resume=True)

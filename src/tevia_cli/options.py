@@ -8,7 +8,9 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, Literal, get_args, get_origin
 
-DATA_OPTIONS = "--text-table --group-split --split-seed --window"  # of `SourceOptions`, known without its import
+DATA_OPTIONS = (
+    "--text-table --group-split --split-seed --window --slices"  # of `SourceOptions`, known without its import
+)
 
 
 def add_number(

@@ -62,7 +62,8 @@ def run(output_dir: str, shard: Any, **options: Any) -> int:
     from tevia_hf.inference.predict import predict_files
     from tevia_hf.inference.shards import shard_of_process
 
-    table = predict_files(output_dir=output_dir, shard=shard or shard_of_process(), **options)
+    own = shard or shard_of_process()
+    table = predict_files(output_dir=output_dir, shard=own, **options)
     failed, missing = table[table["status"] == "failed"], table[table["status"] == "missing"]
     for error in failed["error"]:
         print(error, file=sys.stderr)
@@ -72,5 +73,8 @@ def run(output_dir: str, shard: Any, **options: Any) -> int:
             "--resume, or the whole command without --shard and --merge.",
             file=sys.stderr,
         )
-    print(f"\n{len(table) - len(failed) - len(missing)} of {len(table)} masks are in {output_dir}.")
-    return 1 if len(failed) or len(missing) else 0
+    part = f" of shard {own.index}/{own.count}" if own.count > 1 else ""
+    print(f"\n{len(table) - len(failed) - len(missing)} of {len(table)} masks{part} are in {output_dir}.")
+    # A launcher would end the other processes if one of them failed; the merge reports what has failed.
+    is_launched = shard is None and own.count > 1
+    return 1 if (len(failed) or len(missing)) and not is_launched else 0

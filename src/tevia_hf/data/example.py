@@ -20,6 +20,7 @@ class Example:
     text: str | None = None
     split: str | None = None  # "train", "val" or "test"; None in layouts without splits
     finding: str | None = None  # the class, if the layout gives one
+    volume: str | None = None  # the id of the volume of which the image is a slice
 
     def row(self) -> dict[str, Any]:
         """A row of the data set with the keys `image, mask, text, id, group`; files are `ImageRef`s."""

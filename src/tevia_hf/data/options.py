@@ -11,6 +11,7 @@ from typing import Any, ClassVar, get_args
 from tevia_hf.data.features import check_choice
 from tevia_hf.data.listing import Listing, OnError
 from tevia_hf.data.origin import as_text
+from tevia_hf.data.slices import ALL, check_slices, with_slices
 from tevia_hf.data.splits import DEFAULT_FRACTIONS, parse_fractions, resplit
 from tevia_hf.data.tables import language_beside, texts_for
 from tevia_hf.io import parse_window
@@ -33,8 +34,12 @@ class SourceOptions:
         default=None,
         metadata={"help": "window centre and width of DICOM and NIfTI images (write --window=-600,1500)"},
     )
+    slices: str | None = field(
+        default=None, metadata={"help": "slices of volumes: all (the default), lesion, or n for every n-th"}
+    )
     # Options that are parsed or checked.
     readers: ClassVar[dict[str, Callable[[Any], Any]]] = {
+        "slices": lambda value: check_slices(as_text(value)),
         "group_split": lambda value: parse_fractions(str(as_text(value))),
         "split_seed": lambda value: check_seed("split_seed", number_from(value) if isinstance(value, str) else value),
         "window": lambda value: parse_window(str(as_text(value))),
@@ -51,10 +56,12 @@ class SourceOptions:
     def applied_to(self, listing: Listing) -> Listing:
         """The listing with replaced texts, new splits and windows, as these options require."""
         values = self.source_options()
+        listing = with_slices(listing, values.get("slices", ALL))
         if "text_table" in values:
             names = [example.id for example in listing.examples]
+            volumes = {example.id: example.volume for example in listing.examples if example.volume}
             table = values["text_table"]
-            listing = listing.with_texts(texts_for(table, names), language_beside(table))
+            listing = listing.with_texts(texts_for(table, names, volumes), language_beside(table))
         if listing.examples and ("group_split" in values or not listing.splits):
             listing = resplit(listing, values.get("group_split", DEFAULT_FRACTIONS), values.get("split_seed", 0))
         return listing.with_window(values["window"]) if "window" in values else listing

@@ -90,7 +90,8 @@ def load_segmentation_dataset(
         on_error: "skip" keeps rows whose image or mask is missing, so that reading can skip them, and warns about files
             without a row.
         options: For data sets on disk `text_table` (texts in place of its own), `group_split` and `split_seed` (a split
-            by patient) and `window`; for "synthetic" `size`, `count`, `seed` and `counterpart`.
+            by patient), `window`, and `slices` of volumes ("all", "lesion", or n for every n-th); for "synthetic"
+            `size`, `count`, `seed` and `counterpart`.
 
     Raises `ValueError` for an unknown name or split, a missing or unexpected data_dir or option, and the errors of the
     source.
@@ -122,7 +123,8 @@ def list_examples(name: str, data_dir: str | Path | None, **options: Any) -> Lis
         options: Those of `SourceOptions`: `text_table`, a table with the columns `Image` and `Description` whose texts
             replace those of the data set; `group_split` and `split_seed`, to split it so that no group is in two splits
             (by default the published splits, or 0.7, 0.1, 0.2 for a set without splits); `window`, (centre, width) of
-            DICOM and NIfTI files, in place of their own. Options of the source are accepted too.
+            DICOM and NIfTI files, in place of their own; `slices` of NIfTI volumes with label volumes: "all", "lesion"
+            for those with a label, or n for every n-th. Options of the source are accepted too.
 
     Raises `ValueError` for an unknown name or a missing data_dir, and the errors of the source.
     """

@@ -5,7 +5,7 @@ import re
 import unicodedata
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -134,10 +134,13 @@ def _cell(row: list[str], index: int) -> str | None:
     return (row[index] if index < len(row) else "") or None
 
 
-def texts_for(path: str | Path, example_ids: Sequence[str]) -> list[str | None]:
+def texts_for(
+    path: str | Path, example_ids: Sequence[str], volumes: Mapping[str, str] | None = None
+) -> list[str | None]:
     """The text of each example id; None if it is empty.
 
-    A suffix or prefix that all rows add to the ids, such as "_segmentation", is stripped.
+    A suffix or prefix that all rows add to the ids, such as "_segmentation", is stripped. `volumes` has the ids of the
+    volumes of slices: a slice without a row has the text of its volume.
 
     Raises one `ValueError` for ids without a row, several rows of one id, and rows of other ids.
     """
@@ -145,7 +148,10 @@ def texts_for(path: str | Path, example_ids: Sequence[str]) -> list[str | None]:
     ids = [example_id(name) for name in table["Image"]]
     affixes = find_affixes(ids, requested)
     ids = [affixes[0].strip(name) for name in ids] if len(affixes) == 1 else ids
-    problems = [f"'{name}' is the name of {times} examples" for name, times in Counter(requested).items() if times > 1]
+    repeated = Counter(requested)
+    known = set(ids)
+    requested = [name if name in known else (volumes or {}).get(name, name) for name in requested]
+    problems = [f"'{name}' is the name of {times} examples" for name, times in repeated.items() if times > 1]
     problems += [f"'{name}' has no row" for name in sorted(set(requested) - set(ids))]
     problems += [f"'{name}' has several rows" for name, times in sorted(Counter(ids).items()) if times > 1]
     problems += [f"row '{name}' has no image" for name in sorted(set(ids) - set(requested))]

@@ -50,7 +50,13 @@ class Examination:
 
         Images and masks are identified by path, size and modification time, or by their content in memory.
         """
-        content = [list(self.dataset["id"]), list(self.dataset["text"]), dict(self.texts), self.white_is_lesion]
+        content: list[Any] = [
+            list(self.dataset["id"]),
+            list(self.dataset["text"]),
+            dict(self.texts),
+            self.white_is_lesion,
+        ]
+        content += [list(self.spacings), self.num_labels, repr(self.language)]
         content += [identity(row[column]) for row in undecoded(self.dataset) for column in ("image", "mask")]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 

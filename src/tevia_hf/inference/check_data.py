@@ -37,7 +37,7 @@ def check_data(
     Args:
         dataset: name of a data set on disk.
         data_dir: its folder.
-        options: `text_table`, `group_split`, `split_seed` and `window`: see the fields of a recipe.
+        options: `text_table`, `group_split`, `split_seed`, `window` and `slices`: see the fields of a recipe.
         output_dir: folder to save the report to; `overwrite` deletes an earlier output there.
         num_labels: number of labels of the masks; by default 1, or the number of class names and the background.
         class_names: of labels 1, 2, ..., for the statistics and the legend.

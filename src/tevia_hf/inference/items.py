@@ -80,17 +80,32 @@ class Item(NamedTuple):
         return isinstance(self.image, ImageRef) and self.image.is_volume
 
     def state(self) -> list[Any] | None:
-        """Size and modification time of the image's file, or of its data set's; `None` if they are unknown.
+        """What tells whether the image or how it is read has changed; `None` if its files are unknown or gone.
 
-        They tell whether it has changed, with the texts of slices of a volume.
+        Slice, window and series, size and modification time of its files, and the texts of slices.
         """
-        if self.image.path is None:
+        files = files_of(self.image)
+        if not files:
             return None
         try:
-            state = self.image.path.stat()
+            states = [file.stat() for file in files]
         except OSError:
             return None
-        return [state.st_size, state.st_mtime_ns, *map(list, self.slice_texts)]
+        read = [] if isinstance(self.image, Row) else [self.image.fragment, self.image.series]
+        times = [sum(state.st_size for state in states), max(state.st_mtime_ns for state in states)]
+        return [*read, *times, *map(list, self.slice_texts)]
+
+
+def files_of(image: ImageRef | Row) -> list[Path]:
+    """The files that hold an image; of an image in a data set, its own file or that of the data set."""
+    if isinstance(image, Row):
+        own = image.dataset[image.index]["image"]
+        if own and own["bytes"] is None and own["path"]:
+            return [Path(own["path"])]
+        if image.path is None:
+            return []
+        return [image.path / "state.json" if image.path.is_dir() else image.path]
+    return list(filter(Path.is_file, image.path.iterdir())) if image.path.is_dir() else [image.path]
 
 
 def batches(items: Sequence[Item], batch_size: int) -> list[list[Item]]:
@@ -115,7 +130,12 @@ def requests_of(items: Sequence[Item]) -> Iterator[tuple[dict[str, Any], list[st
     """Requests for `Predictor.predictions`: one for each image, with all of its texts."""
     for _, group in groupby(items, key=lambda item: item.image):
         own = list(group)
-        yield {"image": own[0].source(), "id": own[0].label, "items": own}, [item.text for item in own]
+        yield {"image": own[0].source(), "id": own[0].label, **states_of(own)}, [item.text for item in own]
+
+
+def states_of(items: Sequence[Item]) -> dict[str, Any]:
+    """The items of a request, and the states of their images before these are read."""
+    return {"items": items, "states": [item.state() for item in items]}
 
 
 def job_of(
@@ -147,7 +167,9 @@ def job_of(
 
 def holds_rows(path: Path) -> bool:
     """Whether a path is a table, a parquet file or the folder of a saved data set, and no image or folder of images."""
-    return path.suffix.lower() in (*TABLE_SUFFIXES, ".parquet") or (path / "dataset_info.json").is_file()
+    of_folder = ("dataset_info.json", "dataset_dict.json")
+    is_table = path.suffix.lower() in (*TABLE_SUFFIXES, ".parquet")
+    return is_table or any((path / name).is_file() for name in of_folder)
 
 
 def open_undecoded(path: Path) -> Dataset:
@@ -209,8 +231,8 @@ def named_items(
 
 
 def check_names(items: Sequence[Item]) -> None:
-    """Raises `ValueError` for names that two items share."""
-    if repeated := sorted(name for name, times in Counter(item.name for item in items).items() if times > 1):
+    """Raises `ValueError` for names that two items share, on systems that ignore case too."""
+    if repeated := sorted(name for name, times in Counter(item.name.casefold() for item in items).items() if times > 1):
         raise ValueError(
             f"Several outputs would be named {repeated[:5]} and overwrite each other: rename the images, predict each "
             "folder into its own output folder, or name the outputs in the column `Name` of a table."

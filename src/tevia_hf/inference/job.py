@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 from ..data.features import check_choice
 from ..extras import needed_for
 from ..io import ImageRef
-from ..io.output_dir import MARKER, check_output_dir, claim_output_dir, remove_parts, write_whole
+from ..io.output_dir import check_output_dir, claim_output_dir, remove_parts, write_whole
 from ..io.parallel import on_all_cores
 from ..lesion_measures import Lesion
 from ..logits_tevia import NonFiniteLogitsError
@@ -18,7 +18,18 @@ from ..processing_tevia import TeViAProcessor
 from .items import Item, Row, batches
 from .loading import pixel_settings, weights_digest
 from .manifest import PATTERN, Manifest, Record, read_records
-from .outputs import LESIONS, MASK, NOT_FINITE, OVERLAY, PROBABILITY_MAP, Outputs, by_class, stop_if_fatal
+from .outputs import (
+    LESIONS,
+    MASK,
+    NOT_FINITE,
+    OVERLAY,
+    OVERLAYS,
+    PROBABILITIES,
+    PROBABILITY_MAP,
+    Outputs,
+    by_class,
+    stop_if_fatal,
+)
 from .predictor import Prediction, Predictor
 from .shards import WHOLE, Shard
 from .volume_outputs import VOLUME, requests_for
@@ -110,7 +121,7 @@ def run_job(
     )
     with stop_if_fatal(folder):
         claim_output_dir(folder, resume=not overwrite, overwrite=overwrite, inputs=inputs)
-        if shard.count == 1:
+        if shard.count == 1 and not merge:
             remove_parts(folder)  # which no other process is writing
     settings = {
         "weights": weights_digest(model),
@@ -119,17 +130,25 @@ def run_job(
         **{name: value for name, value in outputs._asdict().items() if name != "folder"},
     }
     own = [item for batch in batches(items, batch_size)[shard.index :: shard.count] for item in batch]
-    with Manifest(manifest_path(folder, shard), settings) as manifest:
+    with Manifest(manifest_path(folder, shard), settings, is_read_only=merge) as manifest:
         try:
             if not merge:
                 predict_pending(engine or rows_locally, predictor, outputs, own, manifest, on_error)
-        finally:
-            table = table_of(own, manifest.rows, outputs)
-            if shard.count == 1:
-                with suppress(OSError):
-                    write_whole(folder / TABLE, table.to_csv(index=False))
-                    if statistics:
-                        write_whole(folder / LESION_TABLE, lesions_of(table, manifest.rows).to_csv(index=False))
+        except BaseException:
+            with suppress(OSError):  # the reason of the end is reported
+                write_tables(own, manifest.rows, outputs, shard)
+            raise
+        with stop_if_fatal(folder):
+            return write_tables(own, manifest.rows, outputs, shard)
+
+
+def write_tables(items: Sequence[Item], rows: Mapping[str, Record], outputs: Outputs, shard: Shard) -> pd.DataFrame:
+    """The table of a job, which is written unless the job is divided, as is that of the lesions."""
+    table = table_of(items, rows, outputs)
+    if shard.count == 1:
+        write_whole(outputs.folder / TABLE, table.to_csv(index=False))
+        if outputs.statistics:
+            write_whole(outputs.folder / LESION_TABLE, lesions_of(table, rows).to_csv(index=False))
     return table
 
 
@@ -190,10 +209,11 @@ def manifest_path(folder: Path, shard: Shard) -> Path:
 
 
 def is_done(item: Item, row: Record | None, folder: Path) -> bool:
-    """Whether an item was finished with the same image and text, and its mask is still there."""
+    """Whether an item was finished with the same image and text, and its files are still there."""
     if row is None or row["error"] or (row["image"], row["text"]) != (item.label, item.text):
         return False
-    return item.state() in (None, row["state"]) and (folder / row[MASK]).is_file()
+    files = [row[name] for name in (MASK, OVERLAY, PROBABILITY_MAP) if row.get(name)]
+    return item.state() in (None, row["state"]) and all((folder / name).is_file() for name in files)
 
 
 def table_of(items: Sequence[Item], rows: Mapping[str, Record], outputs: Outputs) -> pd.DataFrame:
@@ -208,23 +228,30 @@ def table_of(items: Sequence[Item], rows: Mapping[str, Record], outputs: Outputs
         row = rows.get(item.name)
         if row is not None and (row["image"], row["text"]) != (item.label, item.text):
             row = None  # of an earlier text
+        if row is not None and not row["error"] and not is_done(item, row, outputs.folder):
+            row = None  # of an earlier image, or its files were deleted
         status = MISSING if row is None else FAILED if row["error"] else DONE
         row = {"name": item.name, "image": item.label, "text": item.text, "error": "", "status": status} | (row or {})
         row |= {name: str(outputs.folder / row[name]) if row.get(name) else "" for name in files}
-        table.append(row)
+        table.append({name: encodable(value) if isinstance(value, str) else value for name, value in row.items()})
     columns = ["name", "image", "text", *files, "foreground", *measures, "status", "error"]
     whole = {name: "Int64" for name in measures if name.partition("/")[0] in ("pixels", "lesions")}
     return pd.DataFrame(table, columns=columns).astype(dict.fromkeys(["foreground", *measures], float) | whole)
 
 
+def encodable(text: str) -> str:
+    """The text with bytes of file names that are not UTF-8 as "\\udce9", which no table could hold otherwise."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def lesions_of(table: pd.DataFrame, rows: Mapping[str, Record]) -> pd.DataFrame:
     """One row for each lesion of the finished masks: `name, image, text`, and the fields of a `Lesion`."""
-    finished = table[table["status"] == DONE]
+    finished, of_name = table[table["status"] == DONE], {encodable(name): row for name, row in rows.items()}
     keys = ["name", "image", "text"]
     lesions = [
         dict(zip(keys, values, strict=True)) | lesion
         for values in finished[keys].itertuples(index=False)
-        for lesion in rows[values[0]][LESIONS]
+        for lesion in of_name[values[0]][LESIONS]
     ]
     return pd.DataFrame(lesions, columns=[*keys, *Lesion._fields])
 
@@ -251,7 +278,9 @@ def check_job_folder(
             "slices, e.g. scan.nii.gz#40."
         )
     folder = Path(output_dir)
-    if folder.resolve() in {item.image.path.resolve().parent for item in items if not isinstance(item.image, Row)}:
+    written_to = {folder.resolve(), *(folder.resolve() / name for name in (OVERLAYS, PROBABILITIES))}
+    files = [item.image.path for item in items if not isinstance(item.image, Row)]
+    if written_to & {place for file in files for place in (file.resolve().parent, file.parent.resolve())}:
         raise ValueError(f"{folder} holds the images themselves, and masks would replace them: name another folder.")
     if merge and (resume or overwrite or shard.count > 1):
         raise ValueError("`merge` predicts nothing: give it without `resume`, `overwrite` and `shard`.")
@@ -262,10 +291,10 @@ def check_job_folder(
     if merge and not manifests:
         raise ValueError(f"{folder} holds no outputs to merge: predict the shards first, with the same output folder.")
     if manifests and not (resume or overwrite or merge):
-        finished = sum(len(read_records(path)[1:]) for path in manifests)
+        finished = len({row["name"] for path in manifests for row in read_records(path)[1:] if not row["error"]})
         raise ValueError(
             f"{folder} holds {finished} finished masks of {len(items)}: continue with `--resume` (`resume=True`), "
             "start again with `--overwrite` (`overwrite=True`), or name another folder."
         )
-    has_begun = bool(manifests) or (shard.count > 1 and (folder / MARKER).exists())  # perhaps by other shards
+    has_begun = any(folder.glob(PATTERN))  # perhaps by other shards
     check_output_dir(folder, resume=has_begun and not overwrite, overwrite=overwrite, inputs=inputs)

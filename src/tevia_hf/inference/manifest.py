@@ -7,6 +7,7 @@ as it is made. Each process of a divided job writes its own; a job reads all of 
 import errno
 import json
 import os
+import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,11 +29,12 @@ class Manifest:
         path: the file of this process, which is created or continued.
         settings: what the outputs depend on, as JSON values; another job's manifest is refused. Other versions of the
             libraries cause a warning.
+        is_read_only: whether nothing is added, as by a merge.
 
     Raises `ValueError` for a manifest with other settings, with the differences.
     """
 
-    def __init__(self, path: Path, settings: Mapping[str, Any]):
+    def __init__(self, path: Path, settings: Mapping[str, Any], is_read_only: bool = False):
         self.path = path
         self.rows: dict[str, Record] = {}
         versions = {"tevia_hf": __version__, "torch": torch.__version__, "transformers": transformers.__version__}
@@ -40,24 +42,33 @@ class Manifest:
         for other in sorted(path.parent.glob(PATTERN)):
             if records := read_records(other):
                 check_header(other, records[0], header)
-                self.rows |= {row["name"]: row for row in records[1:]}
+                for row in records[1:]:  # of an item in several manifests, the newest
+                    if row["time"] >= self.rows.get(row["name"], row)["time"]:
+                        self.rows[row["name"]] = row
+        self.file = None
+        if is_read_only:
+            return
         repair(self.path)
         self.file = self.path.open("ab", buffering=0)
         if not self.path.stat().st_size:
             self._write(header)
 
     def add(self, row: Record) -> None:
-        """Appends the row of an item, which replaces an earlier one of the same name."""
+        """Appends the row of an item, with the time; it replaces an earlier one of the same name."""
+        row = row | {"time": time.time()}
         self._write(row)
         self.rows[row["name"]] = row
 
     def _write(self, record: Record) -> None:
-        line = (json.dumps(record, ensure_ascii=False) + "\n").encode()
+        line = (json.dumps(record) + "\n").encode()
+        if self.file is None:
+            raise ValueError(f"{self.path} was opened to be read.")
         if self.file.write(line) < len(line):  # unbuffered: the system has it even if the process is killed
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
 
     def close(self) -> None:
-        self.file.close()
+        if self.file is not None:
+            self.file.close()
 
     def __enter__(self) -> "Manifest":
         return self
@@ -73,8 +84,13 @@ def read_records(path: Path) -> list[Record]:
     """
     *lines, _ = path.read_text(encoding="utf-8", errors="replace").split("\n")
     try:
-        return [json.loads(line) for line in lines]
-    except ValueError as error:
+        header, *rows = [json.loads(line) for line in lines] or [None]
+        if header is None:
+            return []
+        if "settings" not in header or any("name" not in row or "time" not in row for row in rows):
+            raise ValueError("it has lines of another form")
+        return [header, *rows]
+    except (ValueError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error}): delete it, and its items are predicted again.") from error
 
 

@@ -4,11 +4,11 @@ import errno
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..io import MedicalImage, write_mask
+from ..io import MASK_SUFFIXES, MedicalImage, write_mask
 from ..io.output_dir import whole_file
 from ..labels_tevia import is_lesion
 from ..lesion_measures import class_statistics, lesion_statistics
@@ -49,18 +49,30 @@ class Outputs(NamedTuple):
         The row has the error if the image could not be used, or its files not be written. Raises `OutputError` if no
         file could be.
         """
-        row: Record = {"name": item.name, "image": item.label, "text": item.text, "state": item.state()}
+        row: Record = new_row(item, prediction.example["states"][index])
         if prediction.error is not None:
             kind = {NOT_FINITE: True} if isinstance(prediction.error, NonFiniteLogitsError) else {}
-            return row | {"error": error_text(item.label, prediction.error)} | kind
+            return self.failed(row, prediction.error) | kind
         try:
             with stop_if_fatal(self.folder):
                 self._write_files(row, item.name, prediction, index)
         except OutputError:
             raise
         except Exception as error:  # the libraries that write medical files raise errors of any kind
-            return row | {"error": error_text(item.label, error)}
+            return self.failed(row, error)
         return row | {"error": ""}
+
+    def failed(self, row: Record, error: Exception) -> Record:
+        """The row of an item that failed; its files from an earlier run, when its image was another, are deleted."""
+        name = row["name"]
+        masks = [f"{name}{suffix}" for suffix in MASK_SUFFIXES]
+        with stop_if_fatal(self.folder):
+            for file_name in (*masks, f"{OVERLAYS}/{name}.jpg", f"{PROBABILITIES}/{name}.npy"):
+                (self.folder / file_name).unlink(missing_ok=True)
+        unfinished = {MASK, OVERLAY, PROBABILITY_MAP}
+        return {key: value for key, value in row.items() if key not in unfinished} | {
+            "error": error_text(row["image"], error)
+        }
 
     def columns(self) -> list[str]:
         """The columns of measures in the table."""
@@ -97,6 +109,10 @@ class Outputs(NamedTuple):
             with whole_file(self.folder / file_name) as part, part.open("wb") as file:
                 np.save(file, probabilities[0] if len(probabilities) == 1 else probabilities)
             row[PROBABILITY_MAP] = file_name
+
+
+def new_row(item: Item, state: list[Any] | None) -> Record:
+    return {"name": item.name, "image": item.label, "text": item.text, "state": state}
 
 
 @contextmanager

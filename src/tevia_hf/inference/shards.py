@@ -26,5 +26,10 @@ def parse_shard(text: str) -> Shard:
 
 
 def shard_of_process() -> Shard:
-    """The shard of this process among those started by `torchrun` or another launcher that sets RANK and WORLD_SIZE."""
-    return Shard(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
+    """The shard of this process among those started by `torchrun` or another launcher that sets RANK and WORLD_SIZE.
+
+    Raises `ValueError` if these are no rank and number of processes.
+    """
+    if not {"RANK", "WORLD_SIZE"} <= set(os.environ):
+        return WHOLE
+    return parse_shard(f"{os.environ['RANK']}/{os.environ['WORLD_SIZE']}")

@@ -12,9 +12,9 @@ from ..io.output_dir import part_of, whole_file
 from ..io.volume import Volume, VolumeMask, VolumeSlice
 from ..io.volumes import open_volume
 from ..visualization import contact_sheet, overlay
-from .items import Item, requests_of
+from .items import Item, requests_of, states_of
 from .manifest import Record
-from .outputs import JPEG_QUALITY, MASK, OVERLAY, OVERLAYS, OutputError, Outputs, by_class, error_text, stop_if_fatal
+from .outputs import JPEG_QUALITY, MASK, OVERLAY, OVERLAYS, OutputError, Outputs, by_class, new_row, stop_if_fatal
 from .predictor import ClassStatistics, Prediction
 
 VOLUME = "volume_mm3"  # the column of the volume
@@ -27,23 +27,25 @@ class VolumeOutput:
 
     Args:
         item: the volume.
+        state: of its files before they were read.
         volume: it, opened.
         outputs: what is written.
         is_last: whether the volume can be closed after it.
     """
 
-    def __init__(self, item: Item, volume: Volume, outputs: Outputs, is_last: bool = True):
+    def __init__(self, item: Item, state: list[Any] | None, volume: Volume, outputs: Outputs, is_last: bool = True):
         self.item, self.volume, self.outputs, self.is_last = item, volume, outputs, is_last
+        self.base = new_row(item, state)
         with stop_if_fatal(outputs.folder):
             self.mask = VolumeMask(volume.grid, part_of(outputs.folder / f"{item.name}.mask"))
         self.statistics: list[dict[str, ClassStatistics]] = [{}] * volume.count
-        self.error = ""
+        self.error: Exception | None = None
 
     def add(self, prediction: Prediction, index: int) -> None:
         """Takes the answer with this index for the slice of the prediction."""
         number = prediction.example["image"].number
         if prediction.error is not None:
-            self.error = self.error or error_text(self.item.label, prediction.error)
+            self.error = self.error or prediction.error
             return
         answer = prediction.answers[index]
         with stop_if_fatal(self.outputs.folder):
@@ -60,10 +62,9 @@ class VolumeOutput:
                 self.volume.close()
 
     def _written(self) -> Record:
-        item = self.item
-        row: Record = {"name": item.name, "image": item.label, "text": item.text, "state": item.state()}
-        if self.error:
-            return row | {"error": self.error}
+        item, row = self.item, dict(self.base)
+        if self.error is not None:
+            return self.outputs.failed(row, self.error)
         suffix = VOLUME_SUFFIX if self.outputs.mask_suffix == ".png" else self.outputs.mask_suffix
         row |= {MASK: f"{item.name}{suffix}"} | self._measures()
         with stop_if_fatal(self.outputs.folder):
@@ -115,6 +116,7 @@ def requests_of_slices(
 
     A volume that cannot be opened has a single request, which fails with the reason.
     """
+    own = states_of(items)
     try:
         with stop_if_fatal(outputs.folder):
             volume = open_volume(items[0].image, outputs.folder)  # type: ignore[arg-type]  # a volume is no row
@@ -122,14 +124,17 @@ def requests_of_slices(
     except OutputError:
         raise
     except (ValueError, OSError) as error:
-        yield {"image": VolumeSlice(error), "id": items[0].label, "items": items}, [item.text for item in items]
+        yield {"image": VolumeSlice(error), "id": items[0].label, **own}, [item.text for item in items]
         return
     pending = [item for item in items if item.name not in done]
-    volumes = [VolumeOutput(one, volume, outputs, one is pending[-1]) if one in pending else None for one in items]
+    volumes = [
+        VolumeOutput(item, state, volume, outputs, item is pending[-1]) if item in pending else None
+        for item, state in zip(items, own["states"], strict=True)
+    ]
     for number in range(volume.count):
         example = {"image": VolumeSlice(volume, number), "id": f"{items[0].label}: slice {number}"}
         texts = [dict(item.slice_texts).get(number, item.text) for item in items]
-        yield {**example, "items": items, "volumes": volumes, "is_last": number == volume.count - 1}, texts
+        yield {**example, **own, "volumes": volumes, "is_last": number == volume.count - 1}, texts
 
 
 def check_slice_texts(items: Sequence[Item], volume: Volume) -> None:

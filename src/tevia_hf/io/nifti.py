@@ -81,6 +81,10 @@ class NiftiVolume(Volume):
     def slice(self, number: int) -> MedicalImage:
         values = _values(self.stored, self.grid.place(number), self.path)
         pixels = _pixels(self.grid.as_displayed(values), self.address, self.is_mask)
+        return self.outline(number)._replace(array=pixels)
+
+    def outline(self, number: int) -> MedicalImage:
+        """A slice without its pixels, which are 0, from the header alone."""
         from nibabel.orientations import inv_ornt_aff
 
         affine = self.affine @ inv_ornt_aff(self.grid.to_display, self.grid.shape)
@@ -91,7 +95,8 @@ class NiftiVolume(Volume):
         between = float(abs(normal @ affine[:3, 2]) / np.linalg.norm(normal)) if self.count > 1 else None
         geometry = Geometry(self.path, affine, number, self.count, is_placed=is_placed, slice_spacing_mm=between)
         column, row = (float(step) for step in np.linalg.norm(affine[:3, :2], axis=0))
-        return MedicalImage(pixels, (row, column), geometry)
+        width, height, _ = self.grid.size
+        return MedicalImage(np.broadcast_to(np.uint8(0), (height, width)), (row, column), geometry)
 
     def close(self) -> None:
         if self.unpacked is not None:

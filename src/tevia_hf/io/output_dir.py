@@ -44,10 +44,11 @@ def check_output_dir(
             f"{folder} already holds files: name another folder, delete them with `--overwrite` (`overwrite=True`), or "
             "continue an interrupted training, prediction or evaluation with `--resume`."
         )
+    if not (folder / MARKER).exists():
+        hint = "`overwrite` does not delete it: empty it yourself" if overwrite else "there is nothing to resume"
+        raise ValueError(f"{folder} was not written by tevia, so {hint}, or name another folder.")
     if not overwrite:
         return
-    if not (folder / MARKER).exists():
-        raise ValueError(f"{folder} was not written by tevia, so `overwrite` does not delete it: empty it yourself.")
     for path in (path for path in inputs if path):
         if folder.resolve() in (Path(path).resolve(), *Path(path).resolve().parents):
             raise ValueError(f"`overwrite` would delete the input {path}: name another folder than {folder}.")

@@ -33,18 +33,21 @@ def as_volume(address: str | Path | ImageRef, plane: Plane | None = None, series
         return image
     if own is None:
         return image
-    is_nifti = suffix_of(image) in NIFTI_SUFFIXES
-    if plane not in (None, own) and not is_nifti:
+    if plane not in (None, own) and not is_nifti(image):
         raise ValueError(f"{image.path}: `plane` is for NIfTI files: leave it out, or convert the series (dcm2niix).")
     chosen = image.plane if image.is_volume or image.plane != "axial" else own
     return replace(image, plane=plane or chosen, number="all", series=series or image.series)
+
+
+def is_nifti(image: ImageRef | None) -> bool:
+    return image is not None and suffix_of(image) in NIFTI_SUFFIXES
 
 
 def plane_of_slices(image: ImageRef) -> Plane | None:
     """The plane in which the slices of a volume are stored ("axial" for DICOM); None for a single image."""
     if image.path.is_dir():
         return "axial" if is_series(image.path) else None
-    if suffix_of(image) in NIFTI_SUFFIXES:
+    if is_nifti(image):
         return stored_plane(image.path)
     if suffix_of(image) in DICOM_SUFFIXES:
         return "axial" if frame_count(open_dicom(image.path, only_tags=True)) > 1 else None
@@ -63,7 +66,7 @@ def open_volume(address: ImageRef, folder: Path) -> Volume:
 
     Raises `ValueError` for a file or folder that does not hold one volume.
     """
-    if suffix_of(address) not in NIFTI_SUFFIXES:
+    if not is_nifti(address):
         return DicomVolume(address)
     is_packed = address.path.suffix.lower() == ".gz"
     return NiftiVolume(address, unpacked=unpack(address.path, folder) if is_packed else None)
