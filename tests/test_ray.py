@@ -13,13 +13,15 @@ import tevia_hf
 from tevia_hf.inference.outputs import Outputs
 
 pytest.importorskip("ray")
+# A loss is noticed within a second or two; by default Ray takes twenty.
+SOON = {"RAY_health_check_initial_delay_ms": "0", "RAY_health_check_period_ms": "500"}
 
 
 @pytest.mark.once
 def test_a_cluster_that_loses_a_driver_and_a_node_makes_every_mask_once_and_the_same(tmp_path):
     """In a process of its own, whose end is that of all nodes. The example runs there too, on the same cluster."""
     paths = [str(Path(tevia_hf.__file__).parents[1]), str(Path(__file__).parent)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "RAY_USAGE_STATS_ENABLED": "0"}
+    environment = {**os.environ, **SOON, "PYTHONPATH": os.pathsep.join(paths), "RAY_USAGE_STATS_ENABLED": "0"}
     script = str(Path(__file__).with_name("ray_cluster.py"))
     result = subprocess.run(
         [sys.executable, script, str(tmp_path)], env=environment, capture_output=True, text=True, timeout=600
