@@ -90,8 +90,8 @@ def run_job(
     """
     if isinstance(engine, str):
         raise ValueError(
-            f"engine is '{engine}', but a job takes a function: call `predict_files(..., engine=\"{engine}\")`, or give "
-            "`rows_on_ray(MODEL)` for a Ray cluster, with the name or folder of the model."
+            f"engine is '{engine}', but a job takes a function: call `predict_files(..., engine=\"{engine}\")`, or "
+            "give `rows_on_ray(MODEL)` for a Ray cluster, with the name or folder of the model."
         )
     predictor = Predictor(
         model, processor, threshold, batch_size, with_statistics=True, with_probabilities=probabilities
