@@ -25,8 +25,7 @@ from tevia_hf import predict_files
 from tevia_hf.inference import ray_engine
 
 COUNT, TEXT = 12, "left lung"
-ADDRESS = "127.0.0.2"
-NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False, "node_ip_address": ADDRESS}
+NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False, "node_ip_address": "127.0.0.2"}
 JOB = {"text": TEXT, "batch_size": 2}
 EXAMPLE = Path(__file__).parents[1] / "examples" / "batch_inference_ray.py"
 
@@ -59,7 +58,7 @@ def main(root: Path) -> None:
     os.chdir("/")
     cluster = Cluster(initialize_head=True, head_node_args=NODE)
     other = cluster.add_node(**NODE)
-    ray.init(address=cluster.address, _node_ip_address=ADDRESS, log_to_driver=False)
+    ray.init(address=cluster.address, log_to_driver=False)
     os.chdir(root)
     write_job()
     local = predict_files("model", ["images"], "local", **JOB)
