@@ -3,7 +3,8 @@
     python examples/batch_inference_ray.py hub_configs/tevia-tiny images.parquet outputs/masks
 
 In place of a parquet file with the columns `id`, `image` and `text`, give a folder of images and `--text`. All machines
-must read the model, and write to the output folder, by the same path. `RAY_ADDRESS` names the cluster.
+must read the model, and write to the output folder, by the same path. `RAY_ADDRESS` names the cluster, and
+`RAY_USAGE_STATS_ENABLED=0` keeps Ray from sending usage reports.
 """
 
 import argparse
