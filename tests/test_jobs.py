@@ -311,6 +311,14 @@ def test_shards_are_refused_where_they_would_harm(run, tmp_path):
         run(tmp_path / "out", merge=True, resume=True)
 
 
+def test_an_engine_by_name_is_refused_with_the_function_that_takes_one(run, tmp_path):
+    with pytest.raises(
+        ValueError, match=r'engine is \'ray\'.*`predict_files\(\.\.\., engine="ray"\)`.*`rows_on_ray\(MODEL\)`'
+    ):
+        run(tmp_path / "out", engine="ray")
+    assert not (tmp_path / "out").exists()
+
+
 # What is written
 
 

@@ -16,7 +16,7 @@ import tevia_hf
 SOURCE = Path(tevia_hf.__file__).parent
 CONSTRAINTS = Path(__file__).parents[1] / "constraints.txt"
 CHECKED = {"transformers": "5.23", "torch": "2.13", "peft": "0.21"}
-OPTIONAL = {"tevia_hf.inference.ray_engine"}  # needs an extra that is not in `dev`; its classes have no library's bases
+OPTIONAL = {"tevia_hf.inference.ray_engine"}  # ray may be missing; its classes have no library's bases
 LIBRARIES = ("transformers", "torch", "peft", "huggingface_hub", "datasets", "safetensors", "accelerate")
 
 # Attributes that the libraries read off a class of ours, methods they call on it, and attributes of their own objects.

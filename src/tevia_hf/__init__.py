@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .inference.predict import predict_files as predict_files
     from .inference.predictor import Predictor as Predictor
     from .io.readers import read_image as read_image
+    from .io.writers import write_mask as write_mask
     from .lesion_measures import lesion_statistics as lesion_statistics
     from .logits_tevia import labels_from_logits as labels_from_logits
     from .loss_tevia import register_loss as register_loss
@@ -101,6 +102,7 @@ _MODULE_OF = {
     "segmentation_metrics": "metrics",
     "train_from_recipe": "training.recipe",
     "write_bundle": "hub.bundle",
+    "write_mask": "io.writers",
     "write_prompts": "data.generated_prompts",
 }
 

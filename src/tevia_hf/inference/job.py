@@ -100,6 +100,11 @@ def run_job(
     Raises `ValueError` for an option out of range, a folder that holds the outputs of another job, and if the logits of
     no image are finite; `OutputError` if the disk is full or read-only.
     """
+    if isinstance(engine, str):
+        raise ValueError(
+            f"engine is '{engine}', but a job takes a function: call `predict_files(..., engine=\"{engine}\")`, or "
+            "give `rows_on_ray(MODEL)` for a Ray cluster, with the name or folder of the model."
+        )
     predictor = Predictor(
         model, processor, threshold, batch_size, with_statistics=True, with_probabilities=probabilities
     )
