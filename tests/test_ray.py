@@ -1,4 +1,4 @@
-"""Prediction on a Ray cluster; needs the extra `ray`."""
+"""Prediction on a Ray cluster; needs the extra `ray`, which the workflow `ray` installs."""
 
 import os
 import pickle
