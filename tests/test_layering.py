@@ -28,6 +28,7 @@ LEAVES = {
     "mask_pairs",
     "mask_scores",
     "lesion_measures",
+    "volume_scores",
     "intervals",
     "io",
 }

@@ -5,11 +5,13 @@ import pandas as pd
 import pytest
 from medical_files import affine_of, write_nifti
 from PIL import Image
+from tiny import tiny_processor, tiny_reader
 
-from tevia_hf import load_segmentation_dataset
+from tevia_hf import evaluate_model, load_segmentation_dataset, volume_metrics
 from tevia_hf.data.decoding import decode_labels
 from tevia_hf.data.features import undecoded
 from tevia_hf.data.slices import check_slices
+from tevia_hf.inference.predict import predict_masks
 
 SHAPE, SPACING = (8, 10, 5), (0.8, 0.9, 2.5)
 LABELLED = {"p1": [1, 3], "p2": [0]}  # slices with a lesion, from the bottom
@@ -104,3 +106,35 @@ def test_a_label_volume_on_another_grid_is_refused_with_the_file_and_the_fix(roo
         ValueError, match=r"p1\.(nii|png).*(another grid|columns, rows, slices|mask is|save it as NIfTI)"
     ):
         load_segmentation_dataset("folder", root)
+
+
+@pytest.mark.usefixtures("texts")
+def test_an_evaluation_scores_each_volume_over_its_slices(root, tmp_path):
+    dataset = load_segmentation_dataset("folder", root)
+    report = evaluate_model(tiny_reader(), tiny_processor(), dataset, text_modes=["correct", "none"])
+    table = report.volumes.set_index(["text_mode", "volume"])
+    masks = predict_masks(tiny_reader(), tiny_processor(), undecoded(dataset), description=None)
+    references = [decode_labels(row, 1, True) for row in undecoded(dataset)]
+    for name in LABELLED:
+        own = [index for index, group in enumerate(dataset["group"]) if group == name]
+        predicted, true = (np.stack([each[index] for index in own]) for each in (masks, references))
+        row = table.loc[("correct", f"{name}.nii.gz")]
+        assert row["slices"] == 5 and row["group"] == name
+        assert row["dice_volume"] == pytest.approx(2 * (predicted * true).sum() / (predicted.sum() + true.sum()))
+        assert row["dice_volume"] == pytest.approx(volume_metrics(predicted, true, white_is_lesion=True)["dice"])
+    summary = report.volume_summary()
+    assert summary["correct"]["volumes"] == 2
+    assert summary["correct"]["dice_volume"] == pytest.approx(table.loc["correct"]["dice_volume"].mean())
+    low, high = summary["correct"]["dice_volume_interval"]
+    assert low <= summary["correct"]["dice_volume"] <= high
+    report.save(tmp_path / "report")
+    assert "| dice_volume |" in (tmp_path / "report" / "evaluation.md").read_text()
+    assert (tmp_path / "report" / "volumes.csv").is_file()
+    assert "dice_volume" in (tmp_path / "report" / "evaluation.json").read_text()
+
+
+def test_images_that_are_no_slices_have_no_scores_of_volumes(tmp_path):
+    dataset = load_segmentation_dataset("synthetic", split="test", size=32, count=2)
+    report = evaluate_model(tiny_reader(), tiny_processor(), dataset, text_modes=["correct"])
+    report.save(tmp_path / "report")
+    assert "dice_volume" not in report.table() and not (tmp_path / "report" / "volumes.csv").exists()

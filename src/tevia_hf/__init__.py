@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from .training.trainer import build_trainer as build_trainer
     from .visualization import heat_map as heat_map
     from .visualization import overlay as overlay
+    from .volume_scores import volume_metrics as volume_metrics
 
 __version__ = "0.1.0"
 
@@ -101,6 +102,7 @@ _MODULE_OF = {
     "evaluate_dataset": "evaluation.evaluate",
     "segmentation_metrics": "metrics",
     "train_from_recipe": "training.recipe",
+    "volume_metrics": "volume_scores",
     "write_bundle": "hub.bundle",
     "write_mask": "io.writers",
     "write_prompts": "data.generated_prompts",

@@ -15,6 +15,7 @@ from ..score_summaries import ClassScores, failure_text
 from .html_report import html_report
 from .report_sections import report_sections
 from .text_agreement import TextScores
+from .volumes import volume_summary
 from .worst_cases import WorstCase, worst_cases_sheet
 
 
@@ -39,6 +40,7 @@ class EvaluationReport:
         classes: text condition -> class -> scores; empty mappings for a model with one class. Intervals, here and in
             `foreground`, are those of the images' own texts only.
         worst_cases: the images with the worst primary score, with their own texts.
+        volumes: scores of whole volumes, one row per volume and text condition; empty for images that are no slices.
     """
 
     settings: dict[str, Any]
@@ -54,6 +56,7 @@ class EvaluationReport:
     foreground: dict[str, ClassScores]
     classes: dict[str, dict[str, ClassScores]]
     worst_cases: list[WorstCase] = field(default_factory=list)
+    volumes: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def headline(self) -> str:
         """The summary, after what to do if the model finds no lesion."""
@@ -89,6 +92,10 @@ class EvaluationReport:
         own = next(iter(self.scores))
         return failure_text(self.foreground[own])
 
+    def volume_summary(self) -> dict[str, dict[str, Any]]:
+        """Text condition -> scores of whole volumes, see `volumes.volume_summary`; empty without volumes."""
+        return volume_summary(self.volumes, self.settings["seed"]) if len(self.volumes) else {}
+
     def sections(self) -> list[Section]:
         """The tables and remarks of the report, for any format; see `report_sections`."""
         return report_sections(self)
@@ -102,7 +109,10 @@ class EvaluationReport:
         return f"{self.headline()}\n\n{markdown_blocks(blocks)}"
 
     def save(self, folder: str | Path) -> None:
-        """Writes `evaluation.json`, `.md`, `.html`, `.png`, the per-image `evaluation.csv` and `worst_cases.jpg`."""
+        """Writes `evaluation.json`, `.md`, `.html`, `.png`, the per-image `evaluation.csv` and `worst_cases.jpg`.
+
+        For slices of volumes, also `volumes.csv`.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         content = {
@@ -120,6 +130,9 @@ class EvaluationReport:
                 for name, of_mode in self.classes.items()
             },
         }
+        if len(self.volumes):
+            content["volumes"] = self.volume_summary()
+            self.volumes.to_csv(folder / "volumes.csv", index=False)
         (folder / "evaluation.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         (folder / "evaluation.md").write_text(self.table() + "\n", encoding="utf-8")
         (folder / "evaluation.html").write_text(html_report(self), encoding="utf-8")

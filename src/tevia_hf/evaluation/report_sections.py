@@ -9,6 +9,7 @@ from ..score_summaries import EMPTY_MASK_RULE
 from .report_tables import class_blocks, foreground_lines, interval_text, number
 from .text_agreement import text_tables
 from .text_conditions import OWN
+from .volumes import volume_blocks
 
 if TYPE_CHECKING:
     from .report import EvaluationReport
@@ -18,6 +19,7 @@ def report_sections(report: "EvaluationReport") -> list[Section]:
     """The sections of a report, without empty ones."""
     sections = [
         Section("Scores with each text", [main_table(report), *score_remarks(report), *data_remarks(report)]),
+        Section("Scores of volumes", volume_blocks(report.volume_summary())),
         Section("Scores by class", list(class_blocks(report.classes, report.denying_conditions))),
         Section("Masks against texts", text_tables(report.against_text)),
     ]

@@ -32,6 +32,7 @@ from ..visualization import contact_sheet, overlay, stack
 from .report import EvaluationReport
 from .text_agreement import MaskAndText, TextScores, compare_with_text, text_scores
 from .text_conditions import OWN, SHUFFLED, TextCondition
+from .volumes import volume_table
 from .worst_cases import WorstMasks, worst_cases
 
 
@@ -125,6 +126,7 @@ def report_of(
         foreground={name: class_scores(result.scores, **options[name]) for name, result in results.items()},
         classes=by_class,
         worst_cases=worst_cases(worst or WorstMasks(), dataset, results[own].texts),
+        volumes=volume_table({name: result.scores for name, result in results.items()}, dataset),
     )
 
 
