@@ -14,6 +14,7 @@ from tevia_hf import predict, read_image
 from tevia_hf.inference.items import items_of, job_of
 from tevia_hf.inference.job import run_job
 from tevia_hf.inference.manifest import read_records
+from tevia_hf.inference.volume_outputs import VolumeOutput
 from tevia_hf.io import volume as volume_module
 from tevia_hf.io.address import parse_address
 from tevia_hf.io.volume import VolumeMask
@@ -372,3 +373,14 @@ def test_the_copy_of_a_compressed_volume_is_deleted_with_it(scan, tmp_path):
     with pytest.raises(ValueError, match=r"bad.nii.gz: corrupt or cut short"):
         open_volume(as_volume(tmp_path / "bad.nii.gz"), tmp_path / "work")
     assert not list((tmp_path / "work").iterdir()) and items_of([scan], [""])[0].is_volume
+
+
+@pytest.mark.parametrize("part", ["save", "_overlay"])
+def test_an_error_in_writing_a_volume_costs_its_own_row(run, scan, tmp_path, monkeypatch, part):
+    def fails(*_):
+        raise RuntimeError("no\nspace")
+
+    monkeypatch.setattr(VolumeMask if part == "save" else VolumeOutput, part, fails)
+    table = run([scan], tmp_path / "out")
+    assert table["status"].item() == "failed" and table["error"].item().endswith("scan.nii.gz: RuntimeError: no space")
+    assert not list((tmp_path / "out").glob(".part-*"))

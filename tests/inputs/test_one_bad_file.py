@@ -205,7 +205,8 @@ def images(tmp_path):
 def test_an_error_in_writing_costs_its_own_row(tmp_path, reader, processor, images, suffix, batch_size):
     out = tmp_path / "out"
     (out / f"b{suffix}" / "in the way").mkdir(parents=True)  # a folder where the mask should be
-    (out / "manifest.jsonl").touch()
+    for name in (".tevia-output", "manifest.jsonl"):
+        (out / name).touch()
     options = {"batch_size": batch_size, "mask_suffix": suffix, "resume": True}
     found = predict(reader, processor, images, ["left"] * 4, out, **options)
     assert [bool(error) for error in found["error"]] == [False, True, False, False]
@@ -216,7 +217,8 @@ def test_an_error_in_writing_costs_its_own_row(tmp_path, reader, processor, imag
 def test_an_error_in_writing_an_overlay_costs_its_own_row(tmp_path, reader, processor, images):
     out = tmp_path / "out"
     (out / "overlays" / "c.jpg" / "in the way").mkdir(parents=True)
-    (out / "manifest.jsonl").touch()
+    for name in (".tevia-output", "manifest.jsonl"):
+        (out / name).touch()
     found = predict(reader, processor, images, ["left"] * 4, out, resume=True)
     assert [bool(error) for error in found["error"]] == [False, False, True, False]
     assert (out / "d.png").is_file() and (out / "predictions.csv").is_file()

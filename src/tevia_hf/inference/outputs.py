@@ -59,20 +59,18 @@ class Outputs(NamedTuple):
         except OutputError:
             raise
         except Exception as error:  # the libraries that write medical files raise errors of any kind
-            return self.failed(row, error)
+            return row | {"error": error_text(item.label, error)}
         return row | {"error": ""}
 
     def failed(self, row: Record, error: Exception) -> Record:
-        """The row of an item that failed; its files from an earlier run, when its image was another, are deleted."""
+        """The row of an item without a mask; its files from an earlier run, when its image was another, are deleted."""
         name = row["name"]
         masks = [f"{name}{suffix}" for suffix in MASK_SUFFIXES]
         with stop_if_fatal(self.folder):
             for file_name in (*masks, f"{OVERLAYS}/{name}.jpg", f"{PROBABILITIES}/{name}.npy"):
-                (self.folder / file_name).unlink(missing_ok=True)
-        unfinished = {MASK, OVERLAY, PROBABILITY_MAP}
-        return {key: value for key, value in row.items() if key not in unfinished} | {
-            "error": error_text(row["image"], error)
-        }
+                if (self.folder / file_name).is_file():
+                    (self.folder / file_name).unlink()
+        return row | {"error": error_text(row["image"], error)}
 
     def columns(self) -> list[str]:
         """The columns of measures in the table."""

@@ -14,7 +14,18 @@ from ..io.volumes import open_volume
 from ..visualization import contact_sheet, overlay
 from .items import Item, requests_of, states_of
 from .manifest import Record
-from .outputs import JPEG_QUALITY, MASK, OVERLAY, OVERLAYS, OutputError, Outputs, by_class, new_row, stop_if_fatal
+from .outputs import (
+    JPEG_QUALITY,
+    MASK,
+    OVERLAY,
+    OVERLAYS,
+    OutputError,
+    Outputs,
+    by_class,
+    error_text,
+    new_row,
+    stop_if_fatal,
+)
 from .predictor import ClassStatistics, Prediction
 
 VOLUME = "volume_mm3"  # the column of the volume
@@ -56,6 +67,10 @@ class VolumeOutput:
         """Writes mask and overlay, once all slices are there, and returns the row of the volume; deletes the rest."""
         try:
             return self._written()
+        except OutputError:
+            raise
+        except Exception as error:  # the libraries that write medical files raise errors of any kind
+            return self.base | {"error": error_text(self.item.label, error)}
         finally:
             self.mask.close()
             if self.is_last:
