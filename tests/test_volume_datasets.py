@@ -1,5 +1,6 @@
 """Data sets of volumes with label volumes, expanded to their slices."""
 
+import nibabel
 import numpy as np
 import pandas as pd
 import pytest
@@ -138,3 +139,30 @@ def test_images_that_are_no_slices_have_no_scores_of_volumes(tmp_path):
     report = evaluate_model(tiny_reader(), tiny_processor(), dataset, text_modes=["correct"])
     report.save(tmp_path / "report")
     assert "dice_volume" not in report.table() and not (tmp_path / "report" / "volumes.csv").exists()
+
+
+@pytest.mark.usefixtures("texts")
+def test_a_mask_without_a_position_is_refused_as_its_left_is_unknown(root):
+    write_nifti(root / "masks" / "p1.nii.gz", np.zeros(SHAPE, np.uint8))
+    volume = nibabel.load(root / "masks" / "p1.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(np.asarray(volume.dataobj), None), root / "masks" / "p1.nii.gz")
+    with pytest.raises(ValueError, match=r"masks.p1.nii.gz has no position .* Save it with the affine of the other"):
+        load_segmentation_dataset("folder", root)
+    (root / "other").mkdir()
+    table(root / "other", [["p1", "a"], ["p2", "b"]])
+    with pytest.raises(ValueError, match="has no position"):
+        load_segmentation_dataset("folder", root, text_table=str(root / "other" / "texts.csv"))
+
+
+@pytest.mark.usefixtures("texts")
+def test_a_slice_that_is_labelled_everywhere_is_a_slice_with_a_lesion(root):
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[:, :, 2] = 1
+    write_nifti(root / "masks" / "p1.nii.gz", mask, affine_of("RAS", SPACING, (0, 0, 0)))
+    assert load_segmentation_dataset("folder", root, slices="lesion")["id"] == ["p1_2", "p2_0"]
+
+
+def test_a_slice_in_another_plane_than_its_volume_is_refused(root):
+    table(root, [["p1.nii.gz", "left lung"], ["p1.nii.gz#coronal:3", "b"], ["p2.nii.gz", "right lung"]])
+    with pytest.raises(ValueError, match=r"another plane than the others of its volume: write p1.nii.gz#axial:NUMBER"):
+        load_segmentation_dataset("folder", root)

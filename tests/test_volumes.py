@@ -10,7 +10,7 @@ from medical_files import CODES, PLANES, affine_of, item, write_dicom, write_nif
 from PIL import Image
 from tiny import tiny_processor, tiny_reader
 
-from tevia_hf import predict, read_image
+from tevia_hf import Predictor, predict, read_image
 from tevia_hf.inference.items import items_of, job_of
 from tevia_hf.inference.job import run_job
 from tevia_hf.inference.manifest import read_records
@@ -197,8 +197,9 @@ FAULTS = {
     "a slice twice": (dict(position=(-3, -4, 5)), "1 positions are there twice, e.g. in .*dcm and .*dcm: give each"),
     "an uneven distance": (
         dict(position=(-3, -4, 13.9)),
-        r"uneven spacing: 1.4 mm between d.dcm and extra.dcm, 2.5 mm",
+        r"uneven positions: 1.4 mm between d.dcm and extra.dcm, 2.5 mm",
     ),
+    "a slice beside the others": (dict(position=(20, -4, 15)), "uneven positions: .* and up to "),
     "another orientation": (
         dict(position=(-3, -4, 15), ImageOrientationPatient=[0, 1, 0, 0, 0, -1]),
         "different orientation or pixel size, e.g. a.dcm and extra.dcm",
@@ -384,3 +385,104 @@ def test_an_error_in_writing_a_volume_costs_its_own_row(run, scan, tmp_path, mon
     table = run([scan], tmp_path / "out")
     assert table["status"].item() == "failed" and table["error"].item().endswith("scan.nii.gz: RuntimeError: no space")
     assert not list((tmp_path / "out").glob(".part-*"))
+
+
+# Found by a review
+
+
+def test_a_window_holds_for_a_series_too(series):
+    (only,) = job_of([series[0]])
+    assert only.with_window((-600, 1500)).image.window == (-600, 1500)
+
+
+def test_rounded_positions_are_one_volume_and_those_that_drift_are_none(tmp_path):
+    for number in range(40):
+        placed(np.ones((4, 4), np.uint16), (0, 0, round(0.625 * number, 1)), tmp_path / "even", f"{number}.dcm")
+        height = number * 1.0 if number < 20 else 19 + (number - 19) * 1.095
+        placed(np.ones((4, 4), np.uint16), (0, 0, height), tmp_path / "drift", f"{number}.dcm")
+    volume = open_volume(as_volume(tmp_path / "even"), tmp_path)
+    assert volume.count == 40 and volume.slice(20).source.affine[2, 3] == pytest.approx(12.5, abs=0.1)
+    with pytest.raises(ValueError, match="uneven positions"):
+        open_volume(as_volume(tmp_path / "drift"), tmp_path)
+
+
+@pytest.mark.parametrize("tags", [{"PatientID": "p{}"}, {"StudyInstanceUID": "1.2.{}"}, {"SeriesInstanceUID": ""}])
+def test_images_of_several_patients_or_studies_are_no_volume(tmp_path, tags):
+    for number in range(4):
+        own = {name: value.format(number) for name, value in tags.items()}
+        placed(np.ones((4, 4), np.uint16), (0, 0, number), tmp_path / "mixed", f"{number}.dcm", **own)
+    assert not as_volume(tmp_path / "mixed").is_volume and len(job_of([tmp_path / "mixed"])) == 4
+
+
+def test_a_folder_with_other_images_is_no_volume(series):
+    Image.new("L", (8, 8)).save(series[0] / "other.png")
+    assert not as_volume(series[0]).is_volume and len(job_of([series[0]])) == 7
+
+
+def test_a_file_that_was_cut_short_is_named(run, series, tmp_path):
+    path = series[0] / "d.dcm"
+    path.write_bytes(path.read_bytes()[:300])
+    table = run([series[0]], tmp_path / "out")
+    assert "d.dcm cut short or damaged" in table["error"].item()
+
+
+def test_the_current_folder_has_its_name(series, monkeypatch):
+    monkeypatch.chdir(series[0])
+    assert job_of(["."])[0].name == "ct"
+
+
+def test_texts_of_slices_name_them_as_addresses_do(run, tmp_path, values):
+    path = write_nifti(tmp_path / "cor.nii", values, affine_of("RIA"))
+    assert as_volume(path).plane == "coronal"
+    for rows, message in {
+        (("cor.nii#2", "a"),): "is axial, but the slices of the volume are coronal: write cor.nii#coronal:2",
+        (("cor.nii#coronal:2", "a"), ("cor.nii#coronal:2", "b")): "'cor.nii#coronal:2' has several rows",
+    }.items():
+        pd.DataFrame(rows, columns=["Image", "Description"]).to_csv(tmp_path / "t.csv", index=False)
+        with pytest.raises(ValueError, match=message):
+            job_of([path], text_table=tmp_path / "t.csv")
+    pixels = np.random.default_rng(1).integers(0, 1000, (3, 8, 10)).astype(np.uint16)
+    groups = [
+        item(
+            PlanePositionSequence=[item(ImagePositionPatient=[0, 0, height])],
+            PlaneOrientationSequence=[item(ImageOrientationPatient=[1, 0, 0, 0, 1, 0])],
+            PixelMeasuresSequence=[item(PixelSpacing=[0.5, 0.7], SliceThickness=3)],
+        )
+        for height in (6, 3, 0)
+    ]
+    frames = write_dicom(tmp_path / "f.dcm", pixels, NumberOfFrames=3, PerFrameFunctionalGroupsSequence=groups)
+    volume = open_volume(as_volume(frames), tmp_path)
+    assert [volume.number_of(frame) for frame in range(4)] == [2, 1, 0, None]
+
+
+def test_options_hold_for_the_volumes_of_a_table(tmp_path, scan):
+    pd.DataFrame([["scan.nii.gz", "a"]], columns=["Image", "Description"]).to_csv(tmp_path / "t.csv", index=False)
+    assert job_of([tmp_path / "t.csv"], plane="sagittal")[0].image.plane == "sagittal"
+
+
+def test_a_frame_sequence_without_positions_keeps_its_spacing(tmp_path):
+    tags = {"PixelSpacing": [0.5, 0.7], "SpacingBetweenSlices": 3}
+    path = write_dicom(tmp_path / "cine.dcm", np.ones((4, 8, 10), np.uint16), NumberOfFrames=4, **tags)
+    zooms = open_volume(as_volume(path), tmp_path).grid.template.header.get_zooms()
+    assert zooms == pytest.approx((0.7, 0.5, 3))
+
+
+def test_batches_of_a_resumed_job_are_those_of_an_unbroken_one(run, tmp_path, values, monkeypatch):
+    for name in "ab":
+        write_nifti(tmp_path / f"{name}.nii", values)
+    for name in "cde":
+        Image.fromarray(values[:, :, 0].astype(np.uint8)).save(tmp_path / f"{name}.png")
+    usual, sizes = Predictor.encode, []
+
+    def encode(self, prepared):
+        sizes.append([image.name.rpartition("/")[2] for image in prepared])
+        return usual(self, prepared)
+
+    monkeypatch.setattr(Predictor, "encode", encode)
+    run([tmp_path], tmp_path / "out")
+    whole = list(sizes)
+    assert [len(batch) for batch in whole] == [4, 1, 4, 1, 3]
+    (tmp_path / "out" / "b.nii.gz").unlink()
+    sizes.clear()
+    run([tmp_path], tmp_path / "out", resume=True)
+    assert sizes == whole[2:4]

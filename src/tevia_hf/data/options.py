@@ -56,12 +56,13 @@ class SourceOptions:
     def applied_to(self, listing: Listing) -> Listing:
         """The listing with replaced texts, new splits and windows, as these options require."""
         values = self.source_options()
+        listed = {example.id for example in listing.examples}
         listing = with_slices(listing, values.get("slices", ALL))
         if "text_table" in values:
             names = [example.id for example in listing.examples]
             volumes = {example.id: example.volume for example in listing.examples if example.volume}
             table = values["text_table"]
-            listing = listing.with_texts(texts_for(table, names, volumes), language_beside(table))
+            listing = listing.with_texts(texts_for(table, names, volumes, listed - set(names)), language_beside(table))
         if listing.examples and ("group_split" in values or not listing.splits):
             listing = resplit(listing, values.get("group_split", DEFAULT_FRACTIONS), values.get("split_seed", 0))
         return listing.with_window(values["window"]) if "window" in values else listing

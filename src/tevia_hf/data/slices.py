@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from tevia_hf.data.example import Example
 from tevia_hf.data.listing import Listing, Problem
 from tevia_hf.io import ImageRef
+from tevia_hf.io.address import Plane
 from tevia_hf.io.grid import grid_fault
 from tevia_hf.io.nifti import NiftiVolume
 from tevia_hf.io.volumes import as_volume, is_nifti, open_volume
@@ -28,8 +29,8 @@ def check_slices(value: str | int) -> str | int:
 def with_slices(listing: Listing, slices: str | int = ALL) -> Listing:
     """The listing with an example for each slice of a NIfTI volume, in the plane in which the image's are stored.
 
-    They have the text and the group of the volume, so that no split cuts through it. A slice that has a row of its own
-    keeps that. Volumes whose labels lie on another grid become problems.
+    They have the text and the group of the volume, so that no split cuts through it. Slices with rows of their own, in
+    the same plane, are examples whatever `slices` is. Volumes whose labels lie on another grid become problems.
 
     Args:
         slices: "all"; "lesion" for those in which a mask has a label; or n for every n-th.
@@ -37,16 +38,26 @@ def with_slices(listing: Listing, slices: str | int = ALL) -> Listing:
     own_rows = {example.id for example in listing.examples}
     examples: list[Example] = []
     problems: list[Problem] = []
+    planes: dict[Path, Plane] = {}
     for example in listing.examples:
         image = example.image
         if image is None or not example.masks or not is_nifti(image) or not (image := as_volume(image)).is_volume:
             examples.append(with_volume(example))
             continue
         try:
+            planes[image.path] = image.plane
             expanded = slices_of(example, image, slices)
             examples += [one for one in expanded if one.id not in own_rows]
         except ValueError as error:
             problems.append(Problem(str(error), (str(example.split),), can_be_skipped=True))
+    for example in examples:
+        own = example.image
+        if own is not None and planes.get(own.path, own.plane) != own.plane:
+            text = (
+                f"'{own.name}' is a slice in another plane than the others of its volume: write "
+                f"{own.path.name}#{planes[own.path]}:NUMBER"
+            )
+            problems.append(Problem(text, (str(example.split),), can_be_skipped=True))
     return replace(listing, examples=examples, problems=[*listing.problems, *problems])
 
 
@@ -76,6 +87,12 @@ def slices_of(example: Example, image: ImageRef, slices: str | int) -> Iterator[
 
 def difference(image: NiftiVolume, mask: NiftiVolume) -> str | None:
     """How the grid of a mask volume differs from that of its image, and the fix; `None` if they are one."""
+    if image.is_placed != mask.is_placed:
+        lacking = mask if image.is_placed else image
+        return (
+            f"{lacking.path} has no position (qform and sform codes are 0), so that its left and right are unknown. "
+            "Save it with the affine of the other if it has the same axes: nibabel.Nifti1Image(voxels, other.affine)"
+        )
     if image.count != mask.count:
         shapes = [" x ".join(map(str, volume.grid.size)) for volume in (mask, image)]
         return f"the mask {mask.path} is {shapes[0]} (columns, rows, slices), but the image {shapes[1]}: {RESAMPLE}"
@@ -86,5 +103,5 @@ def difference(image: NiftiVolume, mask: NiftiVolume) -> str | None:
 def numbers_with_label(masks: Sequence[ImageRef], numbers: Iterable[int]) -> list[int]:
     """The slices in which a mask has a label other than 0."""
     with TemporaryDirectory() as folder:
-        volumes = [open_volume(mask, Path(folder)) for mask in masks]
+        volumes = [open_volume(mask, Path(folder), is_mask=True) for mask in masks]
         return [number for number in numbers if any(volume.slice(number).array.any() for volume in volumes)]

@@ -5,7 +5,7 @@ import re
 import unicodedata
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -135,12 +135,15 @@ def _cell(row: list[str], index: int) -> str | None:
 
 
 def texts_for(
-    path: str | Path, example_ids: Sequence[str], volumes: Mapping[str, str] | None = None
+    path: str | Path,
+    example_ids: Sequence[str],
+    volumes: Mapping[str, str] | None = None,
+    unused: Collection[str] = (),
 ) -> list[str | None]:
     """The text of each example id; None if it is empty.
 
     A suffix or prefix that all rows add to the ids, such as "_segmentation", is stripped. `volumes` has the ids of the
-    volumes of slices: a slice without a row has the text of its volume.
+    volumes of slices: a slice without a row has the text of its volume. `unused` are ids whose rows need no example.
 
     Raises one `ValueError` for ids without a row, several rows of one id, and rows of other ids.
     """
@@ -154,7 +157,7 @@ def texts_for(
     problems = [f"'{name}' is the name of {times} examples" for name, times in repeated.items() if times > 1]
     problems += [f"'{name}' has no row" for name in sorted(set(requested) - set(ids))]
     problems += [f"'{name}' has several rows" for name, times in sorted(Counter(ids).items()) if times > 1]
-    problems += [f"row '{name}' has no image" for name in sorted(set(ids) - set(requested))]
+    problems += [f"row '{name}' has no image" for name in sorted(set(ids) - set(requested) - set(unused))]
     raise_problems(str(path), problems, "Each image needs one row; leave Description empty for an image without text.")
     texts = dict(zip(ids, table["Description"], strict=True))
     return [texts[name] for name in requested]

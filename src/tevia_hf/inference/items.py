@@ -4,7 +4,7 @@ import os
 import re
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
@@ -162,7 +162,7 @@ def job_of(
     if len(sources) > 1 or text_table is not None:
         raise ValueError(f"{rows[0]} holds images and texts itself: give it alone, without other images or a table.")
     is_table = rows[0].suffix.lower() in TABLE_SUFFIXES
-    return items_of_listing(rows[0], text) if is_table else items_of_dataset(rows[0], text)
+    return items_of_listing(rows[0], text, plane, series) if is_table else items_of_dataset(rows[0], text)
 
 
 def holds_rows(path: Path) -> bool:
@@ -270,8 +270,8 @@ def items_of_table(path: str | Path, images: Sequence[ImagePath]) -> list[Item]:
     """
     files = [parse_address(image) for image in images]
     ids = [example_id(file.path.name if file.is_volume else file.name) for file in files]
-    volumes = {own for own, file in zip(ids, files, strict=True) if file.is_volume}
-    table, slice_texts = without_slice_texts(read_table(path), volumes)
+    volumes = {own: file.plane for own, file in zip(ids, files, strict=True) if file.is_volume}
+    table, slice_texts = without_slice_texts(path, volumes)
     row_ids = [example_id(name) for name in table["Image"]]
     affixes = find_affixes(row_ids, ids)
     rows_of = defaultdict(list)
@@ -291,21 +291,31 @@ def items_of_table(path: str | Path, images: Sequence[ImagePath]) -> list[Item]:
     return [item._replace(slice_texts=slice_texts.get(example_id(item.image.path.name), ())) for item in items]  # type: ignore[union-attr]  # files
 
 
-def without_slice_texts(table: Any, volumes: Collection[str]) -> tuple[Any, dict[str, tuple[tuple[int, str], ...]]]:
+def without_slice_texts(
+    path: str | Path, volumes: Mapping[str, Plane]
+) -> tuple[Any, dict[str, tuple[tuple[int, str], ...]]]:
     """A table without the rows that name a slice of a volume, and the (number, text) of these for each volume.
 
     A volume that has such rows alone gets one of its own, without a text.
+
+    Raises `ValueError` for slices in another plane than those of the volume, and several rows for one.
     """
+    table, problems = read_table(path), []
     texts = defaultdict[str, list[tuple[int, str]]](list)
     is_kept = []
     for name, text in zip(table["Image"], table["Description"], strict=True):
         file = parse_address(name)
         own = example_id(file.path.name)
         if own in volumes and isinstance(file.number, int):
+            if file.plane != volumes[own]:
+                fix = f"write {file.path.name}#{volumes[own]}:{file.number}"
+                problems.append(f"'{name}' is {file.plane}, but the slices of the volume are {volumes[own]}: {fix}")
+            problems += [f"'{name}' has several rows"] if file.number in dict(texts[own]) else []
             texts[own].append((file.number, text or ""))
             is_kept.append(False)
         else:
             is_kept.append(True)
+    raise_problems(str(path), problems, "Each slice has one text.")
     table = table[is_kept].reset_index(drop=True)
     without = [own for own in texts if own not in set(map(example_id, table["Image"]))]
     table = table.reindex(range(len(table) + len(without)))
@@ -313,10 +323,10 @@ def without_slice_texts(table: Any, volumes: Collection[str]) -> tuple[Any, dict
     return table.astype(object).where(table.notna(), None), {own: tuple(sorted(each)) for own, each in texts.items()}
 
 
-def items_of_listing(path: Path, text: str = "") -> list[Item]:
+def items_of_listing(path: Path, text: str = "", plane: Plane | None = None, series: str | None = None) -> list[Item]:
     """The items of a table whose column `Image` holds paths, relative to its folder; `text` where a row has none."""
     table = read_table(path)
-    images = [os.path.join(path.parent, name) for name in table["Image"]]
+    images = [as_volume(os.path.join(path.parent, name), plane, series) for name in table["Image"]]
     return items_of(images, [own or text for own in table["Description"]], output_names(table))
 
 

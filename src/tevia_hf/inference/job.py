@@ -188,10 +188,9 @@ def rows_locally(
 
     Reading, the network and writing overlap: files are read and written in other threads.
     """
-    pending = [item for batch in unfinished for item in batch]
 
     def answers() -> Iterator[tuple[Item, Prediction, int]]:
-        for prediction in predictor.predictions(requests_for(pending, outputs, done)):
+        for prediction in predictor.predictions(requests_for(unfinished, outputs, done)):
             own = enumerate(prediction.example["items"])
             yield from ((item, prediction, index) for index, item in own if item.name not in done)
 

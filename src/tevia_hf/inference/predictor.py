@@ -188,10 +188,11 @@ class Predictor:
 
         Args:
             requests: pairs of an example, which is a mapping with "image" and, for errors, "id", and its texts, one or
-                more. They are read once, little more than a batch ahead.
+                more; a batch ends after an example with "ends_batch". They are read once, little more than a batch
+                ahead.
         """
         prepared = on_all_cores(self._prepared_or_error, enumerate(requests), ahead=self.batch_size)
-        while batch := list(islice(prepared, self.batch_size)):
+        while batch := taken(prepared, self.batch_size):
             results: list[Prediction | None] = [None] * len(batch)
             # One batch of the network holds images of one size, and as many texts of each.
             groups: dict[tuple[int, ...], list[tuple[int, PreparedImage]]] = {}
@@ -238,6 +239,16 @@ class Predictor:
             pairs = zip(images, texts, strict=True)
             return [self._answers_or_error([image], [own_texts])[0] for image, own_texts in pairs]
         return [([answers[each][index] for each in texts_of_batch], None) for index in range(len(images))]
+
+
+def taken(prepared: Iterator[Any], most: int) -> list[Any]:
+    """The next results of `on_all_cores` for one batch."""
+    batch = []
+    for result in islice(prepared, most):
+        batch.append(result)
+        if result[0][1][0].get("ends_batch"):
+            break
+    return batch
 
 
 def name_of(example: Mapping[str, Any], position: int) -> str:

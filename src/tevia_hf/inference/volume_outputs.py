@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Collection, Iterator, Sequence
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -116,12 +115,19 @@ class VolumeOutput:
 
 
 def requests_for(
-    items: Sequence[Item], outputs: Outputs, done: Collection[str]
+    batches: Sequence[Sequence[Item]], outputs: Outputs, done: Collection[str]
 ) -> Iterator[tuple[dict[str, Any], list[str]]]:
-    """Requests for `Predictor.predictions`: one for each image or slice, with all of its texts."""
-    for _, group in groupby(items, key=lambda item: item.image):
-        own = list(group)
-        yield from requests_of_slices(own, outputs, done) if own[0].is_volume else requests_of(own)
+    """Requests for `Predictor.predictions`: one for each image or slice, with all of its texts.
+
+    The network gets these batches, or those of a volume's slices, whatever the other ones are.
+    """
+    for items in batches:
+        requests = requests_of_slices(items, outputs, done) if items[0].is_volume else requests_of(items)
+        last = next(requests)
+        for request in requests:
+            yield last
+            last = request
+        yield {**last[0], "ends_batch": True}, last[1]
 
 
 def requests_of_slices(
@@ -131,7 +137,7 @@ def requests_of_slices(
 
     A volume that cannot be opened has a single request, which fails with the reason.
     """
-    own = states_of(items)
+    states = states_of(items)
     try:
         with stop_if_fatal(outputs.folder):
             volume = open_volume(items[0].image, outputs.folder)  # type: ignore[arg-type]  # a volume is no row
@@ -139,24 +145,25 @@ def requests_of_slices(
     except OutputError:
         raise
     except (ValueError, OSError) as error:
-        yield {"image": VolumeSlice(error), "id": items[0].label, **own}, [item.text for item in items]
+        yield {"image": VolumeSlice(error), "id": items[0].label, **states}, [item.text for item in items]
         return
     pending = [item for item in items if item.name not in done]
     volumes = [
         VolumeOutput(item, state, volume, outputs, item is pending[-1]) if item in pending else None
-        for item, state in zip(items, own["states"], strict=True)
+        for item, state in zip(items, states["states"], strict=True)
     ]
+    own_texts = [{volume.number_of(number): text for number, text in item.slice_texts} for item in items]
     for number in range(volume.count):
         example = {"image": VolumeSlice(volume, number), "id": f"{items[0].label}: slice {number}"}
-        texts = [dict(item.slice_texts).get(number, item.text) for item in items]
-        yield {**example, **own, "volumes": volumes, "is_last": number == volume.count - 1}, texts
+        texts = [own.get(number, item.text) for own, item in zip(own_texts, items, strict=True)]
+        yield {**example, **states, "volumes": volumes, "is_last": number == volume.count - 1}, texts
 
 
 def check_slice_texts(items: Sequence[Item], volume: Volume) -> None:
     """Raises `ValueError` for texts of slices that the volume does not have."""
-    numbers = sorted({number for item in items for number, _ in item.slice_texts if number >= volume.count})
+    numbers = {number for item in items for number, _ in item.slice_texts if volume.number_of(number) is None}
     if numbers:
         raise ValueError(
-            f"{items[0].label}: the table has texts for the slices {numbers[:5]}, but the volume has the slices 0 to "
-            f"{volume.count - 1}: correct the numbers in the table; they are counted from 0."
+            f"{items[0].label}: the table has texts for the slices {sorted(numbers)[:5]}, but the volume has "
+            f"the slices 0 to {volume.count - 1}: correct the numbers in the table; they are counted from 0."
         )

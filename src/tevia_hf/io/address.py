@@ -132,7 +132,8 @@ def check_window(window: Window, text: str | None = None) -> Window:
 def with_window(address: str | Path | ImageRef, window: Window) -> ImageRef:
     """The image with a window (centre, width), unless it has one or its format supports none."""
     image = parse_address(address)
-    return replace(image, window=window) if has_slices(image) and image.window is None else image
+    has_window = image.is_volume or has_slices(image)
+    return replace(image, window=window) if has_window and image.window is None else image
 
 
 def suffix_of(address: str | Path | ImageRef) -> str:
@@ -165,7 +166,8 @@ def is_medical(address: str | Path | ImageRef) -> bool:
 def stem(address: str | Path | ImageRef) -> str:
     """The file name without suffix, with the slice: "scan_40" of "scan.nii.gz#40", "scan" of "scan.nii.gz#all"."""
     image = parse_address(address)
-    name = image.path.name[: len(image.path.name) - len(_known_suffix(image.path.name))]
+    name = (image.path.resolve() if image.path.name in ("", "..") else image.path).name
+    name = name[: len(name) - len(_known_suffix(name))]
     if image.is_volume:
         return name
     plane = "" if image.plane == "axial" else f"_{image.plane}"

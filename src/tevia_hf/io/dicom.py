@@ -64,7 +64,7 @@ def read_frame(dataset: Any, address: ImageRef, is_mask: bool = False, most_pixe
         )
     else:
         pixels = to_whole_numbers(stored, path)
-    between = abs(optional(_slice_spacing, dataset, frame) or math.nan)
+    between = abs(optional(slice_spacing_of, dataset, frame) or math.nan)
     geometry = Geometry(
         path,
         optional(affine_of, dataset, frame),
@@ -72,7 +72,7 @@ def read_frame(dataset: Any, address: ImageRef, is_mask: bool = False, most_pixe
         count,
         slice_spacing_mm=between if math.isfinite(between) else None,
     )
-    return MedicalImage(pixels, optional(_spacing, dataset, frame), geometry)
+    return MedicalImage(pixels, optional(spacing_of, dataset, frame), geometry)
 
 
 def frame_count(dataset: Any) -> int:
@@ -246,7 +246,7 @@ def _functional_group(dataset: Any, frame: int, sequence: str) -> Any:
     return dataset
 
 
-def _spacing(dataset: Any, frame: int) -> tuple[float, float] | None:
+def spacing_of(dataset: Any, frame: int) -> tuple[float, float] | None:
     """(row, column) in mm; for projections, the spacing at the detector."""
     for tags in (_functional_group(dataset, frame, "PixelMeasuresSequence"), dataset):
         for name in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
@@ -262,7 +262,7 @@ def _spacing(dataset: Any, frame: int) -> tuple[float, float] | None:
     return scales.pop() if len(scales) == 1 else None  # ambiguous if regions differ
 
 
-def _slice_spacing(dataset: Any, frame: int) -> float:
+def slice_spacing_of(dataset: Any, frame: int) -> float:
     """The distance to the next slice in mm, which may be negative, or else the thickness of the slice."""
     measures = _functional_group(dataset, frame, "PixelMeasuresSequence")
     return float(measures.get("SpacingBetweenSlices") or measures.get("SliceThickness"))
@@ -272,11 +272,11 @@ def affine_of(dataset: Any, frame: int) -> np.ndarray | None:
     """The affine from (column, row, 0) to RAS+ mm; `None` if the file does not give the position of this frame."""
     plane_position = _functional_group(dataset, frame, "PlanePositionSequence")
     orientation = _functional_group(dataset, frame, "PlaneOrientationSequence")
-    spacing = _spacing(dataset, frame)
+    spacing = spacing_of(dataset, frame)
     if not (plane_position.get("ImagePositionPatient") and orientation.get("ImageOrientationPatient") and spacing):
         return None
     along_row, along_column = np.array(orientation.ImageOrientationPatient, float).reshape(2, 3)
-    thickness = optional(_slice_spacing, dataset, frame) or 1.0
+    thickness = optional(slice_spacing_of, dataset, frame) or 1.0
     directions = np.stack([along_row, along_column, normal := np.cross(along_row, along_column)])
     position = np.array(plane_position.ImagePositionPatient, float)
     if plane_position is dataset and int(dataset.get("NumberOfFrames") or 1) > 1:

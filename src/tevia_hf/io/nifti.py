@@ -72,6 +72,8 @@ class NiftiVolume(Volume):
         self.address = replace(address, plane=_plane(address, [shape[axis] for axis in np.argsort(to_ras[:, 0])]))
         turn = ornt_transform(to_ras, axcodes2ornt(_DIRECTIONS[self.address.plane]))
         self.grid = VolumeGrid(shape, turn, self.stored)
+        codes, header = ("sform_code", "qform_code"), self.stored.header
+        self.is_placed = any(int(header[code]) > 0 for code in codes if code in header)
         self.voxel_mm3 = abs(float(np.linalg.det(self.affine[:3, :3])))
         width, height, self.count = self.grid.size
         check_size(height, width, path, most_pixels)
@@ -89,11 +91,9 @@ class NiftiVolume(Volume):
 
         affine = self.affine @ inv_ornt_aff(self.grid.to_display, self.grid.shape)
         affine[:3, 3] += number * affine[:3, 2]
-        codes, header = ("sform_code", "qform_code"), self.stored.header
-        is_placed = any(int(header[code]) > 0 for code in codes if code in header)
         normal = np.cross(affine[:3, 0], affine[:3, 1])
         between = float(abs(normal @ affine[:3, 2]) / np.linalg.norm(normal)) if self.count > 1 else None
-        geometry = Geometry(self.path, affine, number, self.count, is_placed=is_placed, slice_spacing_mm=between)
+        geometry = Geometry(self.path, affine, number, self.count, is_placed=self.is_placed, slice_spacing_mm=between)
         column, row = (float(step) for step in np.linalg.norm(affine[:3, :2], axis=0))
         width, height, _ = self.grid.size
         return MedicalImage(np.broadcast_to(np.uint8(0), (height, width)), (row, column), geometry)

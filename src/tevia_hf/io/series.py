@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tevia_hf.extras import needed_for
-from tevia_hf.io.address import DICOM_SUFFIXES, ImageRef, is_clutter, suffix_of
-from tevia_hf.io.dicom import affine_of, frame_count, open_dicom, optional, read_frame
+from tevia_hf.io.address import DICOM_SUFFIXES, ImageRef, is_clutter, is_image_file, suffix_of
+from tevia_hf.io.dicom import affine_of, frame_count, open_dicom, optional, read_frame, slice_spacing_of, spacing_of
 from tevia_hf.io.medical_image import Geometry, MedicalImage
 from tevia_hf.io.volume import Volume, VolumeGrid
 
 SAME = 0.01  # mm between positions that are one
-UNEVEN = 0.1  # of the distance of slices
+UNEVEN, ROUNDING = 0.1, 0.05  # of the distance of slices, and in mm
+_OF_SERIES = ("SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "PatientID", "StudyInstanceUID")
 EXPORT = "export the series again as the scanner made it, or convert it to NIfTI (dcm2niix)"
 
 
@@ -70,15 +71,26 @@ class DicomVolume(Volume):
         between = float(np.linalg.norm(affine[:3, 2]))
         return image._replace(source=Geometry(own.path, affine, own.frame, self.count, slice_spacing_mm=between))
 
+    def number_of(self, address_number: int) -> int | None:
+        if self.dataset is None:
+            return super().number_of(address_number)
+        return next((n for n, one in enumerate(self.slices) if one.frame == address_number), None)
+
     def _template(self) -> Any:
         with needed_for(f"{self.path}: writing its mask"):
             import nibabel
-        affine = np.diag([-1.0, -1.0, 1.0, 1.0]) if self.affine is None else self.affine
+        affine = self._spacing_alone() if self.affine is None else self.affine
         template = nibabel.Nifti1Image(np.zeros((1, 1, 1), np.uint8), affine)
         for place in (template.header.set_qform, template.header.set_sform):
             place(affine, code="scanner" if self.affine is not None else "unknown")
         template.header.set_xyzt_units("mm")
         return template
+
+    def _spacing_alone(self) -> np.ndarray:
+        """An affine with the spacing of frames without a position, 1 where it is unknown."""
+        row, column = optional(spacing_of, self.dataset, 0) or (1.0, 1.0)
+        between = abs(optional(slice_spacing_of, self.dataset, 0) or 1.0)
+        return np.diag([-column, -row, between, 1.0])
 
 
 def chosen_series(address: ImageRef) -> Series:
@@ -86,7 +98,9 @@ def chosen_series(address: ImageRef) -> Series:
 
     Raises `ValueError`, with the series that there are, if several are left.
     """
-    several = series_in(address.path)
+    several, damaged = series_in(address.path)
+    if damaged:
+        raise ValueError(f"{address.path}: {', '.join(damaged[:3])} cut short or damaged: fetch again, or remove it.")
     chosen = [one for one in several if address.series in (None, one.uid, one.number, one.description)]
     if len(chosen) == 1:
         return chosen[0]
@@ -95,31 +109,49 @@ def chosen_series(address: ImageRef) -> Series:
     wanted = "" if address.series is None else f", not '{address.series}' alone"
     raise ValueError(
         f"{address.path}: {fault}{wanted}: {listed}. Select one by its number, UID or description, e.g. "
-        f"`--series {several[0].number or several[0].uid}`."
+        f"`--series {several[0].number or several[0].uid}`; or give the files, e.g. {address.path}/*.dcm, to segment "
+        "each as an image."
     )
 
 
-def series_in(folder: Path) -> list[Series]:
-    """The series in a folder, in order of their numbers; without localizers and files that are no images."""
-    series: dict[str, Series] = {}
-    for path in sorted(folder.iterdir()):
-        if is_clutter(path) or not path.is_file() or suffix_of(path) not in DICOM_SUFFIXES:
-            continue
-        tags = open_dicom(path, only_tags=True)
-        if "Rows" not in tags or "LOCALIZER" in (tags.get("ImageType") or ()):
-            continue
-        uid, number, description = (
-            str(tags.get(name) or "") for name in ("SeriesInstanceUID", "SeriesNumber", "SeriesDescription")
-        )
-        series.setdefault(uid, Series(uid, number, description, [])).slices.extend(frames_of(tags, path))
-    return sorted(series.values(), key=lambda one: (len(one.number), one.number, one.uid))
+def series_in(folder: Path) -> tuple[list[Series], list[str]]:
+    """The series in a folder, in order of their numbers, and the names of damaged files.
+
+    Localizers, and other objects than images, are left out.
+    """
+    series: dict[tuple[str, ...], Series] = {}
+    damaged = []
+    for path in dicom_files(folder):
+        tags = optional(open_dicom, path, True)
+        if tags is None or frame_count(tags) < 1 or ("Rows" not in tags and not is_other_object(tags)):
+            damaged.append(path.name)
+        elif "Rows" in tags and "LOCALIZER" not in (tags.get("ImageType") or ()):
+            uid, number, description, patient, study = (str(tags.get(name) or "") for name in _OF_SERIES)
+            key = (patient, study, uid or path.name)  # files without a UID are images of their own
+            series.setdefault(key, Series(uid, number, description, [])).slices.extend(frames_of(tags, path))
+    return sorted(series.values(), key=lambda one: (len(one.number), one.number, one.uid)), damaged
+
+
+def is_other_object(tags: Any) -> bool:
+    """Whether a file holds something else than an image, such as a report or a structure set."""
+    kind = tags.get("SOPClassUID")
+    return "DirectoryRecordSequence" in tags or bool(kind and "Image" not in kind.name)
+
+
+def dicom_files(folder: Path) -> list[Path]:
+    files = (path for path in sorted(folder.iterdir()) if path.is_file() and not is_clutter(path))
+    return [path for path in files if suffix_of(path) in DICOM_SUFFIXES]
 
 
 def is_series(folder: Path) -> bool:
-    """Whether a folder holds a DICOM series of several slices, rather than images of their own."""
-    if not any(suffix_of(path) in DICOM_SUFFIXES for path in folder.iterdir() if path.is_file()):
+    """Whether the images in a folder are slices of a series, in a file each, rather than images of their own."""
+    files = [path for path in folder.iterdir() if path.is_file() and not is_clutter(path)]
+    if not any(suffix_of(path) in DICOM_SUFFIXES for path in files):
         return False
-    return any(len(one.slices) > 1 and one.slices[0].affine is not None for one in series_in(folder))
+    if any(is_image_file(path) and suffix_of(path) not in DICOM_SUFFIXES for path in files):
+        return False
+    series, _ = series_in(folder)
+    return any(len({one.path for one in own.slices if one.affine is not None}) > 1 for own in series)
 
 
 def frames_of(tags: Any, path: Path) -> list[Slice]:
@@ -144,7 +176,7 @@ def placed_in_order(slices: Sequence[Slice], path: Path) -> tuple[list[Slice], n
     heights = np.array([affine[:3, 3] for affine in affines]) @ (normal / np.linalg.norm(normal))
     order = np.argsort(heights, kind="stable")
     ordered = [slices[index] for index in order]
-    check_spacing(ordered, heights[order], path)
+    check_positions(ordered, heights[order], path)
     affine = affines[order[0]].copy()
     if len(slices) > 1:  # the mean step, which rounded positions do not add up in
         affine[:3, 2] = (affines[order[-1]][:3, 3] - affine[:3, 3]) / (len(slices) - 1)
@@ -171,27 +203,30 @@ def check_alike(slices: Sequence[Slice], path: Path) -> None:
         )
 
 
-def check_spacing(slices: Sequence[Slice], heights: np.ndarray, path: Path) -> None:
-    """Raises `ValueError` for positions, in order, that repeat or are not evenly spaced."""
+def check_positions(slices: Sequence[Slice], heights: np.ndarray, path: Path) -> None:
+    """Raises `ValueError` for positions, in order of their heights, that repeat or are not evenly spaced on a line."""
     gaps = np.diff(heights)
     if not len(gaps):
         return
-    step = float(np.median(gaps))
-    worst = int(np.argmax(np.abs(gaps - step)))
-    names = f"{slices[worst].path.name} and {slices[worst + 1].path.name}"
     if repeated := [index for index, gap in enumerate(gaps) if gap < SAME]:
         first, second = slices[repeated[0]], slices[repeated[0] + 1]
         raise ValueError(
             f"{path}: {len(repeated)} positions are there twice, e.g. in {label_of(first)} and {label_of(second)}: "
             f"give each phase or copy a folder of its own, or {EXPORT}."
         )
-    if abs(gaps[worst] - step) <= UNEVEN * step:
+    positions = np.array([one.affine[:3, 3] for one in slices if one.affine is not None])
+    expected = np.linspace(positions[0], positions[-1], len(positions))
+    off = np.linalg.norm(positions - expected, axis=1)
+    step = float(np.median(gaps))
+    if off.max() <= UNEVEN * step + ROUNDING:
         return
+    worst = int(np.argmax(np.abs(gaps - step)))
     missing = gaps[worst] / step - 1
-    fault = f"{round(missing)} slices are missing" if abs(missing - round(missing)) < UNEVEN else "uneven spacing"
+    is_missing = missing > 0.5 and abs(missing - round(missing)) < UNEVEN
     raise ValueError(
-        f"{path}: {fault}: {gaps[worst]:.4g} mm between {names}, {step:.4g} mm elsewhere. Add the files that lack, or "
-        f"{EXPORT}."
+        f"{path}: {f'{round(missing)} slices are missing' if is_missing else 'uneven positions'}: "
+        f"{gaps[worst]:.4g} mm between {label_of(slices[worst])} and {label_of(slices[worst + 1])}, {step:.4g} mm "
+        f"elsewhere, and up to {off.max():.2g} mm from an even row. Add the files that lack, or {EXPORT}."
     )
 
 

@@ -59,6 +59,10 @@ class Volume(ABC):
     grid: VolumeGrid
     voxel_mm3: float | None
 
+    def number_of(self, address_number: int) -> int | None:
+        """The slice that has this number in an address, such as "cine.dcm#3"; `None` if there is none."""
+        return address_number if address_number < self.count else None
+
     @abstractmethod
     def slice(self, number: int) -> MedicalImage:
         """A slice as `read_image` returns it. Raises `ValueError` if it is damaged or its values are not finite."""

@@ -25,7 +25,7 @@ def as_volume(address: str | Path | ImageRef, plane: Plane | None = None, series
     Raises `ValueError` for a plane where the slices of a file have theirs.
     """
     image = parse_address(address)
-    if image.number not in (None, "all") or not image.path.exists():
+    if image.number is not None or not image.path.exists():
         return image
     try:
         own = plane_of_slices(image)
@@ -33,9 +33,9 @@ def as_volume(address: str | Path | ImageRef, plane: Plane | None = None, series
         return image
     if own is None:
         return image
-    if plane not in (None, own) and not is_nifti(image):
+    if plane is not None and not is_nifti(image):
         raise ValueError(f"{image.path}: `plane` is for NIfTI files: leave it out, or convert the series (dcm2niix).")
-    chosen = image.plane if image.is_volume or image.plane != "axial" else own
+    chosen = image.plane if image.plane != "axial" else own
     return replace(image, plane=plane or chosen, number="all", series=series or image.series)
 
 
@@ -54,7 +54,7 @@ def plane_of_slices(image: ImageRef) -> Plane | None:
     return None
 
 
-def open_volume(address: ImageRef, folder: Path) -> Volume:
+def open_volume(address: ImageRef, folder: Path, is_mask: bool = False) -> Volume:
     """A volume to read slices from.
 
     A compressed NIfTI file is unpacked, so that its slices can be read in any order; the copy is deleted with the
@@ -63,13 +63,14 @@ def open_volume(address: ImageRef, folder: Path) -> Volume:
     Args:
         address: see `as_volume`.
         folder: where to unpack to.
+        is_mask: whether values are returned as stored; for NIfTI.
 
     Raises `ValueError` for a file or folder that does not hold one volume.
     """
     if not is_nifti(address):
         return DicomVolume(address)
     is_packed = address.path.suffix.lower() == ".gz"
-    return NiftiVolume(address, unpacked=unpack(address.path, folder) if is_packed else None)
+    return NiftiVolume(address, is_mask, unpacked=unpack(address.path, folder) if is_packed else None)
 
 
 def unpack(path: Path, folder: Path) -> Path:
@@ -78,7 +79,9 @@ def unpack(path: Path, folder: Path) -> Path:
     try:
         with gzip.open(path) as packed, target.open("wb") as file:
             shutil.copyfileobj(packed, file, 2**20)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        target.unlink()
+    except BaseException as error:
+        target.unlink(missing_ok=True)
+        if not isinstance(error, (EOFError, gzip.BadGzipFile, zlib.error)):
+            raise
         raise ValueError(f"{path}: corrupt or cut short ({error}). Fetch or export the file again.") from error
     return target
