@@ -33,7 +33,9 @@ DATA = {"datasets", "pandas", "scipy"}
 TRAINING = DATA | {"accelerate", "monai"}
 EVALUATION = DATA | {"jinja2", "matplotlib", "monai"}
 NEEDS = {
-    **dict.fromkeys(["METRICS", "register_metric", "segmentation_metrics", "lesion_statistics"], {"scipy"}),
+    **dict.fromkeys(
+        ["METRICS", "register_metric", "segmentation_metrics", "lesion_statistics", "volume_metrics"], {"scipy"}
+    ),
     **dict.fromkeys(["load_segmentation_dataset", "register_dataset", "check_data", "write_prompts"], DATA),
     **dict.fromkeys(["TEXT_CONDITIONS", "register_text_condition", "compare_runs"], DATA),
     "results_table": DATA,
