@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
 
 import recipe_fields  # noqa: E402  # needs the path above
-import results  # noqa: E402
-from lowest_versions import lowest_versions, pinned  # noqa: E402
+import results  # noqa: E402  # likewise
+from lowest_versions import lowest_versions, pinned  # noqa: E402  # likewise
 
 
 def requirements() -> list[Requirement]:

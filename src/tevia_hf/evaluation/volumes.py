@@ -12,11 +12,11 @@ from ..data.example import parse_files
 from ..data.features import undecoded
 from ..intervals import ratio_interval
 from ..io.markdown import Block, Table
-from ..score_summaries import ImageScores
+from ..score_summaries import ImageScores, summarize
 from .report_tables import interval_text, number
 
-# A score of a volume -> the metric whose sums over its slices it is computed from.
-SUMS = {"dice_volume": "dice_pooled", "iou_volume": "iou_pooled"}
+# A score of a volume -> the metric that pools all pixels of its slices.
+SCORES = {"dice_volume": "dice_pooled", "iou_volume": "iou_pooled"}
 
 
 def volumes_in(dataset: Dataset) -> list[str | None]:
@@ -39,21 +39,12 @@ def volume_table(scores: Mapping[str, Sequence[ImageScores]], dataset: Dataset) 
     groups, rows = list(dataset["group"]), []
     for name, own in scores.items():
         for volume, slices in positions.items():
-            values = {key: ratio([own[position].sums[metric] for position in slices]) for key, metric in SUMS.items()}
+            pooled = summarize([own[position] for position in slices])
+            values = {key: pooled[metric] for key, metric in SCORES.items()}
             row = {"volume": Path(volume).name, "group": groups[slices[0]], "slices": len(slices), "text_mode": name}
             rows.append(row | values)
-    table = pd.DataFrame(rows, columns=["volume", "group", "slices", "text_mode", *SUMS])
+    table = pd.DataFrame(rows, columns=["volume", "group", "slices", "text_mode", *SCORES])
     return table if (table["slices"] > 1).any() else table.iloc[:0]
-
-
-def ratio(sums: Sequence[Mapping[int, tuple[float, float]]]) -> float:
-    """The mean over labels of the ratio of sums over slices."""
-    totals: dict[int, np.ndarray] = {}
-    for of_slice in sums:
-        for label, pair in of_slice.items():
-            totals[label] = totals.get(label, np.zeros(2)) + pair
-    ratios = [top / bottom for top, bottom in totals.values() if bottom]
-    return float(np.mean(ratios)) if ratios else 1.0
 
 
 def volume_summary(table: pd.DataFrame, seed: int) -> dict[str, dict[str, Any]]:
@@ -65,7 +56,7 @@ def volume_summary(table: pd.DataFrame, seed: int) -> dict[str, dict[str, Any]]:
     for name, own in table.groupby("text_mode", sort=False):
         dice = own["dice_volume"].to_numpy()
         interval = ratio_interval(dice, np.ones(len(dice)), list(own["group"]), seed)
-        summary[str(name)] = {"volumes": len(own), **own[[*SUMS]].mean().to_dict(), "dice_volume_interval": interval}
+        summary[str(name)] = {"volumes": len(own), **own[[*SCORES]].mean().to_dict(), "dice_volume_interval": interval}
     return summary
 
 

@@ -136,7 +136,7 @@ def _stored_pixels(dataset: Any, frame: int, path: Path) -> np.ndarray:
     remedy = "pip install python-gdcm, or export it uncompressed (Explicit VR Little Endian)"
     try:
         available = get_decoder(syntax).is_available
-    except NotImplementedError:
+    except NotImplementedError:  # a transfer syntax that pydicom does not know
         available = False
     if not available:
         raise ValueError(f"{path}: compressed as {syntax.name}, for which no decoder is installed. {remedy}.")
