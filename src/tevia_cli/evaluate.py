@@ -3,11 +3,12 @@
 import argparse
 from typing import Any
 
-from .options import DATA_OPTIONS, add_data_options, add_number
+from .options import DATA_OPTIONS, add_data_options, add_number, add_tiling
 
 OPTIONS = (
     f"--help --dataset --data-dir --split {DATA_OPTIONS} --max-samples --held-out --text-modes --threshold "
-    "--batch-size --seed --white-is-lesion --on-error --cache --no-cache --device --output-dir --resume --overwrite"
+    "--batch-size --tile --overlap --seed --white-is-lesion --on-error --cache --no-cache --device --output-dir "
+    "--resume --overwrite"
 ).split()
 HELD_OUT = "leave out images and patients that the model was trained or validated on"
 TEXT_MODES = (
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--text-modes", help=TEXT_MODES.format(", ".join(TEXT_CONDITIONS), ", ".join(always)))
     add_number(parser, "threshold", "check_share", "on the probability, from 0 to 1", default=0.5)
     add_number(parser, "batch_size", "check_count", "images per batch", default=16)
+    add_tiling(parser)
     add_number(parser, "seed", "check_seed", "seed of shuffled texts and intervals", default=0)
     add_data_options(parser, "white_is_lesion", "on_error", "cache")
     parser.add_argument("--device", help="device to compute on, e.g. cuda:1 (default: the GPU, if there is one)")

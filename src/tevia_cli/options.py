@@ -51,6 +51,13 @@ def add_data_options(parser: argparse.ArgumentParser, *names: str) -> None:
             parser.add_argument(option_of(option.name), **settings)
 
 
+def add_tiling(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `Tiling`."""
+    tile = "predict images in overlapping square tiles of this side in pixels (default: resized, in one pass)"
+    add_number(parser, "tile", "check_count", tile, example="512", least=32)
+    add_number(parser, "overlap", "check_share_below_one", "of tiles, as a share of their side", 0.25, example="0.25")
+
+
 def add_class_names(parser: argparse.ArgumentParser, help: str) -> None:
     """Adds `--class-names`, with names separated by commas."""
     parser.add_argument("--class-names", type=lambda text: text.split(","), metavar="NAME,NAME", help=help)

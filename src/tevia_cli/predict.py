@@ -4,11 +4,12 @@ import argparse
 import sys
 from typing import Any, get_args
 
-from .options import add_number, checked
+from .options import add_number, add_tiling, checked
 
 OPTIONS = (
-    "--help --text --text-table --window --plane --series --mask-suffix --threshold --batch-size --no-overlays "
-    "--probabilities --statistics --device --on-error --output-dir --resume --overwrite --shard --merge --engine"
+    "--help --text --text-table --window --plane --series --mask-suffix --threshold --batch-size --tile --overlap "
+    "--no-overlays --probabilities --statistics --device --on-error --output-dir --resume --overwrite --shard --merge "
+    "--engine"
 ).split()
 IMAGES = (
     "image files, volumes or folders, slices as scan.nii.gz#40 or scan.dcm#3; or one table (CSV, xlsx, parquet) or "
@@ -45,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mask-suffix", default=".png", choices=MASK_SUFFIXES, help=suffix)
     add_number(parser, "threshold", "check_share", "on the probability, from 0 to 1", default=0.5)
     add_number(parser, "batch_size", "check_count", "images per batch", default=16)
+    add_tiling(parser)
     parser.add_argument("--no-overlays", dest="overlays", action="store_false", help="write masks only")
     parser.add_argument("--probabilities", action="store_true", help="write float16 maps of the probabilities (.npy)")
     parser.add_argument("--statistics", action="store_true", help=STATISTICS)

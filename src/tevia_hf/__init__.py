@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .inference.predict import predict as predict
     from .inference.predict import predict_files as predict_files
     from .inference.predictor import Predictor as Predictor
+    from .inference.tiles import Tiling as Tiling
     from .io.readers import read_image as read_image
     from .io.writers import write_mask as write_mask
     from .lesion_measures import lesion_statistics as lesion_statistics
@@ -74,6 +75,7 @@ _MODULE_OF = {
     "TrainingDivergedError": "training.divergence",
     "METRICS": "metric_table",
     "Predictor": "inference.predictor",
+    "Tiling": "inference.tiles",
     "TEXT_CONDITIONS": "evaluation.text_conditions",
     "build_trainer": "training.trainer",
     "check_data": "inference.check_data",

@@ -209,16 +209,25 @@ def layout_of(shape: tuple[int, ...], name: str, channels: tuple[int, ...] = CHA
     return "channels_last" if shape[-1] in channels else "channels_first"
 
 
-def scaled_to_unit(pixels: np.ndarray) -> np.ndarray:
+def value_range(pixels: np.ndarray) -> tuple[float, float] | None:
+    """The minimum and maximum of pixels that `scaled_to_unit` scales by them; `None` for other ones."""
+    if pixels.dtype in (np.uint8, bool):
+        return None
+    low, high = float(pixels.min()), float(pixels.max())
+    return None if np.issubdtype(pixels.dtype, np.floating) and low >= 0 and high <= 1 else (low, high)
+
+
+def scaled_to_unit(pixels: np.ndarray, limits: tuple[float, float] | None = None) -> np.ndarray:
     """Pixels as float32 in [0, 1]: 8 bit divided by 255; booleans and floats in [0, 1] unchanged; other types scaled
     from their minimum and maximum, a constant array to 0.
+
+    Args:
+        limits: the `value_range` of the image of which these are a part.
     """
-    if pixels.dtype == np.uint8:
-        return pixels.astype(np.float32) / WHITE
-    low, high = pixels.min(), pixels.max()
-    if pixels.dtype == bool or (np.issubdtype(pixels.dtype, np.floating) and low >= 0 and high <= 1):
-        return pixels.astype(np.float32)
-    low, high = float(low), float(high)
+    limits = limits or value_range(pixels)
+    if limits is None:
+        return pixels.astype(np.float32) / (WHITE if pixels.dtype == np.uint8 else 1)
+    low, high = limits
     return ((pixels.astype(np.float64) - low) / ((high - low) or 1.0)).astype(np.float32)
 
 
@@ -233,5 +242,6 @@ __all__ = [
     "read_plain_file",
     "scaled_to_unit",
     "unreadable",
+    "value_range",
     "white_is_zero",
 ]

@@ -17,6 +17,7 @@ EXTRA_OF = {
     "nibabel": "medical",
     "h5py": "medical",
     "tifffile": "medical",
+    "zarr": "medical",
     "gradio": "demo",
     "peft": "peft",
     "ray": "ray",

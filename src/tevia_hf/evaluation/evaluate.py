@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,6 +21,7 @@ from ..extras import needed_for
 from ..inference.loading import load_trained
 from ..inference.manifest import Manifest
 from ..inference.predictor import Predictor
+from ..inference.tiles import Tiling
 from ..io.output_dir import check_output_dir, claim_output_dir
 from ..labels_tevia import class_names
 from ..metric_table import METRICS
@@ -52,6 +54,7 @@ def evaluate_model(
     on_error: OnError = "raise",
     other_examples: Iterable[Mapping[str, Any]] = (),
     cache: bool = True,
+    tiling: Tiling | None = None,
 ) -> EvaluationReport:
     """A report that compares predicted with true masks, at the size of the images, for each text condition.
 
@@ -75,6 +78,7 @@ def evaluate_model(
             an error that names them.
         other_examples: of the same data set, for the meaning of 255 if the masks of `dataset` do not define it.
         cache: skip files that were checked before and have not changed.
+        tiling: how images are divided into tiles, e.g. `Tiling(512)`; by default each is resized and predicted at once.
 
     Raises `ValueError` for unknown conditions, for a condition that should reword the texts but changes none, and if no
     example has a text although the model has a text encoder.
@@ -91,6 +95,7 @@ def evaluate_model(
         on_error,
         other_examples,
         cache,
+        tiling,
     )
 
 
@@ -106,6 +111,7 @@ def evaluate_recorded(
     on_error: OnError,
     other_examples: Iterable[Mapping[str, Any]],
     cache: bool,
+    tiling: Tiling | None,
     open_manifest: Callable[[dict[str, Any]], Manifest] | None = None,
 ) -> EvaluationReport:
     """`evaluate_model`, which records each image in a manifest, and takes the images from there that are in it.
@@ -137,13 +143,14 @@ def evaluate_recorded(
         white,
         examples_to_show(survey.lesion_shares(), seed),
     )
-    predictor = Predictor(model, processor, threshold, batch_size)
+    predictor = Predictor(model, processor, threshold, batch_size, tiling=tiling)
     measured_with = {"weights": settings["weights"], "image_processor": settings["image_processor"]}
-    measured_with |= {"threshold": threshold, "examples and texts": examination.digest(), "metrics": list(METRICS)}
+    options = {"threshold": threshold, "tiling": asdict(tiling) if tiling else None}
+    measured_with |= options | {"examples and texts": examination.digest(), "metrics": list(METRICS)}
     with open_manifest(measured_with) if open_manifest else nullcontext() as manifest:
         measurements = measure(examination, predictor, manifest)
     unit = "px" if examination.spacings[0] is None else "mm"
-    details: dict[str, Any] = {"images": len(dataset), "threshold": threshold, "seed": seed, "hd95_unit": unit}
+    details: dict[str, Any] = {"images": len(dataset), **options, "seed": seed, "hd95_unit": unit}
     details |= {"white_is_lesion": white, "skipped": survey.skipped()}
     details["classes"] = {name: label for label, name in examination.classes.items()}
     details["texts_changed"] = changed_texts(conditions, own, examination.texts)
@@ -185,6 +192,8 @@ def evaluate_dataset(
     white_is_lesion: bool | None = None,
     on_error: OnError = "raise",
     cache: bool = True,
+    tile: int | None = None,
+    overlap: float = 0.25,
     device: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -210,6 +219,8 @@ def evaluate_dataset(
         on_error: "skip" leaves out images and masks that cannot be read, and lists them in the report; "raise" raises
             an error that names them.
         cache: skip files that were checked before and have not changed.
+        tile: side of the tiles in which images are predicted, in pixels: see `Tiling`; by default images are resized.
+        overlap: of tiles, as a share of their side.
         device: to compute on, e.g. "cuda:1"; by default the GPU, if there is one.
         resume: continue an interrupted evaluation in `output_dir`, or begin it.
         overwrite: delete an earlier output in `output_dir`.
@@ -219,6 +230,7 @@ def evaluate_dataset(
     """
     check_options(threshold, batch_size, seed, max_samples, on_error)  # before anything is loaded
     conditions_for(text_modes or (), uses_text=True)
+    tiling = None if tile is None else Tiling(tile, overlap)
     network, processor = load_trained(str(model), device)
     examples = load_segmentation_dataset(dataset, data_dir, split, on_error, **source_options)
     others = rows_of_all_splits(dataset, data_dir, **source_options)
@@ -232,7 +244,7 @@ def evaluate_dataset(
         claim_output_dir(str(output_dir), resume=resume, overwrite=overwrite, inputs=inputs)
         return Manifest(Path(str(output_dir), "manifest.jsonl"), settings)
 
-    options = text_modes, threshold, batch_size, seed, white_is_lesion, on_error, others, cache
+    options = text_modes, threshold, batch_size, seed, white_is_lesion, on_error, others, cache, tiling
     report = evaluate_recorded(network, processor, examples, *options, open_manifest if output_dir else None)
     if output_dir is not None:
         report.save(output_dir)

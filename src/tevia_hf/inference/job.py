@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -15,6 +16,7 @@ from ..lesion_measures import Lesion
 from ..logits_tevia import NonFiniteLogitsError
 from ..modeling_tevia import TeViAForSegmentation
 from ..processing_tevia import TeViAProcessor
+from .answers import Prediction
 from .items import Item, Row, batches
 from .loading import pixel_settings, weights_digest
 from .manifest import PATTERN, Manifest, Record, read_records
@@ -30,8 +32,9 @@ from .outputs import (
     by_class,
     stop_if_fatal,
 )
-from .predictor import Prediction, Predictor
+from .predictor import Predictor
 from .shards import WHOLE, Shard
+from .tiles import Tiling
 from .volume_outputs import VOLUME, requests_for
 
 with needed_for("Predicting files"):
@@ -53,6 +56,7 @@ def run_job(
     *,
     threshold: float = 0.5,
     batch_size: int = 16,
+    tiling: Tiling | None = None,
     mask_suffix: str = ".png",
     overlays: bool = True,
     probabilities: bool = False,
@@ -76,7 +80,8 @@ def run_job(
         items: the masks to predict, see `items_of` and `job_of`.
         output_dir: folder to write to.
         threshold: on the lesion's probability, for models with one label.
-        batch_size: number of images per forward pass.
+        batch_size: number of images, or tiles of an image, per forward pass.
+        tiling: how images are divided into tiles, e.g. `Tiling(512)`; by default each is resized and predicted at once.
         mask_suffix: ".png"; or ".nii.gz" or ".nii" for masks that keep the image's spacing and position.
         overlays: write `overlays/NAME.jpg` too.
         probabilities: write `probabilities/NAME.npy` too: float16 (height, width), or with several labels (num_labels,
@@ -106,7 +111,13 @@ def run_job(
             "give `rows_on_ray(MODEL)` for a Ray cluster, with the name or folder of the model."
         )
     predictor = Predictor(
-        model, processor, threshold, batch_size, with_statistics=True, with_probabilities=probabilities
+        model,
+        processor,
+        threshold,
+        batch_size,
+        with_statistics=True,
+        with_probabilities=probabilities,
+        tiling=tiling,
     )
     folder = Path(output_dir)
     num_labels = processor.image_processor.num_labels
@@ -132,6 +143,7 @@ def run_job(
         "weights": weights_digest(model),
         "image_processor": pixel_settings(processor.image_processor),
         "threshold": threshold,
+        "tiling": None if tiling is None else asdict(tiling),
         **{name: value for name, value in outputs._asdict().items() if name != "folder"},
     }
     own = [item for batch in batches(items, batch_size)[shard.index :: shard.count] for item in batch]

@@ -1,6 +1,7 @@
 """The files of one prediction: mask, overlay, probabilities; and its row in the table."""
 
 import errno
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +15,9 @@ from ..labels_tevia import is_lesion
 from ..lesion_measures import class_statistics, lesion_statistics
 from ..logits_tevia import NonFiniteLogitsError
 from ..visualization import overlay
+from .answers import ClassStatistics, Prediction
 from .items import Item
 from .manifest import Record
-from .predictor import ClassStatistics, Prediction
 
 OVERLAYS, PROBABILITIES = "overlays", "probabilities"  # folders
 MASK, OVERLAY, PROBABILITY_MAP = "mask", "overlay", "probabilities"  # columns with the names of files
@@ -24,6 +25,7 @@ LESIONS = "lesion_list"  # in a row: the measurements of each lesion
 SIZES = ("lesions", "volume_mm3", "diameter_px", "diameter_mm")  # of a class, see `class_statistics`
 NOT_FINITE = "not_finite"  # in the row of an image whose logits are not
 JPEG_QUALITY = 90
+OVERLAY_SIDE = 4096  # pixels of the longest side, at most
 # Errors of the disk or folder, which every further file would have.
 FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
@@ -99,8 +101,10 @@ class Outputs(NamedTuple):
         if self.overlays:
             file_name = f"{OVERLAYS}/{name}.jpg"
             pixels = prediction.image.array  # type: ignore[union-attr]  # set if there is no error
+            step = math.ceil(max(mask.shape) / OVERLAY_SIDE)  # so that an image in parts is never whole in memory
             with whole_file(self.folder / file_name) as part:
-                overlay(pixels, mask).save(part, quality=JPEG_QUALITY, subsampling=0)
+                shown = overlay(np.asarray(pixels[::step, ::step]), mask[::step, ::step])
+                shown.save(part, quality=JPEG_QUALITY, subsampling=0)
             row[OVERLAY] = file_name
         if probabilities is not None:
             file_name = f"{PROBABILITIES}/{name}.npy"

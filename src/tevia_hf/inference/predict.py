@@ -16,6 +16,7 @@ from .items import ImagePath, items_of, job_of
 from .job import check_job_folder, run_job
 from .loading import load_trained
 from .predictor import Predictor, check_predictor_options
+from .tiles import Tiling
 
 with needed_for("Predicting files"):
     import pandas as pd
@@ -97,7 +98,7 @@ def predict(
         batch_size: number of images per forward pass.
         mask_suffix: ".png"; or ".nii.gz" or ".nii" for masks that keep the image's spacing and position. Those of
             volumes always do.
-        options: other arguments of `run_job`, such as `resume` and `probabilities`.
+        options: other arguments of `run_job`, such as `resume`, `probabilities` and `tiling`.
 
     Returns the table of `run_job`, and raises its errors. An image that is given several times has a mask for each of
     its texts.
@@ -119,6 +120,8 @@ def predict_files(
     series: str | None = None,
     threshold: float = 0.5,
     batch_size: int = 16,
+    tile: int | None = None,
+    overlap: float = 0.25,
     device: str | None = None,
     engine: str = "local",
     **options: Any,
@@ -136,7 +139,9 @@ def predict_files(
         plane: of the slices of NIfTI volumes: "axial", "coronal" or "sagittal"; by default the one they are stored in.
         series: number, UID or description of the series to take from a folder that holds several.
         threshold: on the lesion's probability, for models with one label.
-        batch_size: number of images per forward pass.
+        batch_size: number of images, or tiles of an image, per forward pass.
+        tile: side of the tiles in which images are predicted, in pixels: see `Tiling`; by default images are resized.
+        overlap: of tiles, as a share of their side.
         device: to compute on, e.g. "cuda:1"; by default the GPU, if there is one.
         engine: "local", or "ray" to divide the images among the nodes of a Ray cluster, which all read the same files.
         options: other arguments of `run_job`.
@@ -145,6 +150,7 @@ def predict_files(
     """
     check_predictor_options(threshold, batch_size)
     check_choice("engine", engine, ("local", "ray"))
+    tiling = None if tile is None else Tiling(tile, overlap)
     if window is not None:
         check_window(window)
     items = job_of(images, text, text_table, plane, series)
@@ -157,6 +163,5 @@ def predict_files(
 
         options["engine"] = rows_on_ray(model, device)
     network, processor = load_trained(model, "cpu" if engine == "ray" else device)
-    return run_job(
-        network, processor, items, output_dir, inputs=inputs, threshold=threshold, batch_size=batch_size, **options
-    )
+    options |= {"threshold": threshold, "batch_size": batch_size, "tiling": tiling}
+    return run_job(network, processor, items, output_dir, inputs=inputs, **options)

@@ -1,5 +1,6 @@
 """Prediction of masks for any number of texts per image, each image decoded, preprocessed and encoded once."""
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -10,13 +11,18 @@ import torch
 
 from ..io import MedicalImage, load_image
 from ..io.parallel import on_all_cores
+from ..io.regions import load_parts
 from ..labels_tevia import class_names
 from ..logits_tevia import NonFiniteLogitsError, labels_from_probabilities, mean_probability
 from ..modeling_tevia import TeViAForSegmentation
 from ..option_checks_tevia import check_count, check_share
 from ..outputs_tevia import TeViAImageFeatures, TeViASegmentationOutput
 from ..processing_tevia import TeViAProcessor
+from .answers import Answer, ClassStatistics, Prediction, joined
 from .text_features import TextFeatureCache
+from .tiles import Box, Tiles, Tiling, blended_rows
+
+LARGE_SIDE = 4096  # in pixels; above it, an image in one pass causes a warning
 
 
 class PreparedImage(NamedTuple):
@@ -36,54 +42,6 @@ class EncodedImages(NamedTuple):
     spacings: list[tuple[float, float] | None]
 
 
-class ClassStatistics(NamedTuple):
-    """The size of one class in a mask.
-
-    Args:
-        pixels: its area.
-        mm2: its area, if the size of the image's pixels is known.
-        probability: mean probability of the class inside its mask; `None` if that is empty.
-    """
-
-    pixels: int
-    mm2: float | None
-    probability: float | None
-
-
-class Answer(NamedTuple):
-    """The result for one image and one text.
-
-    Args:
-        mask: label map uint8 (height, width), at the image's size.
-        statistics: of each class by name; empty unless the predictor has `with_statistics`.
-        probabilities: float16 (num_labels, height, width); `None` unless the predictor has `with_probabilities`.
-    """
-
-    mask: np.ndarray
-    statistics: dict[str, ClassStatistics]
-    probabilities: np.ndarray | None = None
-
-
-class Prediction(NamedTuple):
-    """The result for one example: an answer per text, or the error that occurred."""
-
-    example: Mapping[str, Any]
-    name: str
-    image: MedicalImage | None
-    answers: list[Answer]
-    error: Exception | None = None
-
-    @property
-    def masks(self) -> list[np.ndarray]:
-        """The label map uint8 (height, width) of each text."""
-        return [answer.mask for answer in self.answers]
-
-    @property
-    def statistics(self) -> list[dict[str, ClassStatistics]]:
-        """For each mask, those of each class by name; empty unless the predictor has `with_statistics`."""
-        return [answer.statistics for answer in self.answers if answer.statistics]
-
-
 class Predictor:
     """Masks of images for any number of texts.
 
@@ -99,6 +57,7 @@ class Predictor:
         text_features: a cache to share between predictors.
         with_statistics: whether `predictions` include area and mean probability of each class.
         with_probabilities: whether `predictions` include the probability of each label in each pixel.
+        tiling: how `predictions` divides images into tiles; None for images in one pass.
 
     Raises `ValueError` for a threshold or batch size out of range.
     """
@@ -112,12 +71,14 @@ class Predictor:
         text_features: TextFeatureCache | None = None,
         with_statistics: bool = False,
         with_probabilities: bool = False,
+        tiling: Tiling | None = None,
     ):
         check_predictor_options(threshold, batch_size)
         self.model, self.processor = model, processor
-        self.threshold, self.batch_size = threshold, batch_size
+        self.threshold, self.batch_size, self.tiling = threshold, batch_size, tiling
         self.with_statistics, self.with_probabilities = with_statistics, with_probabilities
         self.classes = class_names(model.config.id2label or {})
+        self._has_warned = False
         uses_text = bool(model.config.use_text)
         self.text_features = text_features or (TextFeatureCache(model, processor) if uses_text else None)
 
@@ -128,7 +89,24 @@ class Predictor:
         """
         loaded = image if isinstance(image, MedicalImage) else load_image(image)
         inputs = self.processor.image_processor(loaded.array, input_data_format="channels_last")
+        self._warn_of_shrinking(loaded, name)
         return PreparedImage(loaded, inputs["pixel_values"][0], name)
+
+    def _warn_of_shrinking(self, image: MedicalImage, name: str) -> None:
+        """Warns once about an image so large that details are lost when it is resized to the model's input."""
+        height, width = image.array.shape[:2]
+        settings = self.processor.image_processor
+        if max(height, width) <= LARGE_SIDE or not settings.do_resize or self._has_warned:
+            return
+        self._has_warned = True
+        input_size = f"{settings.size['height']} x {settings.size['width']}"
+        warnings.warn(
+            f"{name} has {height} x {width} pixels and is resized to {input_size}, as are other large images: small "
+            "lesions disappear. `--tile 512` (`tiling=Tiling(512)`) predicts images in tiles, for models trained on "
+            "such tiles.",
+            UserWarning,
+            stacklevel=2,
+        )
 
     def encode(self, prepared: Sequence[PreparedImage]) -> EncodedImages:
         """Features of images whose `pixel_values` have the same size."""
@@ -157,19 +135,23 @@ class Predictor:
         return [answer.mask for answer in self._answers(encoded, texts)]
 
     def _answers(self, encoded: EncodedImages, texts: Sequence[str]) -> list[Answer]:
+        maps = self._probabilities(encoded, texts)
+        return [self._answer(own, spacing) for own, spacing in zip(maps, encoded.spacings, strict=True)]
+
+    def _probabilities(self, encoded: EncodedImages, texts: Sequence[str]) -> list[torch.Tensor]:
+        """Those of each image, (num_labels, height, width)."""
         try:
-            maps = self.processor.post_process_segmentation(
+            return self.processor.post_process_segmentation(
                 self.ask(encoded, texts), target_sizes=encoded.sizes, return_probabilities=True
             )
         except NonFiniteLogitsError as error:
             raise NonFiniteLogitsError(error.indices, [encoded.names[index] for index in error.indices]) from error
-        answers = []
-        for probabilities, spacing in zip(maps, encoded.spacings, strict=True):
-            labels = labels_from_probabilities(probabilities, self.threshold)
-            statistics = self._statistics(labels, probabilities, spacing) if self.with_statistics else {}
-            stored = probabilities.half().cpu().numpy() if self.with_probabilities else None
-            answers.append(Answer(labels.cpu().numpy(), statistics, stored))
-        return answers
+
+    def _answer(self, probabilities: torch.Tensor, spacing_mm: tuple[float, float] | None) -> Answer:
+        labels = labels_from_probabilities(probabilities, self.threshold)
+        statistics = self._statistics(labels, probabilities, spacing_mm) if self.with_statistics else {}
+        stored = probabilities.half().cpu().numpy() if self.with_probabilities else None
+        return Answer(labels.cpu().numpy(), statistics, stored)
 
     def _statistics(
         self, labels: torch.Tensor, probabilities: torch.Tensor, spacing_mm: Sequence[float] | None
@@ -191,6 +173,9 @@ class Predictor:
                 more; a batch ends after an example with "ends_batch". They are read once, little more than a batch
                 ahead.
         """
+        if self.tiling is not None:
+            yield from self._tiled_predictions(requests, self.tiling)
+            return
         prepared = on_all_cores(self._prepared_or_error, enumerate(requests), ahead=self.batch_size)
         while batch := taken(prepared, self.batch_size):
             results: list[Prediction | None] = [None] * len(batch)
@@ -215,12 +200,9 @@ class Predictor:
         position, (example, _) = request
         value = example["image"]
         try:
-            image = self.prepare(value, name_of(example, position))
+            return self.prepare(with_spacing(load_image(value), example), name_of(example, position))
         except Exception as error:  # the libraries that read medical files raise errors of any kind
             return error
-        if spacing := example.get("spacing_mm"):
-            return image._replace(image=image.image._replace(spacing_mm=tuple(spacing)))
-        return image
 
     def _answers_or_error(
         self, images: Sequence[PreparedImage], texts: Sequence[Sequence[str]]
@@ -239,6 +221,50 @@ class Predictor:
             pairs = zip(images, texts, strict=True)
             return [self._answers_or_error([image], [own_texts])[0] for image, own_texts in pairs]
         return [([answers[each][index] for each in texts_of_batch], None) for index in range(len(images))]
+
+    def _tiled_predictions(
+        self, requests: Iterable[tuple[Mapping[str, Any], Sequence[str]]], tiling: Tiling
+    ) -> Iterator[Prediction]:
+        """`predictions` in tiles: of one image after the other, as one of them may fill the memory."""
+        for position, (example, texts) in enumerate(requests):
+            name, value = name_of(example, position), example["image"]
+            try:
+                image = with_spacing(load_parts(value), example)
+                prediction = Prediction(example, name, image, self._tiled_answers(image, texts, name, tiling))
+            except Exception as error:  # see `_prepared_or_error`
+                prediction = Prediction(example, name, None, [], error)
+            yield prediction
+
+    def _tiled_answers(self, image: MedicalImage, texts: Sequence[str], name: str, tiling: Tiling) -> list[Answer]:
+        """The answer for each text; a tile is encoded once for all of them."""
+        distinct, tiles = list(dict.fromkeys(texts)), Tiles(image.array)
+        results = self._tile_probabilities(tiles, distinct, name, tiling.boxes(*tiles.size))
+        parts = [
+            [self._answer(own, image.spacing_mm) for own in rows] for rows in blended_rows(results, tiling, *tiles.size)
+        ]
+        answers = {text: joined(own) for text, *own in zip(distinct, *parts, strict=True)}
+        return [answers[text] for text in texts]
+
+    def _tile_probabilities(
+        self, tiles: Tiles, texts: Sequence[str], name: str, boxes: Iterable[Box]
+    ) -> Iterator[tuple[Box, torch.Tensor]]:
+        """The probabilities (texts, num_labels, height, width) of each tile."""
+
+        def prepared(box: Box) -> PreparedImage:
+            return self.prepare(MedicalImage(tiles.tile(box)), name)
+
+        results = on_all_cores(prepared, boxes, ahead=self.batch_size)
+        while batch := list(islice(results, self.batch_size)):
+            encoded = self.encode([image for _, image in batch])
+            maps = [self._probabilities(encoded, [text] * len(batch)) for text in texts]
+            for (box, _), *own in zip(batch, *maps, strict=True):
+                yield box, torch.stack(own).cpu()
+
+
+def with_spacing(image: MedicalImage, example: Mapping[str, Any]) -> MedicalImage:
+    """The image with the size of pixels that its example gives, if it does."""
+    spacing = example.get("spacing_mm")
+    return image._replace(spacing_mm=tuple(spacing)) if spacing else image
 
 
 def taken(prepared: Iterator[Any], most: int) -> list[Any]:

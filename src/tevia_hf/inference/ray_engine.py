@@ -121,6 +121,7 @@ def dataset_of_rows(
         "batch_size": predictor.batch_size,
         "with_statistics": predictor.with_statistics,
         "with_probabilities": predictor.with_probabilities,
+        "tiling": predictor.tiling,
     }
     name = str(Path(model).resolve()) if Path(model).is_dir() else model
     shared = outputs._replace(folder=outputs.folder.resolve())

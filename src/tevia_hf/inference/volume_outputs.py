@@ -11,6 +11,7 @@ from ..io.output_dir import part_of, whole_file
 from ..io.volume import Volume, VolumeMask, VolumeSlice
 from ..io.volumes import open_volume
 from ..visualization import contact_sheet, overlay
+from .answers import ClassStatistics, Prediction, pooled
 from .items import Item, requests_of, states_of
 from .manifest import Record
 from .outputs import (
@@ -25,7 +26,6 @@ from .outputs import (
     new_row,
     stop_if_fatal,
 )
-from .predictor import ClassStatistics, Prediction
 
 VOLUME = "volume_mm3"  # the column of the volume
 VOLUME_SUFFIX = ".nii.gz"  # of masks, unless they have another one of NIfTI
@@ -93,12 +93,10 @@ class VolumeOutput:
         """Voxels (`pixels`), volume and mean probability of each class, and the share of the volume."""
         names, values, lesion_voxels = list(self.outputs.classes.values()), [], 0
         for name in names:
-            slices = [one[name] for one in self.statistics]
-            voxels = sum(one.pixels for one in slices)
-            total = sum((one.probability or 0) * one.pixels for one in slices)
-            volume = None if self.volume.voxel_mm3 is None else voxels * self.volume.voxel_mm3
-            values += [voxels, total / voxels if voxels else None, volume]
-            lesion_voxels += voxels
+            whole = pooled([one[name] for one in self.statistics])
+            volume = None if self.volume.voxel_mm3 is None else whole.pixels * self.volume.voxel_mm3
+            values += [whole.pixels, whole.probability, volume]
+            lesion_voxels += whole.pixels
         measures = zip(by_class(("pixels", "probability", VOLUME), names), values, strict=True)
         return {"foreground": lesion_voxels / math.prod(self.volume.grid.shape), **dict(measures)}
 

@@ -13,8 +13,9 @@ from typing import Literal, cast
 Plane = Literal["axial", "coronal", "sagittal"]
 Window = tuple[float, float]
 
+TIFF_SUFFIXES = (".tif", ".tiff")
 PLAIN_SUFFIXES = (
-    *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".jp2", ".j2k", ".webp", ".pgm", ".ppm", ".pnm"),
+    *(".png", ".jpg", ".jpeg", *TIFF_SUFFIXES, ".bmp", ".gif", ".jp2", ".j2k", ".webp", ".pgm", ".ppm", ".pnm"),
 )
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 NIFTI_SUFFIXES = (".nii.gz", ".nii")

@@ -7,6 +7,7 @@ import numpy as np
 from tevia_hf.io.address import ImageRef, Window
 
 MAX_PIXELS = 178_956_970  # of one image or slice; Pillow's limit against decompression bombs
+IF_TOO_LARGE = "Shrink it, or save it as 8-bit TIFF with tiles and predict it by `--tile 512` (extra medical)."
 ROUNDING = 1e-4  # error of labels that a header scales, such as 1 by 255 * 0.003921569
 MAX_FULL_SLICES = 64  # of that size in a volume, as a compressed file must be unpacked
 
@@ -81,6 +82,4 @@ def check_size(height: int, width: int, path: Path, most_pixels: int | None) -> 
     """Raises `ValueError` for an image so large that it may fill the memory."""
     most_pixels = most_pixels or MAX_PIXELS
     if height * width > most_pixels:
-        raise ValueError(
-            f"{path}: claims {height} x {width} pixels, more than {most_pixels:,}. Shrink it or split it first."
-        )
+        raise ValueError(f"{path}: claims {height} x {width} pixels, more than {most_pixels:,}. {IF_TOO_LARGE}")

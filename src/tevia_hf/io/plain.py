@@ -8,14 +8,14 @@ from PIL import Image
 
 from tevia_hf.decoding_tevia import CHANNELS, DAMAGE, MASK_OF_WHITE_ZEROS, ORIENTATION, PIL_FORMATS, misread, one_page
 from tevia_hf.extras import needed_for
-from tevia_hf.io.address import ImageRef, is_dicom
+from tevia_hf.io.address import TIFF_SUFFIXES, ImageRef, is_dicom
 from tevia_hf.io.dicom import read_dicom
 from tevia_hf.io.medical_image import Geometry, MedicalImage
-from tevia_hf.io.pixels import MAX_PIXELS, apply_orientation_tag, check_size
+from tevia_hf.io.pixels import IF_TOO_LARGE, MAX_PIXELS, apply_orientation_tag, check_size
 from tevia_hf.labels_tevia import WHITE
 
-_TIFF_SUFFIXES = (".tif", ".tiff")
 _CHANNELS_ADVICE = "1, 3 or 4 are expected. Save the intended channel as a file of its own."
+_PAGES_ADVICE = "Save each page as a file of its own; a pyramid of one image is predicted in tiles (`--tile 512`)"
 _PREMULTIPLIED = 1  # value of ExtraSamples: colours are stored multiplied by their alpha
 _NOT_IN_PILLOW = ("webp",)  # TIFF compressions that the wheels of Pillow cannot decode
 
@@ -29,11 +29,11 @@ def read_plain(address: ImageRef, is_mask: bool = False, most_pixels: int | None
     try:
         image = Image.open(path, formats=PIL_FORMATS)
     except Image.DecompressionBombError as error:
-        raise ValueError(f"{path}: claims more than {MAX_PIXELS:,} pixels. Shrink it or split it first.") from error
+        raise ValueError(f"{path}: claims more than {MAX_PIXELS:,} pixels. {IF_TOO_LARGE}") from error
     except DAMAGE:
         if is_dicom(path):
             return read_dicom(address, is_mask, most_pixels)
-        if not path.name.lower().endswith(_TIFF_SUFFIXES):
+        if not path.name.lower().endswith(TIFF_SUFFIXES):
             raise
         return _read_tiff(path, is_mask, most_pixels)
     with image:
@@ -43,7 +43,7 @@ def read_plain(address: ImageRef, is_mask: bool = False, most_pixels: int | None
         if image.format == "TIFF" and is_for_tifffile:
             return _read_tiff(path, is_mask, most_pixels)
         orientation = image.getexif().get(ORIENTATION, 1)
-        pixels = one_page(image, str(path), is_mask, "Save each page as a file of its own")
+        pixels = one_page(image, str(path), is_mask, _PAGES_ADVICE)
     return MedicalImage(pixels, source=Geometry(path, orientation=orientation))
 
 
@@ -52,7 +52,7 @@ def _read_tiff(path: Path, is_mask: bool, most_pixels: int | None) -> MedicalIma
         from tifffile import COMPRESSION, PHOTOMETRIC, TiffFile
     with TiffFile(path) as file:
         if len(file.pages) != 1:
-            raise ValueError(f"{path}: holds {len(file.pages)} pages, one is expected. Save each as a file of its own.")
+            raise ValueError(f"{path}: holds {len(file.pages)} pages, one is expected. {_PAGES_ADVICE}.")
         page = file.pages.first
         check_size(page.imagelength, page.imagewidth, path, most_pixels)
         form, packing = PHOTOMETRIC(page.photometric), COMPRESSION(page.compression)
