@@ -4,6 +4,7 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+from killing import Killed, kill_after
 from medical_files import affine_of, write_nifti
 from PIL import Image
 from tiny import tiny_processor, tiny_reader
@@ -12,6 +13,8 @@ from tevia_hf import evaluate_model, load_segmentation_dataset, volume_metrics
 from tevia_hf.data.decoding import decode_labels
 from tevia_hf.data.features import undecoded
 from tevia_hf.data.slices import check_slices
+from tevia_hf.evaluation.evaluate import evaluate_dataset
+from tevia_hf.inference.manifest import read_records
 from tevia_hf.inference.predict import predict_masks
 
 SHAPE, SPACING = (8, 10, 5), (0.8, 0.9, 2.5)
@@ -122,16 +125,70 @@ def test_an_evaluation_scores_each_volume_over_its_slices(root, tmp_path):
         row = table.loc[("correct", f"{name}.nii.gz")]
         assert row["slices"] == 5 and row["group"] == name
         assert row["dice_volume"] == pytest.approx(2 * (predicted * true).sum() / (predicted.sum() + true.sum()))
-        assert row["dice_volume"] == pytest.approx(volume_metrics(predicted, true, white_is_lesion=True)["dice"])
+        scores = volume_metrics(predicted, true, (2.5, 0.9, 0.8), white_is_lesion=True)
+        assert row["dice_volume"] == pytest.approx(scores["dice"])
+        assert row["hd95_volume"] == pytest.approx(scores["hd95"], rel=1e-6) and scores["hd95"] > 0
+        assert row["surface_dice_volume"] == scores["surface_dice"]
     summary = report.volume_summary()
     assert summary["correct"]["volumes"] == 2
     assert summary["correct"]["dice_volume"] == pytest.approx(table.loc["correct"]["dice_volume"].mean())
-    low, high = summary["correct"]["dice_volume_interval"]
-    assert low <= summary["correct"]["dice_volume"] <= high
+    for score in ("dice_volume", "hd95_volume"):
+        low, high = summary["correct"][f"{score}_interval"]
+        assert low <= summary["correct"][score] <= high
     report.save(tmp_path / "report")
     assert "| dice_volume |" in (tmp_path / "report" / "evaluation.md").read_text()
     assert (tmp_path / "report" / "volumes.csv").is_file()
     assert "dice_volume" in (tmp_path / "report" / "evaluation.json").read_text()
+
+
+@pytest.mark.usefixtures("texts")
+@pytest.mark.parametrize("slices", ["lesion", 2])
+def test_distances_in_three_dimensions_need_all_slices(root, slices, tmp_path):
+    dataset = load_segmentation_dataset("folder", root, slices=slices)
+    report = evaluate_model(tiny_reader(), tiny_processor(), dataset, text_modes=[])
+    assert report.volumes["dice_volume"].notna().all() and report.volumes["hd95_volume"].isna().all()
+    assert "hd95_volume" not in report.volume_summary()["correct"]
+    assert "no distances in three dimensions" in report.table()
+
+
+@pytest.mark.usefixtures("texts")
+def test_one_slice_less_leaves_its_volume_without_distances(root):
+    dataset = load_segmentation_dataset("folder", root)
+    part = dataset.select([index for index, name in enumerate(dataset["id"]) if name != "p1_2"])
+    report = evaluate_model(tiny_reader(), tiny_processor(), part, text_modes=[])
+    known = report.volumes.groupby("volume")["hd95_volume"].count()
+    assert known["p1.nii.gz"] == 0 and known["p2.nii.gz"] > 0
+
+
+@pytest.mark.usefixtures("texts")
+def test_the_order_of_slices_among_the_images_does_not_matter(root):
+    dataset = load_segmentation_dataset("folder", root)
+    shuffled = dataset.select(np.random.default_rng(0).permutation(len(dataset)))
+    reports = [evaluate_model(tiny_reader(), tiny_processor(), own, text_modes=["none"]) for own in (dataset, shuffled)]
+    first, second = (
+        report.volumes[report.volumes["text_mode"] == "none"].set_index("volume").sort_index() for report in reports
+    )
+    pd.testing.assert_frame_equal(first, second, check_exact=False)
+
+
+@pytest.mark.usefixtures("texts")
+@pytest.mark.parametrize("at", [2, 5, 7])
+def test_a_resumed_evaluation_scores_interrupted_volumes_as_an_unbroken_one(root, tmp_path, monkeypatch, at):
+    model = tmp_path / "model"
+    tiny_reader().save_pretrained(model)
+    tiny_processor().save_pretrained(model)
+
+    def evaluate(folder, **options):
+        return evaluate_dataset(model, "folder", root, "train", folder, batch_size=3, text_modes=[], **options)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_after(patch, at)
+        evaluate(tmp_path / "out")
+    resumed, whole = evaluate(tmp_path / "out", resume=True), evaluate(tmp_path / "whole")
+    pd.testing.assert_frame_equal(resumed.volumes, whole.volumes)
+    pd.testing.assert_frame_equal(resumed.images, whole.images)
+    names = [row["name"] for row in read_records(tmp_path / "out" / "manifest.jsonl")[1:]]
+    assert len(names) == len(set(names)) == 10 + 2
 
 
 def test_images_that_are_no_slices_have_no_scores_of_volumes(tmp_path):

@@ -1,5 +1,6 @@
 """Scores of whole volumes, with distances in three dimensions."""
 
+import warnings
 from collections.abc import Sequence
 from math import dist
 
@@ -69,6 +70,8 @@ def surface_scores(
     with needed_for("Scoring surfaces"):
         import torch
         from monai.metrics import compute_hausdorff_distance, compute_surface_dice
+    # MONAI 1.5 and 1.6 warn about an argument that they give themselves.
+    warnings.filterwarnings("ignore", ".*always_return_as_numpy", FutureWarning)
 
     # MONAI takes the outermost voxels of a mask for its surface only if there are others around it.
     first, second = (torch.from_numpy(np.pad(mask, 1))[None, None] for mask in (predicted, true))

@@ -154,8 +154,14 @@ def evaluate_recorded(
     details |= {"white_is_lesion": white, "skipped": survey.skipped()}
     details["classes"] = {name: label for label, name in examination.classes.items()}
     details["texts_changed"] = changed_texts(conditions, own, examination.texts)
-    references = measurements.references()
-    return report_of(measurements.by_condition(), dataset, references, details | settings, measurements.worst)
+    return report_of(
+        measurements.by_condition(),
+        dataset,
+        measurements.references(),
+        details | settings,
+        measurements.worst,
+        measurements.of_volumes,
+    )
 
 
 def check_options(

@@ -22,6 +22,7 @@ from ..score_summaries import ImageScores
 from .results import ConditionResults, Measurement, measure_masks
 from .text_agreement import MaskAndText
 from .text_conditions import TextCondition
+from .volumes import VolumeMasks, VolumeScores, whole_volumes
 from .worst_cases import WorstMasks
 
 
@@ -74,6 +75,7 @@ class Measurements:
 
     def __init__(self, examination: Examination):
         self.examination = examination
+        self.of_volumes: dict[int, VolumeScores] = {}  # by the position of their first slice
         self.of_images: list[list[Measurement] | None] = [None] * len(examination.dataset)
         self.worst = WorstMasks()
         self.shown_masks: dict[int, list[np.ndarray]] = {}
@@ -119,13 +121,19 @@ class Measurements:
 def measure(examination: Examination, predictor: Predictor, manifest: Manifest | None = None) -> Measurements:
     """The measurements of all images, those in the manifest without predicting them again.
 
-    An image is recorded as soon as it is measured. Batches are those of an uninterrupted evaluation, so that masks and
-    scores are the same.
+    An image is recorded as soon as it is measured, and a volume as soon as its slices are; the slices of a volume that
+    was interrupted are predicted again. Batches are those of an uninterrupted evaluation, so that masks and scores are
+    the same.
     """
     measurements, count = Measurements(examination), len(examination.dataset)
-    recorded = {} if manifest is None else {int(name): row for name, row in manifest.rows.items()}
+    rows = {} if manifest is None else manifest.rows
+    measurements.of_volumes = {int(row["volume"]): row["scores"] for row in rows.values() if "volume" in row}
+    recorded = {int(name): row for name, row in rows.items() if "volume" not in row}
     for position, row in recorded.items():
         measurements.add(position, measurements_in(row))
+    volumes = whole_volumes(examination.dataset, examination.spacings)
+    unscored = [volume for volume in volumes if volume.positions[0] not in measurements.of_volumes]
+    volume_masks = VolumeMasks(unscored)
     starts = range(0, count, predictor.batch_size)
     batches = [range(start, min(start + predictor.batch_size, count)) for start in starts]
 
@@ -133,10 +141,16 @@ def measure(examination: Examination, predictor: Predictor, manifest: Manifest |
         return [position for batch in batches if wanted.intersection(batch) for position in batch]
 
     missing = set(range(count)) - set(recorded)
-    for position, masks, reference, measured in measured_images(examination, predictor, positions_of(missing)):
+    wanted = missing.union(*(volume.positions for volume in unscored))
+    for position, masks, reference, measured in measured_images(examination, predictor, positions_of(wanted)):
         measurements.add(position, measured, masks, reference)
         if manifest is not None and position in missing:
             manifest.add(record_of(position, measured))
+        if (scores := volume_masks.add(position, masks, reference)) is not None:
+            first = volume_masks.of_position[position].positions[0]
+            measurements.of_volumes[first] = scores
+            if manifest is not None:
+                manifest.add({"name": f"volume of slice {first}", "volume": first, "scores": scores})
     unseen = measurements.without_masks()
     for position, masks, reference, measured in measured_images(examination, predictor, positions_of(unseen)):
         measurements.add(position, measured, masks, reference)

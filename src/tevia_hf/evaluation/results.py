@@ -32,7 +32,7 @@ from ..visualization import contact_sheet, overlay, stack
 from .report import EvaluationReport
 from .text_agreement import MaskAndText, TextScores, compare_with_text, text_scores
 from .text_conditions import OWN, SHUFFLED, TextCondition
-from .volumes import volume_table
+from .volumes import VolumeScores, volume_table
 from .worst_cases import WorstMasks, worst_cases
 
 
@@ -91,6 +91,7 @@ def report_of(
     shown: Mapping[int, np.ndarray],
     settings: dict[str, Any],
     worst: WorstMasks | None = None,
+    of_volumes: Mapping[int, VolumeScores] | None = None,
 ) -> EvaluationReport:
     """The report on the results of all text conditions.
 
@@ -98,6 +99,7 @@ def report_of(
         shown: the true masks of the images in the figure, by index.
         settings: of the evaluation; `classes` are the names and labels of the model's classes.
         worst: the masks with the images' own texts that have the worst scores; None for none.
+        of_volumes: scores in three dimensions, see `volume_table`.
     """
     seed, unit = settings["seed"], settings["hd95_unit"]
     classes = {label: name for name, label in settings["classes"].items()}
@@ -126,7 +128,7 @@ def report_of(
         foreground={name: class_scores(result.scores, **options[name]) for name, result in results.items()},
         classes=by_class,
         worst_cases=worst_cases(worst or WorstMasks(), dataset, results[own].texts),
-        volumes=volume_table({name: result.scores for name, result in results.items()}, dataset),
+        volumes=volume_table({name: result.scores for name, result in results.items()}, dataset, of_volumes or {}),
     )
 
 

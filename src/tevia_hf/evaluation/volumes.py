@@ -1,8 +1,8 @@
 """Scores of whole volumes in an evaluation of their slices."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,53 +10,123 @@ from datasets import Dataset
 
 from ..data.example import parse_files
 from ..data.features import undecoded
-from ..intervals import ratio_interval
+from ..intervals import ratio_intervals
+from ..io import ImageRef, read_image
 from ..io.markdown import Block, Table
+from ..mask_scores import Spacing
 from ..score_summaries import ImageScores, summarize
+from ..volume_scores import VolumeSpacing, volume_metrics
 from .report_tables import interval_text, number
 
+VolumeScores = list[dict[str, float]]  # for each text condition, the `DISTANCES` of a volume
 # A score of a volume -> the metric that pools all pixels of its slices.
 SCORES = {"dice_volume": "dice_pooled", "iou_volume": "iou_pooled"}
+# A score in three dimensions, of volumes that are evaluated as a whole -> that of `volume_metrics`.
+DISTANCES = {"hd95_volume": "hd95", "surface_dice_volume": "surface_dice"}
+COLUMNS = [*SCORES, *DISTANCES]
 
 
-def volumes_in(dataset: Dataset) -> list[str | None]:
-    """The file of the volume of which each image is a slice; None for other images."""
-    entries = (row["image"] for row in undecoded(dataset))
-    files = [None if entry["bytes"] is not None else parse_files(entry["path"])[0] for entry in entries]
-    return [str(file.path) if file is not None and file.number is not None else None for file in files]
+class WholeVolume(NamedTuple):
+    """A volume of which every slice is among the images.
 
-
-def volume_table(scores: Mapping[str, Sequence[ImageScores]], dataset: Dataset) -> pd.DataFrame:
-    """One row per volume and text condition: `volume, group, slices, text_mode, dice_volume, iou_volume`.
-
-    Empty if no volume has several slices among the images. A score is that of all evaluated voxels of the volume, a
-    mean over the labels in either mask, and 1 without any.
+    Args:
+        positions: of the slices among the images, in their order in the volume.
+        spacing_mm: (slice, row, column).
     """
-    positions: dict[str, list[int]] = {}
-    for position, volume in enumerate(volumes_in(dataset)):
-        if volume is not None:
-            positions.setdefault(volume, []).append(position)
+
+    positions: tuple[int, ...]
+    spacing_mm: VolumeSpacing
+
+
+def volumes_in(dataset: Dataset) -> dict[str, dict[int, ImageRef]]:
+    """The file of each volume of which images are slices -> position of the image -> its address."""
+    volumes: dict[str, dict[int, ImageRef]] = {}
+    for position, row in enumerate(undecoded(dataset)):
+        file = None if row["image"]["bytes"] is not None else parse_files(row["image"]["path"])[0]
+        if file is not None and file.number is not None:
+            volumes.setdefault(str(file.path), {})[position] = file
+    return volumes
+
+
+def whole_volumes(dataset: Dataset, spacings: Sequence[Spacing | None]) -> list[WholeVolume]:
+    """The volumes of which every slice is among the images, once and in one plane, with known sizes of voxels."""
+    found = []
+    for slices in volumes_in(dataset).values():
+        first, position = next(iter(slices.values())), next(iter(slices))
+        ordered = sorted(slices, key=lambda own: int(slices[own].number or 0))
+        numbers, spacing = [slices[own].number for own in ordered], spacings[position]
+        if numbers != list(range(len(numbers))) or {own.plane for own in slices.values()} != {first.plane}:
+            continue
+        source = read_image(first).source
+        if source is None or source.count != len(numbers) or not source.slice_spacing_mm or spacing is None:
+            continue
+        found.append(WholeVolume(tuple(ordered), (source.slice_spacing_mm, *spacing)))
+    return found
+
+
+class VolumeMasks:
+    """The masks of volumes, slice by slice; those of a volume are scored, and leave, once all of them are there.
+
+    Args:
+        volumes: to score.
+    """
+
+    def __init__(self, volumes: Iterable[WholeVolume]):
+        self.of_position = {position: volume for volume in volumes for position in volume.positions}
+        self.slices: dict[int, tuple[Sequence[np.ndarray], np.ndarray]] = {}
+
+    def add(self, position: int, masks: Sequence[np.ndarray], reference: np.ndarray) -> VolumeScores | None:
+        """Takes the masks of a slice; the scores for each of them, if it is the last one of its volume."""
+        volume = self.of_position.get(position)
+        if volume is None:
+            return None
+        self.slices[position] = masks, reference
+        if not all(own in self.slices for own in volume.positions):
+            return None
+        slices = [self.slices.pop(own) for own in volume.positions]
+        true = np.stack([own for _, own in slices])
+        scores = []
+        for predicted in zip(*(own for own, _ in slices), strict=True):
+            values = volume_metrics(np.stack(predicted), true, volume.spacing_mm, white_is_lesion=False)
+            scores.append({name: values[metric] for name, metric in DISTANCES.items()})
+        return scores
+
+
+def volume_table(
+    scores: Mapping[str, Sequence[ImageScores]], dataset: Dataset, distances: Mapping[int, VolumeScores]
+) -> pd.DataFrame:
+    """One row per volume and text condition: `volume, group, slices, text_mode`, `SCORES` and `DISTANCES`.
+
+    Empty if no volume has several slices among the images. A Dice or IoU is that of all evaluated voxels of the volume,
+    a mean over the labels in either mask, and 1 without any; distances are empty unless all slices are evaluated.
+
+    Args:
+        distances: position of the first slice of a volume -> those with each text condition.
+    """
     groups, rows = list(dataset["group"]), []
-    for name, own in scores.items():
-        for volume, slices in positions.items():
+    for index, (name, own) in enumerate(scores.items()):
+        for volume, slices in volumes_in(dataset).items():
             pooled = summarize([own[position] for position in slices])
+            first = next((position for position in slices if position in distances), None)
             values = {key: pooled[metric] for key, metric in SCORES.items()}
-            row = {"volume": Path(volume).name, "group": groups[slices[0]], "slices": len(slices), "text_mode": name}
+            values |= {} if first is None else distances[first][index]
+            row = {"volume": Path(volume).name, "group": groups[min(slices)], "slices": len(slices), "text_mode": name}
             rows.append(row | values)
-    table = pd.DataFrame(rows, columns=["volume", "group", "slices", "text_mode", *SCORES])
+    table = pd.DataFrame(rows, columns=["volume", "group", "slices", "text_mode", *COLUMNS])
     return table if (table["slices"] > 1).any() else table.iloc[:0]
 
 
 def volume_summary(table: pd.DataFrame, seed: int) -> dict[str, dict[str, Any]]:
-    """Text condition -> number of volumes, mean of each score over them, and the bootstrap 95 % interval of the Dice.
+    """Text condition -> number of volumes, mean of each score over them, and its bootstrap 95 % interval.
 
-    Patients are resampled.
+    Patients are resampled. Distances are there only if all volumes have some.
     """
+    known = [name for name in COLUMNS if table[name].notna().all()]
     summary = {}
     for name, own in table.groupby("text_mode", sort=False):
-        dice = own["dice_volume"].to_numpy()
-        interval = ratio_interval(dice, np.ones(len(dice)), list(own["group"]), seed)
-        summary[str(name)] = {"volumes": len(own), **own[[*SCORES]].mean().to_dict(), "dice_volume_interval": interval}
+        sums = {f"{score}_interval": (own[score].to_numpy(float), np.ones(len(own))) for score in known}
+        intervals = ratio_intervals(sums, list(own["group"]), seed)
+        summary[str(name)] = {"volumes": len(own), **own[known].mean().to_dict(), **intervals}
     return summary
 
 
@@ -64,14 +134,21 @@ def volume_blocks(summary: Mapping[str, Mapping[str, Any]]) -> list[Block]:
     """The table of a report."""
     if not summary:
         return []
+    first = next(iter(summary.values()))
+    known = [name for name in COLUMNS if name in first]
     rows = [
-        [name, number(row["dice_volume"]), interval_text(row["dice_volume_interval"]), number(row["iou_volume"])]
+        [name, *(text for score in known for text in (number(row[score]), interval_text(row[f"{score}_interval"])))]
         for name, row in summary.items()
     ]
-    count = next(iter(summary.values()))["volumes"]
+    heads = ["text", *(text for score in known for text in (score, "95 %"))]
+    distances = (
+        "`hd95_volume` (mm) and `surface_dice_volume` are in three dimensions."
+        if known[-1] in DISTANCES
+        else "There are no distances in three dimensions, as not all slices were evaluated or the size of voxels is "
+        "unknown."
+    )
     return [
-        Table(["text", "dice_volume", "95 %", "iou_volume"], rows),
-        f"Of {count} volumes, each over all of its evaluated slices; the other tables are per slice. 95 %: bootstrap "
-        "interval of `dice_volume`. Distances in three dimensions: `volume_metrics` of the masks that `tevia predict` "
-        "writes.",
+        Table(heads, rows),
+        f"Of {first['volumes']} volumes, each over all of its evaluated slices; the other tables are per slice. "
+        f"{distances} 95 %: bootstrap interval over patients.",
     ]
