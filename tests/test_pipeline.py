@@ -5,15 +5,17 @@ import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import datasets
+import nibabel
 import numpy as np
 import pytest
 import torch
+from medical_files import affine_of, write_nifti
 from PIL import Image
 from tiny import tiny_config, tiny_processor, tiny_reader
 from transformers import pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
-from tevia_hf import TeViAForSegmentation, TeViASegmentationPipeline, load_segmentation_dataset
+from tevia_hf import TeViAForSegmentation, TeViASegmentationPipeline, load_segmentation_dataset, read_image
 from tevia_hf.colours_tevia import FILL_OPACITY, LABEL_COLOURS
 from tevia_hf.data.features import FEATURES
 from tevia_hf.pipeline_tevia import ROW_KEYS
@@ -306,3 +308,33 @@ def test_a_model_without_text_ignores_the_text():
 def test_bad_input_is_refused_with_its_reason(segment, arguments, options, message):
     with pytest.raises((ValueError, TypeError), match=message):
         segment(*arguments, **options)
+
+
+@pytest.mark.parametrize("plane", ["axial", "coronal"])
+def test_the_mask_of_a_volume_lies_over_it_and_holds_that_of_each_slice(segment, plane, tmp_path):
+    rng = np.random.default_rng(0)
+    voxels = rng.integers(0, 1000, (20, 24, 5)).astype(np.int16)
+    path = write_nifti(tmp_path / "scan.nii.gz", voxels, affine_of("LAS", (0.8, 0.9, 2.5)))
+    address = path if plane == "axial" else f"{path}#coronal:all"
+    (entry,) = segment(address, TEXTS[0], batch_size=4)
+    mask, scan = entry["mask"], nibabel.load(path)
+    assert np.array_equal(mask.affine, scan.affine) and mask.shape == scan.shape
+    assert mask.get_data_dtype() == np.uint8 and set(np.unique(mask.dataobj)) <= {0, 1}
+    assert entry["area"] == np.asarray(mask.dataobj).sum() > 0
+    nibabel.save(mask, tmp_path / "mask.nii.gz")
+    scores = []
+    for number in range(5 if plane == "axial" else 24):
+        own = "" if plane == "axial" else "coronal:"
+        (single,) = segment(f"{path}#{own}{number}", TEXTS[0])
+        stored = read_image(f"{tmp_path / 'mask.nii.gz'}#{own}{number}", is_mask=True).array
+        assert np.array_equal(np.asarray(single["mask"]) // 255, stored)
+        scores += [single["score"]] * single["area"]
+    assert entry["score"] == pytest.approx(np.mean(scores))
+
+
+def test_volumes_go_alone_and_without_an_overlay(segment, tmp_path):
+    path = write_nifti(tmp_path / "scan.nii", np.zeros((20, 24, 5), np.int16), affine_of("LAS", (1, 1, 1)))
+    with pytest.raises(ValueError, match="overlay"):
+        segment(str(path), TEXTS[0], overlay=True)
+    with pytest.raises(ValueError, match=r"holds 5 axial slices.*scan.nii#2"):
+        segment([str(path)], TEXTS[:1])

@@ -1,9 +1,12 @@
 """Registers TeViA with transformers' Auto classes and pipelines, on import.
 
 `save_pretrained` also saves the code of each class, which loads without this package by `trust_remote_code=True`. With
-this package the image processor reads files by `tevia_hf.io.read_image`.
+this package the image processor reads files by `tevia_hf.io.read_image`, and the pipeline volumes.
 """
 
+import os
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +22,8 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from .configuration_tevia import TeViAConfig
 from .image_processing_tevia import TeViAImageProcessor
 from .io import read_image
+from .io.volume import Volume
+from .io.volumes import as_volume, open_volume
 from .modeling_tevia import TeViAForSegmentation, TeViAModel
 from .pipeline_tevia import TASK, TeViASegmentationPipeline
 from .processing_tevia import TeViAProcessor
@@ -29,7 +34,16 @@ def read_file(path: Any, is_mask: bool = False) -> np.ndarray:
     return read_image(path, is_mask).array
 
 
+def read_volume(image: Any) -> Volume | None:
+    """The volume at the path of a file or folder that holds one; `None` for other images."""
+    address = as_volume(os.fspath(image)) if isinstance(image, (str, os.PathLike)) else None
+    if address is None or not address.is_volume:
+        return None
+    return open_volume(address, Path(tempfile.gettempdir()))
+
+
 TeViAImageProcessor.file_reader = staticmethod(read_file)
+TeViASegmentationPipeline.volume_reader = staticmethod(read_volume)
 
 AutoConfig.register(TeViAConfig.model_type, TeViAConfig, exist_ok=True)
 AutoModel.register(TeViAConfig, TeViAModel, exist_ok=True)

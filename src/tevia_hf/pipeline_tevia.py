@@ -2,11 +2,11 @@
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http.client import HTTPException
 from io import BytesIO, IOBase
 from itertools import repeat
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 from urllib.request import urlopen
 
 import numpy as np
@@ -35,6 +35,8 @@ class TeViASegmentationPipeline(Pipeline):
     """
 
     processor: TeViAProcessor
+    # With the package installed, `tevia_hf.auto` sets a reader, which returns the slices of a path that holds several.
+    volume_reader: ClassVar[Callable[[Any], Any]] = staticmethod(lambda path: None)
 
     _load_processor = True  # type: ignore[assignment]  # transformers types it as None, as the next three
     _load_image_processor = False  # type: ignore[assignment]  # see above
@@ -60,7 +62,9 @@ class TeViASegmentationPipeline(Pipeline):
 
         A model with one label returns one entry per image, its mask all zero if no lesion is predicted; with several
         labels, one entry for each predicted label other than the background. "mask" is a PIL image of 0 and 255,
-        "score" the mean probability inside it, 0 for an empty mask, and "area" its number of pixels.
+        "score" the mean probability inside it, 0 for an empty mask, and "area" its number of pixels. With the package
+        installed, the path of a volume (NIfTI, a folder of a DICOM series, several frames) gives one list for all of its
+        slices, whose "mask" is a nibabel image of 0 and 1 in the position of the volume.
 
         Warns about a missing text if the model was never trained without one (`text_dropout=0`).
         Raises `ValueError` if counts differ, texts are given twice, a mapping has other keys, a URL has no image, the
@@ -69,7 +73,38 @@ class TeViASegmentationPipeline(Pipeline):
         if kwargs.get("batch_size") is not None:
             check_count("batch_size", kwargs["batch_size"], example="8")
         pairs = paired(inputs, text)
+        if isinstance(pairs, Mapping) and (volume := type(self).volume_reader(pairs["image"])) is not None:
+            return self.segment_volume(volume, pairs["text"], **kwargs)
         return [] if pairs == [] else super().__call__(pairs, **kwargs)
+
+    def segment_volume(self, volume: Any, text: str | None, **kwargs: Any) -> list[dict[str, Any]]:
+        """The entries of a volume, joined over its slices.
+
+        Args:
+            volume: `tevia_hf.io.volume.Volume`.
+            text: of all slices.
+            kwargs: options of a call.
+        """
+        if kwargs.get("overlay"):
+            raise ValueError("A volume has no overlay: leave `overlay` out, or give a slice, e.g. scan.nii.gz#40.")
+        slices = ({"image": volume.slice(number).array, "text": text} for number in range(volume.count))
+        joined: dict[str, dict[str, Any]] = {}
+        for number, entries in enumerate(self(slices, **kwargs)):
+            for entry in entries:
+                empty = {
+                    "label": entry["label"],
+                    "score": 0.0,
+                    "area": 0,
+                    "mask": np.zeros(volume.grid.shape, np.uint8),
+                }
+                whole = joined.setdefault(entry["label"], empty)
+                whole["score"] += entry["score"] * entry["area"]
+                whole["area"] += entry["area"]
+                whole["mask"][volume.grid.place(number)] = volume.grid.as_stored(np.asarray(entry["mask"]) // WHITE)
+        for whole in joined.values():
+            whole |= {"score": whole["score"] / max(whole["area"], 1), "mask": volume.grid.mask(whole["mask"])}
+        volume.close()
+        return list(joined.values())
 
     def _sanitize_parameters(self, threshold: float | None = None, overlay: bool | None = None, **unknown: Any):
         if unknown:

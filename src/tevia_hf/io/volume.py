@@ -50,6 +50,14 @@ class VolumeGrid(NamedTuple):
 
         return apply_orientation(displayed.T[:, :, None], ornt_transform(axcodes2ornt("RAS"), self.to_display))
 
+    def mask(self, voxels: np.ndarray) -> Any:
+        """The labels uint8 of all voxels, as stored, as a NIfTI image with the header of the volume."""
+        header = self.template.header.copy()
+        header.set_data_dtype(np.uint8)
+        header.set_slope_inter(1, 0)
+        header["cal_min"] = header["cal_max"] = 0
+        return type(self.template)(voxels, self.template.affine, header)
+
 
 class Volume(ABC):
     """An opened volume: `count` slices (height, width), each read when it is asked for."""
@@ -112,9 +120,5 @@ class VolumeMask:
 
     def save(self, path: Path) -> None:
         """Writes it as NIfTI with the header of the volume, atomically."""
-        header = self.grid.template.header.copy()
-        header.set_data_dtype(np.uint8)
-        header.set_slope_inter(1, 0)
-        header["cal_min"] = header["cal_max"] = 0
         with whole_file(path) as part:
-            type(self.grid.template)(self._voxels(), None, header).to_filename(part)
+            self.grid.mask(self._voxels()).to_filename(part)
