@@ -63,7 +63,7 @@ class TeViASegmentationPipeline(Pipeline):
         A model with one label returns one entry per image, its mask all zero if no lesion is predicted; with several
         labels, one entry for each predicted label other than the background. "mask" is a PIL image of 0 and 255,
         "score" the mean probability inside it, 0 for an empty mask, and "area" its number of pixels. With the package
-        installed, the path of a volume (NIfTI, a folder of a DICOM series, several frames) gives one list for all of its
+        installed, the path of a volume (NIfTI, a folder of a DICOM series, several frames) gives one list for all its
         slices, whose "mask" is a nibabel image of 0 and 1 in the position of the volume.
 
         Warns about a missing text if the model was never trained without one (`text_dropout=0`).
