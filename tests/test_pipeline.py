@@ -253,7 +253,7 @@ def test_a_missing_text_causes_a_warning_if_none_was_missing_in_training(segment
 def test_an_unfamiliar_text_causes_a_warning(recwarn):
     processor = tiny_processor()
     segment = TeViASegmentationPipeline(tiny_reader(), processor=processor, device="cpu")
-    segment(IMAGES[0], "hello world")
+    segment(IMAGES[0], "hello there")
     assert not any("trained on" in str(warning.message) for warning in recwarn)
     processor.record_words(TEXTS)
     segment(IMAGES[0], TEXTS[0])

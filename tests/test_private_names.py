@@ -39,6 +39,7 @@ PRIVATE = {
     "_sanitize_parameters": "Pipeline: to be written by each pipeline (documented)",
     "_skip_keys_device_placement": "asked of a model's children",
     "_standardize_kwargs": "image processors: settings are checked where all calls pass",
+    "_version": "torch.Tensor: counts its changes in place, after which a fused copy is stale",
     "_supports_sdpa": "PreTrainedModel: the attention that a model may be asked for (documented)",
 }
 
@@ -51,6 +52,7 @@ PUBLIC_MODULES = {
     "torch.distributed",
     "torch.nn",
     "torch.nn.functional",
+    "torch.nn.utils",
     "torch.optim.swa_utils",
     "torch.overrides",
     "torch.utils.data",

@@ -14,10 +14,12 @@ from .configuration_tevia import TeViAConfig
 from .decoder_tevia import (
     TeViAAuxiliaryHeads,
     TeViADecoderBlock,
+    TeViAFusedHead,
     TeViALateral,
     TeViASegmentationHead,
     mean_token,
 )
+from .fusion_tevia import fused_for_inference
 from .labels_tevia import IGNORE_INDEX
 from .loss_tevia import check_labels, deep_supervision_loss, segmentation_loss
 from .outputs_tevia import TeViAImageFeatures, TeViAModelOutput, TeViASegmentationOutput
@@ -246,6 +248,35 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
         if model.config.use_text:
             model.model.text_encoder.load_pretrained(text)
         return model
+
+    def fuse_for_inference(self) -> "TeViAForSegmentation":
+        """A copy that gives the same logits in less time; it can be neither trained nor saved.
+
+        Batch norms are folded into the convolutions before them, the head is one convolution, and convolutions have
+        their channels last in memory. Other weights are shared with this model. `Predictor` and the pipeline do this by
+        themselves.
+
+        Raises `ValueError` if weights are offloaded, quantized or adapted, and if the copy's logits differ, as those of
+        an unusual vision model may.
+        """
+        return fused_for_inference(self)
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether `fuse_for_inference` returned it."""
+        return isinstance(self.decode_head, TeViAFusedHead)
+
+    def train(self, mode: bool = True):
+        """As in torch. Raises `ValueError` for a model that is fused."""
+        if mode and self.is_fused:
+            raise ValueError("This model is fused for inference: train the model that it was made of.")
+        return super().train(mode)
+
+    def save_pretrained(self, *args, **kwargs) -> None:
+        """As `TeViAPreTrainedModel`. Raises `ValueError` for a model that is fused."""
+        if self.is_fused:
+            raise ValueError("This model is fused for inference: save the model that it was made of.")
+        super().save_pretrained(*args, **kwargs)
 
     @property
     def prototype_memory(self) -> TeViAPrototypeMemory | None:

@@ -15,10 +15,12 @@ from PIL import Image
 from transformers import Pipeline
 
 from .colours_tevia import FILL_OPACITY, colour_of
+from .fusion_tevia import InferenceCopy
 from .labels_tevia import WHITE, class_names
 from .logits_tevia import labels_from_probabilities, mean_probability
 from .option_checks_tevia import check_count, check_share
 from .processing_tevia import TeViAProcessor
+from .text_features_tevia import TextFeatureCache
 
 TASK = "text-guided-image-segmentation"
 DOWNLOAD_TIMEOUT = 30  # seconds
@@ -47,6 +49,9 @@ class TeViASegmentationPipeline(Pipeline):
         if kwargs.get("batch_size") is not None:
             check_count("batch_size", kwargs["batch_size"], example="8")
         super().__init__(*args, **kwargs)
+        self.network = InferenceCopy(self.model)
+        uses_text = self.model.config.use_text
+        self.text_features = TextFeatureCache(self.model, self.processor) if uses_text else None
 
     def __call__(self, inputs: Any, text: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]  # two inputs
         """A list of `{"label", "score", "area", "mask"}` for one image, a list of such lists for several.
@@ -117,7 +122,7 @@ class TeViASegmentationPipeline(Pipeline):
         return {}, {}, {name: value for name, value in options.items() if value is not None}
 
     def preprocess(self, input_: Mapping[str, Any], **_: Any) -> dict[str, Any]:
-        """The model's inputs for one image and text, and "image", its pixels (1 or 3, height, width)."""
+        """ "pixel_values" and "text" of one input, and "image", its pixels (1 or 3, height, width)."""
         image, text = input_["image"], input_.get("text")
         if isinstance(image, str) and image.startswith(("http://", "https://")):
             image = download_image(image)
@@ -129,11 +134,17 @@ class TeViASegmentationPipeline(Pipeline):
                 UserWarning,
                 stacklevel=2,
             )
-        return {**self.processor([pixels], [text], input_data_format="channels_first"), "image": [pixels]}
+        inputs = self.processor([pixels], input_data_format="channels_first")
+        return {**inputs, "text": text or "", "image": [pixels]}
 
     def _forward(self, input_tensors: dict[str, Any], **_: Any) -> dict[str, Any]:  # type: ignore[override]  # a dictionary
-        images = input_tensors.pop("image")
-        return {"logits": self.model(**input_tensors).logits, "image": images}
+        pixel_values, inputs = input_tensors["pixel_values"], {}
+        if self.text_features is not None:  # each distinct text is encoded once
+            texts = input_tensors["text"]  # one, or those of a batch
+            features, attention_mask = self.text_features([texts] if isinstance(texts, str) else texts)
+            inputs = {"text_features": features, "attention_mask": attention_mask}
+        inputs = {name: tensor.to(pixel_values.device) for name, tensor in inputs.items()}
+        return {"logits": self.network.current()(pixel_values, **inputs).logits, "image": input_tensors["image"]}
 
     def postprocess(  # type: ignore[override]  # its options are named
         self, model_outputs: dict[str, Any], threshold: float = 0.5, overlay: bool = False

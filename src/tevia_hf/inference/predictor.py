@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from ..fusion_tevia import InferenceCopy
 from ..io import MedicalImage, load_image
 from ..io.parallel import on_all_cores
 from ..io.regions import load_parts
@@ -18,8 +19,8 @@ from ..modeling_tevia import TeViAForSegmentation
 from ..option_checks_tevia import check_count, check_share
 from ..outputs_tevia import TeViAImageFeatures, TeViASegmentationOutput
 from ..processing_tevia import TeViAProcessor
+from ..text_features_tevia import TextFeatureCache
 from .answers import Answer, ClassStatistics, Prediction, joined
-from .text_features import TextFeatureCache
 from .tiles import Box, Tiles, Tiling, blended_rows
 
 LARGE_SIDE = 4096  # in pixels; above it, an image in one pass causes a warning
@@ -74,7 +75,7 @@ class Predictor:
         tiling: Tiling | None = None,
     ):
         check_predictor_options(threshold, batch_size)
-        self.model, self.processor = model, processor
+        self.model, self.processor, self.network = model, processor, InferenceCopy(model)
         self.threshold, self.batch_size, self.tiling = threshold, batch_size, tiling
         self.with_statistics, self.with_probabilities = with_statistics, with_probabilities
         self.classes = class_names(model.config.id2label or {})
@@ -111,8 +112,8 @@ class Predictor:
     def encode(self, prepared: Sequence[PreparedImage]) -> EncodedImages:
         """Features of images whose `pixel_values` have the same size."""
         pixel_values = torch.stack([image.pixel_values for image in prepared]).to(self.model.device)
-        with evaluating(self.model):
-            features = self.model.encode_image(pixel_values)
+        with evaluating(network := self.network.current()):
+            features = network.encode_image(pixel_values)
         sizes = [image.image.array.shape[:2] for image in prepared]
         spacings = [image.image.spacing_mm for image in prepared]
         return EncodedImages(features, sizes, [image.name for image in prepared], spacings)
@@ -124,8 +125,8 @@ class Predictor:
             features, attention_mask = self.text_features(list(texts))
             device = self.model.device
             inputs = {"text_features": features.to(device), "attention_mask": attention_mask.to(device)}
-        with evaluating(self.model):
-            return self.model(image_features=encoded.features, **inputs, **options)
+        with evaluating(network := self.network.current()):
+            return network(image_features=encoded.features, **inputs, **options)
 
     def masks(self, encoded: EncodedImages, texts: Sequence[str]) -> list[np.ndarray]:
         """A label map uint8 (height, width) for each image, at its original size.
