@@ -332,6 +332,19 @@ def test_the_mask_of_a_volume_lies_over_it_and_holds_that_of_each_slice(segment,
     assert entry["score"] == pytest.approx(np.mean(scores))
 
 
+def test_labels_of_a_volume_are_in_the_order_of_the_model(tmp_path):
+    names = {0: "background", 1: "edema", 2: "core", 3: "enhancing"}
+    model = tiny_reader(id2label=names)
+    with torch.no_grad():
+        model.decode_head.classifier.weight.mul_(50)
+    path = write_nifti(
+        tmp_path / "scan.nii", np.random.default_rng(0).integers(0, 99, (20, 24, 3)).astype(np.int16), np.eye(4)
+    )
+    entries = TeViASegmentationPipeline(model, processor=tiny_processor(num_labels=4), device="cpu")(str(path), None)
+    found = [entry["label"] for entry in entries]
+    assert len(found) > 1 and found == [name for name in names.values() if name in found]
+
+
 def test_volumes_go_alone_and_without_an_overlay(segment, tmp_path):
     path = write_nifti(tmp_path / "scan.nii", np.zeros((20, 24, 5), np.int16), affine_of("LAS", (1, 1, 1)))
     with pytest.raises(ValueError, match="overlay"):

@@ -21,6 +21,7 @@ from tevia_hf.decoding_tevia import scaled_to_unit
 from tevia_hf.inference import predictor as predicting
 from tevia_hf.inference.predict import predict_masks
 from tevia_hf.inference.tiles import Tiles, blended_rows
+from tevia_hf.io import regions
 from tevia_hf.io.regions import StoredPixels, load_parts
 
 HEIGHT, WIDTH, TILING = 150, 110, Tiling(64, 0.25)
@@ -167,7 +168,6 @@ def tiff(tmp_path, pixels):
     [
         {"tile": (32, 32)},
         {"tile": (32, 32), "compression": "zlib"},
-        {"rowsperstrip": 7},
         {"tile": (32, 32), "levels": 2},
         {"tile": (32, 32), "byteorder": ">"},
     ],
@@ -186,6 +186,51 @@ def test_parts_of_a_tiff_are_read_from_the_file(options, tiff, pixels, predictor
     np.testing.assert_array_equal(stored[::7, ::7], pixels[::7, ::7])
     in_memory, from_file = (answers_of(predictor, image, [""])[0] for image in (pixels, path))
     np.testing.assert_array_equal(from_file.probabilities, in_memory.probabilities)
+
+
+def test_strips_are_read_in_parts_beyond_the_limit_for_whole_images_alone(tiff, pixels, monkeypatch):
+    path = tiff(rowsperstrip=7)
+    assert isinstance(load_parts(path).array, np.ndarray)
+    monkeypatch.setattr(regions, "MAX_PIXELS", 1000)
+    stored = load_parts(path).array
+    np.testing.assert_array_equal(stored[30:80, 50:90], pixels[30:80, 50:90])
+    monkeypatch.setattr(regions, "MAX_CHUNK", 500)
+    assert isinstance(load_parts(path).array, np.ndarray)
+
+
+def test_pyramids_that_cannot_be_read_in_parts_are_refused_with_the_reason(tiff, pixels, predictor):
+    deep = pixels[..., 0].astype(np.uint16) * 200
+    files = {
+        "has not 8 bits": tiff("deep.tif", deep, "minisblack", levels=2, tile=(32, 32)),
+        "alpha": tiff("a.tif", np.dstack([pixels, pixels[..., 0]]), "rgb", levels=1, extrasamples=["unassalpha"]),
+    }
+    with tifffile.TiffWriter(files["has not 8 bits"].with_name("two.tif")) as file:
+        for image in (pixels, pixels[::2, ::2]):  # half as large, but no level of a pyramid
+            file.write(image, photometric="rgb", tile=(32, 32), metadata=None)
+    files["no pyramid"] = files["alpha"].with_name("two.tif")
+    for reason, path in files.items():
+        (prediction,) = predictor.predictions([({"image": path}, [""])])
+        assert reason in str(prediction.error) and path.name in str(prediction.error)
+
+
+def test_damaged_headers_are_errors_of_the_image(tiff, predictor, tmp_path):
+    content = tiff(tile=(32, 32)).read_bytes()
+    rng = np.random.default_rng(0)
+    path = tmp_path / "damaged.tif"
+    for _ in range(60):
+        damaged = bytearray(content)
+        for place in rng.integers(8, 300, 3):
+            damaged[len(content) - place if rng.random() < 0.5 else place] = rng.integers(256)
+        path.write_bytes(damaged)
+        (prediction,) = predictor.predictions([({"image": path}, [""])])
+        assert isinstance(prediction.error, (ValueError, OSError, type(None))), repr(prediction.error)
+
+
+def test_the_alpha_channel_is_no_part_of_the_range_of_values(predictor):
+    colours = np.random.default_rng(0).integers(0, 9000, (64, 64, 3)).astype(np.uint16)
+    opaque = np.dstack([colours, np.full((64, 64), 65535, np.uint16)])
+    box = (slice(0, 64), slice(0, 64))
+    np.testing.assert_array_equal(Tiles(opaque).tile(box), Tiles(colours).tile(box))
 
 
 def test_other_files_are_read_as_a_whole(tiff, pixels, tmp_path):
@@ -294,7 +339,24 @@ def test_logits_that_are_not_finite_fail_with_the_images_name(model, pixels, mon
 
     monkeypatch.setattr(predictor, "ask", broken)
     (prediction,) = predictor.predictions([({"image": pixels, "id": "slide 7"}, [""])])
-    assert "slide 7" in str(prediction.error) and not prediction.answers
+    assert "image slide 7 are not finite" in str(prediction.error) and not prediction.answers
+
+
+def test_errors_of_the_network_are_raised_and_no_fault_of_the_image(model, pixels, monkeypatch):
+    predictor = Predictor(model, tiny_processor(), tiling=TILING)
+
+    def broken(prepared):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(predictor, "encode", broken)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        next(predictor.predictions([({"image": pixels}, [""])]))
+
+
+def test_an_overlap_without_tiles_is_refused():
+    assert Tiling.of(None, None) is None and Tiling.of(64, None) == Tiling(64) and Tiling.of(64, 0.5).overlap == 0.5
+    with pytest.raises(ValueError, match="--tile 512"):
+        Tiling.of(None, 0.5)
 
 
 def test_an_evaluation_in_tiles_scores_the_masks_of_tiles(model):

@@ -4,8 +4,10 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+from datasets import Dataset
+from datasets import Image as ImageColumn
 from killing import Killed, kill_after
-from medical_files import affine_of, write_nifti
+from medical_files import affine_of, item, write_dicom, write_nifti
 from PIL import Image
 from tiny import tiny_processor, tiny_reader
 
@@ -14,6 +16,7 @@ from tevia_hf.data.decoding import decode_labels
 from tevia_hf.data.features import undecoded
 from tevia_hf.data.slices import check_slices
 from tevia_hf.evaluation.evaluate import evaluate_dataset
+from tevia_hf.evaluation.volumes import whole_volumes
 from tevia_hf.inference.manifest import read_records
 from tevia_hf.inference.predict import predict_masks
 
@@ -169,6 +172,43 @@ def test_the_order_of_slices_among_the_images_does_not_matter(root):
         report.volumes[report.volumes["text_mode"] == "none"].set_index("volume").sort_index() for report in reports
     )
     pd.testing.assert_frame_equal(first, second, check_exact=False)
+
+
+def test_a_slice_in_another_split_than_its_volume_is_refused(root):
+    rows = [["p1.nii.gz", "", "train"], ["p1.nii.gz#2", "", "test"], ["p2.nii.gz", "", "train"]]
+    pd.DataFrame(rows, columns=["Image", "Description", "split"]).to_csv(root / "texts.csv", index=False)
+    with pytest.raises(ValueError, match=r"slices of .*p1.nii.gz are in the splits \['test', 'train'\]"):
+        load_segmentation_dataset("folder", root)
+
+
+@pytest.mark.usefixtures("texts")
+def test_an_image_without_a_size_of_pixels_leaves_the_distances_of_volumes(root):
+    Image.fromarray(np.zeros((10, 8), np.uint8)).save(root / "images" / "p3.png")
+    Image.fromarray(np.eye(10, 8, dtype=np.uint8)).save(root / "masks" / "p3.png")
+    table(root, [["p1.nii.gz", "left lung"], ["p2.nii.gz", "right lung"], ["p3.png", ""]])
+    report = evaluate_model(
+        tiny_reader(), tiny_processor(), load_segmentation_dataset("folder", root), text_modes=[], white_is_lesion=True
+    )
+    assert report.settings["hd95_unit"] == "px" and report.volumes["hd95_volume"].notna().all()
+
+
+@pytest.mark.parametrize("heights", [[6, 0, 3, 9], [0, 0, 0, 0], [0, 3, 6, 20]])
+def test_frames_are_a_volume_in_the_order_and_at_the_distance_of_their_positions(tmp_path, heights):
+    """Not of their numbers, and not of a tag for the thickness; at one position they are no volume."""
+    plane = {"PixelSpacing": [0.5, 0.7], "SliceThickness": 5.0}
+    shared = [item(PixelMeasuresSequence=[item(**plane)])]
+    orientation = [item(ImageOrientationPatient=[1, 0, 0, 0, 1, 0])]
+    frames = [
+        item(PlanePositionSequence=[item(ImagePositionPatient=[0, 0, z])], PlaneOrientationSequence=orientation)
+        for z in heights
+    ]
+    groups = {"SharedFunctionalGroupsSequence": shared, "PerFrameFunctionalGroupsSequence": frames}
+    path = write_dicom(tmp_path / "cine.dcm", np.zeros((4, 8, 10), np.uint16), NumberOfFrames=4, **groups)
+    rows = {"image": [{"bytes": None, "path": f"{path}#{number}"} for number in range(4)]}
+    dataset = Dataset.from_dict(rows).cast_column("image", ImageColumn(decode=False))
+    found = whole_volumes(dataset)
+    assert [volume.positions for volume in found] == ([(1, 2, 0, 3)] if heights[0] == 6 else [])
+    assert all(volume.spacing_mm == pytest.approx((3, 0.5, 0.7)) for volume in found)
 
 
 @pytest.mark.usefixtures("texts")

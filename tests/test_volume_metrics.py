@@ -51,6 +51,11 @@ def test_distances_are_those_between_all_surface_voxels(is_at_border):
     assert scores["surface_dice"] == pytest.approx(close)
 
 
+def test_the_spacing_may_mix_integers_and_fractions():
+    pair = box((2, 6), (4, 10), (5, 9)), box((4, 8), (4, 10), (5, 9))
+    assert volume_metrics(*pair, (4, 1.5, 1)) == volume_metrics(*pair, (4.0, 1.5, 1.0))
+
+
 def test_empty_volumes_are_perfect_and_a_missed_lesion_is_as_far_as_the_volume_is_large():
     lesion, lesion_free = box((3, 5), (4, 6), (5, 7)), np.zeros(SHAPE, np.uint8)
     assert volume_metrics(lesion_free, lesion_free) == {"dice": 1, "iou": 1, "hd95": 0, "surface_dice": 1}

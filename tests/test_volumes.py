@@ -244,6 +244,48 @@ def test_localizers_and_files_without_an_image_are_left_out(run, series, tmp_pat
     assert nibabel.load(tmp_path / "out" / "ct.nii.gz").shape == (10, 8, 6)
 
 
+def test_all_missing_slices_are_counted(run, series, tmp_path):
+    for height in (17.5, 25.0):  # after 12.5
+        placed(np.ones((8, 10), np.uint16), (-3, -4, height), series[0], f"{height}.dcm")
+    table = run([series[0]], tmp_path / "out")
+    assert "3 slices are missing: 7.5 mm between 17.5.dcm and 25.0.dcm" in table["error"].item()
+
+
+def test_the_qform_is_unset_where_it_cannot_hold_a_tilted_gantry(run, tmp_path):
+    for number in range(4):
+        placed(np.ones((8, 10), np.uint16), (0, 1.2 * number, 4 * number), tmp_path / "ct", f"{number}.dcm")
+    run([tmp_path / "ct"], tmp_path / "out")
+    header = nibabel.load(tmp_path / "out" / "ct.nii.gz").header
+    assert (int(header["qform_code"]), int(header["sform_code"])) == (0, 1)
+    assert np.allclose(header.get_best_affine() @ [0, 0, 3, 1], [0, -3.6, 12, 1])
+
+
+def test_a_series_without_positions_causes_a_warning_and_an_unused_choice_an_error(tmp_path):
+    for number in range(3):
+        placed(np.ones((4, 4), np.uint16), (0, 0, number), tmp_path / "ct", f"{number}.dcm", PixelSpacing=None)
+    with pytest.warns(UserWarning, match=r"ct: the files of series 1 'Chest' \(3 slices\) lack positions"):
+        assert len(job_of([tmp_path / "ct"])) == 3
+    with pytest.raises(ValueError, match="no input is a folder of a series"), pytest.warns(UserWarning):
+        job_of([tmp_path / "ct"], series="1")
+
+
+def test_slices_of_a_series_may_have_texts_of_their_own(run, series, tmp_path):
+    for name, rows in {"right": ["ct#2"], "wrong": ["ct#6"]}.items():
+        texts = pd.DataFrame([["ct", "left lung"], *([row, "right lung"] for row in rows)])
+        texts.to_csv(tmp_path / f"{name}.csv", index=False, header=["Image", "Description"])
+    (item,) = job_of([series[0]], text_table=tmp_path / "right.csv")
+    assert item.text == "left lung" and item.slice_texts == ((2, "right lung"),)
+    table = run([series[0]], tmp_path / "out", table=tmp_path / "wrong.csv")
+    assert "texts for the slices [6], but the volume has" in table["error"].item()
+
+
+def test_a_window_of_a_single_slice_of_a_volume_is_refused(scan, tmp_path):
+    texts = pd.DataFrame([["scan.nii.gz#2@40,400", "left lung"]], columns=["Image", "Description"])
+    texts.to_csv(tmp_path / "texts.csv", index=False)
+    with pytest.raises(ValueError, match="scan.nii.gz#2@40,400' has a window"):
+        job_of([scan], text_table=tmp_path / "texts.csv")
+
+
 def test_a_folder_of_radiographs_is_no_volume(tmp_path):
     for number in range(3):
         folder = tmp_path / "dx"

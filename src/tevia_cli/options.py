@@ -55,7 +55,9 @@ def add_tiling(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `Tiling`."""
     tile = "predict images in overlapping square tiles of this side in pixels (default: resized, in one pass)"
     add_number(parser, "tile", "check_count", tile, example="512", least=32)
-    add_number(parser, "overlap", "check_share_below_one", "of tiles, as a share of their side", 0.25, example="0.25")
+    add_number(
+        parser, "overlap", "check_share_below_one", "of tiles, as a share of their side (default: 0.25)", example="0.25"
+    )
 
 
 def add_class_names(parser: argparse.ArgumentParser, help: str) -> None:

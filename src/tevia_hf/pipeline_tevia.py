@@ -90,26 +90,24 @@ class TeViASegmentationPipeline(Pipeline):
             text: of all slices.
             kwargs: options of a call.
         """
-        if kwargs.get("overlay"):
-            raise ValueError("A volume has no overlay: leave `overlay` out, or give a slice, e.g. scan.nii.gz#40.")
         slices = ({"image": volume.slice(number).array, "text": text} for number in range(volume.count))
         joined: dict[str, dict[str, Any]] = {}
         for number, entries in enumerate(self(slices, **kwargs)):
             for entry in entries:
-                empty = {
-                    "label": entry["label"],
-                    "score": 0.0,
-                    "area": 0,
-                    "mask": np.zeros(volume.grid.shape, np.uint8),
-                }
-                whole = joined.setdefault(entry["label"], empty)
+                if "overlay" in entry:
+                    raise ValueError("A volume has no overlay: leave `overlay` out, or give slices: scan.nii.gz#40.")
+                if entry["label"] not in joined:
+                    voxels = np.zeros(volume.grid.shape, np.uint8)
+                    joined[entry["label"]] = {"label": entry["label"], "score": 0.0, "area": 0, "mask": voxels}
+                whole = joined[entry["label"]]
                 whole["score"] += entry["score"] * entry["area"]
                 whole["area"] += entry["area"]
                 whole["mask"][volume.grid.place(number)] = volume.grid.as_stored(np.asarray(entry["mask"]) // WHITE)
         for whole in joined.values():
             whole |= {"score": whole["score"] / max(whole["area"], 1), "mask": volume.grid.mask(whole["mask"])}
         volume.close()
-        return list(joined.values())
+        names = class_names(cast(Any, self.model.config).id2label).values()
+        return [joined[name] for name in names if name in joined]
 
     def _sanitize_parameters(self, threshold: float | None = None, overlay: bool | None = None, **unknown: Any):
         if unknown:

@@ -75,7 +75,7 @@ def surface_scores(
 
     # MONAI takes the outermost voxels of a mask for its surface only if there are others around it.
     first, second = (torch.from_numpy(np.pad(mask, 1))[None, None] for mask in (predicted, true))
-    steps = list(spacing)
+    steps = list(map(float, spacing))
     hd95 = compute_hausdorff_distance(first, second, include_background=True, percentile=95, spacing=steps)
     surface_dice = compute_surface_dice(first, second, [tolerance], include_background=True, spacing=steps)
     return float(hd95), float(surface_dice)

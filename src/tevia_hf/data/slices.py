@@ -50,6 +50,7 @@ def with_slices(listing: Listing, slices: str | int = ALL) -> Listing:
             examples += [one for one in expanded if one.id not in own_rows]
         except ValueError as error:
             problems.append(Problem(str(error), (str(example.split),), can_be_skipped=True))
+    problems += cut_volumes(examples)
     for example in examples:
         own = example.image
         if own is not None and planes.get(own.path, own.plane) != own.plane:
@@ -59,6 +60,21 @@ def with_slices(listing: Listing, slices: str | int = ALL) -> Listing:
             )
             problems.append(Problem(text, (str(example.split),), can_be_skipped=True))
     return replace(listing, examples=examples, problems=[*listing.problems, *problems])
+
+
+def cut_volumes(examples: Sequence[Example]) -> list[Problem]:
+    """The volumes of which slices are in several splits."""
+    splits: dict[Path, set[str]] = {}
+    for example in examples:
+        if example.image is not None and isinstance(example.image.number, int):
+            splits.setdefault(example.image.path, set()).add(str(example.split))
+    return [
+        Problem(
+            f"the slices of {path} are in the splits {sorted(own)}: give all rows of a volume one", tuple(sorted(own))
+        )
+        for path, own in splits.items()
+        if len(own) > 1
+    ]
 
 
 def with_volume(example: Example) -> Example:

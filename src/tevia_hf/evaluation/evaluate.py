@@ -71,7 +71,7 @@ def evaluate_model(
             (with irrelevant findings), "absent" (nothing is there), or registered ones; "correct" and "shuffled"
             (another image's text) are always included. Default: "none", and "paraphrased" if it changes any text.
         threshold: on the lesion's probability, for models with one label.
-        batch_size: number of images per forward pass.
+        batch_size: number of images, or tiles of an image, per forward pass.
         seed: seed of the shuffling, the bootstrap and the choice of examples in the figure.
         white_is_lesion: the meaning of 255 in the masks; by default inferred from all of them.
         on_error: "skip" leaves out images and masks that cannot be read, and lists them in the report; "raise" raises
@@ -199,7 +199,7 @@ def evaluate_dataset(
     on_error: OnError = "raise",
     cache: bool = True,
     tile: int | None = None,
-    overlap: float = 0.25,
+    overlap: float | None = None,
     device: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -218,7 +218,7 @@ def evaluate_dataset(
             in its folder, so that the rest influenced neither weights nor model selection.
         text_modes: text conditions; see `evaluate_model`, also for their default.
         threshold: on the lesion's probability, for models with one label.
-        batch_size: number of images per forward pass.
+        batch_size: number of images, or tiles of an image, per forward pass.
         seed: seed of the sampled images, the shuffled texts and the bootstrap.
         white_is_lesion: the meaning of 255 in the masks; by default inferred from all masks of the data set, including
             those that are not evaluated.
@@ -226,7 +226,7 @@ def evaluate_dataset(
             an error that names them.
         cache: skip files that were checked before and have not changed.
         tile: side of the tiles in which images are predicted, in pixels: see `Tiling`; by default images are resized.
-        overlap: of tiles, as a share of their side.
+        overlap: of tiles, as a share of their side; by default 0.25.
         device: to compute on, e.g. "cuda:1"; by default the GPU, if there is one.
         resume: continue an interrupted evaluation in `output_dir`, or begin it.
         overwrite: delete an earlier output in `output_dir`.
@@ -236,7 +236,7 @@ def evaluate_dataset(
     """
     check_options(threshold, batch_size, seed, max_samples, on_error)  # before anything is loaded
     conditions_for(text_modes or (), uses_text=True)
-    tiling = None if tile is None else Tiling(tile, overlap)
+    tiling = Tiling.of(tile, overlap)
     network, processor = load_trained(str(model), device)
     examples = load_segmentation_dataset(dataset, data_dir, split, on_error, **source_options)
     others = rows_of_all_splits(dataset, data_dir, **source_options)

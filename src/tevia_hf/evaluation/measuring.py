@@ -131,7 +131,7 @@ def measure(examination: Examination, predictor: Predictor, manifest: Manifest |
     recorded = {int(name): row for name, row in rows.items() if "volume" not in row}
     for position, row in recorded.items():
         measurements.add(position, measurements_in(row))
-    volumes = whole_volumes(examination.dataset, examination.spacings)
+    volumes = whole_volumes(examination.dataset)
     unscored = [volume for volume in volumes if volume.positions[0] not in measurements.of_volumes]
     volume_masks = VolumeMasks(unscored)
     starts = range(0, count, predictor.batch_size)

@@ -1,8 +1,9 @@
 """Scores of whole volumes in an evaluation of their slices."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -11,9 +12,12 @@ from datasets import Dataset
 from ..data.example import parse_files
 from ..data.features import undecoded
 from ..intervals import ratio_intervals
-from ..io import ImageRef, read_image
+from ..io import ImageRef
 from ..io.markdown import Block, Table
-from ..mask_scores import Spacing
+from ..io.nifti import NiftiVolume
+from ..io.parallel import on_all_cores
+from ..io.series import DicomVolume
+from ..io.volumes import is_nifti
 from ..score_summaries import ImageScores, summarize
 from ..volume_scores import VolumeSpacing, volume_metrics
 from .report_tables import interval_text, number
@@ -43,24 +47,25 @@ def volumes_in(dataset: Dataset) -> dict[str, dict[int, ImageRef]]:
     volumes: dict[str, dict[int, ImageRef]] = {}
     for position, row in enumerate(undecoded(dataset)):
         file = None if row["image"]["bytes"] is not None else parse_files(row["image"]["path"])[0]
-        if file is not None and file.number is not None:
+        if file is not None and isinstance(file.number, int):
             volumes.setdefault(str(file.path), {})[position] = file
     return volumes
 
 
-def whole_volumes(dataset: Dataset, spacings: Sequence[Spacing | None]) -> list[WholeVolume]:
-    """The volumes of which every slice is among the images, once and in one plane, with known sizes of voxels."""
+def whole_volumes(dataset: Dataset) -> list[WholeVolume]:
+    """The volumes of which every slice is among the images, once and in one plane, at known positions."""
     found = []
     for slices in volumes_in(dataset).values():
-        first, position = next(iter(slices.values())), next(iter(slices))
-        ordered = sorted(slices, key=lambda own: int(slices[own].number or 0))
-        numbers, spacing = [slices[own].number for own in ordered], spacings[position]
-        if numbers != list(range(len(numbers))) or {own.plane for own in slices.values()} != {first.plane}:
+        first = next(iter(slices.values()))
+        try:
+            volume = NiftiVolume(first) if is_nifti(first) else DicomVolume(replace(first, number=None))
+        except ValueError:  # e.g. frames at one position, which are no volume
             continue
-        source = read_image(first).source
-        if source is None or source.count != len(numbers) or not source.slice_spacing_mm or spacing is None:
-            continue
-        found.append(WholeVolume(tuple(ordered), (source.slice_spacing_mm, *spacing)))
+        position_of = {volume.number_of(cast(int, file.number)): position for position, file in slices.items()}
+        is_whole = set(position_of) == set(range(volume.count))
+        in_one_plane = {file.plane for file in slices.values()} == {first.plane}
+        if is_whole and in_one_plane and len(slices) == volume.count and volume.spacing_mm is not None:
+            found.append(WholeVolume(tuple(position_of[number] for number in range(volume.count)), volume.spacing_mm))
     return found
 
 
@@ -85,11 +90,13 @@ class VolumeMasks:
             return None
         slices = [self.slices.pop(own) for own in volume.positions]
         true = np.stack([own for _, own in slices])
-        scores = []
-        for predicted in zip(*(own for own, _ in slices), strict=True):
-            values = volume_metrics(np.stack(predicted), true, volume.spacing_mm, white_is_lesion=False)
-            scores.append({name: values[metric] for name, metric in DISTANCES.items()})
-        return scores
+
+        def scores_of(predicted: np.ndarray) -> dict[str, float]:
+            values = volume_metrics(predicted, true, volume.spacing_mm, white_is_lesion=False)
+            return {name: values[metric] for name, metric in DISTANCES.items()}
+
+        masks_of = (np.stack(predicted) for predicted in zip(*(own for own, _ in slices), strict=True))
+        return [scores for _, scores in on_all_cores(scores_of, masks_of)]
 
 
 def volume_table(

@@ -247,6 +247,7 @@ def list_images(paths: Sequence[ImagePath], plane: Plane | None = None, series: 
     Raises `ValueError` if a path does not exist or a folder holds no image.
     """
     images: list[ImagePath] = []
+    has_series = False
     for path in map(Path, paths):
         files = [path]
         if path.is_dir() and not as_volume(path).is_volume:
@@ -255,7 +256,10 @@ def list_images(paths: Sequence[ImagePath], plane: Plane | None = None, series: 
             suffixes = ", ".join(supported_suffixes())
             raise ValueError(f"No image at {path}: give image files, or folders with {suffixes} files.")
         volumes = [as_volume(file, plane, series) for file in files]
+        has_series = has_series or any(volume.is_volume and volume.path.is_dir() for volume in volumes)
         images += [volume if volume.is_volume else file for file, volume in zip(files, volumes, strict=True)]
+    if series is not None and not has_series:
+        raise ValueError(f"`series` is '{series}', but no input is a folder of a series: leave it out, or name one.")
     return images
 
 
@@ -305,8 +309,13 @@ def without_slice_texts(
     is_kept = []
     for name, text in zip(table["Image"], table["Description"], strict=True):
         file = parse_address(name)
+        folder, _, number = str(name).rpartition("#")
+        if example_id(folder) in volumes and number.isdecimal():  # of a series
+            file = ImageRef(Path(folder), number=int(number))
         own = example_id(file.path.name)
         if own in volumes and isinstance(file.number, int):
+            if file.window is not None:
+                problems.append(f"'{name}' has a window, but that of the volume holds for all slices: leave it out")
             if file.plane != volumes[own]:
                 fix = f"write {file.path.name}#{volumes[own]}:{file.number}"
                 problems.append(f"'{name}' is {file.plane}, but the slices of the volume are {volumes[own]}: {fix}")

@@ -121,7 +121,7 @@ def predict_files(
     threshold: float = 0.5,
     batch_size: int = 16,
     tile: int | None = None,
-    overlap: float = 0.25,
+    overlap: float | None = None,
     device: str | None = None,
     engine: str = "local",
     **options: Any,
@@ -141,7 +141,7 @@ def predict_files(
         threshold: on the lesion's probability, for models with one label.
         batch_size: number of images, or tiles of an image, per forward pass.
         tile: side of the tiles in which images are predicted, in pixels: see `Tiling`; by default images are resized.
-        overlap: of tiles, as a share of their side.
+        overlap: of tiles, as a share of their side; by default 0.25.
         device: to compute on, e.g. "cuda:1"; by default the GPU, if there is one.
         engine: "local", or "ray" to divide the images among the nodes of a Ray cluster, which all read the same files.
         options: other arguments of `run_job`.
@@ -150,7 +150,7 @@ def predict_files(
     """
     check_predictor_options(threshold, batch_size)
     check_choice("engine", engine, ("local", "ray"))
-    tiling = None if tile is None else Tiling(tile, overlap)
+    tiling = Tiling.of(tile, overlap)
     if window is not None:
         check_window(window)
     items = job_of(images, text, text_table, plane, series)

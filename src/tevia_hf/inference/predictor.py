@@ -97,7 +97,8 @@ class Predictor:
         """Warns once about an image so large that details are lost when it is resized to the model's input."""
         height, width = image.array.shape[:2]
         settings = self.processor.image_processor
-        if max(height, width) <= LARGE_SIDE or not settings.do_resize or self._has_warned:
+        is_small = max(height, width) <= LARGE_SIDE or not settings.do_resize
+        if is_small or self.tiling is not None or self._has_warned:
             return
         self._has_warned = True
         input_size = f"{settings.size['height']} x {settings.size['width']}"
@@ -146,7 +147,10 @@ class Predictor:
                 self.ask(encoded, texts), target_sizes=encoded.sizes, return_probabilities=True
             )
         except NonFiniteLogitsError as error:
-            raise NonFiniteLogitsError(error.indices, [encoded.names[index] for index in error.indices]) from error
+            names = list(
+                dict.fromkeys(encoded.names[index] for index in error.indices)
+            )  # of tiles, that of their image
+            raise NonFiniteLogitsError(error.indices, names) from error
 
     def _answer(self, probabilities: torch.Tensor, spacing_mm: tuple[float, float] | None) -> Answer:
         labels = labels_from_probabilities(probabilities, self.threshold)
@@ -231,8 +235,12 @@ class Predictor:
             name, value = name_of(example, position), example["image"]
             try:
                 image = with_spacing(load_parts(value), example)
-                prediction = Prediction(example, name, image, self._tiled_answers(image, texts, name, tiling))
             except Exception as error:  # see `_prepared_or_error`
+                yield Prediction(example, name, None, [], error)
+                continue
+            try:
+                prediction = Prediction(example, name, image, self._tiled_answers(image, texts, name, tiling))
+            except ValueError as error:  # a damaged or unusable part, or logits that are not finite
                 prediction = Prediction(example, name, None, [], error)
             yield prediction
 

@@ -31,6 +31,17 @@ class Tiling:
     def __post_init__(self) -> None:
         check_count("tile", self.size, example="512", least=32)
         check_share_below_one("overlap", self.overlap, example="0.25")
+        object.__setattr__(self, "size", int(self.size))  # JSON knows no integers of NumPy
+        object.__setattr__(self, "overlap", float(self.overlap))
+
+    @classmethod
+    def of(cls, tile: int | None, overlap: float | None) -> "Tiling | None":
+        """The tiling of these options; `None` without `tile`. Raises `ValueError` for an overlap without tiles."""
+        if tile is not None:
+            return cls(tile) if overlap is None else cls(tile, overlap)
+        if overlap is not None:
+            raise ValueError("`overlap` is of tiles: give their side too, e.g. `--tile 512` (`tile=512`).")
+        return None
 
     def boxes(self, height: int, width: int) -> list[Box]:
         """The tiles of an image, row by row, at the places of MONAI's sliding window.
@@ -57,21 +68,29 @@ class Tiles:
 
     Args:
         pixels: (height, width[, channels]), or `StoredPixels`.
+
+    Raises `ValueError` for other shapes.
     """
 
     def __init__(self, pixels: Any):
+        if pixels.ndim not in (2, 3) or 0 in pixels.shape:
+            raise ValueError(f"the image has shape {pixels.shape}: give (height, width) or (height, width, channels).")
         self.pixels = pixels
         self.size = (pixels.shape[0], pixels.shape[1])
-        self.limits = None if pixels.dtype == np.uint8 else value_range(pixels)
+        self.limits = None if pixels.dtype == np.uint8 else value_range(without_alpha(pixels))
 
     def tile(self, box: Box) -> np.ndarray:
         """The pixels of a tile; those beyond the image are its mirror image."""
         rows, columns = box
-        part = np.asarray(self.pixels[rows, columns])
+        part = without_alpha(self.pixels[rows, columns])
         if self.limits is not None:
             part = scaled_to_unit(part, self.limits)
         beyond = [(0, rows.stop - rows.start - part.shape[0]), (0, columns.stop - columns.start - part.shape[1])]
         return np.pad(part, beyond + [(0, 0)] * (part.ndim - 2), mode="symmetric")
+
+
+def without_alpha(pixels: np.ndarray) -> np.ndarray:
+    return pixels[..., :3] if pixels.ndim == 3 else pixels
 
 
 def blended_rows(

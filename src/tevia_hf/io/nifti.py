@@ -79,6 +79,9 @@ class NiftiVolume(Volume):
         check_size(height, width, path, most_pixels)
         if math.prod(shape) > MAX_FULL_SLICES * (most_pixels or MAX_PIXELS):
             raise ValueError(f"{path}: claims {math.prod(shape):,} values, too many to unpack. Split it first.")
+        first = self.outline(0)
+        between = first.source.slice_spacing_mm if first.source else None
+        self.spacing_mm = (between, *first.spacing_mm) if between and first.spacing_mm else None
 
     def slice(self, number: int) -> MedicalImage:
         values = _values(self.stored, self.grid.place(number), self.path)

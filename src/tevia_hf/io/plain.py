@@ -15,7 +15,7 @@ from tevia_hf.io.pixels import IF_TOO_LARGE, MAX_PIXELS, apply_orientation_tag, 
 from tevia_hf.labels_tevia import WHITE
 
 _CHANNELS_ADVICE = "1, 3 or 4 are expected. Save the intended channel as a file of its own."
-_PAGES_ADVICE = "Save each page as a file of its own; a pyramid of one image is predicted in tiles (`--tile 512`)"
+_PAGES_ADVICE = "Save each page as a file of its own; `tevia predict --tile 512` takes a pyramid of one image"
 _PREMULTIPLIED = 1  # value of ExtraSamples: colours are stored multiplied by their alpha
 _NOT_IN_PILLOW = ("webp",)  # TIFF compressions that the wheels of Pillow cannot decode
 

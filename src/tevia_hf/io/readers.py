@@ -46,14 +46,16 @@ def read_image(path: str | Path | ImageRef, is_mask: bool = False, most_pixels: 
     too large, or has several pages or slices of which none is selected.
     """
     address = parse_address(path)
+    if address.path.is_dir():
+        raise ValueError(f"{path}: is a folder. Give its files, or a series as the only input.")
     reader = _READERS.get(suffix_of(address))
+    if not address.path.exists() and (reader or not address.path.suffix):
+        raise FileNotFoundError(f"{address.path}: no such file. Check the path.")
     if reader is None:
         raise ValueError(
             f"{path}: files ending in '{address.path.suffix}' cannot be read. "
             f"Supported: {', '.join(supported_suffixes())}. Convert it to PNG."
         )
-    if not address.path.is_file():
-        raise FileNotFoundError(f"{address.path}: no such file. Check the path.")
     try:
         return reader(address, is_mask, most_pixels)
     except Exception as error:  # decoders raise almost any exception on damaged files

@@ -15,6 +15,8 @@ from tevia_hf.io.medical_image import Geometry, MedicalImage
 from tevia_hf.io.pixels import MAX_PIXELS
 from tevia_hf.io.readers import load_image
 
+MAX_CHUNK = 2**24  # pixels that are decoded together
+
 
 class StoredPixels:
     """The pixels (height, width[, channels]) uint8 of a TIFF file; indexing reads the parts that are asked for.
@@ -25,6 +27,7 @@ class StoredPixels:
     """
 
     dtype = np.dtype(np.uint8)
+    ndim = property(lambda self: len(self.shape))
 
     def __init__(self, path: Path, file: Any):
         import zarr
@@ -48,7 +51,8 @@ class StoredPixels:
 def load_parts(value: Any) -> MedicalImage:
     """As `load_image`, but with `StoredPixels` as the array of a TIFF file whose parts can be read, of any size.
 
-    These are images of 8 bits, grey or RGB, that are stored in tiles or strips, also as a pyramid.
+    These are images of 8 bits, grey or RGB, that are stored in tiles, also as a pyramid; beyond Pillow's limit, in
+    strips too. Raises `ValueError` for a pyramid whose parts cannot be read, with the reason.
     """
     if isinstance(value, Mapping) and value["bytes"] is None:
         value = value["path"]
@@ -65,41 +69,49 @@ def _stored_pixels(path: Path) -> StoredPixels | None:
         from tifffile import TiffFile
 
         file = TiffFile(path)
-    except (ImportError, OSError, ValueError):  # `load_image` reads the whole, or gives the reason
+    except Exception:  # a missing library, or damage of any kind: `load_image` reads the whole, or gives the reason
         return None
-    if not is_readable_in_parts(file):
+    try:
+        reason, has_pyramid = why_not_in_parts(file), len(file.pages) > 1 or len(file.series[0].levels) > 1
+    except Exception:  # damage, as above
         file.close()
         return None
-    with needed_for(f"{path}: reading parts of it"):
-        pixels = StoredPixels(path, file)
-    try:
-        pixels[:1, :1]
-    except ValueError:  # perhaps Pillow has the decoder, which reads the image as a whole
-        if math.prod(pixels.shape[:2]) > MAX_PIXELS:
-            raise
-        return None
-    return pixels
+    if reason is None:
+        with needed_for(f"{path}: reading parts of it"):
+            pixels = StoredPixels(path, file)
+        try:
+            pixels[:1, :1]
+            return pixels
+        except ValueError as error:  # perhaps Pillow has the decoder, which reads the only page as a whole
+            if has_pyramid or math.prod(pixels.shape[:2]) > MAX_PIXELS:
+                raise
+            reason = str(error)
+    file.close()
+    if has_pyramid:
+        raise ValueError(f"{path}: several pages, which cannot be read as one image in parts: {reason}.")
+    return None
 
 
-def is_readable_in_parts(file: Any) -> bool:
-    """Whether an open TIFF file holds one complete image, whose pixels are stored as they are shown."""
+def why_not_in_parts(file: Any) -> str | None:
+    """Why parts of an open TIFF file cannot be read, or not as they are shown; `None` if they can."""
     from tifffile import COMPRESSION, PHOTOMETRIC
 
-    page = file.pages.first
+    page, levels = file.pages.first, file.series[0].levels
     is_jpeg = page.compression in (COMPRESSION.JPEG, COMPRESSION.OJPEG)
     shown_as_stored = (PHOTOMETRIC.RGB, PHOTOMETRIC.MINISBLACK, *([PHOTOMETRIC.YCBCR] if is_jpeg else []))
-    ends = [start + length for start, length in zip(page.dataoffsets, page.databytecounts, strict=True)]
-    return (
-        len(file.series) == 1
-        and file.series[0].axes in ("YX", "YXS")
-        and page.dtype == np.uint8
-        and page.bitspersample == 8
-        and page.samplesperpixel in CHANNELS
-        and page.photometric in shown_as_stored
-        and not page.extrasamples
-        and page.tags.valueof("Orientation", default=1) == 1
-        # Missing parts would be read as zeros.
-        and len(ends) == math.prod(page.chunked)
-        and min(page.databytecounts) > 0
-        and max(ends) <= file.filehandle.size
-    )
+    ends = [start + length for start, length in zip(page.dataoffsets, page.databytecounts, strict=False)]
+    # Missing parts would be read as zeros, and a predictor without compression is applied by tifffile alone.
+    is_complete = len(ends) == math.prod(page.chunked) and min(*page.dataoffsets, *page.databytecounts) > 0
+    reasons = {
+        "its pages are no pyramid": len(file.series) > 1 or not all(one.keyframe.is_reduced for one in levels[1:]),
+        "its axes are no rows and columns": file.series[0].axes not in ("YX", "YXS"),
+        "it has not 8 bits": page.dtype != np.uint8 or page.bitspersample != 8,
+        "it is neither grey nor RGB": page.samplesperpixel not in CHANNELS or page.photometric not in shown_as_stored,
+        "it has an alpha channel": bool(page.extrasamples),
+        "it is turned": page.tags.valueof("Orientation", default=1) != 1,
+        "its predictor is ignored by others": page.compression == COMPRESSION.NONE and page.predictor != 1,
+        "parts of it are missing": not is_complete or max(ends) > file.filehandle.size,
+        "it has no tiles": not page.is_tiled and math.prod(page.shape[:2]) <= MAX_PIXELS,
+        "its tiles are too large": math.prod(page.chunks[:2]) > MAX_CHUNK,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)

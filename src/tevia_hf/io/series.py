@@ -1,5 +1,6 @@
 """DICOM series: the slices of a volume in a folder of files, or the frames of one file."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -55,7 +56,11 @@ class DicomVolume(Volume):
         slices = chosen_series(address).slices if self.dataset is None else frames_of(self.dataset, self.path)
         self.slices, self.affine = placed_in_order(slices, self.path)
         self.count = len(self.slices)
-        self.voxel_mm3 = None if self.affine is None else abs(float(np.linalg.det(self.affine[:3, :3])))
+        self.spacing_mm = self.voxel_mm3 = None
+        if self.affine is not None:
+            column, row, between = (float(step) for step in np.linalg.norm(self.affine[:3, :3], axis=0))
+            self.spacing_mm = between, row, column
+            self.voxel_mm3 = abs(float(np.linalg.det(self.affine[:3, :3])))
         self.grid = VolumeGrid(
             (*self.slices[0].size[::-1], self.count), np.array([[0, 1], [1, 1], [2, 1]]), self._template()
         )
@@ -68,7 +73,7 @@ class DicomVolume(Volume):
             return image
         affine = self.affine.copy()
         affine[:3, 3] += number * affine[:3, 2]
-        between = float(np.linalg.norm(affine[:3, 2]))
+        between = self.spacing_mm[0] if self.spacing_mm else None
         return image._replace(source=Geometry(own.path, affine, own.frame, self.count, slice_spacing_mm=between))
 
     def number_of(self, address_number: int) -> int | None:
@@ -83,6 +88,8 @@ class DicomVolume(Volume):
         template = nibabel.Nifti1Image(np.zeros((1, 1, 1), np.uint8), affine)
         for place in (template.header.set_qform, template.header.set_sform):
             place(affine, code="scanner" if self.affine is not None else "unknown")
+        if not np.allclose(template.header.get_qform(), affine, atol=1e-3):  # it cannot hold a tilted gantry
+            template.header.set_qform(affine, code="unknown")
         template.header.set_xyzt_units("mm")
         return template
 
@@ -151,6 +158,18 @@ def is_series(folder: Path) -> bool:
     if any(is_image_file(path) and suffix_of(path) not in DICOM_SUFFIXES for path in files):
         return False
     series, _ = series_in(folder)
+    for own in series:
+        if (
+            own.uid
+            and len({one.path for one in own.slices}) > 1
+            and not any(one.affine is not None for one in own.slices)
+        ):
+            warnings.warn(
+                f"{folder}: the files of series {own} lack positions or the size of pixels, so that each is an image. "
+                f"For a volume, {EXPORT}.",
+                UserWarning,
+                stacklevel=2,
+            )
     return any(len({one.path for one in own.slices if one.affine is not None}) > 1 for own in series)
 
 
@@ -198,7 +217,7 @@ def check_alike(slices: Sequence[Slice], path: Path) -> None:
         else:
             continue
         raise ValueError(
-            f"{path}: holds {fault}, e.g. {first.path.name} and {one.path.name}: move those of a localizer or of "
+            f"{path}: holds {fault}, e.g. {' and '.join(labels_of(first, one))}: move those of a localizer or of "
             f"another acquisition elsewhere, or {EXPORT}."
         )
 
@@ -209,9 +228,9 @@ def check_positions(slices: Sequence[Slice], heights: np.ndarray, path: Path) ->
     if not len(gaps):
         return
     if repeated := [index for index, gap in enumerate(gaps) if gap < SAME]:
-        first, second = slices[repeated[0]], slices[repeated[0] + 1]
+        both = labels_of(slices[repeated[0]], slices[repeated[0] + 1])
         raise ValueError(
-            f"{path}: {len(repeated)} positions are there twice, e.g. in {label_of(first)} and {label_of(second)}: "
+            f"{path}: {len(repeated)} positions are there twice, e.g. in {' and '.join(both)}: "
             f"give each phase or copy a folder of its own, or {EXPORT}."
         )
     positions = np.array([one.affine[:3, 3] for one in slices if one.affine is not None])
@@ -221,14 +240,17 @@ def check_positions(slices: Sequence[Slice], heights: np.ndarray, path: Path) ->
     if off.max() <= UNEVEN * step + ROUNDING:
         return
     worst = int(np.argmax(np.abs(gaps - step)))
-    missing = gaps[worst] / step - 1
-    is_missing = missing > 0.5 and abs(missing - round(missing)) < UNEVEN
+    steps = gaps / step
+    missing = int(np.round(steps - 1).sum())
+    is_missing = missing > 0 and np.abs(steps - np.round(steps)).max() < UNEVEN
     raise ValueError(
-        f"{path}: {f'{round(missing)} slices are missing' if is_missing else 'uneven positions'}: "
-        f"{gaps[worst]:.4g} mm between {label_of(slices[worst])} and {label_of(slices[worst + 1])}, {step:.4g} mm "
+        f"{path}: {f'{missing} slices are missing' if is_missing else 'uneven positions'}: {gaps[worst]:.4g} mm "
+        f"between {' and '.join(labels_of(slices[worst], slices[worst + 1]))}, {step:.4g} mm "
         f"elsewhere, and up to {off.max():.2g} mm from an even row. Add the files that lack, or {EXPORT}."
     )
 
 
-def label_of(one: Slice) -> str:
-    return one.path.name + (f"#{one.frame}" if one.frame else "")
+def labels_of(*slices: Slice) -> list[str]:
+    """The names of files, with the numbers of frames if they are of one file."""
+    is_one_file = len({one.path for one in slices}) == 1
+    return [f"{one.path.name}#{one.frame}" if is_one_file or one.frame else one.path.name for one in slices]

@@ -60,11 +60,15 @@ class VolumeGrid(NamedTuple):
 
 
 class Volume(ABC):
-    """An opened volume: `count` slices (height, width), each read when it is asked for."""
+    """An opened volume: `count` slices (height, width), each read when it is asked for.
+
+    `spacing_mm` is the (slice, row, column) size of a voxel, None if the positions of the slices are unknown.
+    """
 
     path: Path
     count: int
     grid: VolumeGrid
+    spacing_mm: tuple[float, float, float] | None
     voxel_mm3: float | None
 
     def number_of(self, address_number: int) -> int | None:
