@@ -7,8 +7,7 @@ import numpy as np
 
 from tevia_hf.extras import needed_for
 from tevia_hf.labels_tevia import is_lesion, to_labels
-from tevia_hf.mask_scores import Region, Spacing
-from tevia_hf.metrics import check_spacing
+from tevia_hf.mask_scores import Region, Spacing, check_spacing
 from tevia_hf.option_checks_tevia import check_positive
 
 with needed_for("Measuring lesions"):

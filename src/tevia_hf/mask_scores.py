@@ -9,6 +9,7 @@ import numpy as np
 
 from tevia_hf.extras import needed_for
 from tevia_hf.labels_tevia import IGNORE_INDEX, is_lesion, values_of
+from tevia_hf.option_checks_tevia import check_positive
 
 with needed_for("Scoring masks"):
     from scipy import ndimage
@@ -18,6 +19,14 @@ LESION_OVERLAP = 0.1
 EIGHT_NEIGHBOURS = np.ones((3, 3), bool)  # pixels that touch at a corner belong to one lesion
 Spacing = tuple[float, float]
 Sums = dict[int, tuple[float, float]]  # label -> numerator and denominator of a ratio over the whole set
+
+
+def check_spacing(spacing: Spacing) -> None:
+    """Raises `ValueError` if this is not a (row, column) size of a pixel."""
+    if len(spacing) != 2:
+        raise ValueError(f"`spacing_mm` is {spacing}: give (row, column), the size of a pixel in mm.")
+    for step in spacing:
+        check_positive("spacing_mm", float(step), example="0.7")
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from tevia_hf.mask_pairs import label_pairs
-from tevia_hf.mask_scores import SURFACE_TOLERANCE, MaskPair, Spacing, regions_of
+from tevia_hf.mask_scores import SURFACE_TOLERANCE, MaskPair, Spacing, check_spacing, regions_of
 from tevia_hf.metric_table import METRICS
-from tevia_hf.option_checks_tevia import check_not_negative, check_positive
+from tevia_hf.option_checks_tevia import check_not_negative
 from tevia_hf.score_summaries import ImageScores, class_key, scores_by_class, summarize
 
 
@@ -139,14 +139,6 @@ def common_spacing(spacing_mm: Sequence[Spacing | None] | None, count: int) -> S
     if spacing_mm is None or any(spacing is None for spacing in spacing_mm):
         return [None] * count
     return spacing_mm
-
-
-def check_spacing(spacing: Spacing) -> None:
-    """Raises `ValueError` if this is not a (row, column) size of a pixel."""
-    if len(spacing) != 2:
-        raise ValueError(f"`spacing_mm` is {spacing}: give (row, column), the size of a pixel in mm.")
-    for step in spacing:
-        check_positive("spacing_mm", float(step), example="0.7")
 
 
 def score_pair(pair: MaskPair, outlines: bool = True, classes: Collection[int] = ()) -> ImageScores:
