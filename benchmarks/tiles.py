@@ -1,8 +1,8 @@
 """Time and peak memory of large images in tiles, and Dice of tiles against resized images.
 
     python benchmarks/tiles.py size MODEL [SIDE]                            # 10,000 px by default
-    python benchmarks/tiles.py train RECIPE MONUSEG STEPS OUTPUT [TILE]     # with TILE, on tiles of this side
-    python benchmarks/tiles.py scores MONUSEG TILE MODEL ...
+    python benchmarks/tiles.py train benchmarks/tiles.yaml MONUSEG OUTPUT [TILE]   # TILE: on tiles of this side
+    python benchmarks/tiles.py scores MONUSEG TILE MODEL ... > benchmarks/results/tiles.md
 
 `size` predicts a tiled TIFF and a PNG by the command, each in a process of its own, whose peak resident memory is that
 of all its threads. `scores` predicts the validation images of MoNuSeg resized, in tiles, and in tiles within the mask
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -65,40 +66,50 @@ def tiles_of(dataset: datasets.Dataset, tiling: Tiling) -> datasets.Dataset:
     return datasets.Dataset.from_list(list(rows()), features=datasets.Features(features))
 
 
-def train(recipe: str, folder: str, steps: str, output: str, tile: str | None = None) -> None:
+def train(recipe: str, folder: str, output: str, tile: str | None = None) -> None:
     """Trains on MoNuSeg, on whole images or on tiles; the last weights are kept, none are selected."""
     own, other = (load_segmentation_dataset("monuseg", folder, split=split) for split in ("train", "val"))
     if tile is not None:
         own, other = (tiles_of(dataset, Tiling(int(tile))) for dataset in (own, other))
-    options = ["--output-dir", output, "--max-steps", steps, "--eval-strategy", "no", "--save-strategy", "no"]
-    train_from_recipe(recipe, options, train_dataset=own, eval_dataset=other)
+    train_from_recipe(recipe, ["--output-dir", output], train_dataset=own, eval_dataset=other)
 
 
 def scores(folder: str, tile: str, *models: str) -> None:
-    """Prints the mean Dice of each way to predict, and its difference to that of resized images."""
+    """Prints a Markdown table of the Dice of each way to predict; differences are to the first model, resized."""
     dataset = load_segmentation_dataset("monuseg", folder, split="val")
     references = [np.asarray(example["mask"]) for example in dataset]
+    print(f"Written by `benchmarks/tiles.py scores`: {len(dataset)} validation images of MoNuSeg, by `tiles.yaml`.\n")
+    print("| trained on | predicted | Dice | against the first row (95 % interval) |\n|---|---|---|---|")
+    first: list[float] = []
     for model in models:
-        network, processor = load_trained(model)
-        masks = {}
-        for name, tiling in {"resized": None, "tiles": Tiling(int(tile))}.items():
-            predictor = Predictor(network, processor, tiling=tiling)
-            requests = [(example, [example["text"]]) for example in dataset]
-            masks[name] = [own for _, (own,) in masks_of_each(predictor, requests, len(dataset))]
-        distances = [ndimage.distance_transform_edt(mask == 0) for mask in masks["resized"]]
-        pairs = zip(masks["tiles"], distances, strict=True)
-        masks["context"] = [mask * (distance <= MARGIN) for mask, distance in pairs]
-        dice = {
-            name: [
-                segmentation_metrics([mask], [reference], outlines=False)["dice"]
-                for mask, reference in zip(own, references, strict=True)
-            ]
-            for name, own in masks.items()
-        }
-        for name, own in dice.items():
-            against = paired_difference(own, dice["resized"], list(dataset["group"]))
-            difference = f"{against.difference:+.4f} {against.interval}"
-            print(f"{model}, {name}: Dice {np.mean(own):.4f}, against resized {difference}")
+        for name, masks in masks_of(model, dataset, Tiling(int(tile))).items():
+            own = dice_of(masks, references)
+            difference = ""
+            if first:
+                against = paired_difference(own, first, list(dataset["group"]))
+                low, high = against.interval or (float("nan"),) * 2
+                difference = f"{against.difference:+.3f} ({low:+.3f} to {high:+.3f})"
+            first = first or own
+            print(f"| {Path(model).name} | {name} | {np.mean(own):.3f} | {difference} |")
+
+
+def masks_of(model: str, dataset: datasets.Dataset, tiling: Tiling) -> dict[str, list[np.ndarray]]:
+    """The masks of each way to predict."""
+    network, processor = load_trained(model)
+    masks = {}
+    for name, own in {"resized": None, f"tiles of {tiling.size} px": tiling}.items():
+        requests = [(example, [example["text"]]) for example in dataset]
+        predicted = masks_of_each(Predictor(network, processor, tiling=own), requests, len(dataset))
+        masks[name] = [mask for _, (mask,) in predicted]
+    resized, tiled = masks.values()
+    distances = [ndimage.distance_transform_edt(mask == 0) for mask in resized]
+    pairs = zip(tiled, distances, strict=True)
+    return masks | {"tiles within context": [mask * (distance <= MARGIN) for mask, distance in pairs]}
+
+
+def dice_of(masks: list[np.ndarray], references: list[np.ndarray]) -> list[float]:
+    pairs = zip(masks, references, strict=True)
+    return [segmentation_metrics([mask], [true], outlines=False, white_is_lesion=True)["dice"] for mask, true in pairs]
 
 
 if __name__ == "__main__":
