@@ -39,7 +39,16 @@ WHOLE = {
     "readme",
     "spaces",
 }
-SAME_VERSIONS = {"backbone", "layering", "paraphrasing", "text_families", "tools", "vision_families", "vision_layout"}
+SAME_VERSIONS = {
+    "backbone",
+    "exported",
+    "layering",
+    "paraphrasing",
+    "text_families",
+    "tools",
+    "vision_families",
+    "vision_layout",
+}
 
 
 def pytest_configure(config: pytest.Config) -> None:

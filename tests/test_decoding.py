@@ -126,7 +126,13 @@ def test_what_read_image_refuses_is_refused_everywhere_with_its_message(write, t
     with pytest.raises((ValueError, OSError)) as expected:
         read_image(path)
     dataset = dataset_from_rows([{"id": "a", "image": path, "mask": path}])
-    for read in (plain(), segment, lambda path: dataset[0]["image"], lambda path: plain()(np.zeros((6, 8)), path)):
+    # In a list, as the pipeline takes a volume that is given alone.
+    for read in (
+        plain(),
+        lambda path: segment([path]),
+        lambda path: dataset[0]["image"],
+        lambda path: plain()(np.zeros((6, 8)), path),
+    ):
         with pytest.raises(type(expected.value)) as caught:
             read(path)
         assert str(caught.value) == str(expected.value)

@@ -60,6 +60,7 @@ SUBCOMMANDS = {
     "prompts": (["qata", "data"], DATA),
     "check-data": (["qata", "data"], DATA),
     "convert": (["missing.ckpt", "--vision", "v", "--text", "t", "--output-dir", "converted"], set()),
+    "export": ([TINY, "--output-dir", "exported"], {"onnx", "onnxscript", "onnxruntime"}),
     "bundle": ([TINY, "--name", "org/name", "--output-dir", "bundle"], DATA),
     "push": ([TINY, "org/name"], DATA),
 }

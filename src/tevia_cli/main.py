@@ -14,7 +14,7 @@ from importlib import import_module
 from importlib.metadata import version
 from itertools import filterfalse, takewhile
 
-SUBCOMMANDS = "demo train evaluate ablate compare table predict prompts check-data convert bundle push".split()
+SUBCOMMANDS = "demo train evaluate ablate compare table predict prompts check-data convert export bundle push".split()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from .hub.bundle import write_bundle as write_bundle
     from .hub.convert_lightning import convert_checkpoint_file as convert_checkpoint_file
     from .hub.convert_lightning import convert_lightning_checkpoint as convert_lightning_checkpoint
+    from .hub.export import export_model as export_model
     from .image_processing_tevia import TeViAImageProcessor as TeViAImageProcessor
     from .inference.check_data import check_data as check_data
     from .inference.explain import explain_texts as explain_texts
     from .inference.explain import text_warnings as text_warnings
+    from .inference.exported import load_exported as load_exported
     from .inference.predict import predict as predict
     from .inference.predict import predict_files as predict_files
     from .inference.predictor import Predictor as Predictor
@@ -83,9 +85,11 @@ _MODULE_OF = {
     "convert_checkpoint_file": "hub.convert_lightning",
     "convert_lightning_checkpoint": "hub.convert_lightning",
     "evaluate_model": "evaluation.evaluate",
+    "export_model": "hub.export",
     "explain_texts": "inference.explain",
     "heat_map": "visualization",
     "labels_from_logits": "logits_tevia",
+    "load_exported": "inference.exported",
     "lesion_statistics": "lesion_measures",
     "load_segmentation_dataset": "data.registry",
     "overlay": "visualization",

@@ -19,6 +19,10 @@ EXTRA_OF = {
     "tifffile": "medical",
     "zarr": "medical",
     "gradio": "demo",
+    "onnx": "onnx",
+    "onnxscript": "onnx",
+    "onnxruntime": "onnx",
+    "openvino": "openvino",
     "peft": "peft",
     "ray": "ray",
 }

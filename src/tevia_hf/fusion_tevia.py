@@ -95,6 +95,8 @@ class InferenceCopy:
         self.state: list[tuple[int, int]] = []
 
     def current(self) -> Any:
+        if not isinstance(self.model, nn.Module):  # of another library
+            return self.model
         tensors = (*self.model.parameters(), *self.model.buffers())
         state = [(tensor.data_ptr(), tensor._version) for tensor in tensors]
         if state != self.state:

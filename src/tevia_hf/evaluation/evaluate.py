@@ -18,7 +18,8 @@ from ..data.splits import held_out as held_out_of
 from ..data.splits import sample
 from ..data.survey import OnError, Survey
 from ..extras import needed_for
-from ..inference.loading import load_trained
+from ..inference.exported import AnyModel
+from ..inference.loading import load_predicting
 from ..inference.manifest import Manifest
 from ..inference.predictor import Predictor
 from ..inference.tiles import Tiling
@@ -26,7 +27,6 @@ from ..io.output_dir import check_output_dir, claim_output_dir
 from ..labels_tevia import class_names
 from ..metric_table import METRICS
 from ..metrics import common_spacing
-from ..modeling_tevia import TeViAForSegmentation
 from ..option_checks_tevia import check_count, check_seed, check_share
 from ..processing_tevia import TeViAProcessor
 from .measuring import Examination, measure
@@ -43,7 +43,7 @@ SHOWN_EXAMPLES = 4
 
 
 def evaluate_model(
-    model: TeViAForSegmentation,
+    model: AnyModel,
     processor: TeViAProcessor,
     dataset: Dataset,
     text_modes: Sequence[str] | None = None,
@@ -61,7 +61,8 @@ def evaluate_model(
     `tevia bundle` accepts the saved report, which identifies the weights, preprocessing and examples.
 
     Args:
-        model: a `TeViAForSegmentation`; the report of a vision-only model has one row, "no text branch".
+        model: a `TeViAForSegmentation`, or an `ExportedModel`; the report of a vision-only model has one row, "no text
+            branch".
         processor: its `TeViAProcessor`.
         dataset: from `load_segmentation_dataset`, or a part of that, or your own as for `train_from_recipe`, which the
             report calls "unknown": with `image`, `mask` and `text`, and optionally `id` (default: the example's number,
@@ -100,7 +101,7 @@ def evaluate_model(
 
 
 def evaluate_recorded(
-    model: TeViAForSegmentation,
+    model: AnyModel,
     processor: TeViAProcessor,
     dataset: Dataset,
     text_modes: Sequence[str] | None,
@@ -237,7 +238,7 @@ def evaluate_dataset(
     check_options(threshold, batch_size, seed, max_samples, on_error)  # before anything is loaded
     conditions_for(text_modes or (), uses_text=True)
     tiling = Tiling.of(tile, overlap)
-    network, processor = load_trained(str(model), device)
+    network, processor = load_predicting(str(model), device)
     examples = load_segmentation_dataset(dataset, data_dir, split, on_error, **source_options)
     others = rows_of_all_splits(dataset, data_dir, **source_options)
     examples = sample(held_out_of(examples, model) if held_out else examples, max_samples, seed)

@@ -14,9 +14,9 @@ from ..io.output_dir import check_output_dir, claim_output_dir, remove_parts, wr
 from ..io.parallel import on_all_cores
 from ..lesion_measures import Lesion
 from ..logits_tevia import NonFiniteLogitsError
-from ..modeling_tevia import TeViAForSegmentation
 from ..processing_tevia import TeViAProcessor
 from .answers import Prediction
+from .exported import AnyModel
 from .items import Item, Row, batches
 from .loading import pixel_settings, weights_digest
 from .manifest import PATTERN, Manifest, Record, read_records
@@ -49,7 +49,7 @@ Engine = Callable[[Predictor, Outputs, Sequence[Sequence[Item]], Collection[str]
 
 
 def run_job(
-    model: TeViAForSegmentation,
+    model: AnyModel,
     processor: TeViAProcessor,
     items: Sequence[Item],
     output_dir: str | Path,
@@ -75,7 +75,7 @@ def run_job(
     predicts what is missing, and the outputs are those of an unbroken run.
 
     Args:
-        model: a `TeViAForSegmentation`.
+        model: a `TeViAForSegmentation`, or an `ExportedModel`.
         processor: its `TeViAProcessor`.
         items: the masks to predict, see `items_of` and `job_of`.
         output_dir: folder to write to.

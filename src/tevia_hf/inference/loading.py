@@ -11,12 +11,22 @@ import torch
 from transformers import PreTrainedConfig
 
 from ..auto import TeViAConfig, TeViAForSegmentation, TeViAImageProcessor, TeViAProcessor
+from .exported import AnyModel, ExportedModel, is_exported, load_exported
 
 # Fields of an image processor that do not affect the pixels.
 NON_PIXEL_FIELDS = (
     *("auto_map", "image_processor_type", "processor_class", "_name_or_path", "return_tensors"),
     "white_is_lesion",  # concerns masks
 )
+
+
+def load_predicting(name: str, device: str | None = None) -> tuple[AnyModel, TeViAProcessor]:
+    """A model for prediction and its processor: of a folder that `export_model` wrote, or as `load_trained`."""
+    if not is_exported(name):
+        return load_trained(name, device)
+    if device not in (None, "cpu"):
+        raise ValueError(f"{name} is an exported model, which runs on the CPU: leave `device` out.")
+    return load_exported(name)
 
 
 def load_trained(name: str, device: str | None = None) -> tuple[TeViAForSegmentation, TeViAProcessor]:
@@ -27,6 +37,8 @@ def load_trained(name: str, device: str | None = None) -> tuple[TeViAForSegmenta
     Raises `ValueError` for another kind of model, and if weights are missing, which `from_pretrained` would initialise
     randomly.
     """
+    if is_exported(name):
+        raise ValueError(f"{name} is an exported model, for prediction alone: give the model that it was made of.")
     check_is_tevia(name)
     if Path(name).is_dir() and not any([*Path(name).glob("*.safetensors"), *Path(name).glob("pytorch_model*.bin")]):
         raise ValueError(f"{name} holds no weights: train them, e.g. by `tevia train {name}/recipe.yaml`.")
@@ -64,11 +76,13 @@ def check_is_tevia(name: str) -> None:
         raise ValueError(f"{name} is no TeViA model but '{kind}': give one that `tevia train` or `convert` wrote.")
 
 
-def weights_digest(model: torch.nn.Module | str | Path) -> str:
+def weights_digest(model: torch.nn.Module | ExportedModel | str | Path) -> str:
     """SHA-256 of a model's weights, in memory or in a folder, which identifies the model in a report.
 
-    Saving and sharding do not change it. Half precision is converted to float32, in which prototypes are kept.
+    Saving, sharding and export do not change it. Half precision is converted to float32, in which prototypes are kept.
     """
+    if isinstance(model, ExportedModel):
+        return model.digest
     network = TeViAForSegmentation.from_pretrained(model) if isinstance(model, (str, Path)) else model
     digest = hashlib.sha256()
     unsaved: Any = getattr(network, "_keys_to_ignore_on_save", ())  # heads that are used in training only

@@ -10,11 +10,11 @@ from ..data.features import check_choice
 from ..extras import needed_for
 from ..io.address import Plane, Window, check_window
 from ..logits_tevia import NonFiniteLogitsError
-from ..modeling_tevia import TeViAForSegmentation
 from ..processing_tevia import TeViAProcessor
+from .exported import AnyModel
 from .items import ImagePath, items_of, job_of
 from .job import check_job_folder, run_job
-from .loading import load_trained
+from .loading import load_predicting
 from .predictor import Predictor, check_predictor_options
 from .tiles import Tiling
 
@@ -24,7 +24,7 @@ with needed_for("Predicting files"):
 
 
 def predict_masks(
-    model: TeViAForSegmentation,
+    model: AnyModel,
     processor: TeViAProcessor,
     examples: Sequence[Mapping[str, Any]],
     threshold: float = 0.5,
@@ -34,7 +34,7 @@ def predict_masks(
     """A label map uint8 `(height, width)` for each example, at the size of its image.
 
     Args:
-        model: a `TeViAForSegmentation`.
+        model: a `TeViAForSegmentation`, or an `ExportedModel`.
         processor: its `TeViAProcessor`.
         examples: mappings with "image" (path, image, array or undecoded column entry) and "text" ("" for none).
         threshold: on the lesion's probability, for models with one label.
@@ -73,7 +73,7 @@ def masks_of_each(
 
 
 def predict(
-    model: TeViAForSegmentation,
+    model: AnyModel,
     processor: TeViAProcessor,
     images: Sequence[ImagePath],
     texts: Sequence[str],
@@ -88,7 +88,7 @@ def predict(
     The mask of a volume is `NAME.nii.gz`, with the shape and position of the volume.
 
     Args:
-        model: a `TeViAForSegmentation`.
+        model: a `TeViAForSegmentation`, or an `ExportedModel`.
         processor: its `TeViAProcessor`.
         images: image files, NIfTI or multi-frame volumes, and folders of a DICOM series; a name may include a slice or
             the plane of all slices, and a window, as in "scan.nii.gz#40@-600,1500" or "scan.nii.gz#coronal:all".
@@ -162,6 +162,6 @@ def predict_files(
         from .ray_engine import rows_on_ray  # needs the extra `ray`
 
         options["engine"] = rows_on_ray(model, device)
-    network, processor = load_trained(model, "cpu" if engine == "ray" else device)
+    network, processor = load_predicting(model, "cpu" if engine == "ray" else device)
     options |= {"threshold": threshold, "batch_size": batch_size, "tiling": tiling}
     return run_job(network, processor, items, output_dir, inputs=inputs, **options)

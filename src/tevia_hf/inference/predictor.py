@@ -15,12 +15,12 @@ from ..io.parallel import on_all_cores
 from ..io.regions import load_parts
 from ..labels_tevia import class_names
 from ..logits_tevia import NonFiniteLogitsError, labels_from_probabilities, mean_probability
-from ..modeling_tevia import TeViAForSegmentation
 from ..option_checks_tevia import check_count, check_share
 from ..outputs_tevia import TeViAImageFeatures, TeViASegmentationOutput
 from ..processing_tevia import TeViAProcessor
 from ..text_features_tevia import TextFeatureCache
 from .answers import Answer, ClassStatistics, Prediction, joined
+from .exported import AnyModel
 from .tiles import Box, Tiles, Tiling, blended_rows
 
 LARGE_SIDE = 4096  # in pixels; above it, an image in one pass causes a warning
@@ -51,7 +51,7 @@ class Predictor:
     predicts once where several conditions give a whole batch the same texts.
 
     Args:
-        model: a `TeViAForSegmentation`.
+        model: a `TeViAForSegmentation`, or an `ExportedModel`.
         processor: its `TeViAProcessor`.
         threshold: on the lesion's probability, for models with one label.
         batch_size: number of images per forward pass.
@@ -65,7 +65,7 @@ class Predictor:
 
     def __init__(
         self,
-        model: TeViAForSegmentation,
+        model: AnyModel,
         processor: TeViAProcessor,
         threshold: float = 0.5,
         batch_size: int = 16,

@@ -14,7 +14,7 @@ import numpy as np
 from ..extras import needed_for
 from .items import Item, Row
 from .job import Engine, rows_locally
-from .loading import load_trained, weights_digest
+from .loading import load_predicting, weights_digest
 from .manifest import Record
 from .outputs import OutputError, Outputs
 from .predictor import Predictor
@@ -32,7 +32,7 @@ class BatchPredictor:
 
     Args:
         model: name or folder, which every node can read.
-        device: see `load_trained`.
+        device: see `load_predicting`.
         digest: of the weights that the job expects; a node may hold other ones under the same name.
         options: of the `Predictor`.
         outputs: what is written, to a folder that all nodes share.
@@ -42,7 +42,7 @@ class BatchPredictor:
         self.error: Exception | None = None
         self.outputs = outputs
         try:
-            network, processor = load_trained(model, device)
+            network, processor = load_predicting(model, device)
             if weights_digest(network) != digest:
                 raise ValueError("its weights are not those of the job")
             self.predictor = Predictor(network, processor, **options)

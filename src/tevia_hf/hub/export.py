@@ -1,0 +1,190 @@
+"""Export of models to ONNX and OpenVINO, checked against torch."""
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, get_args
+
+import torch
+import transformers
+
+from ..auto import TeViAForSegmentation, TeViAProcessor
+from ..extras import needed_for
+from ..fusion_tevia import InferenceCopy
+from ..inference.exported import ABOUT, FILE_SUFFIXES, SEGMENTER, TEXT_ENCODER, ExportedModel, Format, load_exported
+from ..inference.loading import load_trained, weights_digest
+from ..io.output_dir import check_output_dir, claim_output_dir, write_whole
+
+TOLERANCE = 1e-4  # of logits, as a share of their largest value
+TRACED = (2, 64, 96, 7)  # batch, height, width, tokens
+CHECKED = ((1, 50, 70, 9), (3, 128, 64, 2), (2, 33, 32, 1), (1, 224, 224, 12))
+
+
+class TextEncoderGraph(torch.nn.Module):
+    """`encode_text`, as a module with tensors alone."""
+
+    def __init__(self, model: TeViAForSegmentation):
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        return self.model.encode_text(input_ids, attention_mask)
+
+
+class SegmenterGraph(TextEncoderGraph):
+    """The logits of images, and of text features unless the model has none."""
+
+    def forward(  # type: ignore[override]  # other inputs
+        self,
+        pixel_values: torch.Tensor,
+        text_features: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        return self.model(pixel_values, text_features=text_features, attention_mask=attention_mask).logits
+
+
+def export_model(
+    model: str, output_dir: str | Path, to: Format = "onnx", overwrite: bool = False
+) -> tuple[ExportedModel, TeViAProcessor]:
+    """Writes a model as graphs that run without torch's modules, and returns it as `load_exported` does.
+
+    The folder holds the text encoder and the segmenter, which take any batch, height, width and number of tokens, the
+    config, the processor, and `export.json` with the digest of the weights and the checks.
+
+    Args:
+        model: name or folder of a TeViA model.
+        output_dir: folder to write to.
+        to: "onnx" (onnxruntime) or "openvino".
+        overwrite: delete an earlier output in the folder.
+
+    Raises `ValueError` if the graphs give other logits than the model, for other shapes than those of the export.
+    """
+    if to not in get_args(Format):
+        raise ValueError(f"`to` is '{to}': give one of {', '.join(get_args(Format))}.")
+    check_libraries(to)
+    check_output_dir(output_dir, overwrite=overwrite, inputs=[model])
+    network, processor = load_trained(model, "cpu")
+    folder = Path(output_dir)
+    claim_output_dir(folder, overwrite=overwrite, inputs=[model])
+    write_graphs(network, folder, to)
+    network.config.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    about: dict[str, Any] = {"format": to, "model": str(model), "weights": weights_digest(network)}
+    exported = ExportedModel(folder, network.config, about)
+    checks = {"x".join(map(str, shape)): difference(network, exported, shape) for shape in shapes_of(network)}
+    if (worst := max(checks.values())) > TOLERANCE:
+        raise ValueError(
+            f"{folder}: the logits of the exported model differ from the model's by {worst:.1e} of their largest value "
+            f"({checks}), which must be at most {TOLERANCE}: this vision model cannot be exported to {to}."
+        )
+    versions = {"torch": torch.__version__, "transformers": transformers.__version__}
+    about |= {"largest_difference_of_logits": checks, "versions": versions}
+    write_whole(folder / ABOUT, json.dumps(about, indent=2) + "\n")
+    return load_exported(folder)
+
+
+def check_libraries(to: Format) -> None:
+    """Raises `MissingExtraError` if a library is missing, before anything is done."""
+    with needed_for(f"Exporting to {to}"):
+        import onnx as onnx
+        import onnxruntime as onnxruntime
+        import onnxscript as onnxscript
+
+        if to == "openvino":
+            import openvino as openvino
+
+
+def write_graphs(network: TeViAForSegmentation, folder: Path, to: Format) -> None:
+    """Writes the graphs of a model, from a copy with folded batch norms."""
+    fused = InferenceCopy(network).current().to(memory_format=torch.contiguous_format)
+    pixels, ids, mask = example_inputs(network, TRACED)
+    if not network.config.use_text:
+        write_graph(SegmenterGraph(fused), {"pixel_values": pixels}, folder / SEGMENTER, to)
+        return
+    write_graph(TextEncoderGraph(fused), {"input_ids": ids, "attention_mask": mask}, folder / TEXT_ENCODER, to)
+    features = network.encode_text(ids, mask)
+    inputs = {"pixel_values": pixels, "text_features": features, "attention_mask": mask}
+    write_graph(SegmenterGraph(fused), inputs, folder / SEGMENTER, to)
+
+
+def write_graph(graph: torch.nn.Module, inputs: dict[str, torch.Tensor], path: Path, to: Format) -> None:
+    """Writes a module as a file of the format; `path` has no suffix."""
+    if to == "onnx":
+        write_onnx(graph, inputs, path.with_suffix(FILE_SUFFIXES[to]))
+        return
+    import openvino
+
+    with TemporaryDirectory() as root:
+        write_onnx(graph, inputs, file := Path(root, f"{path.name}.onnx"))
+        openvino.save_model(openvino.convert_model(file), path.with_suffix(FILE_SUFFIXES[to]), compress_to_fp16=False)
+
+
+def write_onnx(graph: torch.nn.Module, inputs: dict[str, torch.Tensor], path: Path) -> None:
+    free = torch.export.Dim.AUTO
+    # Channels are fixed, and so is the width of text features.
+    axes = {"pixel_values": (0, 2, 3), "text_features": (0, 1), "input_ids": (0, 1), "attention_mask": (0, 1)}
+    shapes = {name: dict.fromkeys(axes[name], free) for name in inputs}
+    with without_warnings(), torch.no_grad():
+        program = torch.export.export(graph.eval(), tuple(inputs.values()), dynamic_shapes=shapes)
+        result: Any = torch.onnx.export(program, input_names=list(inputs), output_names=["output"], verbose=False)
+    result.save(path)
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Context without the remarks of the exporters about their own workings."""
+    loggers = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir", "torch.onnx")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def shapes_of(network: TeViAForSegmentation) -> list[tuple[int, int, int, int]]:
+    """The shapes to check, as far as the model takes them."""
+    side = network.model.backbone.layout.max_size or CHECKED[-1][1]
+    longest = network.config.max_text_length
+    return [
+        (batch, min(height, side), min(width, side), min(tokens, longest)) for batch, height, width, tokens in CHECKED
+    ]
+
+
+def example_inputs(
+    network: TeViAForSegmentation, shape: tuple[int, int, int, int]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Random pixels, tokens and attention mask; of several texts, the second is shorter."""
+    batch, height, width, tokens = shape
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randn(batch, 3, height, width, generator=generator)
+    words = network.config.encoder_config("text_config").vocab_size if network.config.use_text else 1
+    ids = torch.randint(0, words, (batch, tokens), generator=generator)
+    mask = torch.ones_like(ids)
+    mask[1:2, (tokens + 1) // 2 :] = 0
+    return pixels, ids, mask
+
+
+@torch.no_grad()
+def difference(network: TeViAForSegmentation, exported: ExportedModel, shape: tuple[int, int, int, int]) -> float:
+    """The largest difference of the logits, as a share of the largest logit."""
+    pixels, ids, mask = example_inputs(network, shape)
+    inputs: dict[str, Any] = {}
+    if network.config.use_text:
+        expected = network.eval()(pixels, ids, mask).logits
+        features = exported.encode_text(ids, mask)
+        inputs = {"text_features": features, "attention_mask": mask}
+    else:
+        expected = network.eval()(pixels).logits
+    logits = exported(exported.encode_image(pixels), **inputs).logits
+    if logits is None or logits.shape != expected.shape:
+        return float("inf")
+    return float((logits - expected).abs().max() / expected.abs().max())

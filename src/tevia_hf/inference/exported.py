@@ -1,0 +1,126 @@
+"""Exported models: their two graphs, computed by onnxruntime or OpenVINO in place of torch."""
+
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from ..auto import TeViAConfig, TeViAForSegmentation, TeViAProcessor
+from ..extras import needed_for
+from ..outputs_tevia import TeViAImageFeatures, TeViASegmentationOutput
+
+Format = Literal["onnx", "openvino"]
+TEXT_ENCODER, SEGMENTER = "text_encoder", "segmenter"  # the graphs, and the names of their files
+ABOUT = "export.json"
+FILE_SUFFIXES: dict[str, str] = {"onnx": ".onnx", "openvino": ".xml"}
+
+
+class Graph(ABC):
+    """A graph with one output, in a file, which runs on the CPU."""
+
+    @abstractmethod
+    def __init__(self, path: Path): ...
+
+    @abstractmethod
+    def __call__(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray: ...
+
+
+class OnnxGraph(Graph):
+    def __init__(self, path: Path):
+        with needed_for(f"Running {path}"):
+            import onnxruntime
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def __call__(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        return self.session.run(None, dict(inputs))[0]
+
+
+class OpenVinoGraph(Graph):
+    """In float32, whatever the processor offers."""
+
+    def __init__(self, path: Path):
+        with needed_for(f"Running {path}"):
+            import openvino
+        settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+        self.compiled = openvino.Core().compile_model(path, "CPU", settings)
+
+    def __call__(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        return self.compiled(dict(inputs))[0]
+
+
+GRAPHS: dict[str, type[Graph]] = {"onnx": OnnxGraph, "openvino": OpenVinoGraph}
+
+
+class ExportedModel:
+    """A model of two graphs, which `Predictor` takes in place of a `TeViAForSegmentation`.
+
+    An image is encoded again for each text, as its encoder is no graph of its own.
+
+    Args:
+        folder: as `export_model` writes it.
+        config: the model's.
+        about: the content of `export.json`.
+    """
+
+    training = False
+    device = torch.device("cpu")
+
+    def __init__(self, folder: Path, config: TeViAConfig, about: Mapping[str, Any]):
+        self.config, self.about, self.digest = config, about, str(about["weights"])
+        graph, suffix = GRAPHS[about["format"]], FILE_SUFFIXES[about["format"]]
+        self.segmenter = graph(folder / f"{SEGMENTER}{suffix}")
+        self.text_encoder = graph(folder / f"{TEXT_ENCODER}{suffix}") if config.use_text else None
+
+    def encode_text(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Features `(batch, tokens, dim)`. Raises `ValueError` for a vision-only model."""
+        if self.text_encoder is None:
+            raise ValueError("The model has `use_text=False` and takes no text: leave it out.")
+        inputs = {"input_ids": input_ids.numpy(), "attention_mask": attention_mask.numpy()}
+        return torch.from_numpy(self.text_encoder(inputs))
+
+    def encode_image(self, pixel_values: torch.Tensor) -> TeViAImageFeatures:
+        """The pixels as they are, since the segmenter encodes them."""
+        height, width = pixel_values.shape[-2:]
+        return TeViAImageFeatures((pixel_values,), (height, width))
+
+    def __call__(
+        self,
+        image_features: TeViAImageFeatures,
+        text_features: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+    ) -> TeViASegmentationOutput:
+        """The logits for one text per image; or for several texts of a single image."""
+        (pixels,) = image_features.maps
+        inputs = {}
+        if text_features is not None and attention_mask is not None:
+            pixels = pixels.expand(len(text_features), -1, -1, -1)
+            inputs = {"text_features": text_features.numpy(), "attention_mask": attention_mask.numpy()}
+        logits = self.segmenter({"pixel_values": pixels.contiguous().numpy(), **inputs})
+        return TeViASegmentationOutput(logits=torch.from_numpy(logits))
+
+
+AnyModel = TeViAForSegmentation | ExportedModel
+
+
+def is_exported(name: str | os.PathLike) -> bool:
+    """Whether a folder holds an exported model."""
+    return (Path(name) / ABOUT).is_file()
+
+
+def load_exported(folder: str | os.PathLike) -> tuple[ExportedModel, TeViAProcessor]:
+    """The model in a folder that `export_model` wrote, and its processor.
+
+    Raises `ValueError` for another folder.
+    """
+    if not is_exported(folder):
+        raise ValueError(f"{folder} holds no exported model: write one by `tevia export MODEL --output-dir {folder}`.")
+    about = json.loads((Path(folder) / ABOUT).read_text(encoding="utf-8"))
+    model = ExportedModel(Path(folder), TeViAConfig.from_pretrained(folder), about)
+    return model, TeViAProcessor.from_pretrained(folder)
