@@ -137,3 +137,36 @@ def test_an_exported_model_is_for_prediction_on_the_cpu(exported, images, tmp_pa
         export_model(exported, tmp_path / "again")
     with pytest.raises(ValueError, match="runs on the CPU"):
         predict_files(exported, [images], tmp_path / "out", device="cuda")
+
+
+def test_a_failed_export_keeps_the_earlier_one(model, as_onnx, tmp_path, monkeypatch):
+    shutil.copytree(as_onnx, tmp_path / "out")
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="disk"):
+        patch.setattr(exporting, "write_graph", lambda *args: (_ for _ in ()).throw(OSError("disk full")))
+        export_model(model, tmp_path / "out", overwrite=True)
+    load_exported(tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("fault", ["cut", "no graph"])
+def test_a_damaged_folder_is_refused_with_the_fix(as_onnx, tmp_path, fault):
+    shutil.copytree(as_onnx, tmp_path / "out")
+    if fault == "cut":
+        (tmp_path / "out" / "export.json").write_text('{"format": ')
+    else:
+        (tmp_path / "out" / "segmenter.onnx").unlink()
+    with pytest.raises(ValueError, match=r"(export.json is damaged|lacks segmenter.onnx).*tevia export"):
+        load_exported(tmp_path / "out")
+
+
+def test_inputs_that_the_model_refuses_are_refused_before_the_graphs(as_onnx):
+    exported, _ = load_exported(as_onnx)
+    with pytest.raises(ValueError, match="20x40"):
+        exported.encode_image(torch.zeros(1, 3, 20, 40))
+    with pytest.raises(ValueError, match="25 tokens, at most 24"):
+        exported.encode_text(torch.zeros(1, 25, dtype=torch.long), torch.ones(1, 25, dtype=torch.long))
+    encoded = exported.encode_image(torch.zeros(1, 3, 32, 32))
+    with pytest.raises(ValueError, match="needs `text_features`"):
+        exported(encoded)
+    with pytest.raises(ValueError, match="no output_attentions"):
+        exported(encoded, output_attentions=True)

@@ -1,5 +1,7 @@
 """The copy of a model for inference: the same logits, whatever is done to the model."""
 
+import threading
+
 import pytest
 import torch
 from contract import build, images, texts
@@ -8,7 +10,9 @@ from torch import nn
 from transformers import MobileNetV2Config
 
 from tevia_hf import Predictor, TeViAForSegmentation
-from tevia_hf.fusion_tevia import InferenceCopy, foldable_pairs
+from tevia_hf.fusion_tevia import foldable_pairs, fused_if_possible
+from tevia_hf.inference.predict import predict_masks
+from tevia_hf.training.adapters import with_lora
 
 
 @pytest.fixture
@@ -35,21 +39,22 @@ def test_a_fused_model_is_neither_trained_nor_saved(model, tmp_path):
     model.train().save_pretrained(tmp_path)
 
 
-@pytest.mark.parametrize("changed", ["classifier", "norm", "text", "prototypes"])
-def test_the_copy_follows_changes_of_the_weights(model, changed):
-    copy = InferenceCopy(model)
-    before, first = logits(copy.current()), copy.current()
-    assert copy.current() is first
+def test_the_copy_can_be_moved_and_leaves_the_model_alone(model):
+    before = logits(model)
+    fused = model.fuse_for_inference()
+    fused.to(torch.float64).requires_grad_(False)
+    assert model.dtype == torch.float32 and torch.equal(logits(model), before)
+    assert any(parameter.requires_grad for parameter in model.parameters())
+    assert fused.fuse_for_inference() is fused
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_batch_norms_are_folded_in_other_types(model, dtype):
+    model, x = model.to(dtype), images(64, 96).to(dtype)
     with torch.no_grad():
-        if changed == "classifier":
-            model.decode_head.classifier.bias.add_(1)
-        elif changed == "norm":
-            model.model.laterals[0][1].running_mean.add_(1)
-        elif changed == "text":
-            model.model.text_encoder.model.embeddings.word_embeddings.weight.mul_(-2)
-        else:
-            model.prototype_memory.assign([torch.rand(8) for _ in range(3)])
-    assert close(logits(copy.current()), logits(model)) and not close(logits(model), before)
+        fused, plain = (each(x, texts(6)).logits for each in (model.fuse_for_inference(), model))
+    assert fused.dtype == dtype
+    assert (fused - plain).abs().max() / plain.abs().max() < (1e-6 if dtype == torch.float64 else 0.1)
 
 
 def test_several_labels_and_models_without_text_are_fused():
@@ -104,28 +109,59 @@ def test_a_copy_with_other_logits_is_refused_and_not_used(model):
     model.model.laterals[0] = Unseen(*model.model.laterals[0])
     with pytest.raises(ValueError, match="logits differ by"):
         model.fuse_for_inference()
-    assert InferenceCopy(model).current() is model
+    with pytest.raises(ValueError, match="logits differ by"):
+        model.double().fuse_for_inference()
+    assert fused_if_possible(model) is model
 
 
-def test_hooks_of_ones_own_take_effect(model):
-    plain = logits(model)
-    hooks = [
-        model.decode_head.register_forward_hook(lambda module, inputs, output: (output[0] + 1, None)),
-        model.model.laterals[0][1].register_forward_hook(lambda module, inputs, output: output.sin()),
-    ]
-    for hook in hooks:
-        assert close(logits(InferenceCopy(model).current()), logits(model)) and not close(logits(model), plain)
-        hook.remove()
+HOOKED = {
+    "head": lambda model: model.decode_head,
+    "norm": lambda model: model.model.laterals[0][1],
+    "block": lambda model: model.model.decoder[0],
+}
+
+
+@pytest.mark.parametrize("place", HOOKED)
+def test_a_model_with_hooks_of_ones_own_is_not_fused(model, place):
+    hook = HOOKED[place](model).register_forward_hook(lambda module, inputs, output: None)
+    with pytest.raises(ValueError, match="it has hooks"):
+        model.fuse_for_inference()
+    hook.remove()
+    assert model.fuse_for_inference().is_fused
+
+
+def test_a_model_with_adapters_is_not_fused(model):
+    adapted = with_lora(model, {"r": 2})
+    assert fused_if_possible(adapted.base_model.model) is adapted.base_model.model
+
+
+def test_a_model_that_cannot_be_copied_is_predicted_with_as_it_is(model):
+    model.model.laterals[0].lock = threading.Lock()
+    predictor = Predictor(model, tiny_processor(), fuse=True)
+    assert predictor.network is model
 
 
 def test_a_model_on_the_meta_device_is_refused(model):
-    with pytest.raises(ValueError, match="Offloaded"):
+    with pytest.raises(ValueError, match="not loaded"):
         model.to("meta").fuse_for_inference()
 
 
-def test_a_predictor_computes_with_the_copy_and_keeps_the_training_mode(model, monkeypatch):
+def test_a_predictor_follows_the_weights_of_its_model_unless_it_is_told_that_they_stay(model):
+    following, fixed = (Predictor(model.train(), tiny_processor(), fuse=fuse) for fuse in (False, True))
+    image = torch.rand(40, 40).numpy()
+
+    def asked(predictor):
+        return predictor.ask(predictor.encode([predictor.prepare(image)]), [""]).logits
+
+    before = asked(following)
+    assert fixed.network.is_fused and close(asked(fixed), before) and model.training
+    with torch.no_grad():
+        model.decode_head.classifier.bias.data.add_(1)
+    assert close(asked(following), before + 1) and close(asked(fixed), before)
+
+
+def test_the_commands_compute_with_the_copy(model, monkeypatch):
     seen, usual = [], TeViAForSegmentation.encode_image
     monkeypatch.setattr(TeViAForSegmentation, "encode_image", lambda own, x: seen.append(own.is_fused) or usual(own, x))
-    predictor = Predictor(model.train(), tiny_processor())
-    predictor.masks(predictor.encode([predictor.prepare(torch.rand(40, 40).numpy())]), [""])
-    assert seen == [True] and model.training
+    predict_masks(model, tiny_processor(), [{"image": torch.rand(40, 40).numpy(), "text": ""}])
+    assert seen == [True]

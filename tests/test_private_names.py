@@ -39,7 +39,6 @@ PRIVATE = {
     "_sanitize_parameters": "Pipeline: to be written by each pipeline (documented)",
     "_skip_keys_device_placement": "asked of a model's children",
     "_standardize_kwargs": "image processors: settings are checked where all calls pass",
-    "_version": "torch.Tensor: counts its changes in place, after which a fused copy is stale",
     "_supports_sdpa": "PreTrainedModel: the attention that a model may be asked for (documented)",
 }
 

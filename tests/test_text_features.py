@@ -10,8 +10,8 @@ from tevia_hf import TeViAForSegmentation, build_trainer, evaluate_model
 from tevia_hf.data.augment import TextAwareAugmentation
 from tevia_hf.data.synthetic import synthetic_dataset
 from tevia_hf.inference.predict import predict_masks
+from tevia_hf.inference.text_features import TextFeatureCache
 from tevia_hf.prompts import flip_text
-from tevia_hf.text_features_tevia import TextFeatureCache
 from tevia_hf.training.arguments import TeViATrainingArguments
 from tevia_hf.training.trainer import text_feature_cache
 

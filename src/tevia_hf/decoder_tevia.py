@@ -218,7 +218,7 @@ class TeViAFusedHead(nn.Module):
     def __init__(self, head: TeViASegmentationHead):
         super().__init__()
         for name, tensor in zip(("kernels", "biases", "label_bias"), head.fused_weights(), strict=True):
-            self.register_buffer(name, tensor)
+            self.register_buffer(name, tensor.clone())
 
     def forward(self, x: torch.Tensor, with_features: bool = False) -> tuple[torch.Tensor, None]:
         """Logits `(batch, num_labels, height, width)`; there are no features."""

@@ -12,25 +12,29 @@ from .decoder_tevia import HOOKS, TeViAFusedHead
 from .vision_layout_tevia import STRIDES
 
 SIDE = 2 * STRIDES[-1]  # of the image on which modules are observed and results compared
-TOLERANCE = 1e-4  # of the logits in float32, as a share of their largest value
+TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-4}  # of the logits, as a share of their largest value
+HALF_TOLERANCE = 0.05  # in other types, where rounding alone gives a few percent
 
 
 @torch.no_grad()
 def fused_for_inference(model: Any) -> Any:
     """See `TeViAForSegmentation.fuse_for_inference`."""
-    if not can_be_fused(model):
-        raise ValueError("Offloaded, quantized or adapted weights cannot be fused: predict with the model as it is.")
-    tensors = (*model.parameters(), *model.buffers())
-    fused = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors if tensor.ndim != 4}).eval()
+    if model.is_fused:
+        return model
+    if reason := why_not_fused(model):
+        raise ValueError(f"The model cannot be fused, as {reason}: predict with the model as it is.")
+    fused = copy.deepcopy(model, sharing_storage(model)).eval()
     image = torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)).to(model.device, model.dtype)
-    pairs, expected = foldable_pairs(fused, image)
-    for convolution, norm in pairs:
-        fused.set_submodule(convolution, fuse_conv_bn_eval(*map(fused.get_submodule, (convolution, norm))))
-        fused.set_submodule(norm, nn.Identity())
-    fused.auxiliary_heads, fused.decode_head = None, TeViAFusedHead(fused.decode_head)
-    fused = fused.to(memory_format=torch.channels_last)
-    difference = (fused(image).logits - expected).abs().max() / expected.abs().max()
-    if model.dtype == torch.float32 and not difference <= TOLERANCE:
+    with torch.autocast(model.device.type, enabled=False):
+        pairs, expected = foldable_pairs(fused, image)
+        for convolution, norm in pairs:
+            exact = torch.float64 if model.dtype == torch.float64 else torch.float32  # also of half precision
+            folded = fuse_conv_bn_eval(*(fused.get_submodule(name).to(exact) for name in (convolution, norm)))
+            fused.set_submodule(convolution, folded.to(model.dtype, memory_format=torch.channels_last))
+            fused.set_submodule(norm, nn.Identity())
+        fused.auxiliary_heads, fused.decode_head = None, TeViAFusedHead(fused.decode_head)
+        difference = (fused(image).logits - expected).abs().max() / expected.abs().max()
+    if not difference <= TOLERANCES.get(model.dtype, HALF_TOLERANCE):
         raise ValueError(
             f"The fused model's logits differ by {difference:.1e}: its encoder uses the outputs of convolutions in "
             "several places. Predict with the model as it is."
@@ -38,17 +42,31 @@ def fused_for_inference(model: Any) -> Any:
     return fused
 
 
-def can_be_fused(model: Any) -> bool:
-    """Whether the weights of a model are in memory as they are used: not offloaded, not quantized, without adapters."""
-    is_offloaded = any(hasattr(module, "_hf_hook") for module in model.modules())
-    usable = all(tensor.is_floating_point() and not tensor.is_meta for tensor in model.parameters())
-    head = model.decode_head
-    return usable and not is_offloaded and not has_hooks(head) and getattr(head, "can_fuse", False)
+def sharing_storage(model: nn.Module) -> dict[int, torch.Tensor]:
+    """For `deepcopy`: tensors of their own, so that the copy can be moved, on the storage of the model's."""
+    memo: dict[int, torch.Tensor] = {id(tensor): tensor.detach() for tensor in model.buffers()}
+    return memo | {id(tensor): nn.Parameter(tensor.detach(), False) for tensor in model.parameters()}
+
+
+def why_not_fused(model: Any) -> str | None:
+    """Why the modules of a model do more than to compute with their own weights; `None` if they do not."""
+    modules = list(model.modules())
+    reasons = {
+        "weights are offloaded": any(hasattr(module, "_hf_hook") for module in modules),
+        "weights are quantized or not loaded": not all(
+            x.is_floating_point() and not x.is_meta for x in model.parameters()
+        ),
+        "it has adapters": any(type(module).__module__.startswith("peft.") for module in modules),
+        "it has hooks": any(map(has_hooks, modules)),
+        "its head is another one": not getattr(model.decode_head, "can_fuse", False),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Whether something is called with the module, which must therefore stay."""
-    return any(getattr(module, name, None) for name in HOOKS)
+    """Whether something is called with the module, other than what transformers does."""
+    hooks = [hook for name in HOOKS[:-1] for hook in (getattr(module, name, None) or {}).values()]
+    return any(not (getattr(hook, "__module__", None) or "").startswith("transformers.") for hook in hooks)
 
 
 def foldable_pairs(model: Any, image: torch.Tensor) -> tuple[list[tuple[str, str]], torch.Tensor]:
@@ -77,37 +95,17 @@ def foldable_pairs(model: Any, image: torch.Tensor) -> tuple[list[tuple[str, str
     pairs = []
     for key, convolution in outputs.items():
         own = readers.get(key, [])
-        is_pair = [type(module) for module in own] == [nn.BatchNorm2d]
-        if is_pair and calls[convolution] == calls[own[0]] == 1 and not any(map(has_hooks, (convolution, own[0]))):
+        if [type(module) for module in own] == [nn.BatchNorm2d] and calls[convolution] == calls[own[0]] == 1:
             pairs.append((names[convolution], names[own[0]]))
     return pairs, logits
 
 
-class InferenceCopy:
-    """The fused copy of a model, which is made anew after its weights have changed.
-
-    Args:
-        model: which is returned itself if it cannot be fused.
-    """
-
-    def __init__(self, model: Any):
-        self.model = self.fused = model
-        self.state: list[tuple[int, int]] = []
-
-    def current(self) -> Any:
-        if not isinstance(self.model, nn.Module):  # of another library
-            return self.model
-        tensors = (*self.model.parameters(), *self.model.buffers())
-        state = [(tensor.data_ptr(), tensor._version) for tensor in tensors]
-        if state != self.state:
-            self.fused, self.state = self._made(), state
-        return self.fused
-
-    def _made(self) -> Any:
-        try:
-            return fused_for_inference(self.model)
-        except ValueError:  # only slower
-            return self.model
+def fused_if_possible(model: Any) -> Any:
+    """The fused copy of a model, or the model itself, which is only slower."""
+    try:
+        return model.fuse_for_inference()
+    except Exception:  # whatever a module does that cannot be copied or takes no small image
+        return model
 
 
-__all__ = ["InferenceCopy", "can_be_fused", "fused_for_inference"]
+__all__ = ["fused_for_inference", "fused_if_possible"]

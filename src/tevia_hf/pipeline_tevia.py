@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from http.client import HTTPException
 from io import BytesIO, IOBase
 from itertools import repeat
@@ -15,12 +15,10 @@ from PIL import Image
 from transformers import Pipeline
 
 from .colours_tevia import FILL_OPACITY, colour_of
-from .fusion_tevia import InferenceCopy
 from .labels_tevia import WHITE, class_names
 from .logits_tevia import labels_from_probabilities, mean_probability
 from .option_checks_tevia import check_count, check_share
 from .processing_tevia import TeViAProcessor
-from .text_features_tevia import TextFeatureCache
 
 TASK = "text-guided-image-segmentation"
 DOWNLOAD_TIMEOUT = 30  # seconds
@@ -49,9 +47,6 @@ class TeViASegmentationPipeline(Pipeline):
         if kwargs.get("batch_size") is not None:
             check_count("batch_size", kwargs["batch_size"], example="8")
         super().__init__(*args, **kwargs)
-        self.network = InferenceCopy(self.model)
-        uses_text = self.model.config.use_text
-        self.text_features = TextFeatureCache(self.model, self.processor) if uses_text else None
 
     def __call__(self, inputs: Any, text: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]  # two inputs
         """A list of `{"label", "score", "area", "mask"}` for one image, a list of such lists for several.
@@ -136,13 +131,19 @@ class TeViASegmentationPipeline(Pipeline):
         return {**inputs, "text": text or "", "image": [pixels]}
 
     def _forward(self, input_tensors: dict[str, Any], **_: Any) -> dict[str, Any]:  # type: ignore[override]  # a dictionary
-        pixel_values, inputs = input_tensors["pixel_values"], {}
-        if self.text_features is not None:  # each distinct text is encoded once
-            texts = input_tensors["text"]  # one, or those of a batch
-            features, attention_mask = self.text_features([texts] if isinstance(texts, str) else texts)
-            inputs = {"text_features": features, "attention_mask": attention_mask}
-        inputs = {name: tensor.to(pixel_values.device) for name, tensor in inputs.items()}
-        return {"logits": self.network.current()(pixel_values, **inputs).logits, "image": input_tensors["image"]}
+        pixel_values, texts = input_tensors["pixel_values"], input_tensors["text"]  # one text, or those of a batch
+        inputs = (
+            {} if not self.model.config.use_text else self.text_inputs([texts] if isinstance(texts, str) else texts)
+        )
+        return {"logits": self.model(pixel_values, **inputs).logits, "image": input_tensors["image"]}
+
+    def text_inputs(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
+        """The features and attention mask of a batch, of which each distinct text is encoded once."""
+        distinct = list(dict.fromkeys(texts))
+        tokens = self.processor(text=distinct).to(self.model.device)
+        rows = [distinct.index(text) for text in texts]
+        features = cast(Any, self.model).encode_text(**tokens)[rows]
+        return {"text_features": features, "attention_mask": tokens["attention_mask"][rows]}
 
     def postprocess(  # type: ignore[override]  # its options are named
         self, model_outputs: dict[str, Any], threshold: float = 0.5, overlay: bool = False

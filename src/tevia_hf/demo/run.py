@@ -150,7 +150,7 @@ def masks_of_texts(
 ) -> list[tuple[np.ndarray, ...]]:
     """For each list of `texts`, one text per image, the masks (height, width) of all images."""
     requests = zip(undecoded(dataset), zip(*texts, strict=True), strict=True)
-    answers = masks_of_each(Predictor(model, processor), requests, len(dataset))
+    answers = masks_of_each(Predictor(model, processor, fuse=True), requests, len(dataset))
     return list(zip(*(masks for _, masks in answers), strict=True))
 
 

@@ -144,7 +144,7 @@ def evaluate_recorded(
         white,
         examples_to_show(survey.lesion_shares(), seed),
     )
-    predictor = Predictor(model, processor, threshold, batch_size, tiling=tiling)
+    predictor = Predictor(model, processor, threshold, batch_size, tiling=tiling, fuse=True)
     measured_with = {"weights": settings["weights"], "image_processor": settings["image_processor"]}
     options = {"threshold": threshold, "tiling": asdict(tiling) if tiling else None}
     measured_with |= options | {"examples and texts": examination.digest(), "metrics": list(METRICS)}

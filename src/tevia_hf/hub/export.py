@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,14 +15,14 @@ import transformers
 
 from ..auto import TeViAForSegmentation, TeViAProcessor
 from ..extras import needed_for
-from ..fusion_tevia import InferenceCopy
+from ..fusion_tevia import fused_if_possible
 from ..inference.exported import ABOUT, FILE_SUFFIXES, SEGMENTER, TEXT_ENCODER, ExportedModel, Format, load_exported
 from ..inference.loading import load_trained, weights_digest
 from ..io.output_dir import check_output_dir, claim_output_dir, write_whole
 
 TOLERANCE = 1e-4  # of logits, as a share of their largest value
 TRACED = (2, 64, 96, 7)  # batch, height, width, tokens
-CHECKED = ((1, 50, 70, 9), (3, 128, 64, 2), (2, 33, 32, 1), (1, 224, 224, 12))
+CHECKED = ((1, 50, 70, 9), (3, 128, 64, 2), (2, 33, 32, 1), (1, 224, 224, None))  # None: as many as it takes
 
 
 class TextEncoderGraph(torch.nn.Module):
@@ -35,10 +36,14 @@ class TextEncoderGraph(torch.nn.Module):
         return self.model.encode_text(input_ids, attention_mask)
 
 
-class SegmenterGraph(TextEncoderGraph):
+class SegmenterGraph(torch.nn.Module):
     """The logits of images, and of text features unless the model has none."""
 
-    def forward(  # type: ignore[override]  # other inputs
+    def __init__(self, model: TeViAForSegmentation):
+        super().__init__()
+        self.model = model
+
+    def forward(
         self,
         pixel_values: torch.Tensor,
         text_features: torch.Tensor | None = None,
@@ -66,25 +71,35 @@ def export_model(
     if to not in get_args(Format):
         raise ValueError(f"`to` is '{to}': give one of {', '.join(get_args(Format))}.")
     check_libraries(to)
-    check_output_dir(output_dir, overwrite=overwrite, inputs=[model])
-    network, processor = load_trained(model, "cpu")
     folder = Path(output_dir)
-    claim_output_dir(folder, overwrite=overwrite, inputs=[model])
-    write_graphs(network, folder, to)
-    network.config.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    about: dict[str, Any] = {"format": to, "model": str(model), "weights": weights_digest(network)}
-    exported = ExportedModel(folder, network.config, about)
-    checks = {"x".join(map(str, shape)): difference(network, exported, shape) for shape in shapes_of(network)}
-    if (worst := max(checks.values())) > TOLERANCE:
-        raise ValueError(
-            f"{folder}: the logits of the exported model differ from the model's by {worst:.1e} of their largest value "
-            f"({checks}), which must be at most {TOLERANCE}: this vision model cannot be exported to {to}."
-        )
-    versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-    about |= {"largest_difference_of_logits": checks, "versions": versions}
+    check_output_dir(folder, overwrite=overwrite, inputs=[model])
+    network, processor = load_trained(model, "cpu")
+    network = network.float()  # whose weights have the same digest
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as root:  # until it is known to be right
+        write_graphs(network, Path(root), to)
+        about: dict[str, Any] = {"format": to, "model": str(model), "weights": weights_digest(network)}
+        about["largest_difference_of_logits"] = checked(network, ExportedModel(Path(root), network.config, about))
+        about["versions"] = {"torch": torch.__version__, "transformers": transformers.__version__}
+        network.config.save_pretrained(root)
+        processor.save_pretrained(root)
+        claim_output_dir(folder, overwrite=overwrite, inputs=[model])
+        for path in Path(root).iterdir():
+            shutil.move(path, folder / path.name)
     write_whole(folder / ABOUT, json.dumps(about, indent=2) + "\n")
     return load_exported(folder)
+
+
+def checked(network: TeViAForSegmentation, exported: ExportedModel) -> dict[str, float]:
+    """Shape -> largest difference of the logits, as a share of the largest. Raises `ValueError` if one is too large."""
+    differences = {"x".join(map(str, shape)): difference(network, exported, shape) for shape in shapes_of(network)}
+    if not (worst := max(differences.values())) <= TOLERANCE:
+        raise ValueError(
+            f"The logits of the exported model differ from the model's by {worst:.1e} of their largest value "
+            f"({differences}), which must be at most {TOLERANCE}: this vision model cannot be exported, and nothing is "
+            "written."
+        )
+    return differences
 
 
 def check_libraries(to: Format) -> None:
@@ -100,7 +115,7 @@ def check_libraries(to: Format) -> None:
 
 def write_graphs(network: TeViAForSegmentation, folder: Path, to: Format) -> None:
     """Writes the graphs of a model, from a copy with folded batch norms."""
-    fused = InferenceCopy(network).current().to(memory_format=torch.contiguous_format)
+    fused = fused_if_possible(network).to(memory_format=torch.contiguous_format)
     pixels, ids, mask = example_inputs(network, TRACED)
     if not network.config.use_text:
         write_graph(SegmenterGraph(fused), {"pixel_values": pixels}, folder / SEGMENTER, to)
@@ -155,14 +170,15 @@ def shapes_of(network: TeViAForSegmentation) -> list[tuple[int, int, int, int]]:
     side = network.model.backbone.layout.max_size or CHECKED[-1][1]
     longest = network.config.max_text_length
     return [
-        (batch, min(height, side), min(width, side), min(tokens, longest)) for batch, height, width, tokens in CHECKED
+        (batch, min(height, side), min(width, side), min(tokens or longest, longest))
+        for batch, height, width, tokens in CHECKED
     ]
 
 
 def example_inputs(
     network: TeViAForSegmentation, shape: tuple[int, int, int, int]
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Random pixels, tokens and attention mask; of several texts, the second is shorter."""
+    """Random pixels, tokens and attention mask; of several texts the second is shorter, and the third empty."""
     batch, height, width, tokens = shape
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randn(batch, 3, height, width, generator=generator)
@@ -170,6 +186,7 @@ def example_inputs(
     ids = torch.randint(0, words, (batch, tokens), generator=generator)
     mask = torch.ones_like(ids)
     mask[1:2, (tokens + 1) // 2 :] = 0
+    mask[2:] = 0
     return pixels, ids, mask
 
 

@@ -13,6 +13,7 @@ import torch
 from ..auto import TeViAConfig, TeViAForSegmentation, TeViAProcessor
 from ..extras import needed_for
 from ..outputs_tevia import TeViAImageFeatures, TeViASegmentationOutput
+from ..vision_layout_tevia import STRIDES
 
 Format = Literal["onnx", "openvino"]
 TEXT_ENCODER, SEGMENTER = "text_encoder", "segmenter"  # the graphs, and the names of their files
@@ -79,15 +80,22 @@ class ExportedModel:
         self.text_encoder = graph(folder / f"{TEXT_ENCODER}{suffix}") if config.use_text else None
 
     def encode_text(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Features `(batch, tokens, dim)`. Raises `ValueError` for a vision-only model."""
+        """Features `(batch, tokens, dim)`. Raises `ValueError` for a vision-only model, and for too many tokens."""
         if self.text_encoder is None:
             raise ValueError("The model has `use_text=False` and takes no text: leave it out.")
+        if input_ids.shape[1] > self.config.max_text_length:
+            raise ValueError(
+                f"The text has {input_ids.shape[1]} tokens, at most {self.config.max_text_length} are possible: "
+                "truncate it (the processor does)."
+            )
         inputs = {"input_ids": input_ids.numpy(), "attention_mask": attention_mask.numpy()}
         return torch.from_numpy(self.text_encoder(inputs))
 
     def encode_image(self, pixel_values: torch.Tensor) -> TeViAImageFeatures:
-        """The pixels as they are, since the segmenter encodes them."""
+        """The pixels as they are, since the segmenter encodes them. Raises `ValueError` for less than 32 a side."""
         height, width = pixel_values.shape[-2:]
+        if min(height, width) < STRIDES[-1]:
+            raise ValueError(f"The image is {height}x{width}: resize it to at least {STRIDES[-1]} pixels a side.")
         return TeViAImageFeatures((pixel_values,), (height, width))
 
     def __call__(
@@ -95,11 +103,19 @@ class ExportedModel:
         image_features: TeViAImageFeatures,
         text_features: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
+        **options: Any,
     ) -> TeViASegmentationOutput:
-        """The logits for one text per image; or for several texts of a single image."""
+        """The logits for one text per image; or for several texts of a single image.
+
+        Raises `ValueError` for `options`, which the model that was exported may have.
+        """
+        if options:
+            raise ValueError(f"An exported model returns logits alone, no {', '.join(options)}: use the model itself.")
         (pixels,) = image_features.maps
         inputs = {}
-        if text_features is not None and attention_mask is not None:
+        if self.config.use_text:
+            if text_features is None or attention_mask is None:
+                raise ValueError("An exported model needs `text_features` and their `attention_mask`, 0 without text.")
             pixels = pixels.expand(len(text_features), -1, -1, -1)
             inputs = {"text_features": text_features.numpy(), "attention_mask": attention_mask.numpy()}
         logits = self.segmenter({"pixel_values": pixels.contiguous().numpy(), **inputs})
@@ -117,10 +133,18 @@ def is_exported(name: str | os.PathLike) -> bool:
 def load_exported(folder: str | os.PathLike) -> tuple[ExportedModel, TeViAProcessor]:
     """The model in a folder that `export_model` wrote, and its processor.
 
-    Raises `ValueError` for another folder.
+    Raises `ValueError` for another folder, and one that lacks a file.
     """
     if not is_exported(folder):
         raise ValueError(f"{folder} holds no exported model: write one by `tevia export MODEL --output-dir {folder}`.")
-    about = json.loads((Path(folder) / ABOUT).read_text(encoding="utf-8"))
-    model = ExportedModel(Path(folder), TeViAConfig.from_pretrained(folder), about)
-    return model, TeViAProcessor.from_pretrained(folder)
+    again = "export the model again by `tevia export`"
+    try:
+        about = json.loads((Path(folder) / ABOUT).read_text(encoding="utf-8"))
+        suffix = FILE_SUFFIXES[about["format"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder}/{ABOUT} is damaged ({error}): {again}.") from error
+    config = TeViAConfig.from_pretrained(folder)
+    needed = [f"{name}{suffix}" for name in (SEGMENTER, *([TEXT_ENCODER] if config.use_text else []))]
+    if missing := [name for name in needed if not (Path(folder) / name).is_file()]:
+        raise ValueError(f"{folder} lacks {', '.join(missing)}: {again}.")
+    return ExportedModel(Path(folder), config, about), TeViAProcessor.from_pretrained(folder)

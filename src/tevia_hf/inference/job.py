@@ -118,6 +118,7 @@ def run_job(
         with_statistics=True,
         with_probabilities=probabilities,
         tiling=tiling,
+        fuse=True,
     )
     folder = Path(output_dir)
     num_labels = processor.image_processor.num_labels

@@ -44,7 +44,7 @@ def predict_masks(
     Raises `ValueError` for an option out of range, for an image that cannot be used and for logits that are not finite,
     with the images' names.
     """
-    predictor = Predictor(model, processor, threshold, batch_size)
+    predictor = Predictor(model, processor, threshold, batch_size, fuse=True)
     requests = ((example, [example["text"] or ""]) for example in examples)
     return [mask for _, (mask,) in masks_of_each(predictor, requests, len(examples), description)]
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ..fusion_tevia import InferenceCopy
+from ..fusion_tevia import fused_if_possible
 from ..io import MedicalImage, load_image
 from ..io.parallel import on_all_cores
 from ..io.regions import load_parts
@@ -18,9 +18,9 @@ from ..logits_tevia import NonFiniteLogitsError, labels_from_probabilities, mean
 from ..option_checks_tevia import check_count, check_share
 from ..outputs_tevia import TeViAImageFeatures, TeViASegmentationOutput
 from ..processing_tevia import TeViAProcessor
-from ..text_features_tevia import TextFeatureCache
 from .answers import Answer, ClassStatistics, Prediction, joined
 from .exported import AnyModel
+from .text_features import TextFeatureCache
 from .tiles import Box, Tiles, Tiling, blended_rows
 
 LARGE_SIDE = 4096  # in pixels; above it, an image in one pass causes a warning
@@ -59,6 +59,7 @@ class Predictor:
         with_statistics: whether `predictions` include area and mean probability of each class.
         with_probabilities: whether `predictions` include the probability of each label in each pixel.
         tiling: how `predictions` divides images into tiles; None for images in one pass.
+        fuse: compute with `model.fuse_for_inference()`, if possible: faster, for a model that does not change later.
 
     Raises `ValueError` for a threshold or batch size out of range.
     """
@@ -73,9 +74,11 @@ class Predictor:
         with_statistics: bool = False,
         with_probabilities: bool = False,
         tiling: Tiling | None = None,
+        fuse: bool = False,
     ):
         check_predictor_options(threshold, batch_size)
-        self.model, self.processor, self.network = model, processor, InferenceCopy(model)
+        self.model, self.processor = model, processor
+        self.network = fused_if_possible(model) if fuse else model
         self.threshold, self.batch_size, self.tiling = threshold, batch_size, tiling
         self.with_statistics, self.with_probabilities = with_statistics, with_probabilities
         self.classes = class_names(model.config.id2label or {})
@@ -113,8 +116,8 @@ class Predictor:
     def encode(self, prepared: Sequence[PreparedImage]) -> EncodedImages:
         """Features of images whose `pixel_values` have the same size."""
         pixel_values = torch.stack([image.pixel_values for image in prepared]).to(self.model.device)
-        with evaluating(network := self.network.current()):
-            features = network.encode_image(pixel_values)
+        with evaluating(self.network):
+            features = self.network.encode_image(pixel_values)
         sizes = [image.image.array.shape[:2] for image in prepared]
         spacings = [image.image.spacing_mm for image in prepared]
         return EncodedImages(features, sizes, [image.name for image in prepared], spacings)
@@ -126,8 +129,8 @@ class Predictor:
             features, attention_mask = self.text_features(list(texts))
             device = self.model.device
             inputs = {"text_features": features.to(device), "attention_mask": attention_mask.to(device)}
-        with evaluating(network := self.network.current()):
-            return network(image_features=encoded.features, **inputs, **options)
+        with evaluating(self.network):
+            return self.network(image_features=encoded.features, **inputs, **options)
 
     def masks(self, encoded: EncodedImages, texts: Sequence[str]) -> list[np.ndarray]:
         """A label map uint8 (height, width) for each image, at its original size.
@@ -298,7 +301,7 @@ def check_predictor_options(threshold: float, batch_size: int) -> None:
 
 
 @contextmanager
-def evaluating(model: torch.nn.Module) -> Iterator[None]:
+def evaluating(model: Any) -> Iterator[None]:
     """Context without gradients and with the model in evaluation mode, which is restored afterwards."""
     was_training = model.training
     if was_training:

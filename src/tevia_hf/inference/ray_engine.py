@@ -122,6 +122,7 @@ def dataset_of_rows(
         "with_statistics": predictor.with_statistics,
         "with_probabilities": predictor.with_probabilities,
         "tiling": predictor.tiling,
+        "fuse": True,
     }
     name = str(Path(model).resolve()) if Path(model).is_dir() else model
     shared = outputs._replace(folder=outputs.folder.resolve())

@@ -19,13 +19,13 @@ from ..data.origin import language_in
 from ..data.ready import ALL_TEXTS, AnyDataset, ready_dataset, texts_of
 from ..data.survey import white_is_lesion_in
 from ..inference.text_differences import check_texts_differ
+from ..inference.text_features import TextFeatureCache
 from ..labels_tevia import class_names
 from ..logits_tevia import labels_from_logits
 from ..metric_table import POOLED
 from ..metrics import segmentation_metrics
 from ..prompts import flip_text, language_of
 from ..score_summaries import ADVICE_FOR_FAILURE
-from ..text_features_tevia import TextFeatureCache
 from .adapters import unwrapped
 from .arguments import TeViATrainingArguments
 from .averaging import AverageCallback

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import torch
 import torch.nn.functional as F
 
-from .text_projection_tevia import TEXT_PROJECTIONS
+from ..text_projection_tevia import TEXT_PROJECTIONS
 
 
 class TextFeatureCache:
@@ -69,6 +69,3 @@ class TextFeatureCache:
             for text, row, mask in zip(batch, encoded, tokens["attention_mask"].cpu(), strict=True):
                 features[text] = row if self.keeps_padding else row[F.pad(mask, (0, len(row) - len(mask))).bool()]
         return features
-
-
-__all__ = ["TextFeatureCache"]
