@@ -16,8 +16,10 @@ PIP_INSTALL = $(@D)/bin/python -m pip install -c $(CONSTRAINTS) $(shell grep '^t
 demo: $(STAMP)
 	@$(BIN)/tevia demo --output-dir outputs/demo --overwrite
 
+# onnxruntime and OpenVINO bring thread pools of their own: their tests have a process of their own.
 test: $(STAMP)
-	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadscope
+	@$(BIN)/python -m pytest -q tests/test_exported.py
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadscope --ignore tests/test_exported.py
 
 # The same tests on the lowest versions that pyproject.toml allows, but for those that tests/conftest.py marks.
 test-lowest: $(LOWEST)/.installed
