@@ -65,6 +65,7 @@ def why_not_fused(model: Any) -> str | None:
 
 def has_hooks(module: nn.Module) -> bool:
     """Whether something is called with the module, other than what transformers does."""
+    # All but the last of HOOKS, accelerate's, are dictionaries.
     hooks = [hook for name in HOOKS[:-1] for hook in (getattr(module, name, None) or {}).values()]
     return any(not (getattr(hook, "__module__", None) or "").startswith("transformers.") for hook in hooks)
 
