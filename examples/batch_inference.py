@@ -1,4 +1,4 @@
-"""Writes a mask for each image in a folder, with the text that a table gives it; needs the base install only.
+"""Writes a mask for each image in a folder, with the text that a table gives it; needs the extra `torch` only.
 
     python examples/batch_inference.py hub_configs/tevia-tiny images texts.csv masks
 

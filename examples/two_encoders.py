@@ -1,4 +1,4 @@
-"""Joins a vision and a text encoder of your choice to an untrained model; needs the base install only.
+"""Joins a vision and a text encoder of your choice to an untrained model; needs the extra `torch` only.
 
     python examples/two_encoders.py facebook/dinov2-small sentence-transformers/all-MiniLM-L6-v2 outputs/untrained
 

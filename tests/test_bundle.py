@@ -10,7 +10,7 @@ from huggingface_hub import ModelCard
 from tevia_cli.main import main
 from tevia_hf import TeViAConfig, TeViAForSegmentation
 from tevia_hf.hub.bundle import public_recipe, read_bundle
-from tevia_hf.inference.loading import weights_digest
+from tevia_hf.inference.identity import weights_digest
 
 TINY = Path(__file__).parents[1] / "hub_configs" / "tevia-tiny"
 

@@ -23,7 +23,7 @@ from transformers import BertConfig, ConvNextConfig, ConvNextModel
 from tevia_cli.main import SUBCOMMANDS, main
 from tevia_hf import TeViAForSegmentation, TeViAProcessor
 from tevia_hf.data import synthetic
-from tevia_hf.inference.loading import pixel_settings, weights_digest
+from tevia_hf.inference.identity import pixel_settings, weights_digest
 from tevia_hf.io import read_image
 
 

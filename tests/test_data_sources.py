@@ -6,8 +6,9 @@ import pytest
 from PIL import Image
 from tiny import tiny_processor
 
-from tevia_hf.data.features import FEATURES, dataset_from_rows, raise_problems, undecoded
-from tevia_hf.data.pairing import example_id
+from tevia_hf.data.example import example_id
+from tevia_hf.data.faults import raise_problems
+from tevia_hf.data.features import FEATURES, dataset_from_rows, undecoded
 from tevia_hf.data.qata import subject
 from tevia_hf.data.registry import load_segmentation_dataset
 from tevia_hf.data.survey import Survey

@@ -10,7 +10,7 @@ from tiny import tiny_config, tiny_processor
 from transformers import TrainerCallback
 
 from tevia_hf import TeViAConfig, TeViAForSegmentation, build_trainer
-from tevia_hf.inference.loading import weights_digest
+from tevia_hf.inference.identity import weights_digest
 from tevia_hf.loss_tevia import deep_supervision_loss
 from tevia_hf.training.arguments import TeViATrainingArguments
 

@@ -2,9 +2,13 @@
 
 import json
 import shutil
+import subprocess
+import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -12,9 +16,11 @@ from tiny import tiny_processor, tiny_reader
 
 from tevia_hf import export_model, load_exported, predict_files
 from tevia_hf.evaluation.evaluate import evaluate_dataset
+from tevia_hf.extras import EXTRA_OF
 from tevia_hf.hub import export as exporting
 from tevia_hf.inference.exported import ExportedModel
-from tevia_hf.inference.loading import load_trained, weights_digest
+from tevia_hf.inference.identity import weights_digest
+from tevia_hf.inference.loading import load_trained
 from tevia_hf.inference.predictor import Predictor
 
 FORMATS = ("onnx", "openvino")
@@ -82,13 +88,13 @@ def test_predicted_masks_are_those_of_the_model(model, exported, images, tmp_pat
 
 
 def test_texts_of_any_number_and_length_have_the_logits_of_the_model(model, exported):
-    (network, processor), (graphs, _) = load_trained(model), load_exported(exported)
     pixels = np.random.default_rng(1).random((50, 70))
     logits = []
-    for each in (network, graphs):
-        predictor = Predictor(each, processor)
+    for predictor in (Predictor(*load_trained(model)), Predictor(*load_exported(exported))):
         logits.append(predictor.ask(predictor.encode([predictor.prepare(pixels)]), TEXTS).logits)
-    torch.testing.assert_close(*logits, atol=1e-3, rtol=1e-4)
+    np.testing.assert_allclose(*logits, atol=1e-3, rtol=1e-4)
+    with pytest.raises(TypeError, match="give the two that `load_exported` returned"):
+        Predictor(load_exported(exported)[0], load_trained(model)[1])
 
 
 def test_an_evaluation_of_an_exported_model_is_that_of_the_model(model, exported):
@@ -160,13 +166,41 @@ def test_a_damaged_folder_is_refused_with_the_fix(as_onnx, tmp_path, fault):
 
 
 def test_inputs_that_the_model_refuses_are_refused_before_the_graphs(as_onnx):
-    exported, _ = load_exported(as_onnx)
+    exported, processor = load_exported(as_onnx)
+    tokens = np.ones((1, 25), np.int64)
     with pytest.raises(ValueError, match="20x40"):
-        exported.encode_image(torch.zeros(1, 3, 20, 40))
+        exported(np.zeros((1, 3, 20, 40), np.float32))
     with pytest.raises(ValueError, match="25 tokens, at most 24"):
-        exported.encode_text(torch.zeros(1, 25, dtype=torch.long), torch.ones(1, 25, dtype=torch.long))
-    encoded = exported.encode_image(torch.zeros(1, 3, 32, 32))
+        exported.encode_text(tokens, tokens)
     with pytest.raises(ValueError, match="needs `text_features`"):
-        exported(encoded)
+        exported(np.zeros((1, 3, 32, 32), np.float32))
+    predictor = Predictor(exported, processor)
     with pytest.raises(ValueError, match="no output_attentions"):
-        exported(encoded, output_attentions=True)
+        predictor.ask(predictor.encode([predictor.prepare(np.zeros((32, 32)))]), [""], output_attentions=True)
+
+
+WITHOUT = f"""
+import sys
+
+sys.modules.update(dict.fromkeys({sorted(set(EXTRA_OF) - {"onnxruntime", "openvino", "tokenizers"})}))
+from tevia_cli.main import main
+
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_the_command_needs_no_torch_for_an_exported_model(model, exported, images, tmp_path):
+    words = [str(images), "--text", TEXTS[0], "--output-dir"]
+    run = partial(subprocess.run, capture_output=True, text=True)
+    result = run([sys.executable, "-c", WITHOUT, "predict", exported, *words, str(tmp_path / "without")])
+    assert result.returncode == 0, result.stderr
+    predict_files(model, [images], tmp_path / "with", text=TEXTS[0])
+    ours, theirs = (masks_in(tmp_path / name) for name in ("without", "with"))
+    assert list(ours) == ["a.png", "b.png", "c.png"]
+    for name, mask in ours.items():
+        np.testing.assert_array_equal(mask, theirs[name], err_msg=name)
+    tables = [pd.read_csv(tmp_path / name / "predictions.csv") for name in ("without", "with")]
+    columns = ["name", "text", "foreground", "pixels", "status"]
+    pd.testing.assert_frame_equal(*(table[columns] for table in tables))
+    result = run([sys.executable, "-c", WITHOUT, "predict", model, *words, str(tmp_path / "refused")])
+    assert result.returncode == 2 and "needs torch: pip install 'tevia_hf[torch]'" in result.stderr

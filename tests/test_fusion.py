@@ -138,7 +138,7 @@ def test_a_model_with_adapters_is_not_fused(model):
 def test_a_model_that_cannot_be_copied_is_predicted_with_as_it_is(model):
     model.model.laterals[0].lock = threading.Lock()
     predictor = Predictor(model, tiny_processor(), fuse=True)
-    assert predictor.network is model
+    assert predictor.network.model is model
 
 
 def test_a_model_on_the_meta_device_is_refused(model):
@@ -154,7 +154,7 @@ def test_a_predictor_follows_the_weights_of_its_model_unless_it_is_told_that_the
         return predictor.ask(predictor.encode([predictor.prepare(image)]), [""]).logits
 
     before = asked(following)
-    assert fixed.network.is_fused and close(asked(fixed), before) and model.training
+    assert fixed.network.model.is_fused and close(asked(fixed), before) and model.training
     with torch.no_grad():
         model.decode_head.classifier.bias.data.add_(1)
     assert close(asked(following), before + 1) and close(asked(fixed), before)

@@ -20,10 +20,13 @@ from tevia_cli.main import main
 from tevia_hf import TeViAForSegmentation, read_image
 from tevia_hf.data.features import dataset_from_rows
 from tevia_hf.inference import outputs
-from tevia_hf.inference.items import batches, items_of, items_of_dataset, job_of
+from tevia_hf.inference.item_tables import items_of_dataset
+from tevia_hf.inference.items import batches, items_of
 from tevia_hf.inference.job import run_job
 from tevia_hf.inference.manifest import Manifest, read_records
+from tevia_hf.inference.predict import as_frame
 from tevia_hf.inference.shards import Shard, parse_shard, shard_of_process
+from tevia_hf.inference.sources import job_of
 from tevia_hf.io.output_dir import check_output_dir
 
 COUNT, BATCH = 10, 3
@@ -54,7 +57,7 @@ def items(images):
 @pytest.fixture(scope="module")
 def run(model, items):
     def run(folder, items=items, **options):
-        return run_job(model, tiny_processor(), items, folder, batch_size=BATCH, **options)
+        return as_frame(run_job(model, tiny_processor(), items, folder, batch_size=BATCH, **options))
 
     return run
 
@@ -449,7 +452,7 @@ def test_lesions_are_measured_in_a_table_of_their_own(run, whole, images, tmp_pa
 def test_lesions_of_a_volume_are_measured_in_mm(model, tmp_path):
     path = write_nifti(tmp_path / "scan.nii", np.random.default_rng(0).random((24, 24, 3)), np.diag([2.0, 3, 4, 1]))
     items = items_of([f"{path}#1"], ["left lung"])
-    (row,) = run_job(model, tiny_processor(), items, tmp_path / "out", statistics=True).itertuples()
+    (row,) = as_frame(run_job(model, tiny_processor(), items, tmp_path / "out", statistics=True)).itertuples()
     lesions = pd.read_csv(tmp_path / "out" / "lesions.csv")
     assert row.mm2 == 6 * row.pixels > 0 and row.volume_mm3 == 4 * row.mm2 == lesions["volume_mm3"].sum()
 

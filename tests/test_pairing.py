@@ -10,7 +10,7 @@ from PIL import Image
 
 from tevia_hf.data import pairing
 from tevia_hf.data.affixes import Affix, find_affixes
-from tevia_hf.data.pairing import example_id
+from tevia_hf.data.example import example_id
 from tevia_hf.data.registry import list_examples
 from tevia_hf.io.address import is_clutter
 

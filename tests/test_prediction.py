@@ -14,7 +14,8 @@ from tiny import tiny_config, tiny_processor, tiny_reader
 from tevia_hf import TeViAForSegmentation, predict
 from tevia_hf.inference import outputs as writing
 from tevia_hf.inference import predictor as asking
-from tevia_hf.inference.items import items_of_table, list_images
+from tevia_hf.inference.item_tables import items_of_table
+from tevia_hf.inference.items import list_images
 from tevia_hf.inference.loading import load_trained
 from tevia_hf.inference.predict import predict_masks
 from tevia_hf.inference.predictor import Predictor

@@ -22,7 +22,8 @@ from tevia_hf import (
 )
 from tevia_hf.data.origin import origin_of
 from tevia_hf.data.registry import list_examples
-from tevia_hf.inference.loading import differing_pixels, load_trained, pixel_settings, weights_digest
+from tevia_hf.inference.identity import differing_pixels, pixel_settings, weights_digest
+from tevia_hf.inference.loading import load_trained
 
 TINY = Path(__file__).parents[1] / "hub_configs" / "tevia-tiny"
 FEW = {"split": "val", "count": 4, "size": 32}

@@ -13,7 +13,8 @@ from tiny import tiny_processor, tiny_reader, tiny_text_config, tiny_vision_conf
 from transformers import BertModel, ConvNextModel
 
 from tevia_hf import TeViAForSegmentation
-from tevia_hf.inference.loading import load_trained, pixel_settings, weights_digest
+from tevia_hf.inference.identity import pixel_settings, weights_digest
+from tevia_hf.inference.loading import load_trained
 
 ROOT = Path(__file__).parents[1]
 CARD = {

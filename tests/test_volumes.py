@@ -11,9 +11,11 @@ from PIL import Image
 from tiny import tiny_processor, tiny_reader
 
 from tevia_hf import Predictor, predict, read_image
-from tevia_hf.inference.items import items_of, job_of
+from tevia_hf.inference.items import items_of
 from tevia_hf.inference.job import run_job
 from tevia_hf.inference.manifest import read_records
+from tevia_hf.inference.predict import as_frame
+from tevia_hf.inference.sources import job_of
 from tevia_hf.inference.volume_outputs import VolumeOutput
 from tevia_hf.io import volume as volume_module
 from tevia_hf.io.address import parse_address
@@ -36,7 +38,7 @@ def model():
 def run(model):
     def run(sources, folder, text="left lung", table=None, plane=None, series=None, **options):
         items = job_of(sources, text, table, plane, series)
-        return run_job(model, tiny_processor(), items, folder, batch_size=4, **options)
+        return as_frame(run_job(model, tiny_processor(), items, folder, batch_size=4, **options))
 
     return run
 

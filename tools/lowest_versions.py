@@ -22,7 +22,8 @@ def lowest_versions() -> str:
     extras = project["optional-dependencies"].values()
     requirements = [line for group in (project["dependencies"], *extras) for line in group]
     own = f"{project['name']}["
-    return "\n".join([HEAD, *(pinned(line) for line in requirements if not line.startswith(own))]) + "\n"
+    pins = dict.fromkeys(pinned(line) for line in requirements if not line.startswith(own))
+    return "\n".join([HEAD, *pins]) + "\n"
 
 
 def pinned(requirement: str) -> str:

@@ -24,11 +24,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = vars(parse(arguments))
         run = options.pop("run")
         return run(**{name: value for name, value in options.items() if name not in ("subcommand", "debug")})
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ModuleNotFoundError) as error:
         if "--debug" in takewhile(is_option, arguments):
             raise
-        print(f"tevia {chosen_subcommand(arguments)}: {error}", file=sys.stderr)
+        print(f"tevia {chosen_subcommand(arguments)}: {explained(error)}", file=sys.stderr)
         return 2
+
+
+def explained(error: Exception) -> Exception:
+    """The error; that of a missing library with the extra to install."""
+    from tevia_hf.extras import MissingExtraError, needed_for
+
+    try:
+        with needed_for("this"):
+            raise error
+    except (ValueError, OSError, MissingExtraError) as explained:
+        return explained
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:

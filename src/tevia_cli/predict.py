@@ -65,18 +65,18 @@ def run(output_dir: str, shard: Any, **options: Any) -> int:
     from tevia_hf.inference.shards import shard_of_process
 
     own = shard or shard_of_process()
-    table = predict_files(output_dir=output_dir, shard=own, **options)
-    failed, missing = table[table["status"] == "failed"], table[table["status"] == "missing"]
-    for error in failed["error"]:
-        print(error, file=sys.stderr)
-    if len(missing):
+    rows = predict_files(output_dir=output_dir, shard=own, as_rows=True, **options)
+    failed, missing = ([row for row in rows if row["status"] == status] for status in ("failed", "missing"))
+    for row in failed:
+        print(row["error"], file=sys.stderr)
+    if missing:
         print(
-            f"{len(missing)} masks are missing, e.g. that of {missing.iloc[0]['image']}: repeat their shards with "
+            f"{len(missing)} masks are missing, e.g. that of {missing[0]['image']}: repeat their shards with "
             "--resume, or the whole command without --shard and --merge.",
             file=sys.stderr,
         )
     part = f" of shard {own.index}/{own.count}" if own.count > 1 else ""
-    print(f"\n{len(table) - len(failed) - len(missing)} of {len(table)} masks{part} are in {output_dir}.")
+    print(f"\n{len(rows) - len(failed) - len(missing)} of {len(rows)} masks{part} are in {output_dir}.")
     # A launcher would end the other processes if one of them failed; the merge reports what has failed.
     is_launched = shard is None and own.count > 1
-    return 1 if (len(failed) or len(missing)) and not is_launched else 0
+    return 1 if (failed or missing) and not is_launched else 0

@@ -1,11 +1,15 @@
 """TeViA: text-guided segmentation of medical images, for the Hugging Face libraries.
 
 Importing this package registers TeViA with transformers' Auto classes and `pipeline`. Parts with further dependencies,
-such as data sets and training, are imported on first use.
+such as data sets and training, are imported on first use. Without torch, exported models predict, and nothing is
+registered.
 """
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
+
+from .extras import needed_for
 
 if TYPE_CHECKING:
     from .alignment_tevia import TeViAPrototypeMemory as TeViAPrototypeMemory
@@ -120,7 +124,8 @@ __all__ = ["__version__", *_MODULE_OF]
 def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    with needed_for(f"`{name}`"):
+        globals()[name] = value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
     return value
 
 
@@ -128,6 +133,7 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-# Imported completely and first: if another thread is importing it, `from transformers import ...` can fail.
-import_module("transformers")
-import_module(f"{__name__}.auto")
+if find_spec("torch") and find_spec("transformers"):
+    # Imported completely and first: if another thread is importing it, `from transformers import ...` can fail.
+    import_module("transformers")
+    import_module(f"{__name__}.auto")

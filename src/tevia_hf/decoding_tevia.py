@@ -231,6 +231,13 @@ def scaled_to_unit(pixels: np.ndarray, limits: tuple[float, float] | None = None
     return ((pixels.astype(np.float64) - low) / ((high - low) or 1.0)).astype(np.float32)
 
 
+def unit_pixels(pixels: np.ndarray, name: str) -> np.ndarray:
+    """`scaled_to_unit` of an image. Raises `ValueError` for NaN and infinite pixels."""
+    if np.issubdtype(pixels.dtype, np.floating) and not np.isfinite(pixels).all():
+        raise ValueError(f"{name} holds NaN or infinite pixels: replace them (numpy.nan_to_num) or leave it out.")
+    return scaled_to_unit(pixels)
+
+
 __all__ = [
     "CHANNELS",
     "PIL_FORMATS",
@@ -241,6 +248,7 @@ __all__ = [
     "page_count",
     "read_plain_file",
     "scaled_to_unit",
+    "unit_pixels",
     "unreadable",
     "value_range",
     "white_is_zero",

@@ -13,7 +13,7 @@ from transformers.image_processing_backends import PilBackend
 from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, PILImageResampling
 
-from .decoding_tevia import channels_first, one_page, read_plain_file, scaled_to_unit
+from .decoding_tevia import channels_first, one_page, read_plain_file, unit_pixels
 from .labels_tevia import IGNORE_INDEX, WhiteReading, single_channel, to_labels, values_of
 from .logits_tevia import labels_from_probabilities, probabilities_from_logits
 from .option_checks_tevia import check_share
@@ -143,9 +143,7 @@ class TeViAImageProcessor(PilBackend):
         """One image as float32 (1 or 3, height, width) in [0, 1], before resizing; errors contain its `index`."""
         name = _name("image", image, index)
         pixels = self._channels_first(image, name, input_data_format or self.input_data_format)
-        if np.issubdtype(pixels.dtype, np.floating) and not np.isfinite(pixels).all():
-            raise ValueError(f"{name} holds NaN or infinite pixels: replace them (numpy.nan_to_num) or leave it out.")
-        return torch.from_numpy(scaled_to_unit(pixels))
+        return torch.from_numpy(unit_pixels(pixels, name))
 
     def _channels_first(self, item: Any, name: str, layout: str | None, is_mask: bool = False) -> np.ndarray:
         """The pixels as (channels, height, width); `layout` of an array, None to infer it from the shape."""

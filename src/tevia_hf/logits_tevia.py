@@ -1,8 +1,17 @@
-"""Logits to probabilities and label maps, for models with one label and with several."""
+"""Logits to probabilities and label maps, for models with one label and with several.
+
+Labels are read off tensors and off NumPy's arrays, without an import of torch: exported models run without it.
+"""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeVar
 
-import torch
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+Array = TypeVar("Array", "torch.Tensor", np.ndarray)
 
 
 class NonFiniteLogitsError(ValueError):
@@ -19,14 +28,14 @@ class NonFiniteLogitsError(ValueError):
         )
 
 
-def check_logits(logits: torch.Tensor) -> None:
+def check_logits(logits: "torch.Tensor") -> None:
     """Raises `NonFiniteLogitsError` if logits `(batch, ...)` hold NaN or infinity."""
     is_finite = logits.isfinite().flatten(1).all(1)
     if not is_finite.all():
         raise NonFiniteLogitsError((~is_finite).nonzero().flatten().tolist())
 
 
-def probabilities_from_logits(logits: torch.Tensor) -> torch.Tensor:
+def probabilities_from_logits(logits: "torch.Tensor") -> "torch.Tensor":
     """Probabilities `(batch, num_labels, height, width)` float32: sigmoid of one label, softmax of several.
 
     Raises the errors of `check_logits`.
@@ -35,24 +44,24 @@ def probabilities_from_logits(logits: torch.Tensor) -> torch.Tensor:
     return logits.float().sigmoid() if logits.shape[1] == 1 else logits.float().softmax(1)
 
 
-def labels_from_probabilities(probabilities: torch.Tensor, threshold: float = 0.5) -> torch.Tensor:
+def labels_from_probabilities(probabilities: Array, threshold: float = 0.5) -> Array:
     """Labels `(..., height, width)` uint8 of `(..., num_labels, height, width)`.
 
     Args:
         threshold: which the probability of a single label must exceed; of several the most probable one is chosen.
     """
-    if probabilities.shape[-3] == 1:
-        return (probabilities.squeeze(-3) > threshold).to(torch.uint8)
-    return probabilities.argmax(-3).to(torch.uint8)
+    is_single = probabilities.shape[-3] == 1
+    labels = probabilities[..., 0, :, :] > threshold if is_single else probabilities.argmax(-3)
+    return labels.astype(np.uint8) if isinstance(labels, np.ndarray) else labels.byte()
 
 
-def lesion_probability(probabilities: torch.Tensor) -> torch.Tensor:
+def lesion_probability(probabilities: "torch.Tensor") -> "torch.Tensor":
     """The probability `(..., height, width)` of any label but the background."""
     first = probabilities.select(-3, 0)
     return first if probabilities.shape[-3] == 1 else 1 - first
 
 
-def mean_probability(labels: torch.Tensor, probabilities: torch.Tensor, label: int) -> float | None:
+def mean_probability(labels: Array, probabilities: Array, label: int) -> float | None:
     """The mean probability of a label inside its mask; `None` if the mask is empty.
 
     Args:
@@ -64,7 +73,7 @@ def mean_probability(labels: torch.Tensor, probabilities: torch.Tensor, label: i
     return inside.mean().item() if len(inside) else None
 
 
-def labels_from_logits(logits: torch.Tensor) -> torch.Tensor:
+def labels_from_logits(logits: "torch.Tensor") -> "torch.Tensor":
     """Labels `(batch, height, width)` uint8 of logits `(batch, num_labels, height, width)`, at the logits' size.
 
     A single label is chosen where its probability exceeds 0.5; of several the most probable one. In a plain `Trainer`

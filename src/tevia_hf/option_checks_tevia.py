@@ -5,6 +5,7 @@
 
 import math
 import re
+from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
 
@@ -71,6 +72,12 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
+def check_choice(what: str, value: str, choices: Iterable[str]) -> None:
+    """Raises `ValueError` that lists the choices unless `value` is one of them."""
+    if value not in choices:
+        raise ValueError(f"{what} is '{value}'. Choose one of: {', '.join(choices)}.")
+
+
 def _checked(name: str, value: Any, is_right: bool, allowed: str) -> Any:
     if is_right:
         return value
@@ -81,6 +88,7 @@ def _checked(name: str, value: Any, is_right: bool, allowed: str) -> Any:
 
 
 __all__ = [
+    "check_choice",
     "check_count",
     "check_not_negative",
     "check_number",

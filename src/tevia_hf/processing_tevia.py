@@ -1,8 +1,6 @@
 """Processor of TeViA: images, texts and masks to model inputs, model outputs to masks."""
 
 import os
-import re
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypedDict
@@ -18,14 +16,10 @@ from transformers.tokenization_utils_base import PaddingStrategy, TruncationStra
 from .encoder_quirks_tevia import has_bert_tokenizer
 from .image_processing_tevia import TeViAImageProcessor, TeViAImageProcessorKwargs, check_names
 from .labels_tevia import class_names
+from .text_checks_tevia import unfamiliar_words, warn_of_truncation, warn_of_unfamiliar, words_of
 
 TEXT_INPUTS = ["input_ids", "attention_mask"]
 MAX_KNOWN_WORDS = 2000
-FUNCTION_WORDS = frozenset(  # in any text, therefore no evidence that a text is familiar
-    "a an and are as at be been by for from has have here i in into is it its my no not of on or our that the their "
-    "there these this those to was we were which with without you your".split()
-)
-MAX_QUOTED = 3
 
 
 class TeViATextKwargs(TypedDict, total=False):
@@ -164,11 +158,7 @@ class TeViAProcessor(ProcessorMixin):
 
     def unfamiliar_words(self, text: str) -> list[str]:
         """The words of a text that are not in `known_words`, if they are more than half of its words; else none."""
-        if self.known_words is None:
-            return []
-        words, known = [word for word in words_of(text) if word not in FUNCTION_WORDS], set(self.known_words)
-        unknown = [word for word in words if word not in known]
-        return list(dict.fromkeys(unknown)) if 2 * len(unknown) > len(words) else []
+        return unfamiliar_words(text, self.known_words)
 
     def _options(self, kwargs: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """The options of a call, separated into those of the tokenizer and of the image processor."""
@@ -199,13 +189,13 @@ class TeViAProcessor(ProcessorMixin):
         if max_length is not None:
             self._check_max_length(max_length)
         rows = [text or "" for text in texts]
-        self._warn_of_unfamiliar(rows)
+        warn_of_unfamiliar(rows, self.known_words)
         encoded = self.tokenizer(rows, truncation=False, max_length=max_length, verbose=False, **padding)
         limit = max_length or self.tokenizer.model_max_length
         if truncation not in (False, "do_not_truncate"):
             counts = [sum(mask) for mask in encoded["attention_mask"]]
             if max(counts, default=0) > limit:
-                self._warn_of_truncation(dict(zip(rows, counts, strict=True)), limit)
+                warn_of_truncation(dict(zip(rows, counts, strict=True)), limit, self.tokenizer.model_max_length)
                 encoded = self.tokenizer(rows, truncation=truncation, max_length=max_length, verbose=False, **padding)
         self._check_tokens(max(map(len, encoded["input_ids"]), default=0), "The longest text")
         for row, mask in zip(rows, encoded["attention_mask"], strict=True):
@@ -228,37 +218,6 @@ class TeViAProcessor(ProcessorMixin):
                 f"{name} is {count} tokens, of which the model reads {limit} (`tokenizer.model_max_length`): give at "
                 f"most {limit}, leaving `truncation` at True."
             )
-
-    def _warn_of_unfamiliar(self, texts: list[str]) -> None:
-        """Issues one warning per call, since all texts of a data set may be unfamiliar."""
-        unfamiliar = {text: words for text in dict.fromkeys(texts) if (words := self.unfamiliar_words(text))}
-        if unfamiliar:
-            quoted = [f"{text!r} ({', '.join(words)})" for text, words in [*unfamiliar.items()][:MAX_QUOTED]]
-            more = f" and {len(unfamiliar) - MAX_QUOTED} more" if len(unfamiliar) > MAX_QUOTED else ""
-            warnings.warn(
-                f"Most words of a text were in no text that the model was trained on, so its mask may mean "
-                f"little: {'; '.join(quoted)}{more}. Write as the training texts do.",
-                UserWarning,
-                stacklevel=4,
-            )
-
-    def _warn_of_truncation(self, counts: Mapping[str, int], limit: int) -> None:
-        advice = "tokenizer.model_max_length up to the limit of the text encoder"
-        if limit < self.tokenizer.model_max_length:
-            advice = f"`max_length`, to {self.tokenizer.model_max_length} at most"
-        for text, count in counts.items():
-            if count > limit:
-                warnings.warn(
-                    f"Text of {count} tokens truncated to the limit of {limit}: {text!r}. Shorten it, or raise "
-                    f"{advice}.",
-                    UserWarning,
-                    stacklevel=4,
-                )
-
-
-def words_of(text: str) -> list[str]:
-    """The words of a text in lower case, without digits and punctuation."""
-    return re.findall(r"[^\W\d_]+", text.lower())
 
 
 def _pixel_statistics(vision: str | os.PathLike) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from PIL import Image
 
 from tevia_hf.data.classes import named_classes
 from tevia_hf.data.example import Example
-from tevia_hf.data.faults import grouped, labels_in
-from tevia_hf.data.features import SPLITS, row_problems, some_of
+from tevia_hf.data.faults import grouped, labels_in, some_of
+from tevia_hf.data.features import SPLITS, row_problems
 from tevia_hf.data.listing import Listing
 from tevia_hf.data.survey import THUMBNAIL, Findings, Survey, examine
 from tevia_hf.io.markdown import markdown_table

@@ -1,11 +1,14 @@
 """One example of a data set as listed by a source, before any file is opened."""
 
+import re
+import unicodedata
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tevia_hf.io import ImageRef, parse_address, with_window
+from tevia_hf.io import ImageRef, is_image_file, parse_address, stem, with_window
 
+MASK_NAME = re.compile(r"^mask_|_mask(_\d+)?$", re.IGNORECASE)
 _BETWEEN_MASKS = "\n"  # does not occur in practical file names
 
 
@@ -41,4 +44,17 @@ def parse_files(text: str | Path) -> tuple[ImageRef, ...]:
     return tuple(map(parse_address, str(text).split(_BETWEEN_MASKS)))
 
 
-__all__ = ["Example", "ImageRef", "parse_files", "spell_files"]
+def example_id(file_name: str) -> str:
+    """The name shared by image, mask and row of an example: "covid_1" of "mask_covid_1.png" and "covid_1.jpg".
+
+    Slice 40, "scan.nii.gz#40", gives "scan_40", and "benign (1)_mask_2.png" gives "benign (1)". The id is in Unicode
+    normalization form NFC, so that accents match in every spelling.
+    """
+    name = unicodedata.normalize("NFC", file_name.strip().replace("\\", "/").rsplit("/", 1)[-1])
+    if not is_image_file(image := parse_address(name)):
+        return MASK_NAME.sub("", name)
+    file_stem = stem(ImageRef(image.path))
+    return MASK_NAME.sub("", file_stem) + stem(image).removeprefix(file_stem)
+
+
+__all__ = ["MASK_NAME", "Example", "ImageRef", "example_id", "parse_files", "spell_files"]

@@ -12,6 +12,7 @@ from tevia_hf.labels_tevia import ForeignValuesError, is_lesion
 
 SHOWN_ALONE = 3  # this many equal faults are shown as they are
 SHOWN_NAMES = 10
+SHOWN_PROBLEMS = 10
 NAME = re.compile(r"'[^']*'")
 
 
@@ -95,3 +96,24 @@ def shortened(messages: Sequence[str], names: Sequence[str], most: int | None = 
 def labels_in(values: Sequence[Sequence[float]]) -> set[float]:
     """The lesion labels among the distinct values of masks."""
     return {float(value) for one in values for value in one if is_lesion(value)}
+
+
+def raise_problems(
+    source: str, problems: Sequence[str], advice: str, shown: int = SHOWN_PROBLEMS, count: int | None = None
+) -> None:
+    """Raises one `ValueError` with the number of problems, the first ones and advice; does nothing without problems.
+
+    Equal problems are listed once, with their number. `count`: of all problems, if `problems` lists equal ones once.
+    """
+    if not problems:
+        return
+    count, problems = count or len(problems), grouped(problems)
+    more = [f"... and {len(problems) - shown} more"] if len(problems) > shown else []
+    listed = "\n  ".join([*problems[:shown], *more])
+    raise ValueError(f"{source}: {count} problem{'s' if count > 1 else ''}:\n  {listed}\n{advice}")
+
+
+def some_of(names: Sequence[str], most: int = 3) -> str:
+    """The first names, and how many more there are."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")

@@ -12,7 +12,7 @@ from PIL import Image
 from tevia_hf.data.decoding import decode as decode
 from tevia_hf.data.decoding import labels_of, load_masks
 from tevia_hf.data.example import parse_files, spell_files
-from tevia_hf.data.faults import grouped
+from tevia_hf.data.faults import raise_problems
 from tevia_hf.io import ImageRef
 
 SPLITS = ("train", "val", "test")
@@ -52,7 +52,6 @@ FEATURES = Features(
         "spacing_mm": List(Value("float32"), length=2),
     }
 )
-_SHOWN = 10
 
 
 def dataset_from_rows(
@@ -102,30 +101,3 @@ def undecoded(dataset: datasets.Dataset) -> datasets.Dataset:
     if isinstance(dataset, datasets.IterableDataset):
         return dataset
     return dataset.cast_column("image", datasets.Image(decode=False)).cast_column("mask", datasets.Image(decode=False))
-
-
-def check_choice(what: str, value: str, choices: Iterable[str]) -> None:
-    """Raises `ValueError` that lists the choices unless `value` is one of them."""
-    if value not in choices:
-        raise ValueError(f"{what} is '{value}'. Choose one of: {', '.join(choices)}.")
-
-
-def raise_problems(
-    source: str, problems: Sequence[str], advice: str, shown: int = _SHOWN, count: int | None = None
-) -> None:
-    """Raises one `ValueError` with the number of problems, the first ones and advice; does nothing without problems.
-
-    Equal problems are listed once, with their number. `count`: of all problems, if `problems` lists equal ones once.
-    """
-    if not problems:
-        return
-    count, problems = count or len(problems), grouped(problems)
-    more = [f"... and {len(problems) - shown} more"] if len(problems) > shown else []
-    listed = "\n  ".join([*problems[:shown], *more])
-    raise ValueError(f"{source}: {count} problem{'s' if count > 1 else ''}:\n  {listed}\n{advice}")
-
-
-def some_of(names: Sequence[str], most: int = 3) -> str:
-    """The first names, and how many more there are."""
-    rest = len(names) - most
-    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")

@@ -12,14 +12,13 @@ from datasets.utils import tqdm
 
 from tevia_hf.data.classes import named_classes
 from tevia_hf.data.decoding import decode_labels
-from tevia_hf.data.example import Example
-from tevia_hf.data.features import check_choice
+from tevia_hf.data.example import Example, example_id
 from tevia_hf.data.listing import Listing
-from tevia_hf.data.pairing import example_id
 from tevia_hf.data.registry import SOURCES, list_examples, names_on_disk
 from tevia_hf.data.survey import white_is_lesion_in
 from tevia_hf.data.tables import COLUMNS, LANGUAGE_SUFFIX
 from tevia_hf.labels_tevia import is_lesion
+from tevia_hf.option_checks_tevia import check_choice
 from tevia_hf.prompts import LANGUAGES, REGIONS, ReportLanguage, as_record
 from tevia_hf.prompts.templates import FINDING, FINDING_PATTERN
 

@@ -9,7 +9,8 @@ from typing import Literal, NamedTuple, get_args
 import datasets
 
 from tevia_hf.data.example import Example
-from tevia_hf.data.features import SPLITS, check_choice, dataset_from_rows
+from tevia_hf.data.features import SPLITS, dataset_from_rows
+from tevia_hf.option_checks_tevia import check_choice
 from tevia_hf.prompts import ReportLanguage
 
 OnError = Literal["raise", "skip"]  # handling of examples whose files cannot be used

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, get_args
 
-from tevia_hf.data.features import check_choice
 from tevia_hf.data.listing import Listing, OnError
 from tevia_hf.data.origin import as_text
 from tevia_hf.data.slices import ALL, check_slices, with_slices
@@ -16,7 +15,7 @@ from tevia_hf.data.splits import DEFAULT_FRACTIONS, parse_fractions, resplit
 from tevia_hf.data.tables import language_beside, texts_for
 from tevia_hf.io import parse_window
 from tevia_hf.labels_tevia import WhiteReading
-from tevia_hf.option_checks_tevia import check_seed, number_from
+from tevia_hf.option_checks_tevia import check_choice, check_seed, number_from
 
 
 @dataclass

@@ -1,7 +1,6 @@
 """Pairing of images and masks by file name."""
 
 import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -9,12 +8,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tevia_hf.data.affixes import Affix, affixes_of_both, find_affixes
-from tevia_hf.data.example import Example, ImageRef
+from tevia_hf.data.example import MASK_NAME, Example, ImageRef, example_id
 from tevia_hf.data.listing import Listing, Problem
 from tevia_hf.io import has_slices, is_image_file, parse_address, stem, supported_suffixes
 from tevia_hf.io.address import is_clutter
 
-_MASK_NAME = re.compile(r"^mask_|_mask(_\d+)?$", re.IGNORECASE)
 _CHANNEL = re.compile(r"(?P<name>.+)_\d{4}")  # of nnU-Net
 _SHOWN = 3
 
@@ -55,31 +53,18 @@ class Pairs(NamedTuple):
         return known[0] + own_part if known and name.startswith(volume) else name
 
 
-def example_id(file_name: str) -> str:
-    """The name shared by image, mask and row of an example: "covid_1" of "mask_covid_1.png" and "covid_1.jpg".
-
-    Slice 40, "scan.nii.gz#40", gives "scan_40", and "benign (1)_mask_2.png" gives "benign (1)". The id is in Unicode
-    normalization form NFC, so that accents match in every spelling.
-    """
-    name = unicodedata.normalize("NFC", file_name.strip().replace("\\", "/").rsplit("/", 1)[-1])
-    if not is_image_file(image := parse_address(name)):
-        return _MASK_NAME.sub("", name)
-    file_stem = stem(ImageRef(image.path))
-    return _MASK_NAME.sub("", file_stem) + stem(image).removeprefix(file_stem)
-
-
 def pair_files(images: Path, masks: Path, splits: tuple[str, ...]) -> Pairs:
     """The image and mask files of two folders; if both are the same folder, masks are recognized by their names."""
     files = {"image": list_files(images)} | ({"mask": list_files(masks)} if masks != images else {})
     image_files, mask_files = files["image"].images, files.get("mask", files["image"]).images
     if images == masks:
-        image_files = [path for path in image_files if not _MASK_NAME.search(stem(path))]
-        mask_files = [path for path in mask_files if _MASK_NAME.search(stem(path))]
+        image_files = [path for path in image_files if not MASK_NAME.search(stem(path))]
+        mask_files = [path for path in mask_files if MASK_NAME.search(stem(path))]
     image_ids, mask_ids = ({path: example_id(path.name) for path in paths} for paths in (image_files, mask_files))
     affixes = (Affix(), Affix(), []) if images == masks else _affixes({*image_ids.values()}, {*mask_ids.values()})
     image_affix, mask_affix, ambiguities = affixes
     by_id, repeated_images = _group(image_ids, image_affix, may_share=lambda path: False)
-    masks_by_id, repeated_masks = _group(mask_ids, mask_affix, lambda path: bool(_MASK_NAME.search(stem(path))))
+    masks_by_id, repeated_masks = _group(mask_ids, mask_affix, lambda path: bool(MASK_NAME.search(stem(path))))
     problems = [Problem(text, splits) for text in repeated_images + repeated_masks + ambiguities]
     masks_of = {name: tuple(map(parse_address, paths)) for name, paths in masks_by_id.items()}
     images_of = {name: parse_address(paths[0]) for name, paths in by_id.items()}

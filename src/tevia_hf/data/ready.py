@@ -11,7 +11,8 @@ import numpy as np
 from datasets import ClassLabel, List, Value
 from PIL import Image
 
-from tevia_hf.data.features import FEATURES, ImageFile, MaskFile, raise_problems, repeated_ids
+from tevia_hf.data.faults import raise_problems
+from tevia_hf.data.features import FEATURES, ImageFile, MaskFile, repeated_ids
 
 AnyDataset: TypeAlias = datasets.Dataset | datasets.IterableDataset
 PARTS = {"image": ImageFile(), "mask": MaskFile()}

@@ -8,7 +8,7 @@ import datasets
 
 from tevia_hf.data.brain import list_brain
 from tevia_hf.data.breast import list_breast
-from tevia_hf.data.features import FEATURES, SPLITS, check_choice
+from tevia_hf.data.features import FEATURES, SPLITS
 from tevia_hf.data.folder import list_folder
 from tevia_hf.data.listing import Listing, OnError
 from tevia_hf.data.lvit import list_monuseg, list_mosmed
@@ -16,6 +16,7 @@ from tevia_hf.data.options import SOURCE_OPTIONS, SourceOptions
 from tevia_hf.data.origin import UNKNOWN, with_language, with_origin
 from tevia_hf.data.qata import list_qata
 from tevia_hf.data.synthetic import synthetic_dataset
+from tevia_hf.option_checks_tevia import check_choice
 from tevia_hf.prompts import BRAIN, BREAST, NUCLEI, QATA, ReportLanguage
 
 

@@ -13,8 +13,7 @@ from datasets.utils import tqdm
 from PIL import Image
 
 from tevia_hf.data.decoding import files_of, labels_of, load_masks, name_of, named
-from tevia_hf.data.faults import Cause, Fault, cause_of, labels_in, messages_of
-from tevia_hf.data.features import check_choice, raise_problems, some_of
+from tevia_hf.data.faults import Cause, Fault, cause_of, labels_in, messages_of, raise_problems, some_of
 from tevia_hf.data.listing import OnError
 from tevia_hf.data.reading import remembered
 from tevia_hf.io import ImageRef, MedicalImage, load_image
@@ -22,6 +21,7 @@ from tevia_hf.io.grid import grid_fault, turn_note
 from tevia_hf.io.parallel import on_all_cores
 from tevia_hf.labels_tevia import ForeignValuesError, WhiteReading, is_foreign, is_lesion, values_of
 from tevia_hf.mask_scores import Spacing
+from tevia_hf.option_checks_tevia import check_choice
 
 THUMBNAIL = 32  # pixels per side
 LARGE_LESION = 0.5  # share of the image above which the median lesion is suspicious

@@ -12,8 +12,9 @@ import datasets
 import numpy as np
 from PIL import Image
 
-from tevia_hf.data.features import SPLITS, check_choice, dataset_from_rows
+from tevia_hf.data.features import SPLITS, dataset_from_rows
 from tevia_hf.labels_tevia import WHITE
+from tevia_hf.option_checks_tevia import check_choice
 from tevia_hf.prompts import REGIONS, SIDES, Area, Side, qata_text
 
 DEFAULT_COUNTS = {"train": 800, "val": 100, "test": 200}

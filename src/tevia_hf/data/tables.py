@@ -13,14 +13,14 @@ import pandas as pd
 
 from tevia_hf.data.affixes import find_affixes
 from tevia_hf.data.cells import Cells, read_csv_cells, read_excel_cells
-from tevia_hf.data.features import raise_problems
-from tevia_hf.data.pairing import example_id
+from tevia_hf.data.example import example_id
+from tevia_hf.data.faults import raise_problems
+from tevia_hf.io.address import TABLE_SUFFIXES as TABLE_SUFFIXES
 from tevia_hf.prompts import ReportLanguage, from_record
 
 COLUMNS = ("Image", "Description")
 OPTIONAL_COLUMNS = ("split", "group")
 LANGUAGE_SUFFIX = ".language.json"  # of the file beside a table with the language of its texts
-TABLE_SUFFIXES = (".csv", ".xlsx")
 OTHER_TABLE_SUFFIXES = (".xls", ".xlsm", ".xlsb", ".ods", ".tsv", ".numbers", ".parquet")
 
 _ALIASES = {

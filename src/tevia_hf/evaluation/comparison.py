@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..data.features import raise_problems
+from ..data.faults import raise_problems
 from ..intervals import PairedDifference, paired_difference
 from ..io.markdown import markdown_table
 from ..metric_table import METRICS, PRIMARY

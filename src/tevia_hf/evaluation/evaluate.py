@@ -10,7 +10,7 @@ from typing import Any, get_args
 import numpy as np
 from datasets import Dataset
 
-from ..data.features import check_choice, undecoded
+from ..data.features import undecoded
 from ..data.origin import language_in
 from ..data.ready import ready_dataset
 from ..data.registry import load_segmentation_dataset, rows_of_all_splits
@@ -18,8 +18,7 @@ from ..data.splits import held_out as held_out_of
 from ..data.splits import sample
 from ..data.survey import OnError, Survey
 from ..extras import needed_for
-from ..inference.exported import AnyModel
-from ..inference.loading import load_predicting
+from ..inference.backends import AnyModel, AnyProcessor, load_predicting
 from ..inference.manifest import Manifest
 from ..inference.predictor import Predictor
 from ..inference.tiles import Tiling
@@ -27,8 +26,7 @@ from ..io.output_dir import check_output_dir, claim_output_dir
 from ..labels_tevia import class_names
 from ..metric_table import METRICS
 from ..metrics import common_spacing
-from ..option_checks_tevia import check_count, check_seed, check_share
-from ..processing_tevia import TeViAProcessor
+from ..option_checks_tevia import check_choice, check_count, check_seed, check_share
 from .measuring import Examination, measure
 from .provenance import provenance
 from .report import EvaluationReport
@@ -44,7 +42,7 @@ SHOWN_EXAMPLES = 4
 
 def evaluate_model(
     model: AnyModel,
-    processor: TeViAProcessor,
+    processor: AnyProcessor,
     dataset: Dataset,
     text_modes: Sequence[str] | None = None,
     threshold: float = 0.5,
@@ -102,7 +100,7 @@ def evaluate_model(
 
 def evaluate_recorded(
     model: AnyModel,
-    processor: TeViAProcessor,
+    processor: AnyProcessor,
     dataset: Dataset,
     text_modes: Sequence[str] | None,
     threshold: float,

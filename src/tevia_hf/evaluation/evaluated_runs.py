@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from ..data.features import check_choice, raise_problems
+from ..data.faults import raise_problems
 from ..metric_table import METRICS
+from ..option_checks_tevia import check_choice
 from ..score_summaries import ClassScores, failure_text
 from .comparison import SAME_IMAGES, image_problems, read_rows
 

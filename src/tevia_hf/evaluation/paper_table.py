@@ -8,12 +8,11 @@ from typing import Any, Literal, get_args
 import pandas as pd
 
 from ..charts import save_forest_plot
-from ..data.features import check_choice
 from ..intervals import holm, paired_difference
 from ..io.latex import booktabs, latex_text
 from ..io.markdown import markdown_table, plain_text
 from ..metric_table import METRICS, PRIMARY
-from ..option_checks_tevia import check_seed
+from ..option_checks_tevia import check_choice, check_seed
 from ..score_summaries import class_key
 from .comparison import has_class
 from .evaluated_runs import EvaluatedRun, common_classes, common_metrics, read_runs, reference_run, run_names

@@ -7,7 +7,7 @@ from datasets import Dataset
 
 from ..data.origin import origin_of
 from ..data.splits import groups_seen_in_training
-from ..inference.loading import pixel_settings, weights_digest
+from ..inference.identity import pixel_settings, weights_digest
 
 
 def provenance(model, processor, dataset: Dataset) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from ..data.features import raise_problems
+from ..data.faults import raise_problems
 from ..data.options import READING_OPTIONS, SOURCE_OPTIONS
 from ..evaluation.evaluate import check_options, evaluate_dataset
 from ..evaluation.text_conditions import conditions_for

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ..charts import difference_chart
-from ..data.features import raise_problems
+from ..data.faults import raise_problems
 from ..evaluation.text_conditions import NO_TEXT_BRANCH, OWN
 from ..intervals import paired_difference_of_seeds
 from ..io.markdown import markdown_table

@@ -13,7 +13,8 @@ from huggingface_hub import HfApi, ModelCard
 from huggingface_hub.errors import HTTPError, LocalTokenNotFoundError
 
 from ..auto import TeViAForSegmentation, TeViAProcessor
-from ..inference.loading import differing_pixels, load_trained, weights_digest
+from ..inference.identity import differing_pixels, weights_digest
+from ..inference.loading import load_trained
 from ..io.output_dir import claim_output_dir
 from ..io.yaml_file import read_yaml
 from .model_card import CardDetails, model_card, read_card_details, read_report

@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, get_args
 
+import numpy as np
 import torch
 import transformers
 
@@ -17,11 +18,19 @@ from ..auto import TeViAForSegmentation, TeViAProcessor
 from ..extras import needed_for
 from ..fusion_tevia import fused_if_possible
 from ..inference.exported import ABOUT, FILE_SUFFIXES, SEGMENTER, TEXT_ENCODER, ExportedModel, Format, load_exported
-from ..inference.loading import load_trained, weights_digest
+from ..inference.exported_processing import ExportedProcessor
+from ..inference.identity import pixel_settings, weights_digest
+from ..inference.loading import load_trained
 from ..io.output_dir import check_output_dir, claim_output_dir, write_whole
+from ..text_projection_tevia import TEXT_PROJECTIONS
 
 TOLERANCE = 1e-4  # of logits, as a share of their largest value
 TRACED = (2, 64, 96, 7)  # batch, height, width, tokens
+TEXTS = (
+    "One infected area, lower right lung (3 mm).",
+    "Läsion links; nódulo à esquerda",
+    "lung " * 600,
+)  # for the tokenizer
 CHECKED = ((1, 50, 70, 9), (3, 128, 64, 2), (2, 33, 32, 1), (1, 224, 224, None))  # None: as many as it takes
 
 
@@ -54,11 +63,12 @@ class SegmenterGraph(torch.nn.Module):
 
 def export_model(
     model: str, output_dir: str | Path, to: Format = "onnx", overwrite: bool = False
-) -> tuple[ExportedModel, TeViAProcessor]:
-    """Writes a model as graphs that run without torch's modules, and returns it as `load_exported` does.
+) -> tuple[ExportedModel, ExportedProcessor]:
+    """Writes a model as graphs that run without torch, and returns it as `load_exported` does.
 
     The folder holds the text encoder and the segmenter, which take any batch, height, width and number of tokens, the
-    config, the processor, and `export.json` with the digest of the weights and the checks.
+    config, the processor, and `export.json` with what the graphs need beside them, the digest of the weights and the
+    checks.
 
     Args:
         model: name or folder of a TeViA model.
@@ -66,7 +76,8 @@ def export_model(
         to: "onnx" (onnxruntime) or "openvino".
         overwrite: delete an earlier output in the folder.
 
-    Raises `ValueError` if the graphs give other logits than the model, for other shapes than those of the export.
+    Raises `ValueError` if the graphs give other logits than the model, for other shapes than those of the export, or if
+    its images and texts cannot be prepared without torch.
     """
     if to not in get_args(Format):
         raise ValueError(f"`to` is '{to}': give one of {', '.join(get_args(Format))}.")
@@ -78,16 +89,51 @@ def export_model(
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as root:  # until it is known to be right
         write_graphs(network, Path(root), to)
-        about: dict[str, Any] = {"format": to, "model": str(model), "weights": weights_digest(network)}
-        about["largest_difference_of_logits"] = checked(network, ExportedModel(Path(root), network.config, about))
-        about["versions"] = {"torch": torch.__version__, "transformers": transformers.__version__}
         network.config.save_pretrained(root)
         processor.save_pretrained(root)
+        about = {"format": to, "model": str(model), "weights": weights_digest(network), **needed(network, processor)}
+        about["versions"] = {"torch": torch.__version__, "transformers": transformers.__version__}
+        (Path(root) / ABOUT).write_text(json.dumps(about), encoding="utf-8")
+        exported, exported_processor = load_exported(root)
+        check_processor(processor, exported_processor, network.config.use_text)
+        about["largest_difference_of_logits"] = checked(network, exported)
         claim_output_dir(folder, overwrite=overwrite, inputs=[model])
         for path in Path(root).iterdir():
             shutil.move(path, folder / path.name)
     write_whole(folder / ABOUT, json.dumps(about, indent=2) + "\n")
     return load_exported(folder)
+
+
+def needed(network: TeViAForSegmentation, processor: TeViAProcessor) -> dict[str, Any]:
+    """What an exported model reads of `export.json`, beside its graphs."""
+    config = network.config
+    return {
+        "network": {
+            "use_text": config.use_text,
+            "id2label": config.id2label,
+            "max_text_length": config.max_text_length,
+            "text_width": config.encoder_config("text_config").hidden_size if config.use_text else 0,
+            "keeps_padding": TEXT_PROJECTIONS[config.text_projection].attends_to_padding,
+        },
+        "image_processor": pixel_settings(processor.image_processor),
+        "known_words": processor.known_words,
+    }
+
+
+def check_processor(processor: TeViAProcessor, exported: ExportedProcessor, uses_text: bool) -> None:
+    """Raises `ValueError` if the processor of the exported model gives other pixels or tokens than the model's."""
+    image = np.random.default_rng(0).integers(0, 256, (130, 170, 3), np.uint8)
+    pixels = processor(image, input_data_format="channels_last")["pixel_values"][0].numpy()
+    if not np.allclose(exported.image_processor(image), pixels, atol=1e-4):
+        raise ValueError("The images of this model cannot be prepared without torch, so that it is not exported.")
+    for text in TEXTS if uses_text else ():
+        with warnings.catch_warnings(action="ignore"):  # of unfamiliar words, and of the one that is too long
+            tokens, ids = processor(text=text)["input_ids"].numpy(), exported.tokens(text)[0]
+        if not np.array_equal(tokens, ids):
+            raise ValueError(
+                f"The tokenizer of this model gives {ids.tolist()} for '{text}' without transformers, but "
+                f"{tokens.tolist()} with it: it cannot be exported."
+            )
 
 
 def checked(network: TeViAForSegmentation, exported: ExportedModel) -> dict[str, float]:
@@ -194,14 +240,12 @@ def example_inputs(
 def difference(network: TeViAForSegmentation, exported: ExportedModel, shape: tuple[int, int, int, int]) -> float:
     """The largest difference of the logits, as a share of the largest logit."""
     pixels, ids, mask = example_inputs(network, shape)
-    inputs: dict[str, Any] = {}
     if network.config.use_text:
-        expected = network.eval()(pixels, ids, mask).logits
-        features = exported.encode_text(ids, mask)
-        inputs = {"text_features": features, "attention_mask": mask}
+        expected = network.eval()(pixels, ids, mask).logits.numpy()
+        features = exported.encode_text(ids.numpy(), mask.numpy())
+        logits = exported(pixels.numpy(), features, mask.numpy())
     else:
-        expected = network.eval()(pixels).logits
-    logits = exported(exported.encode_image(pixels), **inputs).logits
-    if logits is None or logits.shape != expected.shape:
+        expected, logits = network.eval()(pixels).logits.numpy(), exported(pixels.numpy())
+    if logits.shape != expected.shape:
         return float("inf")
-    return float((logits - expected).abs().max() / expected.abs().max())
+    return float(np.abs(logits - expected).max() / np.abs(expected).max())

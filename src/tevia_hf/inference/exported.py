@@ -1,28 +1,30 @@
-"""Exported models: their two graphs, computed by onnxruntime or OpenVINO in place of torch."""
+"""Exported models: their two graphs, computed by onnxruntime or OpenVINO, and NumPy in place of torch."""
 
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import numpy as np
-import torch
 
-from ..auto import TeViAConfig, TeViAForSegmentation, TeViAProcessor
 from ..extras import needed_for
-from ..outputs_tevia import TeViAImageFeatures, TeViASegmentationOutput
-from ..vision_layout_tevia import STRIDES
+from ..io.parallel import core_count
+from .exported_processing import ExportedProcessor
+from .feature_cache import FeatureCache
+from .networks import Network
 
 Format = Literal["onnx", "openvino"]
 TEXT_ENCODER, SEGMENTER = "text_encoder", "segmenter"  # the graphs, and the names of their files
-ABOUT = "export.json"
+ABOUT, TOKENIZER = "export.json", "tokenizer.json"
 FILE_SUFFIXES: dict[str, str] = {"onnx": ".onnx", "openvino": ".xml"}
+SMALLEST_SIDE = 32
 
 
 class Graph(ABC):
-    """A graph with one output, in a file, which runs on the CPU."""
+    """A graph with one output, in a file, which runs on the CPU, with as many threads as the process has cores."""
 
     @abstractmethod
     def __init__(self, path: Path): ...
@@ -36,7 +38,7 @@ class OnnxGraph(Graph):
         with needed_for(f"Running {path}"):
             import onnxruntime
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
+        options.intra_op_num_threads = thread_count()
         self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -49,7 +51,7 @@ class OpenVinoGraph(Graph):
     def __init__(self, path: Path):
         with needed_for(f"Running {path}"):
             import openvino
-        settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+        settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": thread_count()}
         self.compiled = openvino.Core().compile_model(path, "CPU", settings)
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -59,27 +61,34 @@ class OpenVinoGraph(Graph):
 GRAPHS: dict[str, type[Graph]] = {"onnx": OnnxGraph, "openvino": OpenVinoGraph}
 
 
+def thread_count() -> int:
+    """As many as torch would take: `OMP_NUM_THREADS`, or the cores of the process."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return int(given) if given.isdecimal() and int(given) > 0 else core_count()
+
+
 class ExportedModel:
-    """A model of two graphs, which `Predictor` takes in place of a `TeViAForSegmentation`.
+    """The two graphs of a model, in NumPy; `Predictor` takes it in place of a `TeViAForSegmentation`.
 
     An image is encoded again for each text, as its encoder is no graph of its own.
 
     Args:
         folder: as `export_model` writes it.
-        config: the model's.
-        about: the content of `export.json`.
+        about: the content of `export.json`. Its `network` becomes `config`: `use_text`, `id2label` (label -> name),
+            `max_text_length`, `text_width` (of features) and `keeps_padding` (of texts).
     """
 
     training = False
-    device = torch.device("cpu")
 
-    def __init__(self, folder: Path, config: TeViAConfig, about: Mapping[str, Any]):
-        self.config, self.about, self.digest = config, about, str(about["weights"])
+    def __init__(self, folder: Path, about: Mapping[str, Any]):
+        self.about, self.digest = about, str(about["weights"])
+        self.config = SimpleNamespace(**about["network"])
+        self.config.id2label = {int(label): name for label, name in self.config.id2label.items()}
         graph, suffix = GRAPHS[about["format"]], FILE_SUFFIXES[about["format"]]
         self.segmenter = graph(folder / f"{SEGMENTER}{suffix}")
-        self.text_encoder = graph(folder / f"{TEXT_ENCODER}{suffix}") if config.use_text else None
+        self.text_encoder = graph(folder / f"{TEXT_ENCODER}{suffix}") if self.config.use_text else None
 
-    def encode_text(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    def encode_text(self, input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
         """Features `(batch, tokens, dim)`. Raises `ValueError` for a vision-only model, and for too many tokens."""
         if self.text_encoder is None:
             raise ValueError("The model has `use_text=False` and takes no text: leave it out.")
@@ -88,41 +97,66 @@ class ExportedModel:
                 f"The text has {input_ids.shape[1]} tokens, at most {self.config.max_text_length} are possible: "
                 "truncate it (the processor does)."
             )
-        inputs = {"input_ids": input_ids.numpy(), "attention_mask": attention_mask.numpy()}
-        return torch.from_numpy(self.text_encoder(inputs))
-
-    def encode_image(self, pixel_values: torch.Tensor) -> TeViAImageFeatures:
-        """The pixels as they are, since the segmenter encodes them. Raises `ValueError` for less than 32 a side."""
-        height, width = pixel_values.shape[-2:]
-        if min(height, width) < STRIDES[-1]:
-            raise ValueError(f"The image is {height}x{width}: resize it to at least {STRIDES[-1]} pixels a side.")
-        return TeViAImageFeatures((pixel_values,), (height, width))
+        return self.text_encoder({"input_ids": input_ids, "attention_mask": attention_mask})
 
     def __call__(
         self,
-        image_features: TeViAImageFeatures,
-        text_features: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        **options: Any,
-    ) -> TeViASegmentationOutput:
-        """The logits for one text per image; or for several texts of a single image.
+        pixel_values: np.ndarray,
+        text_features: np.ndarray | None = None,
+        attention_mask: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """The logits `(batch, num_labels, height, width)` for one text per image; or for several of a single image.
 
-        Raises `ValueError` for `options`, which the model that was exported may have.
+        Raises `ValueError` for less than 32 pixels a side, and for a model with text without `text_features`.
         """
+        height, width = pixel_values.shape[-2:]
+        if min(height, width) < SMALLEST_SIDE:
+            raise ValueError(f"The image is {height}x{width}: resize it to at least {SMALLEST_SIDE} pixels a side.")
+        if not self.config.use_text:
+            return self.segmenter({"pixel_values": pixel_values})
+        if text_features is None or attention_mask is None:
+            raise ValueError("An exported model needs `text_features` and their `attention_mask`, 0 without text.")
+        if len(pixel_values) == 1:
+            pixel_values = np.repeat(pixel_values, len(text_features), axis=0)
+        inputs = {"text_features": text_features, "attention_mask": attention_mask}
+        return self.segmenter({"pixel_values": pixel_values, **inputs})
+
+
+class ExportedTextFeatures(FeatureCache):
+    """The features of texts for an exported model. One by one, as then none is padded to another's length."""
+
+    def __init__(self, model: ExportedModel, processor: ExportedProcessor):
+        self.model, self.processor = model, processor
+        super().__init__(model.config.text_width, model.config.max_text_length if model.config.keeps_padding else 1)
+
+    def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
+        return [self.model.encode_text(*self.processor.tokens(text))[0] for text in texts]
+
+
+class ExportedNetwork(Network):
+    """Prediction with an exported model."""
+
+    def __init__(self, model: ExportedModel, processor: ExportedProcessor):
+        self.model, self.processor = model, processor
+        self.text_features = ExportedTextFeatures(model, processor) if model.config.use_text else None
+
+    def pixel_values(self, image: np.ndarray) -> np.ndarray:
+        return self.processor.image_processor(image)
+
+    def encode(self, pixel_values: Sequence[np.ndarray]) -> np.ndarray:
+        return np.stack(pixel_values)  # the segmenter encodes them
+
+    def ask(self, features: np.ndarray, texts: Sequence[str], **options: Any) -> SimpleNamespace:
+        """As of a model in torch, but `logits` alone: `options` raise `ValueError`."""
         if options:
             raise ValueError(f"An exported model returns logits alone, no {', '.join(options)}: use the model itself.")
-        (pixels,) = image_features.maps
-        inputs = {}
-        if self.config.use_text:
-            if text_features is None or attention_mask is None:
-                raise ValueError("An exported model needs `text_features` and their `attention_mask`, 0 without text.")
-            pixels = pixels.expand(len(text_features), -1, -1, -1)
-            inputs = {"text_features": text_features.numpy(), "attention_mask": attention_mask.numpy()}
-        logits = self.segmenter({"pixel_values": pixels.contiguous().numpy(), **inputs})
-        return TeViASegmentationOutput(logits=torch.from_numpy(logits))
+        text = () if self.text_features is None else self.text_features.arrays(list(texts))
+        return SimpleNamespace(logits=self.model(features, *text))
 
-
-AnyModel = TeViAForSegmentation | ExportedModel
+    def probabilities(
+        self, features: np.ndarray, texts: Sequence[str], sizes: Sequence[tuple[int, int]]
+    ) -> list[np.ndarray]:
+        return self.processor.image_processor.probabilities(self.ask(features, texts).logits, sizes)
 
 
 def is_exported(name: str | os.PathLike) -> bool:
@@ -130,21 +164,22 @@ def is_exported(name: str | os.PathLike) -> bool:
     return (Path(name) / ABOUT).is_file()
 
 
-def load_exported(folder: str | os.PathLike) -> tuple[ExportedModel, TeViAProcessor]:
-    """The model in a folder that `export_model` wrote, and its processor.
+def load_exported(folder: str | os.PathLike) -> tuple[ExportedModel, ExportedProcessor]:
+    """The model in a folder that `export_model` wrote, and its processor. Neither needs torch.
 
     Raises `ValueError` for another folder, and one that lacks a file.
     """
     if not is_exported(folder):
         raise ValueError(f"{folder} holds no exported model: write one by `tevia export MODEL --output-dir {folder}`.")
-    again = "export the model again by `tevia export`"
+    folder, again = Path(folder), "export the model again by `tevia export`"
     try:
-        about = json.loads((Path(folder) / ABOUT).read_text(encoding="utf-8"))
-        suffix = FILE_SUFFIXES[about["format"]]
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        suffix, uses_text = FILE_SUFFIXES[about["format"]], bool(about["network"]["use_text"])
+        settings, known_words = about["image_processor"], about["known_words"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder}/{ABOUT} is damaged ({error}): {again}.") from error
-    config = TeViAConfig.from_pretrained(folder)
-    needed = [f"{name}{suffix}" for name in (SEGMENTER, *([TEXT_ENCODER] if config.use_text else []))]
-    if missing := [name for name in needed if not (Path(folder) / name).is_file()]:
+        raise ValueError(f"{folder}/{ABOUT} is damaged, or of another version ({error}): {again}.") from error
+    of_text = [f"{TEXT_ENCODER}{suffix}", TOKENIZER] if uses_text else []
+    if missing := [name for name in (f"{SEGMENTER}{suffix}", *of_text) if not (folder / name).is_file()]:
         raise ValueError(f"{folder} lacks {', '.join(missing)}: {again}.")
-    return ExportedModel(Path(folder), config, about), TeViAProcessor.from_pretrained(folder)
+    model, tokenizer = ExportedModel(folder, about), folder / TOKENIZER if uses_text else None
+    return model, ExportedProcessor(settings, tokenizer, model.config.max_text_length, known_words)

@@ -1,24 +1,26 @@
 """A prediction job: masks of any number of images, written as they are made, which can be resumed and divided."""
 
+import csv
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from io import StringIO
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from ..data.features import check_choice
-from ..extras import needed_for
+from tqdm.auto import tqdm
+
 from ..io import ImageRef
 from ..io.output_dir import check_output_dir, claim_output_dir, remove_parts, write_whole
 from ..io.parallel import on_all_cores
-from ..lesion_measures import Lesion
 from ..logits_tevia import NonFiniteLogitsError
-from ..processing_tevia import TeViAProcessor
+from ..option_checks_tevia import check_choice
 from .answers import Prediction
-from .exported import AnyModel
+from .backends import AnyModel, AnyProcessor
+from .identity import pixel_settings, weights_digest
 from .items import Item, Row, batches
-from .loading import pixel_settings, weights_digest
 from .manifest import PATTERN, Manifest, Record, read_records
 from .outputs import (
     LESIONS,
@@ -37,12 +39,9 @@ from .shards import WHOLE, Shard
 from .tiles import Tiling
 from .volume_outputs import VOLUME, requests_for
 
-with needed_for("Predicting files"):
-    import pandas as pd
-    from datasets.utils import tqdm
-
 TABLE, LESION_TABLE = "predictions.csv", "lesions.csv"
 DONE, FAILED, MISSING = "done", "failed", "missing"  # values of the column `status`
+TEXT_COLUMNS = ("name", "image", "text", MASK, OVERLAY, PROBABILITY_MAP, "status", "error")  # the others are numbers
 OnError = Literal["skip", "raise"]
 # Of a predictor, the outputs to write, batches of items, and the names of the finished ones among these: new rows.
 Engine = Callable[[Predictor, Outputs, Sequence[Sequence[Item]], Collection[str]], Iterator[Record]]
@@ -50,7 +49,7 @@ Engine = Callable[[Predictor, Outputs, Sequence[Sequence[Item]], Collection[str]
 
 def run_job(
     model: AnyModel,
-    processor: TeViAProcessor,
+    processor: AnyProcessor,
     items: Sequence[Item],
     output_dir: str | Path,
     *,
@@ -68,15 +67,15 @@ def run_job(
     merge: bool = False,
     engine: Engine | None = None,
     inputs: Iterable[str | PathLike | None] = (),
-) -> pd.DataFrame:
-    """Writes the masks of all items and a table of them, `predictions.csv`.
+) -> list[Record]:
+    """Writes the masks of all items and a table of them, `predictions.csv`, whose rows it returns.
 
     Each mask is on disk, and recorded in `manifest.jsonl`, soon after the network made it: after a kill, `resume`
     predicts what is missing, and the outputs are those of an unbroken run.
 
     Args:
         model: a `TeViAForSegmentation`, or an `ExportedModel`.
-        processor: its `TeViAProcessor`.
+        processor: its `TeViAProcessor`, or `ExportedProcessor`.
         items: the masks to predict, see `items_of` and `job_of`.
         output_dir: folder to write to.
         threshold: on the lesion's probability, for models with one label.
@@ -97,7 +96,7 @@ def run_job(
         engine: what writes the outputs and returns the rows; by default this process (`rows_locally`).
         inputs: paths that must not lie in the folder if `overwrite` deletes it.
 
-    Returns one row per item: `name, image, text, mask, overlay, probabilities, foreground` (share of the image),
+    A row has the columns `name, image, text, mask, overlay, probabilities, foreground` (share of the image),
     `pixels`, `mm2` (empty if the size of pixels is unknown), `probability` (mean inside the mask, empty without one),
     `status` ("done", "failed" or "missing") and `error`, empty on success. With several classes there are
     `pixels/NAME`, `mm2/NAME` and `probability/NAME` for each.
@@ -160,14 +159,26 @@ def run_job(
             return write_tables(own, manifest.rows, outputs, shard)
 
 
-def write_tables(items: Sequence[Item], rows: Mapping[str, Record], outputs: Outputs, shard: Shard) -> pd.DataFrame:
+def write_tables(items: Sequence[Item], rows: Mapping[str, Record], outputs: Outputs, shard: Shard) -> list[Record]:
     """The table of a job, which is written unless the job is divided, as is that of the lesions."""
     table = table_of(items, rows, outputs)
     if shard.count == 1:
-        write_whole(outputs.folder / TABLE, table.to_csv(index=False))
+        write_whole(outputs.folder / TABLE, as_csv(columns_of(items, outputs), table))
         if outputs.statistics:
-            write_whole(outputs.folder / LESION_TABLE, lesions_of(table, rows).to_csv(index=False))
+            from ..lesion_measures import Lesion  # needs the extra `metrics`
+
+            columns = ["name", "image", "text", *Lesion._fields]
+            write_whole(outputs.folder / LESION_TABLE, as_csv(columns, lesions_of(table, rows)))
     return table
+
+
+def as_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """The rows as CSV; a value that is missing or `None` is empty."""
+    text = StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator=os.linesep)
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def predict_pending(
@@ -233,14 +244,18 @@ def is_done(item: Item, row: Record | None, folder: Path) -> bool:
     return item.state() in (None, row["state"]) and all((folder / name).is_file() for name in files)
 
 
-def table_of(items: Sequence[Item], rows: Mapping[str, Record], outputs: Outputs) -> pd.DataFrame:
-    """The table of a job, in the order of its items."""
+def columns_of(items: Sequence[Item], outputs: Outputs) -> list[str]:
+    """The columns of the table of a job."""
     is_written = {MASK: True, OVERLAY: outputs.overlays, PROBABILITY_MAP: outputs.probabilities}
     files = [name for name, written in is_written.items() if written]
-    measures = outputs.columns() + (
-        by_class([VOLUME], outputs.classes.values()) if any(item.is_volume for item in items) else []
-    )
-    table = []
+    has_volumes = any(item.is_volume for item in items)
+    measures = outputs.columns() + (by_class([VOLUME], outputs.classes.values()) if has_volumes else [])
+    return ["name", "image", "text", *files, "foreground", *measures, "status", "error"]
+
+
+def table_of(items: Sequence[Item], rows: Mapping[str, Record], outputs: Outputs) -> list[Record]:
+    """The rows of the table of a job, in the order of its items; measures of items without a mask are `None`."""
+    columns, table = columns_of(items, outputs), []
     for item in items:
         row = rows.get(item.name)
         if row is not None and (row["image"], row["text"]) != (item.label, item.text):
@@ -249,11 +264,11 @@ def table_of(items: Sequence[Item], rows: Mapping[str, Record], outputs: Outputs
             row = None  # of an earlier image, or its files were deleted
         status = MISSING if row is None else FAILED if row["error"] else DONE
         row = {"name": item.name, "image": item.label, "text": item.text, "error": "", "status": status} | (row or {})
+        files = [name for name in (MASK, OVERLAY, PROBABILITY_MAP) if name in columns]
         row |= {name: str(outputs.folder / row[name]) if row.get(name) else "" for name in files}
-        table.append({name: encodable(value) if isinstance(value, str) else value for name, value in row.items()})
-    columns = ["name", "image", "text", *files, "foreground", *measures, "status", "error"]
-    whole = {name: "Int64" for name in measures if name.partition("/")[0] in ("pixels", "lesions")}
-    return pd.DataFrame(table, columns=columns).astype(dict.fromkeys(["foreground", *measures], float) | whole)
+        values = {name: row.get(name) for name in columns}
+        table.append({name: encodable(value) if isinstance(value, str) else value for name, value in values.items()})
+    return table
 
 
 def encodable(text: str) -> str:
@@ -261,16 +276,12 @@ def encodable(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def lesions_of(table: pd.DataFrame, rows: Mapping[str, Record]) -> pd.DataFrame:
+def lesions_of(table: Sequence[Record], rows: Mapping[str, Record]) -> Iterator[Record]:
     """One row for each lesion of the finished masks: `name, image, text`, and the fields of a `Lesion`."""
-    finished, of_name = table[table["status"] == DONE], {encodable(name): row for name, row in rows.items()}
-    keys = ["name", "image", "text"]
-    lesions = [
-        dict(zip(keys, values, strict=True)) | lesion
-        for values in finished[keys].itertuples(index=False)
-        for lesion in of_name[values[0]][LESIONS]
-    ]
-    return pd.DataFrame(lesions, columns=[*keys, *Lesion._fields])
+    of_name = {encodable(name): row for name, row in rows.items()}
+    for one in table:
+        for lesion in of_name[one["name"]][LESIONS] if one["status"] == DONE else ():
+            yield {name: one[name] for name in ("name", "image", "text")} | lesion
 
 
 def check_job_folder(

@@ -1,32 +1,13 @@
-"""Loading of trained models by name or folder, the digest of their weights, and their preprocessing settings."""
+"""Loading of trained models by name or folder."""
 
-import hashlib
-import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import PreTrainedConfig
 
-from ..auto import TeViAConfig, TeViAForSegmentation, TeViAImageProcessor, TeViAProcessor
-from .exported import AnyModel, ExportedModel, is_exported, load_exported
-
-# Fields of an image processor that do not affect the pixels.
-NON_PIXEL_FIELDS = (
-    *("auto_map", "image_processor_type", "processor_class", "_name_or_path", "return_tensors"),
-    "white_is_lesion",  # concerns masks
-)
-
-
-def load_predicting(name: str, device: str | None = None) -> tuple[AnyModel, TeViAProcessor]:
-    """A model for prediction and its processor: of a folder that `export_model` wrote, or as `load_trained`."""
-    if not is_exported(name):
-        return load_trained(name, device)
-    if device not in (None, "cpu"):
-        raise ValueError(f"{name} is an exported model, which runs on the CPU: leave `device` out.")
-    return load_exported(name)
+from ..auto import TeViAConfig, TeViAForSegmentation, TeViAProcessor
+from .exported import is_exported
 
 
 def load_trained(name: str, device: str | None = None) -> tuple[TeViAForSegmentation, TeViAProcessor]:
@@ -74,43 +55,3 @@ def check_is_tevia(name: str) -> None:
         raise ValueError(f"No folder {name} in {Path.cwd()}, nor a model of that name on the Hub: {error}") from error
     if (kind := config.get("model_type")) != TeViAConfig.model_type:
         raise ValueError(f"{name} is no TeViA model but '{kind}': give one that `tevia train` or `convert` wrote.")
-
-
-def weights_digest(model: torch.nn.Module | ExportedModel | str | Path) -> str:
-    """SHA-256 of a model's weights, in memory or in a folder, which identifies the model in a report.
-
-    Saving, sharding and export do not change it. Half precision is converted to float32, in which prototypes are kept.
-    """
-    if isinstance(model, ExportedModel):
-        return model.digest
-    network = TeViAForSegmentation.from_pretrained(model) if isinstance(model, (str, Path)) else model
-    digest = hashlib.sha256()
-    unsaved: Any = getattr(network, "_keys_to_ignore_on_save", ())  # heads that are used in training only
-    for name, tensor in sorted((name, x) for name, x in network.state_dict().items() if name not in unsaved):
-        values = tensor.detach().cpu()
-        values = values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
-        digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
-        digest.update(values.contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def pixel_settings(image_processor: TeViAImageProcessor) -> dict[str, Any]:
-    """The settings of an image processor that affect the pixels, as JSON values."""
-    settings = json.loads(json.dumps(image_processor.to_dict(), default=dict))
-    for name, size in settings.items():
-        if isinstance(size, dict):  # unset sides may be None or missing
-            settings[name] = {side: length for side, length in size.items() if length is not None}
-    return {name: value for name, value in settings.items() if name not in NON_PIXEL_FIELDS}
-
-
-def differing_pixels(measured: Any, image_processor: TeViAImageProcessor) -> list[str]:
-    """The settings in which an image processor differs from those in a report; all if the report has none.
-
-    Settings that are missing in the report, as they are newer, must have their defaults.
-    """
-    current = pixel_settings(image_processor)
-    if not isinstance(measured, Mapping):
-        return sorted(current)
-    measured_pixels = {name: value for name, value in measured.items() if name not in NON_PIXEL_FIELDS}
-    expected = {**pixel_settings(type(image_processor)()), **measured_pixels}
-    return sorted(name for name in {*current, *expected} if current.get(name) != expected.get(name))

@@ -10,11 +10,9 @@ import os
 import time
 import warnings
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-
-import torch
-import transformers
 
 from tevia_hf import __version__
 
@@ -37,7 +35,7 @@ class Manifest:
     def __init__(self, path: Path, settings: Mapping[str, Any], is_read_only: bool = False):
         self.path = path
         self.rows: dict[str, Record] = {}
-        versions = {"tevia_hf": __version__, "torch": torch.__version__, "transformers": transformers.__version__}
+        versions = {"tevia_hf": __version__, **{name: version_of(name) for name in ("torch", "transformers")}}
         header = json.loads(json.dumps({"settings": settings, "versions": versions}))
         for other in sorted(path.parent.glob(PATTERN)):
             if records := read_records(other):
@@ -75,6 +73,14 @@ class Manifest:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def version_of(library: str) -> str | None:
+    """The installed version of a library, which is not imported for it; `None` if there is none."""
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None
 
 
 def read_records(path: Path) -> list[Record]:

@@ -12,7 +12,6 @@ import numpy as np
 from ..io import MASK_SUFFIXES, MedicalImage, write_mask
 from ..io.output_dir import whole_file
 from ..labels_tevia import is_lesion
-from ..lesion_measures import class_statistics, lesion_statistics
 from ..logits_tevia import NonFiniteLogitsError
 from ..visualization import overlay
 from .answers import ClassStatistics, Prediction
@@ -81,6 +80,8 @@ class Outputs(NamedTuple):
 
     def _lesions(self, mask: np.ndarray, image: MedicalImage) -> Record:
         """The measurements of each lesion, under `LESIONS`, and those of the classes."""
+        from ..lesion_measures import class_statistics, lesion_statistics  # needs the extra `metrics`
+
         thickness = image.source.slice_spacing_mm if image.source else None
         lesions = lesion_statistics(mask, self.classes, image.spacing_mm, thickness)
         sizes = class_statistics(lesions, self.classes.values())

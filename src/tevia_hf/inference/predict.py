@@ -2,30 +2,30 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tqdm.auto import tqdm
 
-from ..data.features import check_choice
 from ..extras import needed_for
 from ..io.address import Plane, Window, check_window
 from ..logits_tevia import NonFiniteLogitsError
-from ..processing_tevia import TeViAProcessor
-from .exported import AnyModel
-from .items import ImagePath, items_of, job_of
-from .job import check_job_folder, run_job
-from .loading import load_predicting
+from ..option_checks_tevia import check_choice
+from .backends import AnyModel, AnyProcessor, load_predicting
+from .items import ImagePath, items_of
+from .job import TEXT_COLUMNS, check_job_folder, run_job
+from .manifest import Record
 from .predictor import Predictor, check_predictor_options
+from .sources import job_of
 from .tiles import Tiling
 
-with needed_for("Predicting files"):
+if TYPE_CHECKING:
     import pandas as pd
-    from datasets.utils import tqdm
 
 
 def predict_masks(
     model: AnyModel,
-    processor: TeViAProcessor,
+    processor: AnyProcessor,
     examples: Sequence[Mapping[str, Any]],
     threshold: float = 0.5,
     batch_size: int = 16,
@@ -35,7 +35,7 @@ def predict_masks(
 
     Args:
         model: a `TeViAForSegmentation`, or an `ExportedModel`.
-        processor: its `TeViAProcessor`.
+        processor: its `TeViAProcessor`, or `ExportedProcessor`.
         examples: mappings with "image" (path, image, array or undecoded column entry) and "text" ("" for none).
         threshold: on the lesion's probability, for models with one label.
         batch_size: number of images per forward pass.
@@ -74,7 +74,7 @@ def masks_of_each(
 
 def predict(
     model: AnyModel,
-    processor: TeViAProcessor,
+    processor: AnyProcessor,
     images: Sequence[ImagePath],
     texts: Sequence[str],
     output_dir: str | Path,
@@ -82,14 +82,14 @@ def predict(
     batch_size: int = 16,
     mask_suffix: str = ".png",
     **options: Any,
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """Writes a mask `NAME.png` and an overlay `overlays/NAME.jpg` for each image file, and returns a table of them.
 
     The mask of a volume is `NAME.nii.gz`, with the shape and position of the volume.
 
     Args:
         model: a `TeViAForSegmentation`, or an `ExportedModel`.
-        processor: its `TeViAProcessor`.
+        processor: its `TeViAProcessor`, or `ExportedProcessor`.
         images: image files, NIfTI or multi-frame volumes, and folders of a DICOM series; a name may include a slice or
             the plane of all slices, and a window, as in "scan.nii.gz#40@-600,1500" or "scan.nii.gz#coronal:all".
         texts: one text per image, "" for none.
@@ -100,12 +100,12 @@ def predict(
             volumes always do.
         options: other arguments of `run_job`, such as `resume`, `probabilities` and `tiling`.
 
-    Returns the table of `run_job`, and raises its errors. An image that is given several times has a mask for each of
-    its texts.
+    Returns the rows of `run_job` as a table, and raises its errors. An image that is given several times has a mask for
+    each of its texts.
     """
     items = items_of(images, texts)
     options = {"threshold": threshold, "batch_size": batch_size, "mask_suffix": mask_suffix, **options}
-    return run_job(model, processor, items, output_dir, **options)
+    return as_frame(run_job(model, processor, items, output_dir, **options))
 
 
 def predict_files(
@@ -124,9 +124,10 @@ def predict_files(
     overlap: float | None = None,
     device: str | None = None,
     engine: str = "local",
+    as_rows: bool = False,
     **options: Any,
-) -> pd.DataFrame:
-    """Predicts the masks of `tevia predict`, by a model's name or folder; returns the table of `run_job`.
+) -> "pd.DataFrame | list[Record]":
+    """Predicts the masks of `tevia predict`, by a model's name or folder; returns the rows of `run_job` as a table.
 
     Args:
         model: name or folder of a TeViA model.
@@ -144,6 +145,7 @@ def predict_files(
         overlap: of tiles, as a share of their side; by default 0.25.
         device: to compute on, e.g. "cuda:1"; by default the GPU, if there is one.
         engine: "local", or "ray" to divide the images among the nodes of a Ray cluster, which all read the same files.
+        as_rows: return the rows as dictionaries, without pandas.
         options: other arguments of `run_job`.
 
     Raises the errors of `run_job`, as far as possible before the model is loaded.
@@ -164,4 +166,15 @@ def predict_files(
         options["engine"] = rows_on_ray(model, device)
     network, processor = load_predicting(model, "cpu" if engine == "ray" else device)
     options |= {"threshold": threshold, "batch_size": batch_size, "tiling": tiling}
-    return run_job(network, processor, items, output_dir, inputs=inputs, **options)
+    rows = run_job(network, processor, items, output_dir, inputs=inputs, **options)
+    return rows if as_rows else as_frame(rows)
+
+
+def as_frame(rows: Sequence[Record]) -> "pd.DataFrame":
+    """The rows of a job as a data frame, with NaN for measures that are missing."""
+    with needed_for("A table of predictions"):
+        import pandas as pd
+    frame = pd.DataFrame(rows)
+    measures = [name for name in frame.columns if name not in TEXT_COLUMNS]
+    whole = {name: "Int64" for name in measures if name.partition("/")[0] in ("pixels", "lesions")}
+    return frame.astype(dict.fromkeys(measures, float) | whole)

@@ -2,25 +2,19 @@
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
-from ..fusion_tevia import fused_if_possible
 from ..io import MedicalImage, load_image
 from ..io.parallel import on_all_cores
 from ..io.regions import load_parts
 from ..labels_tevia import class_names
 from ..logits_tevia import NonFiniteLogitsError, labels_from_probabilities, mean_probability
 from ..option_checks_tevia import check_count, check_share
-from ..outputs_tevia import TeViAImageFeatures, TeViASegmentationOutput
-from ..processing_tevia import TeViAProcessor
 from .answers import Answer, ClassStatistics, Prediction, joined
-from .exported import AnyModel
-from .text_features import TextFeatureCache
+from .backends import AnyModel, AnyProcessor, network_of
 from .tiles import Box, Tiles, Tiling, blended_rows
 
 LARGE_SIDE = 4096  # in pixels; above it, an image in one pass causes a warning
@@ -30,14 +24,14 @@ class PreparedImage(NamedTuple):
     """An image as read, and its preprocessed pixels `(3, height, width)`."""
 
     image: MedicalImage
-    pixel_values: torch.Tensor
+    pixel_values: Any
     name: str
 
 
 class EncodedImages(NamedTuple):
     """Features of a batch of images, with the original (height, width) of each, and its pixels' size in mm if known."""
 
-    features: TeViAImageFeatures
+    features: Any
     sizes: list[tuple[int, int]]
     names: list[str]
     spacings: list[tuple[float, float] | None]
@@ -52,10 +46,10 @@ class Predictor:
 
     Args:
         model: a `TeViAForSegmentation`, or an `ExportedModel`.
-        processor: its `TeViAProcessor`.
+        processor: its `TeViAProcessor`, or `ExportedProcessor`.
         threshold: on the lesion's probability, for models with one label.
         batch_size: number of images per forward pass.
-        text_features: a cache to share between predictors.
+        text_features: a `TextFeatureCache` to share between predictors.
         with_statistics: whether `predictions` include area and mean probability of each class.
         with_probabilities: whether `predictions` include the probability of each label in each pixel.
         tiling: how `predictions` divides images into tiles; None for images in one pass.
@@ -67,10 +61,10 @@ class Predictor:
     def __init__(
         self,
         model: AnyModel,
-        processor: TeViAProcessor,
+        processor: AnyProcessor,
         threshold: float = 0.5,
         batch_size: int = 16,
-        text_features: TextFeatureCache | None = None,
+        text_features: Any = None,
         with_statistics: bool = False,
         with_probabilities: bool = False,
         tiling: Tiling | None = None,
@@ -78,13 +72,11 @@ class Predictor:
     ):
         check_predictor_options(threshold, batch_size)
         self.model, self.processor = model, processor
-        self.network = fused_if_possible(model) if fuse else model
+        self.network = network_of(model, processor, fuse, text_features)
         self.threshold, self.batch_size, self.tiling = threshold, batch_size, tiling
         self.with_statistics, self.with_probabilities = with_statistics, with_probabilities
         self.classes = class_names(model.config.id2label or {})
         self._has_warned = False
-        uses_text = bool(model.config.use_text)
-        self.text_features = text_features or (TextFeatureCache(model, processor) if uses_text else None)
 
     def prepare(self, image: Any, name: str = "0") -> PreparedImage:
         """Prepares an image (path, `ImageRef`, PIL image, array, tensor or undecoded column entry) for `encode`.
@@ -92,9 +84,9 @@ class Predictor:
         Raises `ValueError` or `OSError` if it cannot be read or used, e.g. because of NaN pixels.
         """
         loaded = image if isinstance(image, MedicalImage) else load_image(image)
-        inputs = self.processor.image_processor(loaded.array, input_data_format="channels_last")
+        pixel_values = self.network.pixel_values(loaded.array)
         self._warn_of_shrinking(loaded, name)
-        return PreparedImage(loaded, inputs["pixel_values"][0], name)
+        return PreparedImage(loaded, pixel_values, name)
 
     def _warn_of_shrinking(self, image: MedicalImage, name: str) -> None:
         """Warns once about an image so large that details are lost when it is resized to the model's input."""
@@ -115,22 +107,14 @@ class Predictor:
 
     def encode(self, prepared: Sequence[PreparedImage]) -> EncodedImages:
         """Features of images whose `pixel_values` have the same size."""
-        pixel_values = torch.stack([image.pixel_values for image in prepared]).to(self.model.device)
-        with evaluating(self.network):
-            features = self.network.encode_image(pixel_values)
+        features = self.network.encode([image.pixel_values for image in prepared])
         sizes = [image.image.array.shape[:2] for image in prepared]
         spacings = [image.image.spacing_mm for image in prepared]
         return EncodedImages(features, sizes, [image.name for image in prepared], spacings)
 
-    def ask(self, encoded: EncodedImages, texts: Sequence[str], **options: Any) -> TeViASegmentationOutput:
+    def ask(self, encoded: EncodedImages, texts: Sequence[str], **options: Any) -> Any:
         """The model's output for one text per image, "" for none; or for several texts of a single image."""
-        inputs: dict[str, torch.Tensor] = {}
-        if self.text_features is not None:
-            features, attention_mask = self.text_features(list(texts))
-            device = self.model.device
-            inputs = {"text_features": features.to(device), "attention_mask": attention_mask.to(device)}
-        with evaluating(self.network):
-            return self.network(image_features=encoded.features, **inputs, **options)
+        return self.network.ask(encoded.features, texts, **options)
 
     def masks(self, encoded: EncodedImages, texts: Sequence[str]) -> list[np.ndarray]:
         """A label map uint8 (height, width) for each image, at its original size.
@@ -143,26 +127,24 @@ class Predictor:
         maps = self._probabilities(encoded, texts)
         return [self._answer(own, spacing) for own, spacing in zip(maps, encoded.spacings, strict=True)]
 
-    def _probabilities(self, encoded: EncodedImages, texts: Sequence[str]) -> list[torch.Tensor]:
+    def _probabilities(self, encoded: EncodedImages, texts: Sequence[str]) -> list[np.ndarray]:
         """Those of each image, (num_labels, height, width)."""
         try:
-            return self.processor.post_process_segmentation(
-                self.ask(encoded, texts), target_sizes=encoded.sizes, return_probabilities=True
-            )
+            return self.network.probabilities(encoded.features, texts, encoded.sizes)
         except NonFiniteLogitsError as error:
             names = list(
                 dict.fromkeys(encoded.names[index] for index in error.indices)
             )  # of tiles, that of their image
             raise NonFiniteLogitsError(error.indices, names) from error
 
-    def _answer(self, probabilities: torch.Tensor, spacing_mm: tuple[float, float] | None) -> Answer:
+    def _answer(self, probabilities: np.ndarray, spacing_mm: tuple[float, float] | None) -> Answer:
         labels = labels_from_probabilities(probabilities, self.threshold)
         statistics = self._statistics(labels, probabilities, spacing_mm) if self.with_statistics else {}
-        stored = probabilities.half().cpu().numpy() if self.with_probabilities else None
-        return Answer(labels.cpu().numpy(), statistics, stored)
+        stored = probabilities.astype(np.float16) if self.with_probabilities else None
+        return Answer(labels, statistics, stored)
 
     def _statistics(
-        self, labels: torch.Tensor, probabilities: torch.Tensor, spacing_mm: Sequence[float] | None
+        self, labels: np.ndarray, probabilities: np.ndarray, spacing_mm: Sequence[float] | None
     ) -> dict[str, ClassStatistics]:
         statistics = {}
         for label, name in self.classes.items():
@@ -259,7 +241,7 @@ class Predictor:
 
     def _tile_probabilities(
         self, tiles: Tiles, texts: Sequence[str], name: str, boxes: Iterable[Box]
-    ) -> Iterator[tuple[Box, torch.Tensor]]:
+    ) -> Iterator[tuple[Box, np.ndarray]]:
         """The probabilities (texts, num_labels, height, width) of each tile."""
 
         def prepared(box: Box) -> PreparedImage:
@@ -270,7 +252,7 @@ class Predictor:
             encoded = self.encode([image for _, image in batch])
             maps = [self._probabilities(encoded, [text] * len(batch)) for text in texts]
             for (box, _), *own in zip(batch, *maps, strict=True):
-                yield box, torch.stack(own).cpu()
+                yield box, np.stack(own)
 
 
 def with_spacing(image: MedicalImage, example: Mapping[str, Any]) -> MedicalImage:
@@ -298,17 +280,3 @@ def check_predictor_options(threshold: float, batch_size: int) -> None:
     """Raises `ValueError` if one of the two is out of range."""
     check_share("threshold", threshold)
     check_count("batch_size", batch_size)
-
-
-@contextmanager
-def evaluating(model: Any) -> Iterator[None]:
-    """Context without gradients and with the model in evaluation mode, which is restored afterwards."""
-    was_training = model.training
-    if was_training:
-        model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        if was_training:
-            model.train()

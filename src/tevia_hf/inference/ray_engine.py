@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from ..extras import needed_for
+from .backends import load_predicting
+from .identity import weights_digest
 from .items import Item, Row
 from .job import Engine, rows_locally
-from .loading import load_predicting, weights_digest
 from .manifest import Record
 from .outputs import OutputError, Outputs
 from .predictor import Predictor

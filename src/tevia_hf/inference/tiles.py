@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from ..decoding_tevia import scaled_to_unit, value_range
 from ..extras import needed_for
@@ -55,12 +54,12 @@ class Tiling:
         sides = max(height, self.size), max(width, self.size)
         return [(rows, columns) for rows, columns in dense_patch_slices(sides, (self.size,) * 2, (step, step))]
 
-    def weights(self) -> torch.Tensor:
+    def weights(self) -> np.ndarray:
         """The weight (size, size) of each pixel of a tile: MONAI's Gaussian, highest in the middle."""
         with needed_for("Predicting in tiles"):
             from monai.data.utils import compute_importance_map
 
-        return compute_importance_map((self.size, self.size), mode="gaussian")
+        return compute_importance_map((self.size, self.size), mode="gaussian").numpy()
 
 
 class Tiles:
@@ -94,8 +93,8 @@ def without_alpha(pixels: np.ndarray) -> np.ndarray:
 
 
 def blended_rows(
-    results: Iterable[tuple[Box, torch.Tensor]], tiling: Tiling, height: int, width: int
-) -> Iterator[torch.Tensor]:
+    results: Iterable[tuple[Box, np.ndarray]], tiling: Tiling, height: int, width: int
+) -> Iterator[np.ndarray]:
     """The probabilities (..., rows, width) of an image, part by part from the top: means over its tiles.
 
     A pixel of a tile has the weight of its place there. As many rows as a tile has are in memory.
@@ -107,14 +106,14 @@ def blended_rows(
         width: of the image.
     """
     own, top = tiling.weights(), 0
-    sums, weights = torch.zeros(0), torch.zeros(tiling.size, max(width, tiling.size))
+    sums, weights = np.zeros(0), np.zeros((tiling.size, max(width, tiling.size)), np.float32)
     for (rows, columns), probabilities in results:
         if rows.start == 0 and columns.start == 0:
-            sums = weights.expand(*probabilities.shape[:-2], -1, -1).clone()
+            sums = np.zeros((*probabilities.shape[:-2], *weights.shape), np.float32)
         if finished := rows.start - top:
             yield (sums[..., :finished, :] / weights[:finished])[..., :width]
             sums, weights = (
-                torch.cat([each[..., finished:, :], torch.zeros_like(each[..., :finished, :])], dim=-2)
+                np.concatenate([each[..., finished:, :], np.zeros_like(each[..., :finished, :])], axis=-2)
                 for each in (sums, weights)
             )
             top = rows.start

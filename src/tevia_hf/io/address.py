@@ -14,6 +14,7 @@ Plane = Literal["axial", "coronal", "sagittal"]
 Window = tuple[float, float]
 
 TIFF_SUFFIXES = (".tif", ".tiff")
+TABLE_SUFFIXES = (".csv", ".xlsx")  # of tables that name images
 PLAIN_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", *TIFF_SUFFIXES, ".bmp", ".gif", ".jp2", ".j2k", ".webp", ".pgm", ".ppm", ".pnm"),
 )

@@ -24,7 +24,7 @@ def on_all_cores(
 
     Runs in threads: decoders release the GIL, and user-defined readers and transforms need not be picklable.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = core_count()
     with suppress(OSError, ValueError):  # no container, or one without a quota
         quota, period = CPU_QUOTA.read_text().split()
         cores = min(cores, math.ceil(int(quota) / int(period)))
@@ -38,3 +38,8 @@ def on_all_cores(
                 yield item, future.result()
         for item, future in pending:
             yield item, future.result()
+
+
+def core_count() -> int:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

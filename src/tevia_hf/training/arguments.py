@@ -12,7 +12,6 @@ import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
 from ..configuration_tevia import TeViAConfig
-from ..data.features import check_choice
 from ..data.options import SOURCE_OPTIONS, ReadingOptions, SourceOptions
 from ..data.ready import SEVERAL_TEXTS
 from ..data.survey import Survey
@@ -22,6 +21,7 @@ from ..io.yaml_file import read_yaml
 from ..loss_tevia import LOSSES
 from ..metric_table import METRICS, PRIMARY
 from ..option_checks_tevia import (
+    check_choice,
     check_count,
     check_not_negative,
     check_positive,

@@ -9,7 +9,7 @@ from safetensors import safe_open
 from transformers import TrainerState, TrainingArguments
 
 from ..data.collate import IDS
-from ..data.features import some_of
+from ..data.faults import some_of
 from ..pretrained_tevia import non_finite
 from .adapters import unwrapped
 from .checkpoints import complete_checkpoints
