@@ -1,12 +1,12 @@
 """Time and peak memory of a training step: the way that `tevia train` takes, and ways without its measures.
 
-    python benchmarks/training.py [--model mobilenet] [--variants plain default compiled] [--batch 4] [--steps 8]
+    python benchmarks/training.py [--model mobilenet] [--variants plain default compiled] [--steps 8]
 
 Prints a Markdown table. Models have random weights, images are synthetic, 224 pixels wide. Every variant is a stock
 `Trainer` in a process of its own; the processes take their steps in turn, so that whatever else the machine does meets
 all of them alike. A step is forward, backward, clipping, update and callbacks; its time is the median without the
-first step, the memory the peak of the process from the second step on. The last column is the share of the time that
-the loop waits for batches, with no worker and with one, in runs at full speed.
+first step, the memory the peak of the process from the second step on. `--waits default` adds the share of a run's
+time in which the loop waits for batches, with no worker and with one.
 """
 
 import argparse
@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", default=["plain", "default", "compiled", "bf16"], choices=VARIANTS)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--waits", choices=VARIANTS, help="measure also how long this variant waits for batches")
     parser.add_argument("--variant", help=argparse.SUPPRESS)  # of a process that this one starts
     parser.add_argument("--workers", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -45,29 +46,28 @@ def main() -> None:
         train(args)
         return
     processes = {name: start(args, name) for name in args.variants}
+    times: dict[str, list[float]] = {name: [] for name in processes}
     for process in processes.values():
         read(process)  # until all are ready
-    times: dict[str, list[float]] = {name: [] for name in processes}
     for _ in range(args.steps + WARM_UP):
         for name, process in processes.items():
             process.stdin.write("\n")
             process.stdin.flush()
             times[name].append(float(read(process)))
+            print(f"{name}: {times[name][-1]:.2f} s", file=sys.stderr, flush=True)
     memory = {name: float(read(process)) for name, process in processes.items()}
-    waits = {name: [float(read(start(args, name, workers))) for workers in (0, 1)] for name in processes}
-    reference = args.variants[0]
-    print(
-        f"| {args.model}, batch {args.batch} | step, s | {reference} / it | peak, MB | share | first step, s | waits |"
-    )
-    print("|---|---|---|---|---|---|---|")
-    typical = {name: median(values[WARM_UP:]) for name, values in times.items()}
+    reference, typical = args.variants[0], {name: median(values[WARM_UP:]) for name, values in times.items()}
+    print(f"| {args.model}, batch {args.batch} | step, s | {reference} / it | peak, MB | share | first step, s |")
+    print("|---|---|---|---|---|---|")
     for name, seconds in typical.items():
-        shares = " / ".join(f"{share:.1%}" for share in waits[name])
         faster, smaller = typical[reference] / seconds, memory[name] / memory[reference]
         print(
-            f"| {name} | {seconds:.2f} | {faster:.2f} | {memory[name]:.0f} | {smaller:.0%} | {times[name][0]:.0f} "
-            f"| {shares} |"
+            f"| {name} | {seconds:.2f} | {faster:.2f} | {memory[name]:.0f} | {smaller:.0%} | {times[name][0]:.0f} |",
+            flush=True,
         )
+    for workers in (0, 1) if args.waits else ():
+        share = float(read(start(args, args.waits, workers)))
+        print(f"\n{args.waits}, {workers} workers: waits for batches in {share:.1%} of the time.", flush=True)
 
 
 def start(args: argparse.Namespace, variant: str, workers: int | None = None) -> subprocess.Popen:
