@@ -4,9 +4,10 @@
 
 Prints a Markdown table. Models have random weights, images are synthetic, 224 pixels wide. Every variant is a stock
 `Trainer` in a process of its own; the processes take their steps in turn, so that whatever else the machine does meets
-all of them alike. A step is forward, backward, clipping, update and callbacks; its time is the median without the
-first step, the memory the peak of the process from the second step on. `--waits default` adds the share of a run's
-time in which the loop waits for batches, with no worker and with one.
+all of them alike. A step is forward, backward, clipping, update and callbacks; its time is the median without the first
+step, by the clock and by the processors' time (which suffers less from other work on the machine). The memory is the
+peak of the process from the second step on; ratios are to the first variant. `--waits default` adds the share of a
+run's time in which the loop waits for batches, with no worker and with one.
 """
 
 import argparse
@@ -47,24 +48,27 @@ def main() -> None:
         return
     processes = {name: start(args, name) for name in args.variants}
     times: dict[str, list[float]] = {name: [] for name in processes}
+    cpu_times: dict[str, list[float]] = {name: [] for name in processes}
     for process in processes.values():
         read(process)  # until all are ready
     for _ in range(args.steps + WARM_UP):
         for name, process in processes.items():
             process.stdin.write("\n")
             process.stdin.flush()
-            times[name].append(float(read(process)))
-            print(f"{name}: {times[name][-1]:.2f} s", file=sys.stderr, flush=True)
+            wall, cpu = map(float, read(process).split())
+            times[name].append(wall)
+            cpu_times[name].append(cpu)
+            print(f"{name}: {wall:.2f} s, of a processor {cpu:.2f} s", file=sys.stderr, flush=True)
     memory = {name: float(read(process)) for name, process in processes.items()}
-    reference, typical = args.variants[0], {name: median(values[WARM_UP:]) for name, values in times.items()}
-    print(f"| {args.model}, batch {args.batch} | step, s | {reference} / it | peak, MB | share | first step, s |")
-    print("|---|---|---|---|---|---|")
-    for name, seconds in typical.items():
-        faster, smaller = typical[reference] / seconds, memory[name] / memory[reference]
-        print(
-            f"| {name} | {seconds:.2f} | {faster:.2f} | {memory[name]:.0f} | {smaller:.0%} | {times[name][0]:.0f} |",
-            flush=True,
-        )
+    print(f"| {args.model}, batch {args.batch} | step, s | ratio | CPU, s | ratio | peak, MB | ratio | first step, s |")
+    print("|---|---|---|---|---|---|---|---|")
+    step, cpu_step = ({n: median(v[WARM_UP:]) for n, v in part.items()} for part in (times, cpu_times))
+    first = args.variants[0]
+    for name in processes:
+        columns = [f"{step[name]:.2f} | {step[first] / step[name]:.2f}"]
+        columns += [f"{cpu_step[name]:.2f} | {cpu_step[first] / cpu_step[name]:.2f}"]
+        columns += [f"{memory[name]:.0f} | {memory[name] / memory[first]:.2f}", f"{times[name][0]:.0f}"]
+        print(f"| {name} | {' | '.join(columns)} |", flush=True)
     for workers in (0, 1) if args.waits else ():
         share = float(read(start(args, args.waits, workers)))
         print(f"\n{args.waits}, {workers} workers: waits for batches in {share:.1%} of the time.", flush=True)
@@ -92,6 +96,7 @@ def train(args: argparse.Namespace) -> None:
 
     class Clock(TrainerCallback):
         begun = ended = time.perf_counter()
+        cpu_begun = 0.0
         steps, waits = [], []
 
         def on_step_begin(self, training_args, state, control, **kwargs):
@@ -100,13 +105,13 @@ def train(args: argparse.Namespace) -> None:
                 sys.stdin.readline()
             if state.global_step == WARM_UP:
                 Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-            self.begun = time.perf_counter()
+            self.begun, self.cpu_begun = time.perf_counter(), time.process_time()
 
         def on_step_end(self, training_args, state, control, **kwargs):
             self.ended = time.perf_counter()
             self.steps.append(self.ended - self.begun)
             if args.workers is None:
-                print(f"> {self.steps[-1]}", flush=True)
+                print(f"> {self.steps[-1]} {time.process_time() - self.cpu_begun}", flush=True)
 
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
