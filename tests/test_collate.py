@@ -45,6 +45,11 @@ def test_a_batch_holds_images_texts_and_labels_in_order(dataset):
         assert batch["input_ids"][index] == len(example["text"].split())
 
 
+def test_labels_take_a_byte_per_pixel(dataset):
+    labels = SegmentationCollator(tiny_processor())(list(dataset))["labels"]
+    assert labels.dtype == torch.uint8 and labels.unique().tolist() == [0, 1]
+
+
 def test_undecoded_examples_give_the_same_batch(dataset):
     collator = SegmentationCollator(FakeProcessor())
     expected, got = collator(list(dataset)), collator(list(undecoded(dataset)))

@@ -211,7 +211,7 @@ def test_a_model_from_which_ids_are_taken_out_is_pickled():
         assert torch.equal(again(image, ids=["a"]).logits, model(image).logits)
 
 
-def test_batches_that_are_dispatched_or_compiled_for_carry_no_ids(tmp_path):
+def test_batches_that_are_dispatched_carry_no_ids(tmp_path):
     assert trainer_of(tmp_path).data_collator.with_ids
     dispatched = trainer_of(tmp_path, accelerator_config={"dispatch_batches": True})
     assert not dispatched.data_collator.with_ids

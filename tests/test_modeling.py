@@ -111,6 +111,14 @@ def test_losses_come_with_labels_only(text, num_labels):
     assert not without.keys() & {"loss", "segmentation_loss", "alignment_loss", "visual_embeddings"}
 
 
+@pytest.mark.parametrize("num_labels", [1, 3])
+def test_labels_of_one_byte_give_the_losses_of_wider_ones(num_labels, text):
+    model, labels = build(num_labels=num_labels).eval(), discs()
+    labels[:, 0] = 255
+    losses = [model(images(), **text, labels=labels.to(dtype)).loss for dtype in (torch.uint8, torch.long)]
+    assert torch.equal(*losses)
+
+
 def test_ignored_pixels_count_neither_as_mask_nor_as_foreground(model, text):
     labels, ignoring = discs(), discs()
     labels[:, 40:50], ignoring[:, 40:50] = 0, 255

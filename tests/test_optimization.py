@@ -137,6 +137,43 @@ def test_a_frozen_vision_model_is_not_optimised_but_its_pyramid_is(tmp_path):
     assert any("backbone.pyramid." in name for name in rates)
 
 
+@pytest.mark.parametrize(
+    ("settings", "fused"),
+    [({}, True), ({"optim": "adamw_torch_fused"}, True), ({"optim": "adamw_torch"}, False)],
+    ids=["by default", "on request", "not fused"],
+)
+def test_the_update_is_fused_unless_the_recipe_names_the_other(settings, fused, model, tmp_path):
+    assert build_optimizer(model, training_arguments(tmp_path, **settings)).defaults["fused"] is fused
+
+
+def test_the_update_is_not_fused_with_a_gradient_scaler(model, tmp_path):
+    args = training_arguments(tmp_path)
+    args.fp16 = True  # which only a GPU accepts when the arguments are built
+    assert build_optimizer(model, args).defaults["fused"] is False
+
+
+def test_a_fused_update_equals_one_that_is_not(tmp_path):
+    """Also where weights are channels-last and the model holds an average: the kernel takes memory as it lies."""
+
+    def trained(optim):
+        torch.manual_seed(0)
+        model = TeViAForSegmentation(tiny_config(text_dropout=0)).to(memory_format=torch.channels_last)
+        args = training_arguments(tmp_path, optim=optim, weight_average_decay=0.9, learning_rate=1e-2)
+        optimizer = build_optimizer(model, args)
+        image, labels = torch.randn(2, 3, 32, 32), torch.randint(2, (2, 32, 32))
+        for _ in range(3):
+            optimizer.train()
+            model(image, labels=labels).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        return model.state_dict()
+
+    fused, plain = trained("adamw_torch_fused"), trained("adamw_torch")
+    assert any(not weight.is_contiguous() for weight in plain.values())
+    for name, weight in fused.items():
+        torch.testing.assert_close(weight, plain[name], rtol=1e-3, atol=1e-4)
+
+
 def test_adapters_learn_at_the_decoders_rate(tmp_path):
     model = with_lora(TeViAForSegmentation(tiny_config()), {"r": 2})
     rates = rates_of(tmp_path, model, backbone_learning_rate=1e-6, layerwise_learning_rate_decay=0.5)

@@ -44,6 +44,7 @@ PRIVATE = {
 
 # Modules that the libraries' own guides import from; whatever stands at a library's top is public.
 PUBLIC_MODULES = {
+    "accelerate.utils",
     "datasets.utils",
     "huggingface_hub.dataclasses",
     "huggingface_hub.errors",
@@ -70,6 +71,7 @@ FROM_INSIDE = {
     "transformers.models.auto.tokenization_auto.get_tokenizer_config": "a tokenizer's class, without building it",
     "transformers.tokenization_utils_base.PaddingStrategy": "the type of a tokenizer's option",
     "transformers.tokenization_utils_base.TruncationStrategy": "the type of a tokenizer's option",
+    "transformers.utils.output_capturing.maybe_install_capturing_hooks": "before `torch.compile` meets the hooks",
     "transformers.trainer_callback.ExportableState": "a callback whose state is saved with a checkpoint",
 }
 

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from transformers import PreTrainedConfig
+from transformers.utils.output_capturing import maybe_install_capturing_hooks
 
 from .encoder_loading_tevia import EncoderWrapper, load_encoder
 from .encoder_quirks_tevia import fix_batch_norm_momentum
@@ -70,6 +71,7 @@ class TeViABackbone(EncoderWrapper):
     def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Maps `(batch, channels, height / stride, width / stride)`; height and width must be multiples of 32."""
         height, width = pixel_values.shape[-2:]
+        self.install_hooks()
         maps = spatial_maps(self.model, self.fit(pixel_values), self.layout.channels_last)
         maps = [maps[stage] for stage in self.layout.stages]
         if self.pyramid is not None:
@@ -78,6 +80,11 @@ class TeViABackbone(EncoderWrapper):
             feature_map[..., : height // stride, : width // stride]
             for feature_map, stride in zip(maps, STRIDES, strict=True)
         )
+
+    @torch.compiler.assume_constant_result  # so that `torch.compile` runs it while it traces: it cannot trace it
+    def install_hooks(self) -> None:
+        """Adds transformers' hooks that record hidden states, as the vision model does at its first forward pass."""
+        maybe_install_capturing_hooks(self.model)
 
     def fit(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Pads to the minimum size of the model; resizes so that patches coincide with the grid of the stride."""

@@ -346,6 +346,7 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
     def compute_losses(self, outputs, logits, head_features, labels) -> dict:
         """The losses and the embeddings of the true foreground, as fields of `TeViASegmentationOutput`."""
         check_labels(labels, logits)
+        labels = labels.long()  # the collator's are uint8
         losses = {"segmentation_loss": segmentation_loss(logits, labels, self.config)}
         losses["loss"] = losses["segmentation_loss"]
         if self.training and self.auxiliary_heads is not None:

@@ -15,8 +15,8 @@ class SegmentationCollator:
     """Model inputs for a batch of examples, for `Trainer(data_collator=...)`.
 
     Returns `pixel_values (batch, 3, height, width)`, `input_ids` and `attention_mask (batch, tokens)` and `labels
-    (batch, height, width)`. The text inputs are left out if examples lack the key "text", and `labels` if they lack
-    both "mask" (as stored) and "labels" (a label map).
+    (batch, height, width)`, uint8 as the Trainer keeps all of a validation in memory. The text inputs are left out if
+    examples lack the key "text", and `labels` if they lack both "mask" (as stored) and "labels" (a label map).
     `Trainer` needs `remove_unused_columns=False`. With `undecoded(dataset)`, errors name the id and path of a damaged
     file.
 
@@ -57,6 +57,8 @@ class SegmentationCollator:
         except ValueError as error:
             names = [example.get("id") for example in examples]
             raise ValueError(f"{error} (in the batch of the examples {names}, counted from 0)") from error
+        if "labels" in inputs:
+            inputs["labels"] = inputs["labels"].to(torch.uint8)
         if texts is not None and self.text_features is not None:
             features, attention_mask = self.text_features([text or "" for text in texts])
             inputs.update(text_features=features, attention_mask=attention_mask)

@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import torch
+from accelerate.utils import is_compiled_module
 from torch import nn
 
 from ..auto import TeViAForSegmentation
@@ -15,6 +16,20 @@ MEMORY = "prototype_memory"
 def unwrapped(model: Any) -> Any:
     """The TeViA model inside a `peft.PeftModel`, or the model itself."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def check_not_wrapped(model: Any) -> None:
+    """Raises `ValueError` for a model that `torch.compile` returned.
+
+    The Trainer saves its weights under other names (`_orig_mod...`), so that a loaded checkpoint has random weights and
+    no prototypes, and validates without labels.
+    """
+    if is_compiled_module(model):
+        raise ValueError(
+            "The Trainer cannot save what `torch.compile(model)` returns: its prototypes and weights would be lost. "
+            "Give it the model itself, and compile by `torch_compile=True` in the training arguments (with "
+            "`torch_compile_backend` and `torch_compile_mode`), or in place by `model.compile(fullgraph=True)`."
+        )
 
 
 def save_prototypes_with_adapter(model: Any) -> None:

@@ -12,7 +12,7 @@ from transformers.trainer_callback import ExportableState
 from transformers.utils import logging
 
 from ..option_checks_tevia import check_count
-from .adapters import save_prototypes_with_adapter, unwrapped
+from .adapters import check_not_wrapped, save_prototypes_with_adapter, unwrapped
 from .epochs import EpochCounter
 from .observing import TrainingObserver, reduce_over_ranks
 
@@ -80,7 +80,7 @@ class MomentumPrototypeCallback(TrainingObserver, ResumableSchedule):
     The model is not modified: a forward hook accumulates its outputs in training mode, for which it needs `labels`.
     A warning at the end of training names expected updates that did not happen, with the reason. During a run the
     memory refers to the callback that updates it; a second one in the same Trainer does nothing, and warns. A
-    `peft.PeftModel` saves the prototypes with its adapter.
+    `peft.PeftModel` saves the prototypes with its adapter. Raises `ValueError` for what `torch.compile(model)` returns.
 
     Args:
         warmup_epochs: epochs before the one that collects the mean (published: 20).
@@ -102,9 +102,11 @@ class MomentumPrototypeCallback(TrainingObserver, ResumableSchedule):
         }
 
     def on_init_end(self, args, state, control, model=None, **kwargs):
+        check_not_wrapped(model)
         save_prototypes_with_adapter(model)  # before a checkpoint is loaded
 
     def on_train_begin(self, args, state, control, model=None, train_dataloader=None, **kwargs):
+        check_not_wrapped(model)
         save_prototypes_with_adapter(model)
         memory = model.prototype_memory
         if self.run is not None and self.run.memory is not memory:

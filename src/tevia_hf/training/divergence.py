@@ -58,6 +58,7 @@ class DivergenceCallback(TrainingObserver):
         self.check_weights(model, state.global_step)
         self.attach(model)
 
+    @torch.compiler.disable
     def see(self, model: torch.nn.Module, inputs: tuple, outputs: Any) -> None:
         step = self.trainer_state.global_step + model.training
         for name in ("loss", "logits"):
@@ -134,6 +135,7 @@ def remove_ids_from_inputs(model: torch.nn.Module) -> None:
         base.register_forward_pre_hook(remember_ids, with_kwargs=True)
 
 
+@torch.compiler.disable  # it would be compiled anew for every batch's ids
 def remember_ids(model: torch.nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
     """Forward pre-hook of `remove_ids_from_inputs`; a module-level function, so that the model can be pickled."""
     if IDS not in kwargs:

@@ -12,7 +12,7 @@ PARTS_OF_LOSS = ("segmentation_loss", "auxiliary_loss", "alignment_loss")
 class TrainingObserver(TrainerCallback):
     """Base of callbacks that observe the model's outputs in training mode, by a forward hook during a run.
 
-    Subclasses implement `observe(outputs)`.
+    Subclasses implement `observe(outputs)`. Of a compiled model the hook stays outside of the compiled graph.
     """
 
     hook: Any = None
@@ -26,6 +26,7 @@ class TrainingObserver(TrainerCallback):
             self.hook.remove()
         self.hook = None
 
+    @torch.compiler.disable
     def see(self, model: torch.nn.Module, inputs: tuple, outputs: Any) -> None:
         if model.training:
             self.observe(outputs)

@@ -19,6 +19,9 @@ def build_optimizer(model: TeViAForSegmentation, args: TeViATrainingArguments) -
     It maintains a moving average of the weights if `weight_average_decay` is set. With `layerwise_learning_rate_decay`
     d below 1, the last layer of the vision model is trained at d times its rate, the one below at d^2 times, and so on
     (as in BEiT, Bao et al. 2022). Adapters are trained at the decoder's rate.
+
+    The update is fused, also on CPUs, unless `optim` is "adamw_torch". With `fp16` it never is: the gradient scaler
+    would hide from the average which steps are skipped.
     """
     model = unwrapped(model)
     encoder, decay = model.model.backbone.model, args.layerwise_learning_rate_decay
@@ -44,6 +47,7 @@ def build_optimizer(model: TeViAForSegmentation, args: TeViATrainingArguments) -
         passes=args.gradient_accumulation_steps,
         betas=(args.adam_beta1, args.adam_beta2),
         eps=args.adam_epsilon,
+        fused=args.optim == "adamw_torch_fused" and not args.fp16,
     )
 
 

@@ -26,7 +26,7 @@ from ..metric_table import POOLED
 from ..metrics import segmentation_metrics
 from ..prompts import flip_text, language_of
 from ..score_summaries import ADVICE_FOR_FAILURE
-from .adapters import unwrapped
+from .adapters import check_not_wrapped, unwrapped
 from .arguments import TeViATrainingArguments
 from .averaging import AverageCallback
 from .callbacks import (
@@ -56,7 +56,8 @@ def build_trainer(
 
     For exceptions from caching see `text_feature_cache`. The processor records the words of the training texts. A run
     with NaN or infinite values stops with `TrainingDivergedError`.
-    Raises `ValueError` if all training texts are equal after tokenization.
+    Raises `ValueError` if all training texts are equal after tokenization, and for what `torch.compile(model)` returns
+    (compile by `torch_compile=True` in `args`).
 
     Args:
         model: a TeViA model, optionally with adapters by `peft.get_peft_model`.
@@ -70,6 +71,7 @@ def build_trainer(
         white_is_lesion: what 255 means in the masks; by default inferred from all of them, in a stream from each alone.
         cache: reuse earlier results for unchanged mask files.
     """
+    check_not_wrapped(model)
     # Changes the memory layout only: depthwise convolutions run about 1.6 times as fast on CPUs.
     model.to(memory_format=torch.channels_last)  # type: ignore[call-arg]  # transformers hides torch's signature
     unwrapped(model).add_auxiliary_heads()
@@ -89,8 +91,7 @@ def build_trainer(
     if accelerator_config.dispatch_batches is None:
         # Every rank reads its own batches of a stream: texts of different lengths cannot be dispatched as one batch.
         accelerator_config.dispatch_batches = False
-    # Dispatched batches hold tensors only, and a compiled model would be recompiled for every new string.
-    can_carry_ids = not (accelerator_config.dispatch_batches or args.torch_compile)
+    can_carry_ids = not accelerator_config.dispatch_batches  # dispatched batches hold tensors only
     has_new_texts = augmentation is not None or isinstance(train_dataset, IterableDataset)
     texts = text_feature_cache(model, processor, args, has_new_texts)
     if model.config.use_text:
