@@ -41,6 +41,7 @@ NEEDS = {
     "results_table": DATA,
     **dict.fromkeys(["predict", "predict_files"], DATA),
     **dict.fromkeys(["write_bundle", "push_model"], DATA),
+    "Calibration": DATA | {"onnx", "onnxruntime"},
     **dict.fromkeys(["evaluate_model", "evaluate_dataset"], EVALUATION),
     **dict.fromkeys(["LossLoggingCallback", "MomentumPrototypeCallback"], {"accelerate", "datasets"}),
     **dict.fromkeys(["DivergenceCallback", "TrainingDivergedError"], {"accelerate", "datasets"}),
