@@ -9,17 +9,24 @@ from tevia_hf import Calibration
 from tevia_hf.hub.calibration import check_dice
 from tevia_hf.hub.quantization import quantizable_nodes, quantize_graph, quantized_nodes
 
-# Convolutions (inputs, outputs, groups): a first one, a depthwise one, a pointwise one, and the head.
-CONVOLUTIONS = {"first": (3, 4, 1), "depthwise": (4, 4, 4), "pointwise": (4, 6, 1), "head": (6, 1, 1)}
+# Convolutions: inputs, outputs, groups, side of the kernel.
+CONVOLUTIONS = {
+    "first": (3, 4, 1, 3),
+    "depthwise": (4, 4, 4, 3),
+    "pointwise": (4, 6, 1, 1),
+    "second": (6, 5, 1, 3),
+    "head": (5, 1, 1, 3),
+}
 
 
 def graph_of(**convolutions):
     """A chain of convolutions, of which the last is the head, each input multiplied by itself in between."""
     rng, nodes, weights, last = np.random.default_rng(0), [], [], "pixel_values"
-    for name, (inputs, outputs, groups) in convolutions.items():
-        kernel = rng.standard_normal((outputs, inputs // groups, 1, 1)).astype(np.float32)
+    for name, (inputs, outputs, groups, side) in convolutions.items():
+        kernel = rng.standard_normal((outputs, inputs // groups, side, side)).astype(np.float32)
         weights.append(numpy_helper.from_array(kernel, f"{name}_weight"))
-        nodes.append(helper.make_node("Conv", [last, f"{name}_weight"], [name], name=name, group=groups))
+        settings = {"name": name, "group": groups, "auto_pad": "SAME_UPPER"}
+        nodes.append(helper.make_node("Conv", [last, f"{name}_weight"], [name], **settings))
         nodes.append(helper.make_node("MatMul", [name, name], [last := f"{name}_squared"], name=f"{name}_squared"))
     ends = [helper.make_tensor_value_info("pixel_values", TensorProto.FLOAT, [1, 3, 8, 8])]
     ends.append(helper.make_tensor_value_info(last, TensorProto.FLOAT, None))
@@ -31,24 +38,25 @@ def saved(graph, path):
     return path
 
 
-def test_depthwise_convolutions_the_head_and_products_of_activations_stay_in_float32():
-    assert quantizable_nodes(graph_of(**CONVOLUTIONS)) == ["first", "pointwise"]
+def test_depthwise_and_pointwise_convolutions_the_head_and_products_of_activations_stay_in_float32():
+    assert quantizable_nodes(graph_of(**CONVOLUTIONS)) == ["first", "second"]
 
 
 def test_quantized_graphs_hold_int8_weights_with_a_scale_for_each_channel(tmp_path):
     source = saved(graph_of(**CONVOLUTIONS), tmp_path / "float.onnx")
-    batches = [{"pixel_values": np.random.default_rng(1).standard_normal((1, 3, 8, 8)).astype(np.float32)}]
+    batches = [{"pixel_values": np.full((1, 3, 8, 8), value, np.float32)} for value in (1, 2, 255)]
     quantize_graph(source, target := tmp_path / "int8.onnx", batches)
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(target).graph.initializer}
     int8 = {name: values.shape for name, values in weights.items() if name.endswith("weight_quantized")}
-    assert int8 == {"first_weight_quantized": (4, 3, 1, 1), "pointwise_weight_quantized": (6, 4, 1, 1)}
-    assert weights["pointwise_weight_scale"].shape == (6,)
+    assert int8 == {"first_weight_quantized": (4, 3, 3, 3), "second_weight_quantized": (5, 6, 3, 3)}
+    assert weights["second_weight_scale"].shape == (5,)
+    assert weights["pixel_values_scale"] * 255 == pytest.approx(86)  # the mean, as a single image may have outliers
     assert all(abs(weights[name]).max() <= 64 for name in int8)  # without VNNI, pairs of products fit 16 bits
     assert min(quantized_nodes(target).values()) > 0 and max(quantized_nodes(source).values()) == 0
 
 
 def test_a_graph_without_anything_to_quantize_is_refused(tmp_path):
-    source = saved(graph_of(head=(3, 1, 1)), tmp_path / "float.onnx")
+    source = saved(graph_of(head=(3, 1, 1, 3)), tmp_path / "float.onnx")
     with pytest.raises(ValueError, match="no convolution and no linear layer to quantize"):
         quantize_graph(source, tmp_path / "int8.onnx", [])
     assert not (tmp_path / "int8.onnx").exists()

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         add_data_options(group, "white_is_lesion", "on_error", "cache")
 
 
-def run(model: str, output_dir: str, to: str, overwrite: bool, int8: bool, dataset: str | None, **options: Any) -> int:
+def run(model: str, output_dir: str, to: Any, overwrite: bool, int8: bool, dataset: str | None, **options: Any) -> int:
     from tevia_hf.hub.export import check_libraries, export_model
 
     if int8 != (dataset is not None):

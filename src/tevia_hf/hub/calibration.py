@@ -156,10 +156,10 @@ def quantize_exported(
 
 
 def inputs_for(exported: ExportedModel, processor: TeViAProcessor, examples: Dataset) -> list[dict[str, np.ndarray]]:
-    """The inputs of the segmenter for images with their own texts."""
+    """The inputs of the segmenter for each image with its own text."""
     observed = copy.copy(exported)
     observed.segmenter = recorder = Recorder(exported.segmenter)
-    predict_masks(observed, processor, undecoded(examples), batch_size=8, description="Calibrating")
+    predict_masks(observed, processor, undecoded(examples), batch_size=1, description="Calibrating")
     return recorder.inputs
 
 
