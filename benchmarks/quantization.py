@@ -68,7 +68,7 @@ def profile(file: Path, inputs: dict[str, np.ndarray]) -> str:
 def main(side: str, *folders: str) -> None:
     torch.set_num_threads(1)
     profiles = []
-    print(f"| model | format | ms at {side} px, float32 | int8 | times faster | Dice float32 | int8 | quantized nodes |")
+    print(f"| model | format | ms at {side} px, float32 | int8 | ratio | Dice float32 | int8 | quantized nodes |")
     print("|---|---|---|---|---|---|---|---|")
     for pair in zip(folders[::2], folders[1::2], strict=True):
         exported = [load_exported(folder)[0] for folder in pair]

@@ -174,6 +174,18 @@ def test_an_int8_export_that_loses_dice_is_not_written(model, as_onnx, calibrati
     assert not list(tmp_path.iterdir())
 
 
+def test_exported_models_compute_in_bfloat16_where_their_library_does(exported, images, tmp_path):
+    options = {"text": TEXTS[0], "dtype": "bfloat16"}
+    if list(Path(exported).glob("*.onnx")):
+        with pytest.raises(ValueError, match=r"in float32 alone, not in bfloat16.*--to openvino"):
+            predict_files(exported, [images], tmp_path / "out", **options)
+        return
+    predict_files(exported, [images], tmp_path / "bfloat16", **options)
+    predict_files(exported, [images], tmp_path / "float32", text=TEXTS[0])
+    rounded, exact = (masks_in(tmp_path / name) for name in ("bfloat16", "float32"))
+    assert np.mean([np.mean(mask == exact[name]) for name, mask in rounded.items()]) > 0.9
+
+
 def test_an_exported_model_is_for_prediction_on_the_cpu(exported, images, tmp_path):
     with pytest.raises(ValueError, match="exported model, for prediction alone"):
         export_model(exported, tmp_path / "again")

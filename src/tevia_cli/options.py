@@ -60,6 +60,12 @@ def add_tiling(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_dtype(parser: argparse.ArgumentParser) -> None:
+    """Adds `--dtype`, with the names of `DTYPES`."""
+    help = "type to compute in; bfloat16 is faster on GPUs and on CPUs with AMX or AVX512-BF16 (default: %(default)s)"
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help=help)
+
+
 def add_class_names(parser: argparse.ArgumentParser, help: str) -> None:
     """Adds `--class-names`, with names separated by commas."""
     parser.add_argument("--class-names", type=lambda text: text.split(","), metavar="NAME,NAME", help=help)

@@ -25,14 +25,19 @@ class Graph(ABC):
     """A graph with one output, in a file, which runs on the CPU."""
 
     @abstractmethod
-    def __init__(self, path: Path): ...
+    def __init__(self, path: Path, dtype: str = "float32"): ...
 
     @abstractmethod
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray: ...
 
 
 class OnnxGraph(Graph):
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, dtype: str = "float32"):
+        if dtype != "float32":
+            raise ValueError(
+                f"onnxruntime computes on the CPU in float32 alone, not in {dtype}: leave `dtype` out, or export the "
+                "model by `tevia export --to openvino`."
+            )
         with needed_for(f"Running {path}"):
             import onnxruntime
         options = onnxruntime.SessionOptions()
@@ -44,18 +49,19 @@ class OnnxGraph(Graph):
 
 
 class OpenVinoGraph(Graph):
-    """In float32, whatever the processor offers."""
+    """In the type that is asked for, whatever the processor offers."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, dtype: str = "float32"):
         with needed_for(f"Running {path}"):
             import openvino
-        settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+        settings = {"INFERENCE_PRECISION_HINT": PRECISIONS[dtype], "INFERENCE_NUM_THREADS": torch.get_num_threads()}
         self.compiled = openvino.Core().compile_model(path, "CPU", settings)
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
         return self.compiled(dict(inputs))[0]
 
 
+PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}  # OpenVINO's names
 GRAPHS: dict[str, type[Graph]] = {"onnx": OnnxGraph, "openvino": OpenVinoGraph}
 
 
@@ -68,16 +74,18 @@ class ExportedModel:
         folder: as `export_model` writes it.
         config: the model's.
         about: the content of `export.json`.
+        dtype: "float32", or "bfloat16" for OpenVINO.
     """
 
     training = False
     device = torch.device("cpu")
 
-    def __init__(self, folder: Path, config: TeViAConfig, about: Mapping[str, Any]):
+    def __init__(self, folder: Path, config: TeViAConfig, about: Mapping[str, Any], dtype: str = "float32"):
         self.config, self.about, self.digest = config, about, str(about["weights"])
+        self.precision = f"int8, {dtype}" if "int8" in about else dtype
         graph, suffix = GRAPHS[about["format"]], FILE_SUFFIXES[about["format"]]
-        self.segmenter = graph(folder / f"{SEGMENTER}{suffix}")
-        self.text_encoder = graph(folder / f"{TEXT_ENCODER}{suffix}") if config.use_text else None
+        self.segmenter = graph(folder / f"{SEGMENTER}{suffix}", dtype)
+        self.text_encoder = graph(folder / f"{TEXT_ENCODER}{suffix}", dtype) if config.use_text else None
 
     def encode_text(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Features `(batch, tokens, dim)`. Raises `ValueError` for a vision-only model, and for too many tokens."""
@@ -130,10 +138,12 @@ def is_exported(name: str | os.PathLike) -> bool:
     return (Path(name) / ABOUT).is_file()
 
 
-def load_exported(folder: str | os.PathLike) -> tuple[ExportedModel, TeViAProcessor]:
+def load_exported(folder: str | os.PathLike, dtype: str = "float32") -> tuple[ExportedModel, TeViAProcessor]:
     """The model in a folder that `export_model` wrote, and its processor.
 
-    Raises `ValueError` for another folder, and one that lacks a file.
+    `dtype` is "float32", or "bfloat16" for OpenVINO.
+
+    Raises `ValueError` for another folder, one that lacks a file, and a type that its library does not compute in.
     """
     if not is_exported(folder):
         raise ValueError(f"{folder} holds no exported model: write one by `tevia export MODEL --output-dir {folder}`.")
@@ -147,4 +157,4 @@ def load_exported(folder: str | os.PathLike) -> tuple[ExportedModel, TeViAProces
     needed = [f"{name}{suffix}" for name in (SEGMENTER, *([TEXT_ENCODER] if config.use_text else []))]
     if missing := [name for name in needed if not (Path(folder) / name).is_file()]:
         raise ValueError(f"{folder} lacks {', '.join(missing)}: {again}.")
-    return ExportedModel(Path(folder), config, about), TeViAProcessor.from_pretrained(folder)
+    return ExportedModel(Path(folder), config, about, dtype), TeViAProcessor.from_pretrained(folder)

@@ -18,7 +18,7 @@ from ..processing_tevia import TeViAProcessor
 from .answers import Prediction
 from .exported import AnyModel
 from .items import Item, Row, batches
-from .loading import pixel_settings, weights_digest
+from .loading import pixel_settings, precision_of, weights_digest
 from .manifest import PATTERN, Manifest, Record, read_records
 from .outputs import (
     LESIONS,
@@ -143,6 +143,7 @@ def run_job(
     settings = {
         "weights": weights_digest(model),
         "image_processor": pixel_settings(processor.image_processor),
+        "dtype": precision_of(model),
         "threshold": threshold,
         "tiling": None if tiling is None else asdict(tiling),
         **{name: value for name, value in outputs._asdict().items() if name != "folder"},

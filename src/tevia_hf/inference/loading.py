@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from transformers import PreTrainedConfig
 from ..auto import TeViAConfig, TeViAForSegmentation, TeViAImageProcessor, TeViAProcessor
 from .exported import AnyModel, ExportedModel, is_exported, load_exported
 
+DTYPES = ("float32", "bfloat16")
 # Fields of an image processor that do not affect the pixels.
 NON_PIXEL_FIELDS = (
     *("auto_map", "image_processor_type", "processor_class", "_name_or_path", "return_tensors"),
@@ -20,13 +22,53 @@ NON_PIXEL_FIELDS = (
 )
 
 
-def load_predicting(name: str, device: str | None = None) -> tuple[AnyModel, TeViAProcessor]:
-    """A model for prediction and its processor: of a folder that `export_model` wrote, or as `load_trained`."""
-    if not is_exported(name):
-        return load_trained(name, device)
-    if device not in (None, "cpu"):
-        raise ValueError(f"{name} is an exported model, which runs on the CPU: leave `device` out.")
-    return load_exported(name)
+def load_predicting(name: str, device: str | None = None, dtype: str = "float32") -> tuple[AnyModel, TeViAProcessor]:
+    """A model for prediction and its processor: of a folder that `export_model` wrote, or as `load_trained`.
+
+    `dtype` is "float32" or "bfloat16", in which prototypes and probabilities remain float32. A processor without
+    instructions for bfloat16 causes a warning.
+    """
+    check_dtype(dtype)
+    if is_exported(name):
+        if device not in (None, "cpu"):
+            raise ValueError(f"{name} is an exported model, which runs on the CPU: leave `device` out.")
+        loaded = load_exported(name, dtype)
+        warn_of_slow(dtype, loaded[0].device)
+        return loaded
+    model, processor = load_trained(name, device)
+    warn_of_slow(dtype, model.device)
+    if dtype != "float32":
+        model.digest_in_float32 = weights_digest(model)  # of what is saved, as rounding changes it
+        model = model.to(getattr(torch, dtype))
+    return model, processor
+
+
+def check_dtype(dtype: str) -> None:
+    """Raises `ValueError` for another type than those of `DTYPES`."""
+    if dtype not in DTYPES:
+        raise ValueError(f"`dtype` is '{dtype}': give one of {', '.join(DTYPES)}.")
+
+
+def warn_of_slow(dtype: str, device: torch.device) -> None:
+    """Warns about bfloat16 on a CPU which only emulates it."""
+    if dtype == "bfloat16" and device.type == "cpu" and not has_bfloat16():
+        warnings.warn(
+            "This processor has no instructions for bfloat16 (AMX or AVX512-BF16): it gives the same masks as one that "
+            "has them, but more slowly than float32.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def has_bfloat16() -> bool:
+    """Whether the CPU computes in bfloat16, as far as the system tells."""
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16", "bf16"))
+
+
+def precision_of(model: AnyModel) -> str:
+    """What a model computes in, for reports: "float32", "bfloat16", or of an exported model "int8, float32"."""
+    return model.precision if isinstance(model, ExportedModel) else str(model.dtype).removeprefix("torch.")
 
 
 def load_trained(name: str, device: str | None = None) -> tuple[TeViAForSegmentation, TeViAProcessor]:
@@ -83,6 +125,8 @@ def weights_digest(model: torch.nn.Module | ExportedModel | str | Path) -> str:
     """
     if isinstance(model, ExportedModel):
         return model.digest
+    if known := getattr(model, "digest_in_float32", None):
+        return known
     network = TeViAForSegmentation.from_pretrained(model) if isinstance(model, (str, Path)) else model
     digest = hashlib.sha256()
     unsaved: Any = getattr(network, "_keys_to_ignore_on_save", ())  # heads that are used in training only
