@@ -35,6 +35,7 @@ def load_predicting(name: str, device: str | None = None, dtype: str = "float32"
         loaded = load_exported(name, dtype)
         warn_of_slow(dtype, loaded[0].device)
         return loaded
+    model: Any
     model, processor = load_trained(name, device)
     warn_of_slow(dtype, model.device)
     if dtype != "float32":
