@@ -340,13 +340,13 @@ def test_an_abbreviated_recipe_field_is_reported_and_trains_nothing(option, mess
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("subcommand", ["predict", "evaluate", "check-data", "prompts"])
+@pytest.mark.parametrize("subcommand", ["predict", "evaluate", "export", "check-data", "prompts"])
 def test_options_known_before_the_imports_are_those_of_the_help(subcommand, capsys):
     with pytest.raises(SystemExit, match="0"):
         main([subcommand, "--help"])
     usage = capsys.readouterr().out.partition("\n\n")[0]
     module = import_module(f"tevia_cli.{subcommand.replace('-', '_')}")
-    assert sorted(module.OPTIONS) == sorted(set(re.findall(r"(?<=[ \[])--[a-z-]+", usage)) | {"--help"})
+    assert sorted(module.OPTIONS) == sorted(set(re.findall(r"(?<=[ \[])--[a-z0-9-]+", usage)) | {"--help"})
 
 
 @pytest.mark.parametrize("subcommand", SUBCOMMANDS)

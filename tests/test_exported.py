@@ -1,5 +1,6 @@
 """An exported model gives the masks of the model that it was made of, in either format."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -14,10 +15,12 @@ import torch
 from PIL import Image
 from tiny import tiny_processor, tiny_reader
 
-from tevia_hf import export_model, load_exported, predict_files
+from tevia_hf import Calibration, export_model, load_exported, predict_files
 from tevia_hf.evaluation.evaluate import evaluate_dataset
 from tevia_hf.extras import EXTRA_OF
+from tevia_hf.hub import calibration as calibrating
 from tevia_hf.hub import export as exporting
+from tevia_hf.hub.quantization import quantized_nodes
 from tevia_hf.inference.exported import ExportedModel
 from tevia_hf.inference.identity import weights_digest
 from tevia_hf.inference.loading import load_trained
@@ -59,10 +62,15 @@ def exported(model, as_onnx, request, tmp_path_factory):
     if request.param == "onnx":
         return as_onnx
     folder = tmp_path_factory.mktemp("exported") / request.param
-    with pytest.MonkeyPatch.context() as patch:  # which takes half a minute otherwise, for the same files
-        patch.setattr(exporting, "write_onnx", lambda graph, inputs, path: shutil.copy(Path(as_onnx, path.name), path))
+    with pytest.MonkeyPatch.context() as patch:
+        copy_onnx(patch, as_onnx)
         export_model(model, folder, request.param)
     return str(folder)
+
+
+def copy_onnx(patch, folder):
+    """Takes the graphs from a folder, which takes half a minute to write otherwise, for the same files."""
+    patch.setattr(exporting, "write_onnx", lambda graph, inputs, path: shutil.copy(Path(folder, path.name), path))
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +144,52 @@ def test_other_logits_are_refused_and_leave_no_exported_model(model, exported, t
         export_model(str(tmp_path / "changed"), tmp_path / "out", to)
     with pytest.raises(ValueError, match="holds no exported model.*tevia export"):
         load_exported(tmp_path / "out")
+
+
+@pytest.fixture
+def calibration():
+    return Calibration.from_dataset("synthetic", calibration_images=3, validation_images=2, most_dice_lost=1.0)
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_an_int8_export_has_quantized_nodes_and_tells_its_dice(
+    model, as_onnx, calibration, images, tmp_path, monkeypatch, to
+):
+    copy_onnx(monkeypatch, as_onnx)
+    monkeypatch.setattr(calibrating, "LEAST_DICE", 0)  # the weights are random
+    exported, _ = export_model(model, tmp_path / "int8", to, int8=calibration)
+    cost = json.loads((tmp_path / "int8" / "export.json").read_text(encoding="utf-8"))["int8"]
+    segmenter = next((tmp_path / "int8").glob("segmenter.[ox][nm]*"))
+    assert cost["quantized_nodes"] == quantized_nodes(segmenter) and min(cost["quantized_nodes"].values()) > 10
+    assert cost["dice_lost"] == cost["dice"]["float32"] - cost["dice"]["int8"]
+    assert (cost["calibrated_on"]["images"], cost["validated_on"]["split"]) == (3, "val")
+    for name, source in {"torch": model, "int8": tmp_path / "int8"}.items():
+        predict_files(str(source), [images], tmp_path / name / "masks", text=TEXTS[0])
+    ours, theirs = (masks_in(tmp_path / name / "masks") for name in ("int8", "torch"))
+    agreement = [np.mean(mask == theirs[name]) for name, mask in ours.items()]
+    assert 0.9 < np.mean(agreement) < 1
+    assert to == "onnx" or not list((tmp_path / "int8").glob("*.onnx"))
+
+
+def test_an_int8_export_that_loses_dice_is_not_written(model, as_onnx, calibration, tmp_path, monkeypatch):
+    copy_onnx(monkeypatch, as_onnx)
+    scores = iter([0.8, 0.7])
+    monkeypatch.setattr(calibrating, "dice_of", lambda *args: next(scores))
+    with pytest.raises(ValueError, match="loses 0.1000 Dice"):
+        export_model(model, tmp_path / "out", int8=dataclasses.replace(calibration, most_dice_lost=0.05))
+    assert not list(tmp_path.iterdir())
+
+
+def test_exported_models_compute_in_bfloat16_where_their_library_does(exported, images, tmp_path):
+    options = {"text": TEXTS[0], "dtype": "bfloat16"}
+    if list(Path(exported).glob("*.onnx")):
+        with pytest.raises(ValueError, match=r"in float32 alone, not in bfloat16.*--to openvino"):
+            predict_files(exported, [images], tmp_path / "out", **options)
+        return
+    predict_files(exported, [images], tmp_path / "bfloat16", **options)
+    predict_files(exported, [images], tmp_path / "float32", text=TEXTS[0])
+    rounded, exact = (masks_in(tmp_path / name) for name in ("bfloat16", "float32"))
+    assert np.mean([np.mean(mask == exact[name]) for name, mask in rounded.items()]) > 0.9
 
 
 def test_an_exported_model_is_for_prediction_on_the_cpu(exported, images, tmp_path):

@@ -48,6 +48,7 @@ NEEDS = {
     **dict.fromkeys(["TEXT_CONDITIONS", "register_text_condition", "compare_runs"], DATA),
     "results_table": DATA,
     **dict.fromkeys(["write_bundle", "push_model"], DATA),
+    "Calibration": DATA | {"onnx", "onnxruntime"},
     **dict.fromkeys(["evaluate_model", "evaluate_dataset"], EVALUATION),
     **dict.fromkeys(["LossLoggingCallback", "MomentumPrototypeCallback"], {"accelerate", "datasets"}),
     **dict.fromkeys(["DivergenceCallback", "TrainingDivergedError"], {"accelerate", "datasets"}),

@@ -179,7 +179,7 @@ def test_a_report_of_a_model_without_text_has_a_card_too(report, tmp_path):
 
 
 def test_the_shipped_report_was_measured_on_the_shipped_weights(report):
-    from tevia_hf.inference.loading import weights_digest
+    from tevia_hf.inference.identity import weights_digest
 
     assert report["settings"]["weights"] == weights_digest(TINY)
 

@@ -3,12 +3,12 @@
 import argparse
 from typing import Any
 
-from .options import DATA_OPTIONS, add_data_options, add_number, add_tiling
+from .options import DATA_OPTIONS, add_data_options, add_dtype, add_number, add_tiling
 
 OPTIONS = (
     f"--help --dataset --data-dir --split {DATA_OPTIONS} --max-samples --held-out --text-modes --threshold "
-    "--batch-size --tile --overlap --seed --white-is-lesion --on-error --cache --no-cache --device --output-dir "
-    "--resume --overwrite"
+    "--batch-size --tile --overlap --seed --white-is-lesion --on-error --cache --no-cache --device --dtype "
+    "--output-dir --resume --overwrite"
 ).split()
 HELD_OUT = "leave out images and patients that the model was trained or validated on"
 TEXT_MODES = (
@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_number(parser, "seed", "check_seed", "seed of shuffled texts and intervals", default=0)
     add_data_options(parser, "white_is_lesion", "on_error", "cache")
     parser.add_argument("--device", help="device to compute on, e.g. cuda:1 (default: the GPU, if there is one)")
+    add_dtype(parser)
     parser.add_argument("--output-dir", required=True, help="folder to write to")
     parser.add_argument("--resume", action="store_true", help="continue an interrupted evaluation in the folder")
     parser.add_argument("--overwrite", action="store_true", help="delete an earlier output in the folder")

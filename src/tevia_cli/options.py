@@ -14,7 +14,7 @@ DATA_OPTIONS = (
 
 
 def add_number(
-    parser: argparse.ArgumentParser, name: str, check: str, help: str = "", default: Any = None, **limits: Any
+    parser: argparse._ActionsContainer, name: str, check: str, help: str = "", default: Any = None, **limits: Any
 ) -> None:
     """Adds a numeric option with a check of `tevia_hf.option_checks_tevia`, such as "check_share".
 
@@ -31,7 +31,7 @@ def add_number(
     parser.add_argument(option_of(name), type=checked(read), default=default, help=help)
 
 
-def add_data_options(parser: argparse.ArgumentParser, *names: str) -> None:
+def add_data_options(parser: argparse._ActionsContainer, *names: str) -> None:
     """Adds the named data options, `cache` also as `--no-cache`; by default those of `SourceOptions`."""
     from tevia_hf.data.options import SOURCE_OPTIONS, ReadingOptions, SourceOptions
 
@@ -58,6 +58,12 @@ def add_tiling(parser: argparse.ArgumentParser) -> None:
     add_number(
         parser, "overlap", "check_share_below_one", "of tiles, as a share of their side (default: 0.25)", example="0.25"
     )
+
+
+def add_dtype(parser: argparse.ArgumentParser) -> None:
+    """Adds `--dtype`, with the names of `DTYPES`."""
+    help = "type to compute in; bfloat16 is faster on GPUs and on CPUs with AMX or AVX512-BF16 (default: %(default)s)"
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help=help)
 
 
 def add_class_names(parser: argparse.ArgumentParser, help: str) -> None:

@@ -4,12 +4,12 @@ import argparse
 import sys
 from typing import Any, get_args
 
-from .options import add_number, add_tiling, checked
+from .options import add_dtype, add_number, add_tiling, checked
 
 OPTIONS = (
     "--help --text --text-table --window --plane --series --mask-suffix --threshold --batch-size --tile --overlap "
-    "--no-overlays --probabilities --statistics --device --on-error --output-dir --resume --overwrite --shard --merge "
-    "--engine"
+    "--no-overlays --probabilities --statistics --device --dtype --on-error --output-dir --resume --overwrite "
+    "--shard --merge --engine"
 ).split()
 IMAGES = (
     "image files, volumes or folders, slices as scan.nii.gz#40 or scan.dcm#3; or one table (CSV, xlsx, parquet) or "
@@ -51,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--probabilities", action="store_true", help="write float16 maps of the probabilities (.npy)")
     parser.add_argument("--statistics", action="store_true", help=STATISTICS)
     parser.add_argument("--device", help="device to compute on, e.g. cuda:1 (default: the GPU, if there is one)")
+    add_dtype(parser)
     parser.add_argument("--on-error", default="skip", choices=("skip", "raise"), help=ON_ERROR)
     parser.add_argument("--output-dir", required=True, help="folder to write to")
     parser.add_argument("--resume", action="store_true", help="continue an interrupted job in the folder, or begin it")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .experiments.ablation import run_ablation as run_ablation
     from .hub.bundle import push_model as push_model
     from .hub.bundle import write_bundle as write_bundle
+    from .hub.calibration import Calibration as Calibration
     from .hub.convert_lightning import convert_checkpoint_file as convert_checkpoint_file
     from .hub.convert_lightning import convert_lightning_checkpoint as convert_lightning_checkpoint
     from .hub.export import export_model as export_model
@@ -79,6 +80,7 @@ _MODULE_OF = {
     "LossLoggingCallback": "training.observing",
     "MomentumPrototypeCallback": "training.callbacks",
     "TrainingDivergedError": "training.divergence",
+    "Calibration": "hub.calibration",
     "METRICS": "metric_table",
     "Predictor": "inference.predictor",
     "Tiling": "inference.tiles",

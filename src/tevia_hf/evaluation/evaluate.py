@@ -18,7 +18,7 @@ from ..data.splits import held_out as held_out_of
 from ..data.splits import sample
 from ..data.survey import OnError, Survey
 from ..extras import needed_for
-from ..inference.backends import AnyModel, AnyProcessor, load_predicting
+from ..inference.backends import AnyModel, AnyProcessor, check_dtype, load_predicting, precision_of
 from ..inference.manifest import Manifest
 from ..inference.predictor import Predictor
 from ..inference.tiles import Tiling
@@ -144,7 +144,7 @@ def evaluate_recorded(
     )
     predictor = Predictor(model, processor, threshold, batch_size, tiling=tiling, fuse=True)
     measured_with = {"weights": settings["weights"], "image_processor": settings["image_processor"]}
-    options = {"threshold": threshold, "tiling": asdict(tiling) if tiling else None}
+    options = {"threshold": threshold, "tiling": asdict(tiling) if tiling else None, "dtype": precision_of(model)}
     measured_with |= options | {"examples and texts": examination.digest(), "metrics": list(METRICS)}
     with open_manifest(measured_with) if open_manifest else nullcontext() as manifest:
         measurements = measure(examination, predictor, manifest)
@@ -200,6 +200,7 @@ def evaluate_dataset(
     tile: int | None = None,
     overlap: float | None = None,
     device: str | None = None,
+    dtype: str = "float32",
     resume: bool = False,
     overwrite: bool = False,
     **source_options: Any,
@@ -227,6 +228,7 @@ def evaluate_dataset(
         tile: side of the tiles in which images are predicted, in pixels: see `Tiling`; by default images are resized.
         overlap: of tiles, as a share of their side; by default 0.25.
         device: to compute on, e.g. "cuda:1"; by default the GPU, if there is one.
+        dtype: "float32" or "bfloat16", which the report records.
         resume: continue an interrupted evaluation in `output_dir`, or begin it.
         overwrite: delete an earlier output in `output_dir`.
         source_options: other arguments of `load_segmentation_dataset`.
@@ -235,8 +237,9 @@ def evaluate_dataset(
     """
     check_options(threshold, batch_size, seed, max_samples, on_error)  # before anything is loaded
     conditions_for(text_modes or (), uses_text=True)
+    check_dtype(dtype)
     tiling = Tiling.of(tile, overlap)
-    network, processor = load_predicting(str(model), device)
+    network, processor = load_predicting(str(model), device, dtype)
     examples = load_segmentation_dataset(dataset, data_dir, split, on_error, **source_options)
     others = rows_of_all_splits(dataset, data_dir, **source_options)
     examples = sample(held_out_of(examples, model) if held_out else examples, max_samples, seed)

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any, Union
 
 from ..extras import needed_for
-from .exported import ExportedModel, ExportedNetwork, is_exported, load_exported
+from .exported import PRECISIONS, ExportedModel, ExportedNetwork, is_exported, load_exported
 from .exported_processing import ExportedProcessor
 from .networks import Network
 
@@ -15,15 +15,32 @@ AnyModel = Union["TeViAForSegmentation", ExportedModel]
 AnyProcessor = Union["TeViAProcessor", ExportedProcessor]
 
 
-def load_predicting(name: str, device: str | None = None) -> tuple[AnyModel, AnyProcessor]:
-    """A model for prediction and its processor: of a folder that `export_model` wrote, or as `load_trained`."""
-    if not is_exported(name):
-        with needed_for(f"{name} is no exported model, and loading it"):
-            from .loading import load_trained
-        return load_trained(name, device)
-    if device not in (None, "cpu"):
-        raise ValueError(f"{name} is an exported model, which runs on the CPU: leave `device` out.")
-    return load_exported(name)
+def load_predicting(name: str, device: str | None = None, dtype: str = "float32") -> tuple[AnyModel, AnyProcessor]:
+    """A model for prediction and its processor: of a folder that `export_model` wrote, or as `load_trained`.
+
+    `dtype` is "float32" or "bfloat16", in which prototypes and probabilities remain float32. A processor without
+    instructions for bfloat16 causes a warning.
+    """
+    check_dtype(dtype)
+    if is_exported(name):
+        if device not in (None, "cpu"):
+            raise ValueError(f"{name} is an exported model, which runs on the CPU: leave `device` out.")
+        return load_exported(name, dtype)
+    with needed_for(f"{name} is no exported model, and loading it"):
+        from .loading import in_bfloat16, load_trained
+    model, processor = load_trained(name, device)
+    return in_bfloat16(model) if dtype == "bfloat16" else model, processor
+
+
+def check_dtype(dtype: str) -> None:
+    """Raises `ValueError` for another type than those of `PRECISIONS`."""
+    if dtype not in PRECISIONS:
+        raise ValueError(f"`dtype` is '{dtype}': give one of {', '.join(PRECISIONS)}.")
+
+
+def precision_of(model: AnyModel) -> str:
+    """What a model computes in, for reports: "float32", "bfloat16", or of an exported model "int8, float32"."""
+    return model.precision if isinstance(model, ExportedModel) else str(model.dtype).removeprefix("torch.")
 
 
 def network_of(model: Any, processor: Any, fuse: bool = False, text_features: Any = None) -> Network:

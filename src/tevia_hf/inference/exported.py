@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,14 +28,19 @@ class Graph(ABC):
     """A graph with one output, in a file, which runs on the CPU, with as many threads as the process has cores."""
 
     @abstractmethod
-    def __init__(self, path: Path): ...
+    def __init__(self, path: Path, dtype: str = "float32"): ...
 
     @abstractmethod
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray: ...
 
 
 class OnnxGraph(Graph):
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, dtype: str = "float32"):
+        if dtype != "float32":
+            raise ValueError(
+                f"onnxruntime computes on the CPU in float32 alone, not in {dtype}: leave `dtype` out, or export the "
+                "model by `tevia export --to openvino`."
+            )
         with needed_for(f"Running {path}"):
             import onnxruntime
         options = onnxruntime.SessionOptions()
@@ -46,19 +52,33 @@ class OnnxGraph(Graph):
 
 
 class OpenVinoGraph(Graph):
-    """In float32, whatever the processor offers."""
+    """In the type that is asked for, whatever the processor offers."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, dtype: str = "float32"):
         with needed_for(f"Running {path}"):
             import openvino
-        settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": thread_count()}
-        self.compiled = openvino.Core().compile_model(path, "CPU", settings)
+        core = openvino.Core()
+        if dtype == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            warn_of_emulation()
+        settings = {"INFERENCE_PRECISION_HINT": PRECISIONS[dtype], "INFERENCE_NUM_THREADS": thread_count()}
+        self.compiled = core.compile_model(path, "CPU", settings)
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
         return self.compiled(dict(inputs))[0]
 
 
+PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}  # OpenVINO's names
 GRAPHS: dict[str, type[Graph]] = {"onnx": OnnxGraph, "openvino": OpenVinoGraph}
+
+
+def warn_of_emulation() -> None:
+    """Warns about bfloat16 on a processor that only emulates it."""
+    warnings.warn(
+        "This processor has no instructions for bfloat16 (AMX or AVX512-BF16): it gives the same masks as one that has "
+        "them, but more slowly than float32.",
+        UserWarning,
+        stacklevel=5,
+    )
 
 
 def thread_count() -> int:
@@ -76,17 +96,19 @@ class ExportedModel:
         folder: as `export_model` writes it.
         about: the content of `export.json`. Its `network` becomes `config`: `use_text`, `id2label` (label -> name),
             `max_text_length`, `text_width` (of features) and `keeps_padding` (of texts).
+        dtype: "float32", or "bfloat16" for OpenVINO.
     """
 
     training = False
 
-    def __init__(self, folder: Path, about: Mapping[str, Any]):
+    def __init__(self, folder: Path, about: Mapping[str, Any], dtype: str = "float32"):
         self.about, self.digest = about, str(about["weights"])
+        self.precision = f"int8, {dtype}" if "int8" in about else dtype
         self.config = SimpleNamespace(**about["network"])
         self.config.id2label = {int(label): name for label, name in self.config.id2label.items()}
         graph, suffix = GRAPHS[about["format"]], FILE_SUFFIXES[about["format"]]
-        self.segmenter = graph(folder / f"{SEGMENTER}{suffix}")
-        self.text_encoder = graph(folder / f"{TEXT_ENCODER}{suffix}") if self.config.use_text else None
+        self.segmenter = graph(folder / f"{SEGMENTER}{suffix}", dtype)
+        self.text_encoder = graph(folder / f"{TEXT_ENCODER}{suffix}", dtype) if self.config.use_text else None
 
     def encode_text(self, input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
         """Features `(batch, tokens, dim)`. Raises `ValueError` for a vision-only model, and for too many tokens."""
@@ -164,10 +186,12 @@ def is_exported(name: str | os.PathLike) -> bool:
     return (Path(name) / ABOUT).is_file()
 
 
-def load_exported(folder: str | os.PathLike) -> tuple[ExportedModel, ExportedProcessor]:
+def load_exported(folder: str | os.PathLike, dtype: str = "float32") -> tuple[ExportedModel, ExportedProcessor]:
     """The model in a folder that `export_model` wrote, and its processor. Neither needs torch.
 
-    Raises `ValueError` for another folder, and one that lacks a file.
+    `dtype` is "float32", or "bfloat16" for OpenVINO.
+
+    Raises `ValueError` for another folder, one that lacks a file, and a type that its library does not compute in.
     """
     if not is_exported(folder):
         raise ValueError(f"{folder} holds no exported model: write one by `tevia export MODEL --output-dir {folder}`.")
@@ -181,5 +205,5 @@ def load_exported(folder: str | os.PathLike) -> tuple[ExportedModel, ExportedPro
     of_text = [f"{TEXT_ENCODER}{suffix}", TOKENIZER] if uses_text else []
     if missing := [name for name in (f"{SEGMENTER}{suffix}", *of_text) if not (folder / name).is_file()]:
         raise ValueError(f"{folder} lacks {', '.join(missing)}: {again}.")
-    model, tokenizer = ExportedModel(folder, about), folder / TOKENIZER if uses_text else None
+    model, tokenizer = ExportedModel(folder, about, dtype), folder / TOKENIZER if uses_text else None
     return model, ExportedProcessor(settings, tokenizer, model.config.max_text_length, known_words)

@@ -18,7 +18,7 @@ from ..io.parallel import on_all_cores
 from ..logits_tevia import NonFiniteLogitsError
 from ..option_checks_tevia import check_choice
 from .answers import Prediction
-from .backends import AnyModel, AnyProcessor
+from .backends import AnyModel, AnyProcessor, precision_of
 from .identity import pixel_settings, weights_digest
 from .items import Item, Row, batches
 from .manifest import PATTERN, Manifest, Record, read_records
@@ -142,6 +142,7 @@ def run_job(
     settings = {
         "weights": weights_digest(model),
         "image_processor": pixel_settings(processor.image_processor),
+        "dtype": precision_of(model),
         "threshold": threshold,
         "tiling": None if tiling is None else asdict(tiling),
         **{name: value for name, value in outputs._asdict().items() if name != "folder"},

@@ -2,12 +2,14 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedConfig
 
 from ..auto import TeViAConfig, TeViAForSegmentation, TeViAProcessor
-from .exported import is_exported
+from .exported import is_exported, warn_of_emulation
+from .identity import weights_digest
 
 
 def load_trained(name: str, device: str | None = None) -> tuple[TeViAForSegmentation, TeViAProcessor]:
@@ -31,6 +33,20 @@ def load_trained(name: str, device: str | None = None) -> tuple[TeViAForSegmenta
         )
     gpu = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
     return model.to(device or gpu), TeViAProcessor.from_pretrained(name)
+
+
+def in_bfloat16(model: Any) -> Any:
+    """The model with weights in bfloat16, its prototypes still in float32. Warns about a CPU that only emulates it."""
+    if model.device.type == "cpu" and not has_bfloat16():
+        warn_of_emulation()
+    model.digest_in_float32 = weights_digest(model)  # of what is saved, as rounding changes it
+    return model.to(torch.bfloat16)
+
+
+def has_bfloat16() -> bool:
+    """Whether the CPU computes in bfloat16, as far as the system tells."""
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16", "bf16"))
 
 
 def build_untrained(name: str) -> tuple[TeViAForSegmentation, TeViAProcessor]:

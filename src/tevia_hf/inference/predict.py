@@ -11,7 +11,7 @@ from ..extras import needed_for
 from ..io.address import Plane, Window, check_window
 from ..logits_tevia import NonFiniteLogitsError
 from ..option_checks_tevia import check_choice
-from .backends import AnyModel, AnyProcessor, load_predicting
+from .backends import AnyModel, AnyProcessor, check_dtype, load_predicting
 from .items import ImagePath, items_of
 from .job import TEXT_COLUMNS, check_job_folder, run_job
 from .manifest import Record
@@ -123,6 +123,7 @@ def predict_files(
     tile: int | None = None,
     overlap: float | None = None,
     device: str | None = None,
+    dtype: str = "float32",
     engine: str = "local",
     as_rows: bool = False,
     **options: Any,
@@ -144,6 +145,7 @@ def predict_files(
         tile: side of the tiles in which images are predicted, in pixels: see `Tiling`; by default images are resized.
         overlap: of tiles, as a share of their side; by default 0.25.
         device: to compute on, e.g. "cuda:1"; by default the GPU, if there is one.
+        dtype: "float32" or "bfloat16".
         engine: "local", or "ray" to divide the images among the nodes of a Ray cluster, which all read the same files.
         as_rows: return the rows as dictionaries, without pandas.
         options: other arguments of `run_job`.
@@ -152,6 +154,9 @@ def predict_files(
     """
     check_predictor_options(threshold, batch_size)
     check_choice("engine", engine, ("local", "ray"))
+    check_dtype(dtype)
+    if engine == "ray" and dtype != "float32":
+        raise ValueError(f"The engine ray computes in float32 alone, not in {dtype}: leave `dtype` out.")
     tiling = Tiling.of(tile, overlap)
     if window is not None:
         check_window(window)
@@ -164,7 +169,7 @@ def predict_files(
         from .ray_engine import rows_on_ray  # needs the extra `ray`
 
         options["engine"] = rows_on_ray(model, device)
-    network, processor = load_predicting(model, "cpu" if engine == "ray" else device)
+    network, processor = load_predicting(model, "cpu" if engine == "ray" else device, dtype)
     options |= {"threshold": threshold, "batch_size": batch_size, "tiling": tiling}
     rows = run_job(network, processor, items, output_dir, inputs=inputs, **options)
     return rows if as_rows else as_frame(rows)
