@@ -146,6 +146,7 @@ def test_evaluate_prints_and_writes_the_scores(model_dir, data_dir, out, capsys)
     expected |= {"hd95_unit": "px", "groups_seen_in_training": None, "weights": weights_digest(model_dir)}
     expected |= {"data_dir": data_dir, "image_processor": pixel_settings(tiny_processor().image_processor)}
     expected |= {"texts_changed": {}, "white_is_lesion": True, "skipped": [], "tiling": None, "classes": {"lesion": 1}}
+    expected["dtype"] = "float32"
     assert content["settings"] == expected and expected["weights"]
     assert len(pd.read_csv(out / "evaluation.csv")) == 6
     assert (out / "evaluation.png").is_file() and (out / "evaluation.md").is_file()

@@ -278,7 +278,7 @@ def test_a_perfect_network_scores_one_whatever_the_axes(examples, swap_axes):
         """Answers with the network's own image of the mask."""
 
         config = tiny_config(use_text=False)
-        device = torch.device("cpu")
+        device, dtype = torch.device("cpu"), torch.float32
 
         def encode_image(self, pixel_values):
             return pixel_values

@@ -49,6 +49,7 @@ NEEDS = {
     "results_table": DATA,
     **dict.fromkeys(["write_bundle", "push_model"], DATA),
     "Calibration": DATA | {"onnx", "onnxruntime"},
+    "benchmark_model": {"onnx", "onnxruntime", "torch"},
     **dict.fromkeys(["evaluate_model", "evaluate_dataset"], EVALUATION),
     **dict.fromkeys(["LossLoggingCallback", "MomentumPrototypeCallback"], {"accelerate", "datasets"}),
     **dict.fromkeys(["DivergenceCallback", "TrainingDivergedError"], {"accelerate", "datasets"}),
@@ -72,6 +73,7 @@ SUBCOMMANDS = {
     "check-data": (["qata", "data"], DATA),
     "convert": (["missing.ckpt", "--vision", "v", "--text", "t", "--output-dir", "converted"], {"torch"}),
     "export": ([TINY, "--output-dir", "exported"], {"onnx", "onnxscript", "onnxruntime", "torch"}),
+    "benchmark": ([TINY, "--output-dir", "benchmark"], {"onnx", "onnxruntime", "torch"}),
     "bundle": ([TINY, "--name", "org/name", "--output-dir", "bundle"], DATA),
     "push": ([TINY, "org/name"], DATA),
 }

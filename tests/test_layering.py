@@ -43,6 +43,7 @@ BELOW = {
     "evaluation": {"leaf", "kernel", "auto", "data", "inference", "training"},
     "experiments": {"leaf", "kernel", "auto", "data", "inference", "training", "evaluation"},
     "hub": {"leaf", "kernel", "auto", "data", "inference", "evaluation"},
+    "benchmark": {"leaf", "kernel", "auto", "data", "inference", "evaluation", "hub"},
     "demo": {"leaf", "kernel", "auto", "data", "inference", "training", "evaluation"},
     "tevia_cli": {
         "leaf",
@@ -54,6 +55,7 @@ BELOW = {
         "evaluation",
         "experiments",
         "hub",
+        "benchmark",
         "demo",
     },
 }

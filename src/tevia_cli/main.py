@@ -14,7 +14,9 @@ from importlib import import_module
 from importlib.metadata import version
 from itertools import filterfalse, takewhile
 
-SUBCOMMANDS = "demo train evaluate ablate compare table predict prompts check-data convert export bundle push".split()
+SUBCOMMANDS = (
+    "demo train evaluate ablate compare table predict prompts check-data convert export benchmark bundle push".split()
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

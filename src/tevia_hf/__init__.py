@@ -13,6 +13,7 @@ from .extras import needed_for
 
 if TYPE_CHECKING:
     from .alignment_tevia import TeViAPrototypeMemory as TeViAPrototypeMemory
+    from .benchmark.run import benchmark_model as benchmark_model
     from .configuration_tevia import TeViAConfig as TeViAConfig
     from .data.generated_prompts import write_prompts as write_prompts
     from .data.registry import load_segmentation_dataset as load_segmentation_dataset
@@ -85,6 +86,7 @@ _MODULE_OF = {
     "Predictor": "inference.predictor",
     "Tiling": "inference.tiles",
     "TEXT_CONDITIONS": "evaluation.text_conditions",
+    "benchmark_model": "benchmark.run",
     "build_trainer": "training.trainer",
     "check_data": "inference.check_data",
     "compare_runs": "evaluation.comparison",

@@ -132,6 +132,24 @@ def draw_training_curves(
     return _render(figure)
 
 
+def curves_chart(
+    panels: Mapping[str, tuple[Sequence[float], Mapping[str, Sequence[float]]]], label: str
+) -> Image.Image:
+    """RGB chart: side by side, curves by name against the quantity that a panel's title names.
+
+    Args:
+        panels: title -> the values on the x axis, and the curves' values by name.
+        label: of the y axes, which begin at 0.
+    """
+    figure, all_axes = _new_figure(4.6 * len(panels), 3.6, len(panels))
+    for axes, (title, (places, curves)) in zip(all_axes, panels.items(), strict=True):
+        for index, (name, values) in enumerate(curves.items()):
+            axes.plot(places, values, label=name, color=_unit(CURVE_COLOURS[1 + index]), marker="o", markersize=4)
+        axes.set(xlabel=title, ylabel=label, xlim=(0, None), ylim=(0, None))
+        axes.legend(frameon=False)
+    return _render(figure)
+
+
 def _new_figure(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:
     """A matplotlib figure of this size in inches, independent of pyplot's state, and its axes side by side."""
     with needed_for("Drawing a chart"):

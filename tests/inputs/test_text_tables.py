@@ -24,7 +24,7 @@ from tevia_hf import load_segmentation_dataset
 from tevia_hf.data.ready import ready_dataset
 from tevia_hf.data.registry import list_examples
 from tevia_hf.data.tables import read_table, texts_for
-from tevia_hf.inference.items import items_of_table
+from tevia_hf.inference.item_tables import items_of_table
 
 HEAD = "Image,Description,split\n"
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import transformers
 
-from ..auto import TeViAForSegmentation, TeViAProcessor
+from ..auto import TeViAConfig, TeViAForSegmentation, TeViAProcessor
 from ..extras import needed_for
 from ..fusion_tevia import fused_if_possible
 from ..inference.exported import ABOUT, FILE_SUFFIXES, SEGMENTER, TEXT_ENCODER, ExportedModel, Format, load_exported
@@ -96,7 +96,9 @@ def export_model(
         write_graphs(network, Path(root), to)
         network.config.save_pretrained(root)
         processor.save_pretrained(root)
-        about = {"format": to, "model": str(model), "weights": weights_digest(network), **needed(network, processor)}
+        about: dict[str, Any] = {"format": to, "model": str(model), "weights": weights_digest(network)}
+        about |= {"network": settings_of(network.config), "known_words": processor.known_words}
+        about["image_processor"] = pixel_settings(processor.image_processor)
         about["versions"] = {"torch": torch.__version__, "transformers": transformers.__version__}
         (Path(root) / ABOUT).write_text(json.dumps(about), encoding="utf-8")
         exported, exported_processor = load_exported(root)
@@ -115,19 +117,14 @@ def export_model(
     return load_exported(folder)
 
 
-def needed(network: TeViAForSegmentation, processor: TeViAProcessor) -> dict[str, Any]:
-    """What an exported model reads of `export.json`, beside its graphs."""
-    config = network.config
+def settings_of(config: TeViAConfig) -> dict[str, Any]:
+    """What an exported model reads of the config of its network."""
     return {
-        "network": {
-            "use_text": config.use_text,
-            "id2label": config.id2label,
-            "max_text_length": config.max_text_length,
-            "text_width": config.encoder_config("text_config").hidden_size if config.use_text else 0,
-            "keeps_padding": TEXT_PROJECTIONS[config.text_projection].attends_to_padding,
-        },
-        "image_processor": pixel_settings(processor.image_processor),
-        "known_words": processor.known_words,
+        "use_text": config.use_text,
+        "id2label": config.id2label,
+        "max_text_length": config.max_text_length,
+        "text_width": config.encoder_config("text_config").hidden_size if config.use_text else 0,
+        "keeps_padding": TEXT_PROJECTIONS[config.text_projection].attends_to_padding,
     }
 
 

@@ -1,0 +1,170 @@
+"""The ways to compute a model's logits that a benchmark compares, and two models beside it."""
+
+import shutil
+from collections.abc import Callable
+from functools import cached_property, partial
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from transformers import CLIPSegConfig, CLIPSegForImageSegmentation
+
+from ..auto import TeViAConfig, TeViAForSegmentation
+from ..extras import needed_for
+from ..hub.export import settings_of, write_graphs
+from ..hub.quantization import quantize_graph
+from ..inference.exported import SEGMENTER, ExportedModel, Format
+from ..inference.loading import load_trained
+
+CLIPSEG_WORDS = 49408  # of its tokenizer; the last one ends a text
+Act = Callable[[], object]
+
+
+class Case(NamedTuple):
+    """The size of the inputs: number of images, side of these in pixels, and tokens of each text."""
+
+    batch: int = 1
+    side: int = 224
+    tokens: int = 24
+
+
+class Inputs(NamedTuple):
+    """Random pixels (batch, 3, side, side), token ids and attention mask (batch, tokens)."""
+
+    pixels: torch.Tensor
+    ids: torch.Tensor
+    mask: torch.Tensor
+
+    @classmethod
+    def of(cls, case: Case) -> "Inputs":
+        generator = torch.Generator().manual_seed(0)
+        pixels = torch.randn(case.batch, 3, case.side, case.side, generator=generator)
+        ids = torch.randint(1, 5, (case.batch, case.tokens), generator=generator)
+        return cls(pixels, ids, torch.ones_like(ids))
+
+
+class Subject:
+    """The model to measure, and what is made of it when it is first needed.
+
+    Args:
+        model: name or folder; by default random weights in the published size, ConvNeXt-Tiny with BERT-base.
+        folder: for exported graphs; those that it holds are used.
+    """
+
+    def __init__(self, model: str | None, folder: Path):
+        self.given, self.folder = model, folder
+
+    def loaded(self) -> TeViAForSegmentation:
+        if self.given is not None:
+            return load_trained(self.given, "cpu")[0].eval()
+        torch.manual_seed(0)
+        config = TeViAConfig(backbone_config={"model_type": "convnext"}, text_config={"model_type": "bert"})
+        return TeViAForSegmentation(config).eval()
+
+    @cached_property
+    def model(self) -> TeViAForSegmentation:
+        return self.loaded()
+
+    @cached_property
+    def fused(self) -> TeViAForSegmentation:
+        return self.model.fuse_for_inference()
+
+    def graphs(self, to: Format, int8: bool = False) -> Path:
+        """The folder of the graphs in a format."""
+        return self.folder / f"{to}{'-int8' * int8}"
+
+    def exported(self, to: Format, int8: bool = False) -> ExportedModel:
+        """The graphs in a format, written if they are not there."""
+        if not self.graphs(to, int8).is_dir():
+            self.write(to, int8)
+        about = {"format": to, "weights": "", "network": settings_of(self.model.config)}
+        return ExportedModel(self.graphs(to, int8), about)
+
+    def write(self, to: Format, int8: bool) -> None:
+        """Writes graphs. Those in int8 are calibrated on noise, which suffices to measure their time."""
+        source, folder = self.graphs("onnx"), self.graphs(to, int8)
+        if not source.is_dir():
+            source.mkdir(parents=True)
+            write_graphs(self.model, source, "onnx")
+        if folder != source:
+            shutil.copytree(source, folder)
+        if int8:
+            inputs = Inputs.of(Case())
+            arrays = {name: tensor.numpy() for name, tensor in features(self.model, inputs).items()}
+            arrays["pixel_values"] = inputs.pixels.numpy()
+            quantize_graph(source / f"{SEGMENTER}.onnx", folder / f"{SEGMENTER}.onnx", [arrays])
+        for file in folder.glob("*.onnx") if to == "openvino" else ():
+            import openvino
+
+            openvino.save_model(openvino.convert_model(file), file.with_suffix(".xml"), compress_to_fp16=False)
+
+
+def features(model: TeViAForSegmentation, inputs: Inputs) -> dict[str, torch.Tensor]:
+    """The features of the texts; none for a vision-only model."""
+    if not model.config.use_text:
+        return {}
+    return {"text_features": model.encode_text(inputs.ids, inputs.mask), "attention_mask": inputs.mask}
+
+
+def plain(subject: Subject, inputs: Inputs) -> Act:
+    model = subject.model
+    text = {"input_ids": inputs.ids, "attention_mask": inputs.mask} if model.config.use_text else {}
+    return lambda: model(inputs.pixels, **text)
+
+
+def text_once(subject: Subject, inputs: Inputs) -> Act:
+    text = features(subject.model, inputs)
+    return lambda: subject.model(inputs.pixels, **text)
+
+
+def fused(subject: Subject, inputs: Inputs) -> Act:
+    text = features(subject.fused, inputs)
+    return lambda: subject.fused(inputs.pixels, **text)
+
+
+def compiled(subject: Subject, inputs: Inputs) -> Act:
+    model, text = torch.compile(subject.fused, fullgraph=True, dynamic=True), features(subject.fused, inputs)
+    return lambda: model(inputs.pixels, **text)
+
+
+def bfloat16(subject: Subject, inputs: Inputs) -> Act:
+    model = subject.loaded().bfloat16().fuse_for_inference()
+    pixels, text = inputs.pixels.to(torch.bfloat16), features(model, inputs)
+    return lambda: model(pixels, **text)
+
+
+def exported(subject: Subject, inputs: Inputs, to: Format, int8: bool = False) -> Act:
+    model = subject.exported(to, int8)
+    arrays = [array.numpy() for array in (inputs.pixels, *features(subject.model, inputs).values())]
+    return lambda: model(*arrays)
+
+
+def clipseg(subject: Subject, inputs: Inputs) -> Act:
+    model = CLIPSegForImageSegmentation(CLIPSegConfig(vision_config={"patch_size": 16})).eval()
+    ids = torch.cat([inputs.ids[:, 1:], torch.full((len(inputs.ids), 1), CLIPSEG_WORDS - 1)], dim=1)
+    return lambda: model(ids, inputs.pixels, inputs.mask, interpolate_pos_encoding=True)
+
+
+def unet(subject: Subject, inputs: Inputs) -> Act:
+    with needed_for("MONAI's U-Net"):
+        from monai.networks.nets import UNet
+    model = UNet(2, 3, 1, channels=(16, 32, 64, 128, 256), strides=(2, 2, 2, 2), num_res_units=2).eval()
+    return lambda: model(inputs.pixels)
+
+
+GRAPHS: dict[str, tuple[Format, bool]] = {
+    "onnx": ("onnx", False),
+    "onnx int8": ("onnx", True),
+    "openvino": ("openvino", False),
+    "openvino int8": ("openvino", True),
+}
+VARIANTS: dict[str, Callable[[Subject, Inputs], Act]] = {
+    "plain": plain,
+    "text once": text_once,
+    "fused": fused,
+    "compiled": compiled,
+    "bfloat16": bfloat16,
+    **{name: partial(exported, to=to, int8=int8) for name, (to, int8) in GRAPHS.items()},
+    "CLIPSeg": clipseg,
+    "U-Net": unet,
+}
