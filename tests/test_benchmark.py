@@ -10,6 +10,7 @@ from tiny import tiny_processor, tiny_reader
 
 from tevia_hf import benchmark_model
 from tevia_hf.benchmark import run as running
+from tevia_hf.benchmark import variants
 from tevia_hf.benchmark.machine import Machine, interleaved
 from tevia_hf.benchmark.memory import peak_of
 from tevia_hf.benchmark.report import Costs, floor_ms
@@ -32,7 +33,7 @@ def small(monkeypatch):
     """A benchmark of a second: one row in each table and figure, and no other process."""
     monkeypatch.setattr(running.Machine, "measured", lambda: MACHINE)
     monkeypatch.setattr(running, "peak_of", lambda variant, *_: {"plain": 20.0}.get(variant, 10.0))
-    monkeypatch.setattr(running, "LARGE", 64)
+    monkeypatch.setattr(variants, "LARGE", 64)
     monkeypatch.setattr(running, "SWEEPS", {"side": (32, 64), "batch": (1, 2), "tokens": (4, 400)})
 
 
@@ -52,6 +53,13 @@ def test_unknown_variants_and_numbers_out_of_range_are_refused(tmp_path):
     for options in ({"variants": ["tensorrt"]}, {"side": 0}, {"rounds": 0}, {"tokens": 1.5}):
         with pytest.raises(ValueError, match=r"plain, text once|give a whole number"):
             benchmark_model(None, tmp_path / "out", **options)
+
+
+def test_more_tokens_than_the_model_takes_are_refused_and_the_earlier_output_stays(folder, small, tmp_path):
+    benchmark_model(folder, tmp_path / "out", [], side=32, tokens=4, rounds=1)
+    with pytest.raises(ValueError, match="`tokens` is 400, of which the model takes 24"):
+        benchmark_model(folder, tmp_path / "out", [], side=32, tokens=400, overwrite=True)
+    assert (tmp_path / "out" / "performance.md").is_file()
 
 
 @torch.no_grad()

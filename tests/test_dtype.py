@@ -47,6 +47,7 @@ def test_an_evaluation_records_the_type(model, tmp_path):
     options = {"max_samples": 2, "text_modes": []}
     report = evaluate_dataset(model, dtype="bfloat16", output_dir=tmp_path, **options)
     assert report.settings["dtype"] == "bfloat16"
+    assert "Computed in bfloat16." in (tmp_path / "evaluation.html").read_text(encoding="utf-8")
     with pytest.raises(ValueError, match="dtype"):  # masks of two types are not mixed
         evaluate_dataset(model, output_dir=tmp_path, resume=True, **options)
 

@@ -1,10 +1,10 @@
-"""The peak memory of one variant, measured in a process of its own: `python -m tevia_hf.benchmark.memory`.
+"""The peak memory of one variant on Linux, in a process of its own: `python -m tevia_hf.benchmark.memory`.
 
 Graphs are measured without torch, as they run where it is not installed.
 """
 
 import json
-import resource
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ from pathlib import Path
 from .variants import VARIANTS, Case, Inputs, Subject
 
 GRAPHS = """
-import json, resource, sys
+import json, sys
 sys.modules["torch"] = None
 import numpy as np
 from pathlib import Path
@@ -24,8 +24,9 @@ if model.config.use_text:
     ids = np.ones((batch, tokens), np.int64)
     text = (model.encode_text(ids, ids), ids)
 model(np.zeros((batch, 3, side, side), np.float32), *text)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(open("/proc/self/status").read())
 """
+PEAK = re.compile(r"VmHWM:\s+(\d+) kB")  # `ru_maxrss` would begin with the peak of the process that starts this one
 
 
 def peak_of(variant: str, model: str | None, folder: Path, about: dict | None, case: Case) -> float:
@@ -35,19 +36,21 @@ def peak_of(variant: str, model: str | None, folder: Path, about: dict | None, c
         folder: of the exported graphs.
         about: `export.json` of these; `None` for a variant in torch.
     """
+    if not Path("/proc/self/status").is_file():
+        raise ValueError("The peak memory of a process is read from /proc, which this system lacks: use Linux.")
     command = [sys.executable, "-m", __name__, variant, json.dumps([model, str(folder), *case])]
     if about is not None:
         command = [sys.executable, "-c", GRAPHS, str(folder), json.dumps(about), json.dumps(case)]
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode:
         raise RuntimeError(f"The memory of {variant} could not be measured: {result.stderr[-500:]}")
-    return int(result.stdout.split()[-1]) * 1024 / 1e6  # Linux counts in 1,024 bytes
+    return int(PEAK.findall(result.stdout)[0]) * 1024 / 1e6
 
 
 def main(variant: str, settings: str) -> None:
     model, folder, *case = json.loads(settings)
     VARIANTS[variant](Subject(model, Path(folder)), Inputs.of(Case(*case)))()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    print(Path("/proc/self/status").read_text())
 
 
 if __name__ == "__main__":

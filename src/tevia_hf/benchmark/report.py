@@ -19,9 +19,10 @@ class Costs:
         machine: where.
         case: the sizes of the table, for one image.
         rounds: of which times are medians.
-        weights_mb: size of the weights in float32, in 1e6 bytes.
+        weights_mb: size of the weights in float32 that every batch reads, without the text encoder, in 1e6 bytes.
         rows: one for each variant and batch: `variant, batch, ms` per image, `images_per_second, speedup` against
-            "plain", `gflop` per image, `share` of the machine's rate, and `peak_mb` for one image.
+            "plain", `gflop` per image, `share` of the machine's rate, `weights_mb`, and `peak_mb` for
+            one image.
         large: one row for each side: `side, ms, ns_per_pixel, peak_mb` of one image in one pass.
         sweeps: side, batch or tokens -> rows `value, ms, gflop` per image.
     """
@@ -103,11 +104,12 @@ One image, fused model. A pixel of the larger image takes {ratio:.2f} times as l
 
 def variant_table(rows: list[dict[str, Any]]) -> str:
     has_memory = rows[0]["peak_mb"] is not None
-    lines = ["| variant | images/s | ms per image | against plain | GFLOP | share |" + " peak MB |" * has_memory]
-    lines.append("|---|---|---|---|---|---|" + "---|" * has_memory)
+    lines = ["| variant | images/s | ms per image | against plain | GFLOP | share | weights MB |"]
+    lines[0] += " peak MB |" * has_memory
+    lines.append("|---|---|---|---|---|---|---|" + "---|" * has_memory)
     for row in rows:
         own = f"| {row['variant']} | {row['images_per_second']:.1f} | {row['ms']:.1f} | {row['speedup']:.2f}x "
-        own += f"| {row['gflop']:.1f} | {row['share']:.0%} |"
+        own += f"| {row['gflop']:.1f} | {row['share']:.0%} | {row['weights_mb']:.0f} |"
         lines.append(own + (f" {row['peak_mb']:.0f} |" if has_memory else ""))
     return "\n".join(lines) + "\n"
 
@@ -118,7 +120,8 @@ def figure_text(costs: Costs) -> str:
 ![Milliseconds per image against side, batch and tokens](costs.png)
 
 The fused model, with the other sizes as above. The floor is the larger of two times: that of the operations at the
-rate of matrix products, and that of reading the weights ({costs.weights_mb:.0f} MB) once for each batch."""
+rate of matrix products, and that of reading the weights once for each batch ({costs.weights_mb:.0f} MB, without those
+of the text encoder)."""
 
 
 def floor_ms(costs: Costs, gflop: float, batch: int) -> float:

@@ -6,19 +6,21 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 
-from ..io.output_dir import claim_output_dir, write_whole
+from ..extras import needed_for
+from ..hub.export import check_libraries
+from ..io.output_dir import check_output_dir, claim_output_dir, write_whole
 from ..option_checks_tevia import check_choice, check_count
 from .machine import Machine, interleaved
 from .memory import peak_of
 from .report import Costs, draw_costs, page
-from .variants import GRAPHS, VARIANTS, Case, Inputs, Subject
+from .variants import GRAPHS, VARIANTS, Case, Inputs, Subject, megabytes, weights_mb
 
 USUAL = tuple(name for name in VARIANTS if name not in ("compiled", "bfloat16"))
 BATCHES = (1, 8)
-LARGE = 1024  # pixels of a side
 SWEEPS: dict[str, tuple[int, ...]] = {
     "side": (96, 160, 224, 320, 448, 640),
     "batch": (1, 2, 4, 8, 16),
@@ -56,22 +58,52 @@ def benchmark_model(
     variants = USUAL if variants is None else variants
     for name in variants:
         check_choice("variant", name, VARIANTS)
-    for name, value in (("side", side), ("tokens", tokens), ("rounds", rounds)):
-        check_count(name, value)
-    folder = Path(output_dir)
-    claim_output_dir(folder, overwrite=overwrite, inputs=[model])
+    for name, value, least in (("side", side, 32), ("tokens", tokens, 1), ("rounds", rounds, 1)):
+        check_count(name, value, least=least)
     names = [name for name in VARIANTS if name in {"plain", "fused", *variants}]
+    folder = Path(output_dir)
+    check_output_dir(folder, overwrite=overwrite, inputs=[model])
+    check_libraries_of(names)
     with TemporaryDirectory() as graphs, torch.no_grad():
-        subject, case = Subject(model, Path(graphs)), Case(1, side, tokens)
-        weights = 4 * sum(tensor.numel() for tensor in subject.model.state_dict().values()) / 1e6
-        name = model or "ConvNeXt-Tiny with BERT-base, random weights"
-        costs = Costs(name, Machine.measured(), case, rounds, weights)
-        costs.rows = rows_of(subject, names, case, rounds, costs.machine.gflops)
-        costs.large = [row_of_side(subject, case._replace(side=each), rounds) for each in (side, LARGE)]
-        costs.sweeps = {axis: list(sweep(subject, case, axis, rounds)) for axis in SWEEPS}
+        subject = Subject(model, Path(graphs))
+        check_size(subject, side, tokens)
+        costs = measured(subject, names, Case(1, side, tokens), rounds)
+    claim_output_dir(folder, overwrite=overwrite, inputs=[model])
     draw_costs(costs, folder / "costs.png")
     write_whole(folder / "benchmark.json", costs.as_json())
     write_whole(folder / "performance.md", page(costs))
+    return costs
+
+
+def check_libraries_of(names: Sequence[str]) -> None:
+    """Raises `MissingExtraError` for a library that a variant or the figure needs, before anything is measured."""
+    for to in dict.fromkeys(GRAPHS[name][0] for name in names if name in GRAPHS):
+        check_libraries(to)
+    with needed_for("A benchmark"):
+        import matplotlib as matplotlib
+
+        if "U-Net" in names:
+            import monai as monai
+
+
+def check_size(subject: Subject, side: int, tokens: int) -> None:
+    """Raises `ValueError` for more than the model takes."""
+    for name, value, most in (
+        ("side", side, subject.largest_side),
+        ("tokens", tokens, subject.model.config.max_text_length),
+    ):
+        if value > most:
+            raise ValueError(f"`{name}` is {value}, of which the model takes {most}: give at most that.")
+
+
+def measured(subject: Subject, names: Sequence[str], case: Case, rounds: int) -> Costs:
+    """All figures of a benchmark."""
+    text_encoder = megabytes(subject.model.model.text_parts.encoder) if subject.model.config.use_text else 0
+    name = subject.given or "ConvNeXt-Tiny with BERT-base, random weights"
+    costs = Costs(name, Machine.measured(), case, rounds, megabytes(subject.model) - text_encoder)
+    costs.rows = rows_of(subject, names, case, rounds, costs.machine.gflops)
+    costs.large = large_rows(subject, case, rounds)
+    costs.sweeps = {axis: list(sweep(subject, case, axis, rounds)) for axis in SWEEPS}
     return costs
 
 
@@ -89,13 +121,13 @@ def rows_of(subject: Subject, names: Sequence[str], case: Case, rounds: int, gfl
             seconds = times[name] / batch
             row = {"variant": name, "batch": batch, "ms": 1e3 * seconds, "images_per_second": 1 / seconds}
             row |= {"speedup": times["plain"] / times[name], "gflop": gflop, "share": gflop / seconds / gflops}
-            rows.append(row | {"peak_mb": peaks[name] if batch == 1 else None})
+            rows.append(row | {"weights_mb": weights_mb(subject, name), "peak_mb": peaks[name] if batch == 1 else None})
     return rows
 
 
 def operations(act: Any) -> int:
     """The number of additions and multiplications of matrix products and convolutions, as torch counts them."""
-    with FlopCounterMode(display=False) as counter:
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:  # others are not counted on the CPU
         act()
     return counter.get_total_flops()
 
@@ -109,18 +141,27 @@ def peak(subject: Subject, name: str, case: Case) -> float:
     return peak_of(name, subject.given, subject.graphs(to, int8), dict(model.about), case)
 
 
-def row_of_side(subject: Subject, case: Case, rounds: int) -> dict[str, Any]:
-    """The time and memory of one image of a side, by the fused model."""
-    seconds = interleaved({"": VARIANTS["fused"](subject, Inputs.of(case))}, rounds)[""]
-    row = {"side": case.side, "ms": 1e3 * seconds, "ns_per_pixel": 1e9 * seconds / case.side**2}
-    return row | {"peak_mb": peak(subject, "fused", case)}
+def large_rows(subject: Subject, case: Case, rounds: int) -> list[dict[str, Any]]:
+    """The time and memory of one image of the usual size and of a large one, by the fused model."""
+    cases = {side: case._replace(side=side) for side in (case.side, subject.largest_side)}
+    acts = {str(side): VARIANTS["fused"](subject, Inputs.of(own)) for side, own in cases.items()}
+    times = interleaved(acts, rounds)
+    return [
+        {
+            "side": side,
+            "ms": 1e3 * times[str(side)],
+            "ns_per_pixel": 1e9 * times[str(side)] / side**2,
+            "peak_mb": peak(subject, "fused", own),
+        }
+        for side, own in cases.items()
+    ]
 
 
 def sweep(subject: Subject, case: Case, axis: str, rounds: int) -> Iterator[dict[str, Any]]:
     """The time and operations of each image, by the fused model, for the values of one size."""
-    longest = subject.model.config.max_text_length
+    most = {"side": subject.largest_side, "tokens": subject.model.config.max_text_length}
     for value in SWEEPS[axis]:
-        if axis == "tokens" and value > longest:
+        if value > most.get(axis, value):
             continue
         own = case._replace(**{axis: value})
         act = VARIANTS["fused"](subject, Inputs.of(own))

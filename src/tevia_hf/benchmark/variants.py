@@ -11,11 +11,13 @@ from transformers import CLIPSegConfig, CLIPSegForImageSegmentation
 
 from ..auto import TeViAConfig, TeViAForSegmentation
 from ..extras import needed_for
+from ..fusion_tevia import fused_if_possible
 from ..hub.export import settings_of, write_graphs
 from ..hub.quantization import quantize_graph
 from ..inference.exported import SEGMENTER, ExportedModel, Format
 from ..inference.loading import load_trained
 
+LARGE = 1024  # pixels of a side
 CLIPSEG_WORDS = 49408  # of its tokenizer; the last one ends a text
 Act = Callable[[], object]
 
@@ -67,7 +69,12 @@ class Subject:
 
     @cached_property
     def fused(self) -> TeViAForSegmentation:
-        return self.model.fuse_for_inference()
+        return fused_if_possible(self.model)
+
+    @property
+    def largest_side(self) -> int:
+        """The largest side of an image that the model takes, in pixels."""
+        return self.model.model.backbone.layout.max_size or LARGE
 
     def graphs(self, to: Format, int8: bool = False) -> Path:
         """The folder of the graphs in a format."""
@@ -128,7 +135,7 @@ def compiled(subject: Subject, inputs: Inputs) -> Act:
 
 
 def bfloat16(subject: Subject, inputs: Inputs) -> Act:
-    model = subject.loaded().bfloat16().fuse_for_inference()
+    model = fused_if_possible(subject.loaded().bfloat16())
     pixels, text = inputs.pixels.to(torch.bfloat16), features(model, inputs)
     return lambda: model(pixels, **text)
 
@@ -139,16 +146,24 @@ def exported(subject: Subject, inputs: Inputs, to: Format, int8: bool = False) -
     return lambda: model(*arrays)
 
 
+def clipseg_model() -> torch.nn.Module:
+    return CLIPSegForImageSegmentation(CLIPSegConfig(vision_config={"patch_size": 16})).eval()
+
+
+def unet_model() -> torch.nn.Module:
+    with needed_for("MONAI's U-Net"):
+        from monai.networks.nets import UNet
+    return UNet(2, 3, 1, channels=(16, 32, 64, 128, 256), strides=(2, 2, 2, 2), num_res_units=2).eval()
+
+
 def clipseg(subject: Subject, inputs: Inputs) -> Act:
-    model = CLIPSegForImageSegmentation(CLIPSegConfig(vision_config={"patch_size": 16})).eval()
+    model = clipseg_model()
     ids = torch.cat([inputs.ids[:, 1:], torch.full((len(inputs.ids), 1), CLIPSEG_WORDS - 1)], dim=1)
     return lambda: model(ids, inputs.pixels, inputs.mask, interpolate_pos_encoding=True)
 
 
 def unet(subject: Subject, inputs: Inputs) -> Act:
-    with needed_for("MONAI's U-Net"):
-        from monai.networks.nets import UNet
-    model = UNet(2, 3, 1, channels=(16, 32, 64, 128, 256), strides=(2, 2, 2, 2), num_res_units=2).eval()
+    model = unet_model()
     return lambda: model(inputs.pixels)
 
 
@@ -168,3 +183,19 @@ VARIANTS: dict[str, Callable[[Subject, Inputs], Act]] = {
     "CLIPSeg": clipseg,
     "U-Net": unet,
 }
+
+
+def weights_mb(subject: Subject, name: str) -> float:
+    """The size of a variant's weights, in 1e6 bytes; of graphs, that of their files."""
+    if name in GRAPHS:
+        to, int8 = GRAPHS[name]
+        suffixes = (".onnx", ".data") if to == "onnx" else (".xml", ".bin")
+        files = [file for file in subject.graphs(to, int8).iterdir() if file.suffix in suffixes]
+        return sum(file.stat().st_size for file in files) / 1e6
+    model = {"CLIPSeg": clipseg_model, "U-Net": unet_model}.get(name, lambda: subject.model)()
+    return megabytes(model) / (2 if name == "bfloat16" else 1)
+
+
+def megabytes(model: torch.nn.Module) -> float:
+    """The size of a model's weights in float32, in 1e6 bytes."""
+    return 4 * sum(tensor.numel() for tensor in model.state_dict().values()) / 1e6

@@ -60,6 +60,8 @@ def score_remarks(report: "EvaluationReport") -> Iterator[Block]:
 
 def data_remarks(report: "EvaluationReport") -> Iterator[Block]:
     """What limits the meaning of the scores: known patients, skipped examples, texts that deny or do not change."""
+    if (dtype := report.settings.get("dtype", "float32")) != "float32":
+        yield f"Computed in {dtype}."
     if tiling := report.settings.get("tiling"):
         yield f"Predicted in tiles of {tiling['size']} pixels with an overlap of {tiling['overlap']:g}."
     if seen := report.settings.get("groups_seen_in_training"):

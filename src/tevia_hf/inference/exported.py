@@ -74,8 +74,7 @@ GRAPHS: dict[str, type[Graph]] = {"onnx": OnnxGraph, "openvino": OpenVinoGraph}
 def warn_of_emulation() -> None:
     """Warns about bfloat16 on a processor that only emulates it."""
     warnings.warn(
-        "This processor has no instructions for bfloat16 (AMX or AVX512-BF16): it gives the same masks as one that has "
-        "them, but more slowly than float32.",
+        "This processor has no instructions for bfloat16 (AMX or AVX512-BF16) and emulates them: float32 is faster.",
         UserWarning,
         stacklevel=5,
     )
