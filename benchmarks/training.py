@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def start(args: argparse.Namespace, variant: str, workers: int | None = None) -> subprocess.Popen:
-    """The process of a variant, which takes its steps one by one as it is told, or at once if `workers` are given."""
+    """The process of a variant, which takes its steps one by one on request, or at once if `workers` are given."""
     command = [sys.executable, __file__, "--model", args.model, "--variant", variant]
     command += ["--batch", str(args.batch), "--steps", str(args.steps)]
     command += [] if workers is None else ["--workers", str(workers)]

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from tiny import tiny_processor, tiny_reader
 
+from tevia_cli.benchmark import VARIANTS as VARIANTS_OF_THE_COMMAND
 from tevia_hf import benchmark_model
 from tevia_hf.benchmark import run as running
 from tevia_hf.benchmark import variants
@@ -77,6 +78,10 @@ def test_the_models_beside_it_segment_the_same_images(name, tmp_path):
     output = VARIANTS[name](Subject(None, tmp_path), Inputs.of(CASE))()
     logits = output if name == "U-Net" else output.logits
     assert logits.shape[0] == 2 and logits.shape[-1] == 64
+
+
+def test_the_command_names_every_variant():
+    assert all(name in VARIANTS_OF_THE_COMMAND for name in VARIANTS)
 
 
 def test_variants_take_turns_and_their_first_run_does_not_count():

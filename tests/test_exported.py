@@ -5,7 +5,6 @@ import json
 import shutil
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -208,14 +207,17 @@ def test_a_failed_export_keeps_the_earlier_one(model, as_onnx, tmp_path, monkeyp
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-@pytest.mark.parametrize("fault", ["cut", "no graph"])
+@pytest.mark.parametrize("fault", ["cut", "older", "no graph", "bad graph", "bad tokenizer"])
 def test_a_damaged_folder_is_refused_with_the_fix(as_onnx, tmp_path, fault):
     shutil.copytree(as_onnx, tmp_path / "out")
-    if fault == "cut":
-        (tmp_path / "out" / "export.json").write_text('{"format": ')
-    else:
+    about = tmp_path / "out" / "export.json"
+    contents = {"cut": '{"format": ', "older": about.read_text().replace("swap_axes", "swap")}
+    files = {"bad graph": "segmenter.onnx", "bad tokenizer": "tokenizer.json"}
+    if fault == "no graph":
         (tmp_path / "out" / "segmenter.onnx").unlink()
-    with pytest.raises(ValueError, match=r"(export.json is damaged|lacks segmenter.onnx).*tevia export"):
+    else:
+        (tmp_path / "out" / files.get(fault, "export.json")).write_text(contents.get(fault, "{"))
+    with pytest.raises(ValueError, match=r"(damaged|lacks segmenter.onnx).*tevia export"):
         load_exported(tmp_path / "out")
 
 
@@ -233,20 +235,26 @@ def test_inputs_that_the_model_refuses_are_refused_before_the_graphs(as_onnx):
         predictor.ask(predictor.encode([predictor.prepare(np.zeros((32, 32)))]), [""], output_attentions=True)
 
 
-WITHOUT = f"""
+WITHOUT = """
 import sys
 
-sys.modules.update(dict.fromkeys({sorted(set(EXTRA_OF) - {"onnxruntime", "openvino", "tokenizers"})}))
+sys.modules.update(dict.fromkeys(sys.argv.pop(1).split(",")))
 from tevia_cli.main import main
 
 sys.exit(main(sys.argv[1:]))
 """
 
 
+def run_without(libraries, *words):
+    """The command in a process where these libraries are not installed."""
+    command = [sys.executable, "-c", WITHOUT, ",".join(libraries), *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
 def test_the_command_needs_no_torch_for_an_exported_model(model, exported, images, tmp_path):
-    words = [str(images), "--text", TEXTS[0], "--output-dir"]
-    run = partial(subprocess.run, capture_output=True, text=True)
-    result = run([sys.executable, "-c", WITHOUT, "predict", exported, *words, str(tmp_path / "without")])
+    lost = set(EXTRA_OF) - {"onnxruntime", "openvino", "tokenizers"}
+    out = tmp_path / "without"
+    result = run_without(lost, "predict", exported, images, "--text", TEXTS[0], "--output-dir", out)
     assert result.returncode == 0, result.stderr
     predict_files(model, [images], tmp_path / "with", text=TEXTS[0])
     ours, theirs = (masks_in(tmp_path / name) for name in ("without", "with"))
@@ -256,5 +264,18 @@ def test_the_command_needs_no_torch_for_an_exported_model(model, exported, image
     tables = [pd.read_csv(tmp_path / name / "predictions.csv") for name in ("without", "with")]
     columns = ["name", "text", "foreground", "pixels", "status"]
     pd.testing.assert_frame_equal(*(table[columns] for table in tables))
-    result = run([sys.executable, "-c", WITHOUT, "predict", model, *words, str(tmp_path / "refused")])
-    assert result.returncode == 2 and "needs torch: pip install 'tevia_hf[torch]'" in result.stderr
+
+
+def test_what_is_missing_without_torch_is_said_before_anything_is_predicted(model, as_onnx, images, tmp_path):
+    lost, table = set(EXTRA_OF) - {"onnxruntime", "tokenizers", "pandas", "openpyxl"}, tmp_path / "texts.csv"
+    table.write_text("".join(f"{line}\n" for line in ("Image,Description", "a.png,left lung", "b.png,", "c.png,x")))
+    texts = ("--text-table", table)
+    for name, source, options, missing in (
+        ("table", as_onnx, texts, None),
+        ("statistics", as_onnx, ("--statistics",), "scipy: pip install 'tevia_hf[metrics]'"),
+        ("tiles", as_onnx, ("--tile", 32), "monai: pip install 'tevia_hf[metrics]'"),
+        ("torch", model, (), "torch: pip install 'tevia_hf[torch]'"),
+    ):
+        result = run_without(lost, "predict", source, images, *options, "--output-dir", out := tmp_path / name)
+        assert result.returncode == (2 if missing else 0), result.stderr
+        assert not missing or (f"needs {missing}" in result.stderr and not out.exists())

@@ -8,7 +8,14 @@ import torch.nn.functional as F
 from tevia_hf.inference.resizing import resized
 
 RULES = [("nearest", False), ("bilinear", False), ("bilinear", True), ("bicubic", False), ("bicubic", True)]
-SIZES = [((40, 57), (32, 32)), ((7, 9), (40, 50)), ((333, 12), (100, 2)), ((1, 3), (5, 2)), ((20, 20), (20, 9))]
+SIZES = [
+    ((40, 57), (32, 32)),
+    ((7, 9), (40, 50)),
+    ((333, 12), (100, 2)),
+    ((304, 40), (224, 9)),
+    ((1, 3), (5, 2)),
+    ((20, 20), (20, 9)),
+]
 
 
 @pytest.mark.parametrize(("old", "new"), SIZES, ids=str)

@@ -61,7 +61,7 @@ def add_tiling(parser: argparse.ArgumentParser) -> None:
 
 
 def add_dtype(parser: argparse.ArgumentParser) -> None:
-    """Adds `--dtype`, with the names of `DTYPES`."""
+    """Adds `--dtype`, with the names of `PRECISIONS`."""
     help = "type to compute in; bfloat16 is faster on GPUs and on CPUs with AMX or AVX512-BF16 (default: %(default)s)"
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help=help)
 

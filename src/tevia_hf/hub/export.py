@@ -29,7 +29,11 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-4  # of logits, as a share of their largest value
 TRACED = (2, 64, 96, 7)  # batch, height, width, tokens
-TEXTS = ("One infected area, lower right lung (3 mm).", "Läsion links; nódulo à esquerda", "lung " * 600)  # to tokenize
+TEXTS = (
+    "One infected area, lower right lung (3 mm).",
+    "Läsion links; nódulo à esquerda",
+    " ".join(f"lung {number}" for number in range(600)),
+)  # to tokenize
 CHECKED = ((1, 50, 70, 9), (3, 128, 64, 2), (2, 33, 32, 1), (1, 224, 224, None))  # None: as many as it takes
 
 
@@ -98,6 +102,7 @@ def export_model(
         processor.save_pretrained(root)
         about: dict[str, Any] = {"format": to, "model": str(model), "weights": weights_digest(network)}
         about |= {"network": settings_of(network.config), "known_words": processor.known_words}
+        about["truncation_side"] = processor.tokenizer.truncation_side
         about["image_processor"] = pixel_settings(processor.image_processor)
         about["versions"] = {"torch": torch.__version__, "transformers": transformers.__version__}
         (Path(root) / ABOUT).write_text(json.dumps(about), encoding="utf-8")

@@ -29,7 +29,7 @@ def load_predicting(name: str, device: str | None = None, dtype: str = "float32"
     with needed_for(f"{name} is no exported model, and loading it"):
         from .loading import in_bfloat16, load_trained
     model, processor = load_trained(name, device)
-    return in_bfloat16(model) if dtype == "bfloat16" else model, processor
+    return in_bfloat16(model) if dtype == "bfloat16" else model.float(), processor
 
 
 def check_dtype(dtype: str) -> None:

@@ -22,6 +22,14 @@ TEXT_ENCODER, SEGMENTER = "text_encoder", "segmenter"  # the graphs, and the nam
 ABOUT, TOKENIZER = "export.json", "tokenizer.json"
 FILE_SUFFIXES: dict[str, str] = {"onnx": ".onnx", "openvino": ".xml"}
 SMALLEST_SIDE = 32
+KEYS: dict[str, tuple[str, ...]] = {  # of `export.json`
+    "": ("format", "weights", "network", "image_processor", "known_words", "truncation_side"),
+    "network": ("use_text", "id2label", "max_text_length", "text_width", "keeps_padding"),
+    "image_processor": (
+        *("do_resize", "size", "resample", "do_antialias", "do_normalize", "normalization", "image_mean", "image_std"),
+        *("num_labels", "swap_axes"),
+    ),
+}
 
 
 class Graph(ABC):
@@ -102,6 +110,7 @@ class ExportedModel:
 
     def __init__(self, folder: Path, about: Mapping[str, Any], dtype: str = "float32"):
         self.about, self.digest = about, str(about["weights"])
+        self.name_or_path = str(about.get("model", ""))  # what was exported
         self.precision = f"int8, {dtype}" if "int8" in about else dtype
         self.config = SimpleNamespace(**about["network"])
         self.config.id2label = {int(label): name for label, name in self.config.id2label.items()}
@@ -197,12 +206,25 @@ def load_exported(folder: str | os.PathLike, dtype: str = "float32") -> tuple[Ex
     folder, again = Path(folder), "export the model again by `tevia export`"
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        if missing := missing_keys(about):
+            raise KeyError(f"no {', '.join(missing)}")
         suffix, uses_text = FILE_SUFFIXES[about["format"]], bool(about["network"]["use_text"])
-        settings, known_words = about["image_processor"], about["known_words"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{folder}/{ABOUT} is damaged, or of another version ({error}): {again}.") from error
     of_text = [f"{TEXT_ENCODER}{suffix}", TOKENIZER] if uses_text else []
     if missing := [name for name in (f"{SEGMENTER}{suffix}", *of_text) if not (folder / name).is_file()]:
         raise ValueError(f"{folder} lacks {', '.join(missing)}: {again}.")
-    model, tokenizer = ExportedModel(folder, about, dtype), folder / TOKENIZER if uses_text else None
-    return model, ExportedProcessor(settings, tokenizer, model.config.max_text_length, known_words)
+    settings, words, side = (about[name] for name in ("image_processor", "known_words", "truncation_side"))
+    try:
+        model, tokenizer = ExportedModel(folder, about, dtype), folder / TOKENIZER if uses_text else None
+        return model, ExportedProcessor(settings, tokenizer, model.config.max_text_length, words, side)
+    except (ValueError, ImportError):  # with a message of ours
+        raise
+    except Exception as error:  # the libraries raise errors of any kind
+        raise ValueError(f"A file in {folder} is damaged ({error}): {again}.") from error
+
+
+def missing_keys(about: Mapping[str, Any]) -> list[str]:
+    """The keys that `export.json` lacks."""
+    parts = {"": about, "network": about.get("network", {}), "image_processor": about.get("image_processor", {})}
+    return [f"{part} {key}".strip() for part, keys in KEYS.items() for key in keys if key not in parts[part]]

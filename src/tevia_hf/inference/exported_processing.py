@@ -80,6 +80,7 @@ class ExportedProcessor:
         tokenizer: the file `tokenizer.json`; `None` for a vision-only model.
         max_text_length: in tokens; longer texts are truncated.
         known_words: see `TeViAProcessor`.
+        truncation_side: where tokens of longer texts are left out, "right" or "left".
     """
 
     def __init__(
@@ -88,14 +89,19 @@ class ExportedProcessor:
         tokenizer: Path | None,
         max_text_length: int,
         known_words: Sequence[str] | None = None,
+        truncation_side: str = "right",
     ):
         self.image_processor = ExportedImageProcessor(settings)
         self.max_text_length, self.known_words = max_text_length, known_words
         if tokenizer is not None:
             with needed_for("Reading texts"):
                 from tokenizers import Tokenizer
-            self.tokenizer = Tokenizer.from_file(str(tokenizer))
-            self.tokenizer.no_padding()
+            # Two, since threads may share them, and truncation is a setting of a tokenizer.
+            self.whole, self.truncated = (Tokenizer.from_file(str(tokenizer)) for _ in range(2))
+            for each in (self.whole, self.truncated):
+                each.no_padding()
+            self.whole.no_truncation()
+            self.truncated.enable_truncation(max_text_length, direction=truncation_side)
 
     def tokens(self, text: str) -> tuple[np.ndarray, np.ndarray]:
         """`input_ids` and `attention_mask`, both (1, tokens) int64.
@@ -103,12 +109,10 @@ class ExportedProcessor:
         Warns about a text that is truncated, and about one of mostly unfamiliar words.
         """
         warn_of_unfamiliar([text], self.known_words)
-        self.tokenizer.no_truncation()
-        encoding = self.tokenizer.encode(text)
+        encoding = self.whole.encode(text)
         if len(encoding.ids) > self.max_text_length:
             warn_of_truncation({text: len(encoding.ids)}, self.max_text_length, self.max_text_length)
-            self.tokenizer.enable_truncation(self.max_text_length)
-            encoding = self.tokenizer.encode(text)
+            encoding = self.truncated.encode(text)
         return np.array([encoding.ids], np.int64), np.array([encoding.attention_mask], np.int64)
 
     def unfamiliar_words(self, text: str) -> list[str]:

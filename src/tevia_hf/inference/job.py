@@ -306,6 +306,8 @@ def check_job_folder(
             f"`probabilities` and `statistics` are for images, but {volumes[0]} is a volume: leave them out, or give "
             "slices, e.g. scan.nii.gz#40."
         )
+    if statistics:
+        from ..lesion_measures import Lesion as Lesion  # needs the extra `metrics`, before any image is read
     folder = Path(output_dir)
     written_to = {folder.resolve(), *(folder.resolve() / name for name in (OVERLAYS, PROBABILITIES))}
     files = [item.image.path for item in items if not isinstance(item.image, Row)]

@@ -103,6 +103,7 @@ def predict(
     Returns the rows of `run_job` as a table, and raises its errors. An image that is given several times has a mask for
     each of its texts.
     """
+    import_pandas()  # before anything is predicted
     items = items_of(images, texts)
     options = {"threshold": threshold, "batch_size": batch_size, "mask_suffix": mask_suffix, **options}
     return as_frame(run_job(model, processor, items, output_dir, **options))
@@ -155,6 +156,8 @@ def predict_files(
     check_predictor_options(threshold, batch_size)
     check_choice("engine", engine, ("local", "ray"))
     check_dtype(dtype)
+    if not as_rows:
+        import_pandas()
     if engine == "ray" and dtype != "float32":
         raise ValueError(f"The engine ray computes in float32 alone, not in {dtype}: leave `dtype` out.")
     tiling = Tiling.of(tile, overlap)
@@ -175,10 +178,15 @@ def predict_files(
     return rows if as_rows else as_frame(rows)
 
 
+def import_pandas() -> Any:
+    with needed_for("A table of predictions"):
+        import pandas
+    return pandas
+
+
 def as_frame(rows: Sequence[Record]) -> "pd.DataFrame":
     """The rows of a job as a data frame, with NaN for measures that are missing."""
-    with needed_for("A table of predictions"):
-        import pandas as pd
+    pd = import_pandas()
     frame = pd.DataFrame(rows)
     measures = [name for name in frame.columns if name not in TEXT_COLUMNS]
     whole = {name: "Int64" for name in measures if name.partition("/")[0] in ("pixels", "lesions")}

@@ -20,11 +20,17 @@ def resized(maps: np.ndarray, size: tuple[int, int], mode: str, antialias: bool 
     if all(old == new for old, new in sides):
         return maps
     if mode == "nearest":
-        rows, columns = (np.arange(new) * old // new for old, new in sides)
+        rows, columns = (nearest(old, new) for old, new in sides)
         return maps[..., rows[:, None], columns]
     weigh = antialiased_weights if antialias else weights
     of_rows, of_columns = (weigh(old, new, mode) for old, new in sides)
     return of_rows @ maps @ of_columns.T
+
+
+def nearest(old: int, new: int) -> np.ndarray:
+    """The pixel of each output row or column; the scale is rounded as in torch."""
+    places = np.floor(np.arange(new, dtype=np.float32) * np.float32(old / new)).astype(int)
+    return places.clip(max=old - 1)
 
 
 def weights(old: int, new: int, mode: str) -> np.ndarray:

@@ -24,11 +24,7 @@ def on_all_cores(
 
     Runs in threads: decoders release the GIL, and user-defined readers and transforms need not be picklable.
     """
-    cores = core_count()
-    with suppress(OSError, ValueError):  # no container, or one without a quota
-        quota, period = CPU_QUOTA.read_text().split()
-        cores = min(cores, math.ceil(int(quota) / int(period)))
-    threads = max(1, min(MAX_THREADS, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+    threads = max(1, min(MAX_THREADS, core_count() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
     pending: deque[tuple[Item, Future[Result]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for item in items:
@@ -42,4 +38,8 @@ def on_all_cores(
 
 def core_count() -> int:
     """The number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with suppress(OSError, ValueError):  # no container, or one without a quota
+        quota, period = CPU_QUOTA.read_text().split()
+        cores = min(cores, math.ceil(int(quota) / int(period)))
+    return cores
