@@ -37,6 +37,10 @@ class Machine(NamedTuple):
         name = torch.cpu.get_capabilities()["cpu_name"]
         return cls(str(name), kind_of_processor(), torch.get_num_threads(), gflops, gbytes)
 
+    def best(self, again: "Machine") -> "Machine":
+        """The machine with the higher rates of two measurements."""
+        return self._replace(gflops=max(self.gflops, again.gflops), gbytes=max(self.gbytes, again.gbytes))
+
 
 def fastest(act: Callable[[], object], times: int = 7) -> float:
     """The shortest of several times, in seconds."""

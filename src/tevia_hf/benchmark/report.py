@@ -21,7 +21,7 @@ class Costs:
         rounds: of which times are medians.
         weights_mb: size of the weights in float32 that every batch reads, without the text encoder, in 1e6 bytes.
         rows: one for each variant and batch: `variant, batch, ms` per image, `images_per_second, speedup` against
-            "plain", `gflop` per image, `share` of the machine's rate, `weights_mb`, and `peak_mb` for
+            "plain", `gflop` per image, `weights_mb`, and `peak_mb` for
             one image.
         large: one row for each side: `side, ms, ns_per_pixel, peak_mb` of one image in one pass.
         sweeps: side, batch or tokens -> rows `value, ms, gflop` per image.
@@ -60,7 +60,7 @@ ABOUT = {
 def page(costs: Costs) -> str:
     """The page `performance.md`."""
     batches = dict.fromkeys(row["batch"] for row in costs.rows)
-    tables = [variant_table([row for row in costs.rows if row["batch"] == batch]) for batch in batches]
+    tables = [variant_table(costs, batch) for batch in batches]
     titles = ["One image" if batch == 1 else f"Batches of {batch}" for batch in batches]
     sections = [f"## {title}\n\n{table}" for title, table in zip(titles, tables, strict=True)]
     return "\n".join([heading(costs), *sections, legend(costs), large_images(costs), figure_text(costs)]) + "\n"
@@ -102,14 +102,16 @@ One image, fused model. A pixel of the larger image takes {ratio:.2f} times as l
 """
 
 
-def variant_table(rows: list[dict[str, Any]]) -> str:
+def variant_table(costs: Costs, batch: int) -> str:
+    rows = [row for row in costs.rows if row["batch"] == batch]
     has_memory = rows[0]["peak_mb"] is not None
     lines = ["| variant | images/s | ms per image | against plain | GFLOP | share | weights MB |"]
     lines[0] += " peak MB |" * has_memory
     lines.append("|---|---|---|---|---|---|---|" + "---|" * has_memory)
     for row in rows:
         own = f"| {row['variant']} | {row['images_per_second']:.1f} | {row['ms']:.1f} | {row['speedup']:.2f}x "
-        own += f"| {row['gflop']:.1f} | {row['share']:.0%} | {row['weights_mb']:.0f} |"
+        share = 1e3 * row["gflop"] / row["ms"] / costs.machine.gflops
+        own += f"| {row['gflop']:.1f} | {share:.0%} | {row['weights_mb']:.0f} |"
         lines.append(own + (f" {row['peak_mb']:.0f} |" if has_memory else ""))
     return "\n".join(lines) + "\n"
 
