@@ -7,7 +7,7 @@ import warnings
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 
@@ -16,7 +16,9 @@ from tevia_hf.data.cells import Cells, read_csv_cells, read_excel_cells
 from tevia_hf.data.example import example_id
 from tevia_hf.data.faults import raise_problems
 from tevia_hf.io.address import TABLE_SUFFIXES as TABLE_SUFFIXES
-from tevia_hf.prompts import ReportLanguage, from_record
+
+if TYPE_CHECKING:
+    from tevia_hf.prompts import ReportLanguage
 
 COLUMNS = ("Image", "Description")
 OPTIONAL_COLUMNS = ("split", "group")
@@ -163,11 +165,13 @@ def texts_for(
     return [texts[name] for name in requested]
 
 
-def language_beside(table: str | Path) -> ReportLanguage | None:
+def language_beside(table: str | Path) -> "ReportLanguage | None":
     """The language of a table's texts, read from NAME.language.json beside it; None without that file."""
     if not (path := Path(table).with_suffix(LANGUAGE_SUFFIX)).is_file():
         return None
     try:
+        from tevia_hf.prompts import from_record  # which needs scipy, as reading a table does not
+
         return from_record(json.loads(path.read_text(encoding="utf-8")))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
