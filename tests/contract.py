@@ -248,13 +248,14 @@ class EncoderContract:
         torch.testing.assert_close(together, torch.cat(alone), atol=1e-4, rtol=1e-4)
 
     def test_the_fused_copy_has_no_batch_norms_and_gives_the_same_logits(self, built):
+        built = copy.deepcopy(built).double()  # so that rounding, which depends on the processor, is not compared
         before = {name: value.clone() for name, value in built.state_dict().items()}
         fused = built.fuse_for_inference()
         assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in fused.modules())
         for size, ids in (((64, 64), texts(6)), ((50, 70), None), ((64, 64), texts(MAX_TOKENS))):
             with torch.no_grad():
                 torch.testing.assert_close(
-                    fused(images(*size), ids).logits, built(images(*size), ids).logits, atol=1e-4, rtol=1e-4
+                    *(each(images(*size).double(), ids).logits for each in (fused, built)), atol=1e-4, rtol=1e-4
                 )
         for name, value in built.state_dict().items():
             assert torch.equal(value, before[name]) and value.stride() == before[name].contiguous().stride(), name

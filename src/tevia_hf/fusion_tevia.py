@@ -12,7 +12,8 @@ from .decoder_tevia import HOOKS, TeViAFusedHead
 from .vision_layout_tevia import STRIDES
 
 SIDE = 2 * STRIDES[-1]  # of the image on which modules are observed and results compared
-TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-4}  # of the logits, as a share of their largest value
+# Of the logits, as a share of their largest value; in float32 rounding alone gives 2e-4 on some processors.
+TOLERANCES = {torch.float32: 1e-3, torch.float64: 1e-4}
 HALF_TOLERANCE = 0.05  # in other types, where rounding alone gives a few percent
 
 

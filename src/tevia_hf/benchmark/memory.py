@@ -1,4 +1,4 @@
-"""The peak memory of one variant on Linux, in a process of its own: `python -m tevia_hf.benchmark.memory`.
+"""The peak memory of one variant on Linux, in a process of its own.
 
 Graphs are measured without torch, as they run where it is not installed.
 """
@@ -9,8 +9,19 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .variants import VARIANTS, Case, Inputs, Subject
+from .variants import Case
 
+TORCH = """
+import json, sys
+import torch
+from pathlib import Path
+from tevia_hf.benchmark.variants import VARIANTS, Case, Inputs, Subject
+
+variant, model, folder, case = json.loads(sys.argv[1])
+with torch.no_grad():
+    VARIANTS[variant](Subject(model, Path(folder)), Inputs.of(Case(*case)))()
+print(Path("/proc/self/status").read_text())
+"""
 GRAPHS = """
 import json, sys
 sys.modules["torch"] = None
@@ -38,23 +49,10 @@ def peak_of(variant: str, model: str | None, folder: Path, about: dict | None, c
     """
     if not Path("/proc/self/status").is_file():
         raise ValueError("The peak memory of a process is read from /proc, which this system lacks: use Linux.")
-    command = [sys.executable, "-m", __name__, variant, json.dumps([model, str(folder), *case])]
+    command = [sys.executable, "-c", TORCH, json.dumps([variant, model, str(folder), case])]
     if about is not None:
         command = [sys.executable, "-c", GRAPHS, str(folder), json.dumps(about), json.dumps(case)]
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode:
         raise RuntimeError(f"The memory of {variant} could not be measured: {result.stderr[-500:]}")
     return int(PEAK.findall(result.stdout)[0]) * 1024 / 1e6
-
-
-def main(variant: str, settings: str) -> None:
-    model, folder, *case = json.loads(settings)
-    VARIANTS[variant](Subject(model, Path(folder)), Inputs.of(Case(*case)))()
-    print(Path("/proc/self/status").read_text())
-
-
-if __name__ == "__main__":
-    import torch
-
-    with torch.no_grad():
-        main(*sys.argv[1:])
