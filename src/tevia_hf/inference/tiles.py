@@ -31,7 +31,7 @@ class Tiling:
         check_count("tile", self.size, example="512", least=32)
         check_share_below_one("overlap", self.overlap, example="0.25")
         with needed_for("Predicting in tiles"):  # before any image is read
-            import monai.data.utils as utils  # noqa: F401
+            import monai as monai
         object.__setattr__(self, "size", int(self.size))  # JSON knows no integers of NumPy
         object.__setattr__(self, "overlap", float(self.overlap))
 
