@@ -98,4 +98,11 @@ def test_the_floor_is_the_time_of_operations_or_of_reading_the_weights():
 
 
 def test_the_peak_of_a_process_is_measured(folder, tmp_path):
-    assert 100 < peak_of("plain", folder, tmp_path, None, CASE) < 4000
+    assert 100 < peak_of("plain", Subject(folder, tmp_path), CASE) < 4000
+
+
+@pytest.mark.parametrize("is_native", [True, False])
+def test_bfloat16_is_measured_by_default_where_the_processor_computes_in_it(is_native, monkeypatch):
+    monkeypatch.setattr(running, "has_bfloat16", lambda: is_native)
+    assert ("bfloat16" in running.usual_variants()) == ("openvino bfloat16" in running.usual_variants()) == is_native
+    assert "compiled" not in running.usual_variants() and "onnx" in running.usual_variants()

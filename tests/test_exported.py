@@ -52,6 +52,7 @@ def model(saved):
 @pytest.fixture(scope="module")
 def as_onnx(model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported") / "onnx"
+    Path(model, "README.md").write_text("---\nlicense: cc-by-4.0\n---\n# A model\n", encoding="utf-8")
     export_model(model, folder)
     return str(folder)
 
@@ -100,6 +101,8 @@ def test_texts_of_any_number_and_length_have_the_logits_of_the_model(model, expo
     for predictor in (Predictor(*load_trained(model)), Predictor(*load_exported(exported))):
         logits.append(predictor.ask(predictor.encode([predictor.prepare(pixels)]), TEXTS).logits)
     np.testing.assert_allclose(*logits, atol=1e-3, rtol=1e-4)
+    shared = Predictor(*load_exported(exported), text_features=predictor.network.text_features).network.text_features
+    assert shared is predictor.network.text_features and set(shared.recent) == {text for text in TEXTS if text}
     with pytest.raises(TypeError, match="give the two that `load_exported` returned"):
         Predictor(load_exported(exported)[0], load_trained(model)[1])
 
@@ -118,6 +121,7 @@ def test_the_folder_says_what_it_was_made_of_and_how_it_was_checked(model, expor
     assert isinstance(graphs, ExportedModel) and graphs.digest == weights_digest(model) == about["weights"]
     assert max(about["largest_difference_of_logits"].values()) < 1e-4
     assert len(about["largest_difference_of_logits"]) == len(exporting.CHECKED)
+    assert about["license"] == "cc-by-4.0"
     assert processor.image_processor.size == {"height": 32, "width": 32}
 
 

@@ -59,6 +59,12 @@ def test_importing_the_package_loads_what_a_model_needs_alone(modules_loaded_by)
     assert not loaded & NEEDED_BY_NO_MODEL
 
 
+@pytest.mark.parametrize("is_enabled", [True, False])
+def test_importing_the_package_leaves_garbage_collection_as_it_was(is_enabled, modules_loaded_by):
+    switch = "enable" if is_enabled else "disable"
+    assert modules_loaded_by(f"import gc; gc.{switch}(); import tevia_hf; assert gc.isenabled() == {is_enabled}")
+
+
 @pytest.mark.parametrize("name", tevia_hf.__all__)
 def test_every_public_name_resolves(name):
     assert getattr(tevia_hf, name) is not None

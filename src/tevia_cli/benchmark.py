@@ -7,8 +7,9 @@ from .options import add_number
 
 MODEL = "name or folder of a TeViA model (default: the published size, with random weights)"
 VARIANTS = (
-    "what to measure beside plain and fused (default: all but compiled, which takes minutes, and bfloat16), of plain, "
-    "text once, fused, compiled, bfloat16, onnx, onnx int8, openvino, openvino int8, CLIPSeg, U-Net"
+    "what to measure beside plain and fused (default: all but compiled, which takes minutes, and bfloat16 where the "
+    "processor emulates it), of plain, text once, fused, compiled, bfloat16, onnx, onnx int8, openvino, openvino "
+    "bfloat16, openvino int8, CLIPSeg, U-Net"
 )
 
 

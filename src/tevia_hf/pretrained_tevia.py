@@ -146,11 +146,14 @@ def non_finite(model: nn.Module, trainable_only: bool = False) -> list[str]:
         trainable_only: leave out frozen parameters.
     """
     parameters = ((name, p) for name, p in model.named_parameters() if p.requires_grad or not trainable_only)
-    named = [(n, x) for n, x in (*parameters, *model.named_buffers()) if x.dtype in FLOATS and not x.is_meta]
+    named = [
+        (n, x) for n, x in (*parameters, *model.named_buffers()) if x.dtype in FLOATS and not x.is_meta and x.numel()
+    ]
     if not named:
         return []
     device = named[0][1].device  # one transfer for all, as each waits for the GPU
-    are_finite = torch.stack([tensor.isfinite().all().to(device) for _, tensor in named])
+    # `isfinite` of the tensors themselves would take memory of twice their size; both extremes pass NaN on.
+    are_finite = torch.stack([torch.stack(x.detach().aminmax()).isfinite().all().to(device) for _, x in named])
     return [name for (name, _), is_finite in zip(named, are_finite.tolist(), strict=True) if not is_finite]
 
 

@@ -9,7 +9,13 @@ import torch
 
 SIDE = 2048  # of the square matrices
 READ = 64 * 2**20  # numbers that are summed to measure the memory
-CLASSES = {"amx_bf16": "AMX", "avx512_vnni": "AVX-512 with VNNI", "avx512_f": "AVX-512", "avx2": "AVX2"}
+CLASSES = {
+    "amx_bf16": "AMX",
+    "avx512_bf16": "AVX-512 with VNNI and BF16",
+    "avx512_vnni": "AVX-512 with VNNI",
+    "avx512_f": "AVX-512",
+    "avx2": "AVX2",
+}
 
 
 class Machine(NamedTuple):

@@ -51,6 +51,7 @@ ABOUT = {
     "onnx": "`tevia export`, in onnxruntime",
     "onnx int8": "`tevia export --int8`, in onnxruntime",
     "openvino": "`tevia export --to openvino`",
+    "openvino bfloat16": "the same, computed in bfloat16 (`--dtype bfloat16`)",
     "openvino int8": "`tevia export --to openvino --int8`",
     "CLIPSeg": "transformers' CLIPSeg (ViT-B/16, text encoder included), random weights",
     "U-Net": "MONAI's U-Net (16 to 256 channels, two residual units; no text), random weights",
@@ -76,8 +77,10 @@ float32 unless another type is named. Machine: {machine.processor}, {machine.kin
 memory.
 
 Times are medians of {costs.rounds} rounds, in which the variants take turns. Peak memory is that of a process which
-computes one image; that of graphs runs without torch. GFLOP are counted by torch, for graphs on the fused model; the
-share is that of the rate of matrix products.
+loads the model and computes one image; that of graphs runs without torch. In torch it includes the whole file of the
+weights, which `from_pretrained` checks for NaN and the system can drop from memory again. GFLOP are counted by torch,
+for graphs and compiled on the fused model; the share is that of the rate of matrix products, which bfloat16 and int8
+can exceed.
 """
 
 

@@ -12,14 +12,14 @@ from tqdm.auto import tqdm
 
 from ..extras import needed_for
 from ..hub.export import check_libraries
+from ..inference.loading import has_bfloat16
 from ..io.output_dir import check_output_dir, claim_output_dir, write_whole
 from ..option_checks_tevia import check_choice, check_count
 from .machine import Machine, interleaved
 from .memory import peak_of
 from .report import Costs, draw_costs, page
-from .variants import GRAPHS, VARIANTS, Case, Inputs, Subject, megabytes, weights_mb
+from .variants import GRAPHS, IN_BFLOAT16, VARIANTS, Case, Inputs, Subject, megabytes, weights_mb
 
-USUAL = tuple(name for name in VARIANTS if name not in ("compiled", "bfloat16"))
 BATCHES = (1, 8)
 SWEEPS: dict[str, tuple[int, ...]] = {
     "side": (96, 160, 224, 320, 448, 640),
@@ -46,7 +46,7 @@ def benchmark_model(
         model: name or folder; by default random weights in the published size, ConvNeXt-Tiny with BERT-base.
         output_dir: folder to write to.
         variants: names of `VARIANTS`, of which "plain" and "fused" are always measured; by default all but "compiled",
-            which takes minutes, and "bfloat16".
+            which takes minutes, and those in bfloat16 on a processor that only emulates it.
         side: of the images, in pixels.
         tokens: of each text.
         rounds: number of times that each variant is timed, in turns; the medians count.
@@ -55,7 +55,7 @@ def benchmark_model(
     Raises `ValueError` for an unknown variant and for numbers out of range, and `MissingExtraError` for a variant whose
     library is missing.
     """
-    variants = USUAL if variants is None else variants
+    variants = usual_variants() if variants is None else variants
     for name in variants:
         check_choice("variant", name, VARIANTS)
     for name, value, least in (("side", side, 32), ("tokens", tokens, 1), ("rounds", rounds, 1)):
@@ -75,9 +75,15 @@ def benchmark_model(
     return costs
 
 
+def usual_variants() -> list[str]:
+    """Those that are measured by default."""
+    slow = ("compiled", *(IN_BFLOAT16 if not has_bfloat16() else ()))
+    return [name for name in VARIANTS if name not in slow]
+
+
 def check_libraries_of(names: Sequence[str]) -> None:
     """Raises `MissingExtraError` for a library that a variant or the figure needs, before anything is measured."""
-    for to in dict.fromkeys(GRAPHS[name][0] for name in names if name in GRAPHS):
+    for to in dict.fromkeys(GRAPHS[name].to for name in names if name in GRAPHS):
         check_libraries(to)
     with needed_for("A benchmark"):
         import matplotlib as matplotlib
@@ -110,15 +116,15 @@ def measured(subject: Subject, names: Sequence[str], case: Case, rounds: int) ->
 
 def rows_of(subject: Subject, names: Sequence[str], case: Case, rounds: int) -> list[dict[str, Any]]:
     """The rows of the table, by batch and variant."""
-    peaks = {name: peak(subject, name, case) for name in tqdm(names, "Memory of each variant")}
+    peaks = {name: peak_of(name, subject, case) for name in tqdm(names, "Memory of each variant")}
     rows = []
     for batch in BATCHES:
         inputs = Inputs.of(case._replace(batch=batch))
         acts = {name: VARIANTS[name](subject, inputs) for name in names}
         times = interleaved(acts, rounds)
         for name in tqdm(names, f"Batches of {batch}"):
-            source = "fused" if name in GRAPHS else name  # whose operations graphs compute
-            gflop = operations(VARIANTS["plain" if name == "compiled" else source](subject, inputs)) / batch / 1e9
+            source = "fused" if name in (*GRAPHS, "compiled") else name  # which computes the same and can be counted
+            gflop = operations(VARIANTS[source](subject, inputs)) / batch / 1e9
             seconds = times[name] / batch
             row = {"variant": name, "batch": batch, "ms": 1e3 * seconds, "images_per_second": 1 / seconds}
             row |= {"speedup": times["plain"] / times[name], "gflop": gflop}
@@ -133,15 +139,6 @@ def operations(act: Any) -> int:
     return counter.get_total_flops()
 
 
-def peak(subject: Subject, name: str, case: Case) -> float:
-    """The peak memory of a variant in a process of its own, in 1e6 bytes."""
-    if name not in GRAPHS:
-        return peak_of(name, subject.given, subject.folder, None, case)
-    to, int8 = GRAPHS[name]
-    model = subject.exported(to, int8)
-    return peak_of(name, subject.given, subject.graphs(to, int8), dict(model.about), case)
-
-
 def large_rows(subject: Subject, case: Case, rounds: int) -> list[dict[str, Any]]:
     """The time and memory of one image of the usual size and of a large one, by the fused model."""
     cases = {side: case._replace(side=side) for side in (case.side, subject.largest_side)}
@@ -152,7 +149,7 @@ def large_rows(subject: Subject, case: Case, rounds: int) -> list[dict[str, Any]
             "side": side,
             "ms": 1e3 * times[str(side)],
             "ns_per_pixel": 1e9 * times[str(side)] / side**2,
-            "peak_mb": peak(subject, "fused", own),
+            "peak_mb": peak_of("fused", subject, own),
         }
         for side, own in cases.items()
     ]

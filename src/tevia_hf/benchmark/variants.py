@@ -50,18 +50,21 @@ class Subject:
 
     Args:
         model: name or folder; by default random weights in the published size, ConvNeXt-Tiny with BERT-base.
-        folder: for exported graphs; those that it holds are used.
+        folder: for random weights and exported graphs; those that it holds are used.
     """
 
     def __init__(self, model: str | None, folder: Path):
         self.given, self.folder = model, folder
 
     def loaded(self) -> TeViAForSegmentation:
+        """The model as `from_pretrained` gives it: its weights are read from their file when they are first used."""
         if self.given is not None:
             return load_trained(self.given, "cpu")[0].eval()
-        torch.manual_seed(0)
-        config = TeViAConfig(backbone_config={"model_type": "convnext"}, text_config={"model_type": "bert"})
-        return TeViAForSegmentation(config).eval()
+        if not (random := self.folder / "random").is_dir():
+            torch.manual_seed(0)
+            config = TeViAConfig(backbone_config={"model_type": "convnext"}, text_config={"model_type": "bert"})
+            TeViAForSegmentation(config).save_pretrained(random)
+        return TeViAForSegmentation.from_pretrained(random).eval()
 
     @cached_property
     def model(self) -> TeViAForSegmentation:
@@ -80,12 +83,12 @@ class Subject:
         """The folder of the graphs in a format."""
         return self.folder / f"{to}{'-int8' * int8}"
 
-    def exported(self, to: Format, int8: bool = False) -> ExportedModel:
-        """The graphs in a format, written if they are not there."""
+    def exported(self, to: Format, int8: bool = False, dtype: str = "float32") -> ExportedModel:
+        """The graphs in a format, written if they are not there; `dtype` is that of OpenVINO's computations."""
         if not self.graphs(to, int8).is_dir():
             self.write(to, int8)
         about = {"format": to, "weights": "", "network": settings_of(self.model.config)}
-        return ExportedModel(self.graphs(to, int8), about)
+        return ExportedModel(self.graphs(to, int8), about, dtype)
 
     def write(self, to: Format, int8: bool) -> None:
         """Writes graphs. Those in int8 are calibrated on noise, which suffices to measure their time."""
@@ -140,8 +143,8 @@ def bfloat16(subject: Subject, inputs: Inputs) -> Act:
     return lambda: model(pixels, **text)
 
 
-def exported(subject: Subject, inputs: Inputs, to: Format, int8: bool = False) -> Act:
-    model = subject.exported(to, int8)
+def exported(subject: Subject, inputs: Inputs, kind: "Exported") -> Act:
+    model = subject.exported(*kind)
     arrays = [array.numpy() for array in (inputs.pixels, *features(subject.model, inputs).values())]
     return lambda: model(*arrays)
 
@@ -167,19 +170,29 @@ def unet(subject: Subject, inputs: Inputs) -> Act:
     return lambda: model(inputs.pixels)
 
 
-GRAPHS: dict[str, tuple[Format, bool]] = {
-    "onnx": ("onnx", False),
-    "onnx int8": ("onnx", True),
-    "openvino": ("openvino", False),
-    "openvino int8": ("openvino", True),
+class Exported(NamedTuple):
+    """Graphs in a format, and the type that they are computed in."""
+
+    to: Format
+    int8: bool = False
+    dtype: str = "float32"
+
+
+GRAPHS = {
+    "onnx": Exported("onnx"),
+    "onnx int8": Exported("onnx", int8=True),
+    "openvino": Exported("openvino"),
+    "openvino bfloat16": Exported("openvino", dtype="bfloat16"),
+    "openvino int8": Exported("openvino", int8=True),
 }
+IN_BFLOAT16 = ("bfloat16", "openvino bfloat16")
 VARIANTS: dict[str, Callable[[Subject, Inputs], Act]] = {
     "plain": plain,
     "text once": text_once,
     "fused": fused,
     "compiled": compiled,
     "bfloat16": bfloat16,
-    **{name: partial(exported, to=to, int8=int8) for name, (to, int8) in GRAPHS.items()},
+    **{name: partial(exported, kind=kind) for name, kind in GRAPHS.items()},
     "CLIPSeg": clipseg,
     "U-Net": unet,
 }
@@ -188,9 +201,9 @@ VARIANTS: dict[str, Callable[[Subject, Inputs], Act]] = {
 def weights_mb(subject: Subject, name: str) -> float:
     """The size of a variant's weights, in 1e6 bytes; of graphs, that of their files."""
     if name in GRAPHS:
-        to, int8 = GRAPHS[name]
-        suffixes = (".onnx", ".data") if to == "onnx" else (".xml", ".bin")
-        files = [file for file in subject.graphs(to, int8).iterdir() if file.suffix in suffixes]
+        kind = GRAPHS[name]
+        suffixes = (".onnx", ".data") if kind.to == "onnx" else (".xml", ".bin")
+        files = [file for file in subject.graphs(kind.to, kind.int8).iterdir() if file.suffix in suffixes]
         return sum(file.stat().st_size for file in files) / 1e6
     model = {"CLIPSeg": clipseg_model, "U-Net": unet_model}.get(name, lambda: subject.model)()
     return megabytes(model) / (2 if name == "bfloat16" else 1)

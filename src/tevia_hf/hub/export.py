@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 import torch
 import transformers
+from huggingface_hub import metadata_load
+from transformers.utils import cached_file
 
 from ..auto import TeViAConfig, TeViAForSegmentation, TeViAProcessor
 from ..extras import needed_for
@@ -101,6 +103,7 @@ def export_model(
         network.config.save_pretrained(root)
         processor.save_pretrained(root)
         about: dict[str, Any] = {"format": to, "model": str(model), "weights": weights_digest(network)}
+        about["license"] = license_of(model)
         about |= {"network": settings_of(network.config), "known_words": processor.known_words}
         about["truncation_side"] = processor.tokenizer.truncation_side
         about["image_processor"] = pixel_settings(processor.image_processor)
@@ -120,6 +123,12 @@ def export_model(
                 shutil.move(path, folder / path.name)
     write_whole(folder / ABOUT, json.dumps(about, indent=2) + "\n")
     return load_exported(folder)
+
+
+def license_of(model: str) -> str | None:
+    """The licence on the card of a model, by name or folder, as abbreviated on the Hub; `None` if there is none."""
+    card = cached_file(model, "README.md", _raise_exceptions_for_missing_entries=False)
+    return (metadata_load(card) or {}).get("license") if card else None
 
 
 def settings_of(config: TeViAConfig) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def network_of(model: Any, processor: Any, fuse: bool = False, text_features: An
             "or a TeViAForSegmentation with its TeViAProcessor."
         )
     if isinstance(model, ExportedModel):
-        return ExportedNetwork(model, processor)
+        return ExportedNetwork(model, processor, text_features)
     from .torch_network import TorchNetwork  # torch is needed from here on
 
     return TorchNetwork(model, processor, fuse, text_features)

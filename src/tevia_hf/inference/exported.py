@@ -164,11 +164,19 @@ class ExportedTextFeatures(FeatureCache):
 
 
 class ExportedNetwork(Network):
-    """Prediction with an exported model."""
+    """Prediction with an exported model.
 
-    def __init__(self, model: ExportedModel, processor: ExportedProcessor):
+    Args:
+        model: as `load_exported` returns it.
+        processor: the same.
+        text_features: a cache to share with other predictors.
+    """
+
+    def __init__(self, model: ExportedModel, processor: ExportedProcessor, text_features: FeatureCache | None = None):
         self.model, self.processor = model, processor
-        self.text_features = ExportedTextFeatures(model, processor) if model.config.use_text else None
+        self.text_features = text_features
+        if text_features is None and model.config.use_text:
+            self.text_features = ExportedTextFeatures(model, processor)
 
     def pixel_values(self, image: np.ndarray) -> np.ndarray:
         return self.processor.image_processor(image)

@@ -38,7 +38,7 @@ def weights_digest(model: "torch.nn.Module | ExportedModel | str | Path") -> str
         values = tensor.detach().cpu()
         values = values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
         digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
-        digest.update(values.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        digest.update(values.contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
 
 

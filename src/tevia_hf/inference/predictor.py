@@ -49,7 +49,7 @@ class Predictor:
         processor: its `TeViAProcessor`, or `ExportedProcessor`.
         threshold: on the lesion's probability, for models with one label.
         batch_size: number of images per forward pass.
-        text_features: a `TextFeatureCache` to share between predictors.
+        text_features: a `TextFeatureCache`, or `ExportedTextFeatures`, to share between predictors.
         with_statistics: whether `predictions` include area and mean probability of each class.
         with_probabilities: whether `predictions` include the probability of each label in each pixel.
         tiling: how `predictions` divides images into tiles; None for images in one pass.
