@@ -15,6 +15,7 @@ from tevia_hf.benchmark import variants
 from tevia_hf.benchmark.machine import Machine, interleaved
 from tevia_hf.benchmark.memory import peak_of
 from tevia_hf.benchmark.report import Costs, floor_ms
+from tevia_hf.benchmark.time_shares import time_shares
 from tevia_hf.benchmark.variants import VARIANTS, Case, Inputs, Subject
 
 MACHINE = Machine("a processor", "AVX2", 2, gflops=100, gbytes=10)
@@ -45,6 +46,7 @@ def test_the_page_holds_every_variant_and_the_figure(folder, small, tmp_path):
     assert all(row["speedup"] == 1 for row in costs.rows if row["variant"] == "plain")
     page = (tmp_path / "out" / "performance.md").read_text(encoding="utf-8")
     assert "a processor, AVX2, 2 threads" in page and page.count("| text once |") == 3
+    assert all(f"| `{name}` | {share:.0%} |" in page for name, share in costs.time_shares.items())
     assert [row["value"] for row in costs.sweeps["tokens"]] == [4]  # more than the model takes are left out
     assert json.loads((tmp_path / "out" / "benchmark.json").read_text(encoding="utf-8"))["rows"] == costs.rows
     assert np.asarray(Image.open(tmp_path / "out" / "costs.png")).std() > 5
@@ -84,10 +86,20 @@ def test_the_command_names_every_variant():
     assert all(name in VARIANTS_OF_THE_COMMAND for name in VARIANTS)
 
 
+def test_images_have_the_side_of_the_processor_by_default(folder, tmp_path):
+    assert (Subject(folder, tmp_path).usual_side, Subject(None, tmp_path).usual_side) == (32, 224)
+
+
 def test_variants_take_turns_and_their_first_run_does_not_count():
     order = []
     times = interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, rounds=2)
     assert order == ["a", "b"] * 3 and set(times) == {"a", "b"}
+
+
+def test_the_time_is_divided_among_operations():
+    numbers = torch.ones(64, 64)
+    shares = time_shares(lambda: (numbers @ numbers).exp(), rounds=2)
+    assert {"mm", "exp"} <= shares.keys() and 0 < sum(shares.values()) <= 1 + 1e-9
 
 
 def test_the_floor_is_the_time_of_operations_or_of_reading_the_weights():

@@ -350,6 +350,21 @@ def test_options_known_before_the_imports_are_those_of_the_help(subcommand, caps
     assert sorted(module.OPTIONS) == sorted(set(re.findall(r"(?<=[ \[])--[a-z0-9-]+", usage)) | {"--help"})
 
 
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--int8"], ""),
+        (["--dataset", "synthetic"], ""),
+        (["--seed", "3", "--no-cache"], ", and with them --seed, --cache"),
+    ],
+)
+def test_options_of_int8_without_it_are_refused(options, named, model_dir, out, capsys):
+    refused(
+        ["export", model_dir, "--output-dir", str(out), *options], capsys, f"Give --int8 and --dataset together{named}:"
+    )
+    assert not out.exists()
+
+
 @pytest.mark.parametrize("subcommand", SUBCOMMANDS)
 def test_every_subcommand_has_a_help(subcommand, capsys):
     with pytest.raises(SystemExit, match="0"):

@@ -101,8 +101,12 @@ def test_texts_of_any_number_and_length_have_the_logits_of_the_model(model, expo
     for predictor in (Predictor(*load_trained(model)), Predictor(*load_exported(exported))):
         logits.append(predictor.ask(predictor.encode([predictor.prepare(pixels)]), TEXTS).logits)
     np.testing.assert_allclose(*logits, atol=1e-3, rtol=1e-4)
-    shared = Predictor(*load_exported(exported), text_features=predictor.network.text_features).network.text_features
-    assert shared is predictor.network.text_features and set(shared.recent) == {text for text in TEXTS if text}
+    with pytest.raises(ValueError, match="2 images but 3 texts"):
+        predictor.ask(predictor.encode([predictor.prepare(pixels)] * 2), TEXTS)
+    features = predictor.network.text_features
+    assert Predictor(predictor.model, predictor.processor, text_features=features).network.text_features is features
+    with pytest.raises(ValueError, match="those of another model"):
+        Predictor(*load_trained(model), text_features=features)
     with pytest.raises(TypeError, match="give the two that `load_exported` returned"):
         Predictor(load_exported(exported)[0], load_trained(model)[1])
 
@@ -128,6 +132,22 @@ def test_the_folder_says_what_it_was_made_of_and_how_it_was_checked(model, expor
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_variants_of_the_network_are_exported(saved, variant, tmp_path):
     export_model(saved(**VARIANTS[variant]), tmp_path / "out")  # which checks the logits
+
+
+CARDS = {"card.yaml": "license: mit\n", "README.md": "---\nlicense: Lung: mine\n---\n"}
+
+
+@pytest.mark.parametrize(("names", "licence"), [(["card.yaml", "README.md"], "mit"), ([], None)])
+def test_the_licence_is_that_of_the_card(names, licence, tmp_path):
+    for name in names:
+        (tmp_path / name).write_text(CARDS[name], encoding="utf-8")
+    assert exporting.license_of(str(tmp_path)) == licence
+
+
+def test_a_damaged_card_is_named(tmp_path):
+    (tmp_path / "README.md").write_text(CARDS["README.md"], encoding="utf-8")
+    with pytest.raises(ValueError, match=r"licence of .* cannot be read from .*README\.md: mapping values"):
+        exporting.license_of(str(tmp_path))
 
 
 def test_other_logits_are_refused_and_leave_no_exported_model(model, exported, tmp_path, monkeypatch):

@@ -578,3 +578,11 @@ def test_a_manifest_of_another_form_is_named(run, tmp_path, line):
     (tmp_path / "out" / "manifest.jsonl").write_text(f"{line}\n")
     with pytest.raises(ValueError, match=r"manifest.jsonl is damaged .*delete it"):
         run(tmp_path / "out", resume=True)
+
+
+def test_a_vision_only_model_warns_that_it_ignores_texts(items, tmp_path, recwarn):
+    vision_only = tiny_reader(use_text=False)
+    run_job(vision_only, tiny_processor(), [item._replace(text="") for item in items[:1]], tmp_path / "without")
+    assert not recwarn
+    with pytest.warns(UserWarning, match="takes no text: texts are ignored"):
+        run_job(vision_only, tiny_processor(), items[:1], tmp_path / "with")

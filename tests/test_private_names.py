@@ -57,6 +57,7 @@ PUBLIC_MODULES = {
     "torch.optim.swa_utils",
     "torch.overrides",
     "torch.utils.data",
+    "torch.profiler",
     "torch.utils.flop_counter",
     "transformers.image_processing_utils",
     "transformers.image_utils",

@@ -4,7 +4,7 @@ import argparse
 from contextlib import suppress
 from typing import Any
 
-from .options import DATA_OPTIONS, add_data_options, add_number
+from .options import DATA_OPTIONS, add_data_options, add_number, option_of
 
 FORMATS = ("onnx", "openvino")
 OPTIONS = (
@@ -31,13 +31,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     with suppress(ImportError):  # an export in float32 needs no data
         add_data_options(group)
         add_data_options(group, "white_is_lesion", "on_error", "cache")
+    parser.set_defaults(defaults=vars(parser.parse_args(["MODEL", "--output-dir", "FOLDER"])))
 
 
-def run(model: str, output_dir: str, to: Any, overwrite: bool, int8: bool, dataset: str | None, **options: Any) -> int:
+def run(
+    model: str,
+    output_dir: str,
+    to: Any,
+    overwrite: bool,
+    int8: bool,
+    dataset: str | None,
+    defaults: dict[str, Any],
+    **options: Any,
+) -> int:
     from tevia_hf.hub.export import check_libraries, export_model
 
-    if int8 != (dataset is not None):
-        raise ValueError("Give --int8 and --dataset together: a model is quantized on images of a data set.")
+    given = [option_of(name) for name, value in options.items() if value != defaults[name]]
+    if int8 != (dataset is not None) or (given and not int8):
+        raise ValueError(
+            f"Give --int8 and --dataset together{', and with them ' * bool(given)}{', '.join(given)}: a model is "
+            "quantized on images of a data set."
+        )
     check_libraries(to)
     calibration = None
     if dataset is not None:
@@ -46,12 +60,11 @@ def run(model: str, output_dir: str, to: Any, overwrite: bool, int8: bool, datas
         calibration = Calibration.from_dataset(dataset, **options)
     exported, _ = export_model(model, output_dir, to, overwrite, calibration)
     worst = max(exported.about["largest_difference_of_logits"].values())
-    print(f"The exported model is in {output_dir}; its logits differ by at most {worst:.1e} of the largest.")
+    print(f"The exported model is in {output_dir}; its logits differ by at most {worst:.1e} of the largest logit.")
     if int8:
         cost = exported.about["int8"]
-        nodes = ", ".join(f"{count} {name}" for name, count in cost["quantized_nodes"].items())
         print(
-            f"int8: Dice {cost['dice']['int8']:.4f}, in float32 {cost['dice']['float32']:.4f}, lost "
-            f"{cost['dice_lost']:+.4f} on {cost['validated_on']['images']} validation images; {nodes}."
+            f"int8: Dice {cost['dice']['int8']:.4f}, in float32 {cost['dice']['float32']:.4f} (lost: "
+            f"{cost['dice_lost']:.4f}), on {cost['validated_on']['images']} validation images."
         )
     return 0

@@ -252,9 +252,9 @@ class TeViAForSegmentation(TeViAPreTrainedModel):
     def fuse_for_inference(self) -> "TeViAForSegmentation":
         """A copy that gives the same logits in less time; it can be neither trained nor saved.
 
-        Batch norms are folded into the convolutions before them, and the head is one convolution. Other weights are in
-        the memory of this model's; changes of the folded ones do not reach the copy. `tevia predict` and
-        `tevia evaluate` compute with it, and `Predictor(..., fuse=True)`.
+        Batch norms are folded into the convolutions before them, and the head is one convolution. Other weights are
+        those of this model, in the same memory: once it changes, discard the copy, which would be a mixture.
+        `tevia predict` and `tevia evaluate` compute with it, and `Predictor(..., fuse=True)`.
 
         Raises `ValueError` if weights are offloaded, quantized or adapted, if a module has hooks, and if the copy's
         logits differ, as those of an unusual vision model may.

@@ -23,6 +23,7 @@ class Costs:
         rows: one for each variant and batch: `variant, batch, ms` per image, `images_per_second, speedup` against
             "plain", `gflop` per image, `weights_mb`, and `peak_mb` for
             one image.
+        time_shares: operation of torch -> its share of the time of the fused model, for one image.
         large: one row for each side: `side, ms, ns_per_pixel, peak_mb` of one image in one pass.
         sweeps: side, batch or tokens -> rows `value, ms, gflop` per image.
     """
@@ -33,6 +34,7 @@ class Costs:
     rounds: int
     weights_mb: float
     rows: list[dict[str, Any]] = field(default_factory=list)
+    time_shares: dict[str, float] = field(default_factory=dict)
     large: list[dict[str, Any]] = field(default_factory=list)
     sweeps: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
@@ -44,14 +46,14 @@ class Costs:
 
 ABOUT = {
     "plain": "torch as `from_pretrained` gives it, the text encoded for every image",
-    "text once": "the same, with features of the text given",
-    "fused": "`model.fuse_for_inference()`, as `tevia predict` computes",
+    "text once": "as plain, with features of the text given",
+    "fused": "`model.fuse_for_inference()`, with features of the text given, as `tevia predict` computes",
     "compiled": "the fused model by `torch.compile`",
-    "bfloat16": "the fused model in bfloat16 (`--dtype bfloat16`)",
+    "bfloat16": "the fused model in bfloat16 (`--dtype bfloat16`), made from weights in float32",
     "onnx": "`tevia export`, in onnxruntime",
     "onnx int8": "`tevia export --int8`, in onnxruntime",
     "openvino": "`tevia export --to openvino`",
-    "openvino bfloat16": "the same, computed in bfloat16 (`--dtype bfloat16`)",
+    "openvino bfloat16": "`tevia export --to openvino`, in bfloat16 (`--dtype bfloat16`)",
     "openvino int8": "`tevia export --to openvino --int8`",
     "CLIPSeg": "transformers' CLIPSeg (ViT-B/16, text encoder included), random weights",
     "U-Net": "MONAI's U-Net (16 to 256 channels, two residual units; no text), random weights",
@@ -64,11 +66,13 @@ def page(costs: Costs) -> str:
     tables = [variant_table(costs, batch) for batch in batches]
     titles = ["One image" if batch == 1 else f"Batches of {batch}" for batch in batches]
     sections = [f"## {title}\n\n{table}" for title, table in zip(titles, tables, strict=True)]
-    return "\n".join([heading(costs), *sections, legend(costs), large_images(costs), figure_text(costs)]) + "\n"
+    parts = [heading(costs), *sections, legend(costs), time_table(costs), large_images(costs), figure_text(costs)]
+    return "\n".join(parts) + "\n"
 
 
 def heading(costs: Costs) -> str:
     machine, case = costs.machine, costs.case
+    fastest, slowest = range_of_one_image(costs)
     return f"""# Performance
 
 Written by `tevia benchmark`. Model: {costs.model}. Images of {case.side} px, texts of {case.tokens} tokens,
@@ -76,18 +80,46 @@ float32 unless another type is named. Machine: {machine.processor}, {machine.kin
 {machine.gflops:.0f} GFLOP/s in products of matrices of 2,048 rows and columns, {machine.gbytes:.1f} GB/s read from
 memory.
 
-Times are medians of {costs.rounds} rounds, in which the variants take turns. Peak memory is that of a process which
-loads the model and computes one image; that of graphs runs without torch. In torch it includes the whole file of the
-weights, which `from_pretrained` checks for NaN and the system can drop from memory again. GFLOP are counted by torch,
-for graphs and compiled on the fused model; the share is that of the rate of matrix products, which bfloat16 and int8
-can exceed.
+Times are medians of {costs.rounds} rounds, in which the variants take turns; sections are measured one after the other,
+and other work on the machine disturbs them: one image took the fused model {fastest:.0f} ms in one, {slowest:.0f} in
+another. Peak memory is that of a process which loads the model and computes one image, for exported models without
+torch. In torch it includes the whole file of the weights, as `from_pretrained` reads it to check for NaN; the system
+can reuse that part. GFLOP are counted by torch, on the fused model for compiled and exported ones. "Share" is that of
+the rate of matrix products in float32, which bfloat16 and int8 can exceed.
 """
+
+
+def range_of_one_image(costs: Costs) -> tuple[float, float]:
+    """The least and the greatest of the times, in ms, that all sections tell for one image and the fused model."""
+    times = [row["ms"] for row in costs.rows if (row["variant"], row["batch"]) == ("fused", 1)]
+    times += [row["ms"] for row in costs.large if row["side"] == costs.case.side]
+    usual = costs.case._asdict()
+    times += [row["ms"] for axis, rows in costs.sweeps.items() for row in rows if row["value"] == usual[axis]]
+    return min(times), max(times)
 
 
 def legend(costs: Costs) -> str:
     """What the variants are."""
     names = dict.fromkeys(row["variant"] for row in costs.rows)
     return "\n".join(["| variant | what it is |", "|---|---|", *(f"| {name} | {ABOUT[name]} |" for name in names), ""])
+
+
+def time_table(costs: Costs) -> str:
+    """The shares of operations."""
+    rows = [f"| `{name}` | {share:.0%} |" for name, share in costs.time_shares.items()]
+    rows.append(f"| others | {1 - sum(costs.time_shares.values()):.0%} |")
+    return "\n".join(
+        [
+            "## Where the time goes",
+            "",
+            "The fused model, one image: the shares of torch's operations (`addmm` computes linear layers).",
+            "",
+            "| operation | share |",
+            "|---|---|",
+            *rows,
+            "",
+        ]
+    )
 
 
 def large_images(costs: Costs) -> str:

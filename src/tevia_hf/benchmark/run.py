@@ -18,6 +18,7 @@ from ..option_checks_tevia import check_choice, check_count
 from .machine import Machine, interleaved
 from .memory import peak_of
 from .report import Costs, draw_costs, page
+from .time_shares import time_shares
 from .variants import GRAPHS, IN_BFLOAT16, VARIANTS, Case, Inputs, Subject, megabytes, weights_mb
 
 BATCHES = (1, 8)
@@ -32,7 +33,7 @@ def benchmark_model(
     model: str | None = None,
     output_dir: str | Path = "outputs/benchmark",
     variants: Sequence[str] | None = None,
-    side: int = 224,
+    side: int | None = None,
     tokens: int = 24,
     rounds: int = 10,
     overwrite: bool = False,
@@ -47,7 +48,7 @@ def benchmark_model(
         output_dir: folder to write to.
         variants: names of `VARIANTS`, of which "plain" and "fused" are always measured; by default all but "compiled",
             which takes minutes, and those in bfloat16 on a processor that only emulates it.
-        side: of the images, in pixels.
+        side: of the images, in pixels; by default that of the model's processor, and 224 for random weights.
         tokens: of each text.
         rounds: number of times that each variant is timed, in turns; the medians count.
         overwrite: delete an earlier output in the folder.
@@ -59,13 +60,15 @@ def benchmark_model(
     for name in variants:
         check_choice("variant", name, VARIANTS)
     for name, value, least in (("side", side, 32), ("tokens", tokens, 1), ("rounds", rounds, 1)):
-        check_count(name, value, least=least)
+        if value is not None:
+            check_count(name, value, least=least)
     names = [name for name in VARIANTS if name in {"plain", "fused", *variants}]
     folder = Path(output_dir)
     check_output_dir(folder, overwrite=overwrite, inputs=[model])
     check_libraries_of(names)
     with TemporaryDirectory() as graphs, torch.no_grad():
         subject = Subject(model, Path(graphs))
+        side = subject.usual_side if side is None else side
         check_size(subject, side, tokens)
         costs = measured(subject, names, Case(1, side, tokens), rounds)
     claim_output_dir(folder, overwrite=overwrite, inputs=[model])
@@ -108,6 +111,7 @@ def measured(subject: Subject, names: Sequence[str], case: Case, rounds: int) ->
     name = subject.given or "ConvNeXt-Tiny with BERT-base, random weights"
     costs = Costs(name, Machine.measured(), case, rounds, megabytes(subject.model) - text_encoder)
     costs.rows = rows_of(subject, names, case, rounds)
+    costs.time_shares = time_shares(VARIANTS["fused"](subject, Inputs.of(case)), rounds)
     costs.large = large_rows(subject, case, rounds)
     costs.sweeps = {axis: list(sweep(subject, case, axis, rounds)) for axis in SWEEPS}
     costs.machine = costs.machine.best(Machine.measured())  # as other work can slow either of the two

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from transformers import CLIPSegConfig, CLIPSegForImageSegmentation
 
-from ..auto import TeViAConfig, TeViAForSegmentation
+from ..auto import TeViAConfig, TeViAForSegmentation, TeViAProcessor
 from ..extras import needed_for
 from ..fusion_tevia import fused_if_possible
 from ..hub.export import settings_of, write_graphs
@@ -73,6 +73,14 @@ class Subject:
     @cached_property
     def fused(self) -> TeViAForSegmentation:
         return fused_if_possible(self.model)
+
+    @property
+    def usual_side(self) -> int:
+        """The side that the model's processor resizes images to, in pixels; for random weights the published one."""
+        if self.given is None:
+            return Case().side
+        size = TeViAProcessor.from_pretrained(self.given).image_processor.size
+        return max(size["height"], size["width"])
 
     @property
     def largest_side(self) -> int:

@@ -24,6 +24,7 @@ from ..inference.exported_processing import ExportedProcessor
 from ..inference.identity import pixel_settings, weights_digest
 from ..inference.loading import load_trained
 from ..io.output_dir import check_output_dir, claim_output_dir, write_whole
+from ..io.yaml_file import read_yaml
 from ..text_projection_tevia import TEXT_PROJECTIONS
 
 if TYPE_CHECKING:
@@ -97,14 +98,14 @@ def export_model(
     check_output_dir(folder, overwrite=overwrite, inputs=[model])
     network, processor = load_trained(model, "cpu")
     network = network.float()  # whose weights have the same digest
+    about: dict[str, Any] = {"format": to, "model": str(model), "license": license_of(model)}
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as root:  # until it is known to be right
         write_graphs(network, Path(root), to)
         network.config.save_pretrained(root)
         processor.save_pretrained(root)
-        about: dict[str, Any] = {"format": to, "model": str(model), "weights": weights_digest(network)}
-        about["license"] = license_of(model)
-        about |= {"network": settings_of(network.config), "known_words": processor.known_words}
+        about |= {"weights": weights_digest(network), "network": settings_of(network.config)}
+        about["known_words"] = processor.known_words
         about["truncation_side"] = processor.tokenizer.truncation_side
         about["image_processor"] = pixel_settings(processor.image_processor)
         about["versions"] = {"torch": torch.__version__, "transformers": transformers.__version__}
@@ -126,9 +127,19 @@ def export_model(
 
 
 def license_of(model: str) -> str | None:
-    """The licence on the card of a model, by name or folder, as abbreviated on the Hub; `None` if there is none."""
-    card = cached_file(model, "README.md", _raise_exceptions_for_missing_entries=False)
-    return (metadata_load(card) or {}).get("license") if card else None
+    """The licence in the `card.yaml` or on the card of a model, as abbreviated on the Hub; `None` if neither names one.
+
+    Raises `ValueError` if one of them cannot be read.
+    """
+    for name, read in (("card.yaml", read_yaml), ("README.md", metadata_load)):
+        if file := cached_file(model, name, _raise_exceptions_for_missing_entries=False):
+            try:
+                values = read(Path(file)) or {}
+            except Exception as error:  # of YAML, of the encoding, and for other values than a mapping
+                raise ValueError(f"The licence of {model} cannot be read from {file}: {error}. Correct it.") from error
+            if "license" in values:
+                return str(values["license"])
+    return None
 
 
 def settings_of(config: TeViAConfig) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any, Union
 
 from ..extras import needed_for
-from .exported import PRECISIONS, ExportedModel, ExportedNetwork, is_exported, load_exported
+from .exported import ExportedModel, ExportedNetwork, check_dtype, is_exported, load_exported
 from .exported_processing import ExportedProcessor
 from .networks import Network
 
@@ -32,12 +32,6 @@ def load_predicting(name: str, device: str | None = None, dtype: str = "float32"
     return in_bfloat16(model) if dtype == "bfloat16" else model.float(), processor
 
 
-def check_dtype(dtype: str) -> None:
-    """Raises `ValueError` for another type than those of `PRECISIONS`."""
-    if dtype not in PRECISIONS:
-        raise ValueError(f"`dtype` is '{dtype}': give one of {', '.join(PRECISIONS)}.")
-
-
 def precision_of(model: AnyModel) -> str:
     """What a model computes in, for reports: "float32", "bfloat16", or of an exported model "int8, float32"."""
     return model.precision if isinstance(model, ExportedModel) else str(model.dtype).removeprefix("torch.")
@@ -46,12 +40,16 @@ def precision_of(model: AnyModel) -> str:
 def network_of(model: Any, processor: Any, fuse: bool = False, text_features: Any = None) -> Network:
     """The network of a `TeViAForSegmentation` or an `ExportedModel`; for the arguments see `Predictor`.
 
-    Raises `TypeError` for the processor of the other.
+    Raises `TypeError` for the processor of the other, and `ValueError` for the text features of another model.
     """
     if isinstance(model, ExportedModel) != isinstance(processor, ExportedProcessor):
         raise TypeError(
             f"A {type(model).__name__} with a {type(processor).__name__}: give the two that `load_exported` returned, "
             "or a TeViAForSegmentation with its TeViAProcessor."
+        )
+    if text_features is not None and getattr(text_features, "model", None) is not model:
+        raise ValueError(
+            "`text_features` are those of another model: give a cache that was made with this one, or none."
         )
     if isinstance(model, ExportedModel):
         return ExportedNetwork(model, processor, text_features)

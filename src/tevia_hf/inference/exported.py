@@ -13,6 +13,7 @@ import numpy as np
 
 from ..extras import needed_for
 from ..io.parallel import core_count
+from ..option_checks_tevia import check_choice
 from .exported_processing import ExportedProcessor
 from .feature_cache import FeatureCache
 from .networks import Network
@@ -79,6 +80,11 @@ PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}  # OpenVINO's names
 GRAPHS: dict[str, type[Graph]] = {"onnx": OnnxGraph, "openvino": OpenVinoGraph}
 
 
+def check_dtype(dtype: str) -> None:
+    """Raises `ValueError` for another type than those of `PRECISIONS`."""
+    check_choice("dtype", dtype, PRECISIONS)
+
+
 def warn_of_emulation() -> None:
     """Warns about bfloat16 on a processor that only emulates it."""
     warnings.warn(
@@ -137,7 +143,8 @@ class ExportedModel:
     ) -> np.ndarray:
         """The logits `(batch, num_labels, height, width)` for one text per image; or for several of a single image.
 
-        Raises `ValueError` for less than 32 pixels a side, and for a model with text without `text_features`.
+        Raises `ValueError` for less than 32 pixels a side, for a model with text without `text_features`, and for
+        numbers of images and texts that disagree.
         """
         height, width = pixel_values.shape[-2:]
         if min(height, width) < SMALLEST_SIDE:
@@ -148,6 +155,8 @@ class ExportedModel:
             raise ValueError("An exported model needs `text_features` and their `attention_mask`, 0 without text.")
         if len(pixel_values) == 1:
             pixel_values = np.repeat(pixel_values, len(text_features), axis=0)
+        if not len(pixel_values) == len(text_features) == len(attention_mask):
+            raise ValueError(f"{len(pixel_values)} images but {len(text_features)} texts: give one text an image.")
         inputs = {"text_features": text_features, "attention_mask": attention_mask}
         return self.segmenter({"pixel_values": pixel_values, **inputs})
 
@@ -209,6 +218,7 @@ def load_exported(folder: str | os.PathLike, dtype: str = "float32") -> tuple[Ex
 
     Raises `ValueError` for another folder, one that lacks a file, and a type that its library does not compute in.
     """
+    check_dtype(dtype)
     if not is_exported(folder):
         raise ValueError(f"{folder} holds no exported model: write one by `tevia export MODEL --output-dir {folder}`.")
     folder, again = Path(folder), "export the model again by `tevia export`"

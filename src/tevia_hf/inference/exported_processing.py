@@ -9,6 +9,7 @@ import numpy as np
 from ..decoding_tevia import channels_first, unit_pixels
 from ..extras import needed_for
 from ..logits_tevia import NonFiniteLogitsError
+from ..option_checks_tevia import check_choice
 from ..text_checks_tevia import unfamiliar_words, warn_of_truncation, warn_of_unfamiliar
 from .resizing import resized
 
@@ -24,6 +25,7 @@ class ExportedImageProcessor:
     """
 
     def __init__(self, settings: Mapping[str, Any]):
+        check_choice("normalization", settings["normalization"], ("zscore", "fixed"))
         self.settings = dict(settings)
         self.num_labels, self.do_resize = int(settings["num_labels"]), bool(settings["do_resize"])
         self.size: dict[str, int] = settings["size"]

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -119,6 +120,8 @@ def run_job(
         tiling=tiling,
         fuse=True,
     )
+    if not model.config.use_text and any(item.text.strip() for item in items):
+        warnings.warn("The model has `use_text=False` and takes no text: texts are ignored.", UserWarning, stacklevel=2)
     folder = Path(output_dir)
     num_labels = processor.image_processor.num_labels
     outputs = Outputs(folder, mask_suffix, overlays, probabilities, statistics, predictor.classes, num_labels)
