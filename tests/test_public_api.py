@@ -53,6 +53,11 @@ def test_help_and_version_do_not_wait_for_torch(words):
     assert not loaded & HEAVY
 
 
+def test_a_command_looks_for_no_garbage_among_its_imports(modules_loaded_by):
+    command = "main(['compare', 'no-a.csv', 'no-b.csv'])"
+    modules_loaded_by(f"import gc; from tevia_cli.main import main; {command}; assert gc.get_freeze_count() > 10_000")
+
+
 def test_importing_the_package_loads_what_a_model_needs_alone(modules_loaded_by):
     loaded = modules_loaded_by("import tevia_hf")
     assert {"torch", "transformers", "tevia_hf.modeling_tevia"} <= loaded

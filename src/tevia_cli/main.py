@@ -5,6 +5,7 @@ that imports `tevia_hf`, `OPTIONS` lists their names, so that a misspelt one is 
 """
 
 import argparse
+import gc
 import re
 import sys
 from collections.abc import Sequence
@@ -22,8 +23,12 @@ SUBCOMMANDS = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one subcommand; returns 0 for success, 1 if it reports failures, 2 for invalid input."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    is_first = "tevia_hf" not in sys.modules
     try:
         options = vars(parse(arguments))
+        if is_first:
+            import_module("tevia_hf")
+            gc.freeze()  # nothing that was imported becomes garbage, and looking for it there takes a second
         run = options.pop("run")
         return run(**{name: value for name, value in options.items() if name not in ("subcommand", "debug")})
     except (ValueError, OSError, ModuleNotFoundError) as error:
