@@ -183,6 +183,13 @@ def test_infinite_gradients_are_the_scalers_own_matter_in_float16(tmp_path, tiny
     callback.check_gradients(tiny_model, 1)
 
 
+def test_gradients_whose_squares_overflow_are_finite(tmp_path, tiny_model):
+    callback = DivergenceCallback()
+    callback.args = TeViATrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    tiny_model.decode_head.classifier.bias.grad = torch.full_like(tiny_model.decode_head.classifier.bias, 1e30)
+    callback.check_gradients(tiny_model, 1)
+
+
 def test_a_model_is_saved_copied_and_pickled_as_before(tmp_path):
     trainer = trainer_of(tmp_path / "run", num_train_epochs=1, eval_strategy="no", load_best_model_at_end=False)
     trainer.train()
