@@ -142,6 +142,7 @@ def test_the_licence_is_that_of_the_card(names, licence, tmp_path):
     for name in names:
         (tmp_path / name).write_text(CARDS[name], encoding="utf-8")
     assert exporting.license_of(str(tmp_path)) == licence
+    assert exporting.license_of("org/not-in-the-cache") is None  # there is no network
 
 
 def test_a_damaged_card_is_named(tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .variants import GRAPHS, Case, Subject
 
-TORCH = """
+PROGRAM_IN_TORCH = """
 import json, sys
 import torch
 from pathlib import Path
@@ -22,7 +22,7 @@ with torch.no_grad():
     VARIANTS[variant](Subject(model, Path(folder)), Inputs.of(Case(*case)))()
 print(Path("/proc/self/status").read_text())
 """
-OF_GRAPHS = """
+PROGRAM_OF_GRAPHS = """
 import json, sys
 sys.modules["torch"] = None
 import numpy as np
@@ -45,10 +45,10 @@ def peak_of(variant: str, subject: Subject, case: Case) -> float:
     if not Path("/proc/self/status").is_file():
         raise ValueError("The peak memory of a process is read from /proc, which this system lacks: use Linux.")
     if (kind := GRAPHS.get(variant)) is None:
-        command = [TORCH, json.dumps([variant, subject.given, str(subject.folder), case])]
+        command = [PROGRAM_IN_TORCH, json.dumps([variant, subject.given, str(subject.folder), case])]
     else:
         about = subject.exported(*kind).about
-        command = [OF_GRAPHS, str(subject.graphs(kind.to, kind.int8)), json.dumps([about, kind.dtype, case])]
+        command = [PROGRAM_OF_GRAPHS, str(subject.graphs(kind.to, kind.int8)), json.dumps([about, kind.dtype, case])]
     result = subprocess.run([sys.executable, "-c", *command], capture_output=True, text=True)
     if result.returncode:
         raise RuntimeError(f"The memory of {variant} could not be measured: {result.stderr[-500:]}")

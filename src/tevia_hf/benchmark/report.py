@@ -21,8 +21,7 @@ class Costs:
         rounds: of which times are medians.
         weights_mb: size of the weights in float32 that every batch reads, without the text encoder, in 1e6 bytes.
         rows: one for each variant and batch: `variant, batch, ms` per image, `images_per_second, speedup` against
-            "plain", `gflop` per image, `weights_mb`, and `peak_mb` for
-            one image.
+            "plain", `gflop` per image, `weights_mb`, and `peak_mb` for one image.
         time_shares: operation of torch -> its share of the time of the fused model, for one image.
         large: one row for each side: `side, ms, ns_per_pixel, peak_mb` of one image in one pass.
         sweeps: side, batch or tokens -> rows `value, ms, gflop` per image.

@@ -127,12 +127,14 @@ def export_model(
 
 
 def license_of(model: str) -> str | None:
-    """The licence in the `card.yaml` or on the card of a model, as abbreviated on the Hub; `None` if neither names one.
+    """The licence in the `card.yaml` or on the card of a model, as abbreviated on the Hub.
 
-    Raises `ValueError` if one of them cannot be read.
+    `None` if neither names one, or if they are on the Hub and cannot be reached. Raises `ValueError` if one of them
+    cannot be read.
     """
+    may_be_absent = {f"_raise_exceptions_for_{what}": False for what in ("missing_entries", "connection_errors")}
     for name, read in (("card.yaml", read_yaml), ("README.md", metadata_load)):
-        if file := cached_file(model, name, _raise_exceptions_for_missing_entries=False):
+        if file := cached_file(model, name, **may_be_absent):
             try:
                 values = read(Path(file)) or {}
             except Exception as error:  # of YAML, of the encoding, and for other values than a mapping
