@@ -105,20 +105,15 @@ def legend(costs: Costs) -> str:
 
 def time_table(costs: Costs) -> str:
     """The shares of operations."""
+    others = 1 - sum(costs.time_shares.values())
     rows = [f"| `{name}` | {share:.0%} |" for name, share in costs.time_shares.items()]
-    rows.append(f"| others | {1 - sum(costs.time_shares.values()):.0%} |")
-    return "\n".join(
-        [
-            "## Where the time goes",
-            "",
-            "The fused model, one image: the shares of torch's operations (`addmm` computes linear layers).",
-            "",
-            "| operation | share |",
-            "|---|---|",
-            *rows,
-            "",
-        ]
-    )
+    table = "\n".join(["| operation | share |", "|---|---|", *rows, f"| others | {others:.0%} |"])
+    return f"""## Where the time goes
+
+The fused model, one image: the shares of torch's operations (`addmm` computes linear layers).
+
+{table}
+"""
 
 
 def large_images(costs: Costs) -> str:

@@ -32,6 +32,7 @@ class TrainingObserver(TrainerCallback):
             self.observe(outputs)
 
     def observe(self, outputs: Any) -> None:
+        """Sees the outputs of a forward pass in training; of subclasses."""
         raise NotImplementedError
 
 
