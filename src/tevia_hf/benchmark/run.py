@@ -19,7 +19,7 @@ from .machine import Machine, interleaved
 from .memory import peak_of
 from .report import Costs, draw_costs, page
 from .time_shares import time_shares
-from .variants import GRAPHS, IN_BFLOAT16, VARIANTS, Case, Inputs, Subject, megabytes, weights_mb
+from .variants import GRAPHS, VARIANTS, Case, Inputs, Subject, megabytes, weights_mb
 
 BATCHES = (1, 8)
 SWEEPS: dict[str, tuple[int, ...]] = {
@@ -80,8 +80,8 @@ def benchmark_model(
 
 def usual_variants() -> list[str]:
     """Those that are measured by default."""
-    slow = ("compiled", *(IN_BFLOAT16 if not has_bfloat16() else ()))
-    return [name for name in VARIANTS if name not in slow]
+    without_bfloat16 = [name for name in VARIANTS if "bfloat16" not in name]
+    return [name for name in (VARIANTS if has_bfloat16() else without_bfloat16) if name != "compiled"]
 
 
 def check_libraries_of(names: Sequence[str]) -> None:

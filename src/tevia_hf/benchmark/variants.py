@@ -193,7 +193,6 @@ GRAPHS = {
     "openvino bfloat16": Exported("openvino", dtype="bfloat16"),
     "openvino int8": Exported("openvino", int8=True),
 }
-IN_BFLOAT16 = ("bfloat16", "openvino bfloat16")
 VARIANTS: dict[str, Callable[[Subject, Inputs], Act]] = {
     "plain": plain,
     "text once": text_once,
